@@ -1,0 +1,1 @@
+"""Registrations, users and sessions: their rules and their SQL."""

@@ -1,0 +1,269 @@
+"""Turning an attempt into a user: who pressed the link decides, and nobody else's sign-up does.
+
+While an address has one live attempt, its link confirms it. While it has several, the link proves the address
+only: whoever holds the attempt's handle, or gives the password of one of the live attempts, says which becomes
+the user. So a stranger who signs up for somebody's address, before or after them, never sets their password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID, uuid4
+
+from psycopg.rows import class_row, scalar_row
+
+from regsvc.accounts.registration import LINK_LIFE, STATE_CHANNEL, State
+from regsvc.errors import RegsvcError
+from regsvc.postgres.connection import Connection
+from regsvc.security import tokens
+from regsvc.security.tokens import LinkToken, Secrets
+
+CODE_TRIES = 5
+# A password is tried against this many attempts at most, the pressed one first: each try costs a whole hash.
+CANDIDATES = 16
+
+
+class TokenInvalidError(RegsvcError):
+    """This link is not one of ours."""
+
+
+class TokenExpiredError(RegsvcError):
+    """This link or code is no longer valid. Log in, or sign up again."""
+
+
+class PasswordNeededError(RegsvcError):
+    """Several sign-ups wait for this address. Give the password that you chose when you signed up."""
+
+
+class CodeInvalidError(RegsvcError):
+    """This code is wrong."""
+
+
+class CodeTriesExhaustedError(RegsvcError):
+    """This code was tried too often. Use the link in the mail instead."""
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    id: UUID
+    email_key: str
+    state: State
+    alive: bool  # a final attempt may be: its link still answers
+    password_hash: str | None
+
+
+async def confirm_by_link(
+    conn: Connection,
+    secrets: Secrets,
+    token: LinkToken,
+    *,
+    chosen: UUID | None = None,
+    has_handle: bool = False,
+    password_required: bool = False,
+) -> bool:
+    """Confirm the address that a link was mailed to, inside the caller's transaction.
+
+    Args:
+        conn: in a transaction.
+        secrets: what the link was made with.
+        token: the link's, not yet checked.
+        chosen: the live attempt whose password was given.
+        has_handle: the one who pressed holds the handle of the link's own attempt.
+        password_required: never trust a link alone (CONFIRM_REQUIRES_PASSWORD).
+
+    Returns:
+        True when this call confirmed it, False when that had been done before.
+
+    Raises:
+        TokenInvalidError: no such attempt, or not mailed to its present address.
+        TokenExpiredError: the link is too old, or its attempt void, or the address has an account by another.
+        PasswordNeededError: the link alone does not say whose account this is.
+    """
+    attempt = await _lock_attempt(conn, secrets, token)
+    if attempt.state == "confirmed":
+        return False
+    winner = chosen
+    if winner is None and has_handle:
+        winner = attempt.id
+    if winner is None:
+        if password_required or await _count_live(conn, attempt.email_key) > 1:
+            raise PasswordNeededError
+        winner = attempt.id
+    return await _make_user(conn, winner, attempt.email_key)
+
+
+async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) -> list[tuple[UUID, str]]:
+    """Return the live attempts of the link's address with their password hashes, the link's own first.
+
+    Raises:
+        TokenInvalidError, TokenExpiredError: as `confirm_by_link`. An attempt that is confirmed has no candidates.
+    """
+    attempt = await _get_attempt(conn, secrets, token)
+    if attempt.state == "confirmed":
+        return []
+    async with conn.cursor(row_factory=class_row(_Attempt)) as cursor:
+        await cursor.execute(
+            f"""
+            SELECT id, email_key, state, {_ALIVE} AS alive, password_hash
+              FROM registrations
+             WHERE email_key = %(email_key)s AND {_LIVE}
+             ORDER BY id <> %(id)s, created_at DESC
+             LIMIT %(limit)s
+            """,  # noqa: S608 - constants of this module
+            {"email_key": attempt.email_key, "id": attempt.id, "limit": CANDIDATES},
+        )
+        return [(a.id, a.password_hash) for a in await cursor.fetchall() if a.password_hash is not None]
+
+
+async def try_code(
+    conn: Connection, secrets: Secrets, registration_id: UUID, code: str
+) -> Literal["confirmed", "wrong", "expired", "exhausted"]:
+    """Try a code against the mails of an attempt whose handle the caller has checked, in the caller's transaction.
+
+    Answers in words instead of raising, because the try must be committed: five tries, in whatever process.
+    An attempt of an address that has an account behaves no differently: nobody ever saw its code.
+    """
+    async with conn.cursor(row_factory=class_row(_Attempt)) as cursor:
+        await cursor.execute(
+            f"""
+            SELECT id, email_key, state, {_ALIVE} AS alive, password_hash
+              FROM registrations WHERE id = %(id)s
+            """,  # noqa: S608 - a constant of this module
+            {"id": registration_id},
+        )
+        attempt = await cursor.fetchone()
+    if attempt is None or not attempt.alive:
+        return "expired"
+    await _lock_address(conn, attempt.email_key)
+    counted = await conn.execute(
+        """
+        UPDATE registrations SET code_tries = code_tries + 1
+         WHERE id = %(id)s AND (code_tries < %(most)s OR state = 'confirmed')
+        """,
+        {"id": registration_id, "most": CODE_TRIES},
+    )
+    if counted.rowcount == 0:
+        return "exhausted"
+    if not tokens.code_matches(secrets, await _list_code_mails(conn, registration_id), code):
+        return "wrong"
+    if attempt.state != "confirmed":
+        try:
+            await _make_user(conn, registration_id, attempt.email_key)
+        except TokenExpiredError:
+            return "expired"
+    return "confirmed"
+
+
+async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> None:
+    """Void the attempt that a link was mailed for: its reader says that it was not theirs.
+
+    Raises:
+        TokenInvalidError, TokenExpiredError: as `confirm_by_link`.
+        AlreadyConfirmedError: it is a user by now.
+    """
+    attempt = await _lock_attempt(conn, secrets, token, void_is_fine=True)
+    if attempt.state == "confirmed":
+        raise AlreadyConfirmedError
+    await conn.execute(
+        """
+        WITH moved AS (
+            UPDATE registrations
+               SET state = 'repudiated', seq = seq + 1, password_hash = NULL, next_try_at = NULL,
+                   changed_at = now()
+             WHERE id = %(id)s AND state NOT IN ('confirmed', 'expired', 'repudiated')
+            RETURNING id, seq
+        )
+        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
+        """,
+        {"id": attempt.id, "channel": STATE_CHANNEL},
+    )
+
+
+class AlreadyConfirmedError(RegsvcError):
+    """This address has been confirmed already."""
+
+
+_ALIVE = "state NOT IN ('expired', 'repudiated') AND coalesce(expires_at > now(), true)"
+_LIVE = f"state <> 'confirmed' AND {_ALIVE}"
+
+
+async def _get_attempt(
+    conn: Connection, secrets: Secrets, token: LinkToken, *, void_is_fine: bool = False
+) -> _Attempt:
+    async with conn.cursor(row_factory=class_row(_Attempt)) as cursor:
+        await cursor.execute(
+            f"""
+            SELECT id, email_key, state, {_ALIVE} AS alive, password_hash
+              FROM registrations WHERE id = %(id)s
+            """,  # noqa: S608 - a constant of this module
+            {"id": token.registration_id},
+        )
+        attempt = await cursor.fetchone()
+    if attempt is None or not token.proves(secrets, attempt.email_key):
+        raise TokenInvalidError
+    if not attempt.alive and not (void_is_fine and attempt.state == "repudiated"):
+        raise TokenExpiredError
+    return attempt
+
+
+async def _lock_attempt(
+    conn: Connection, secrets: Secrets, token: LinkToken, *, void_is_fine: bool = False
+) -> _Attempt:
+    """Return the attempt as it is once no other confirmation of its address is under way."""
+    attempt = await _get_attempt(conn, secrets, token, void_is_fine=void_is_fine)
+    await _lock_address(conn, attempt.email_key)
+    return await _get_attempt(conn, secrets, token, void_is_fine=void_is_fine)
+
+
+async def _lock_address(conn: Connection, email_key: str) -> None:
+    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%(key)s, 0))", {"key": email_key})
+
+
+async def _count_live(conn: Connection, email_key: str) -> int:
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            f"SELECT count(*) FROM registrations WHERE email_key = %(email_key)s AND {_LIVE}",  # noqa: S608
+            {"email_key": email_key},
+        )
+        return await cursor.fetchone() or 0
+
+
+async def _list_code_mails(conn: Connection, registration_id: UUID) -> Sequence[UUID]:
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT id FROM mails WHERE registration_id = %(id)s AND state <> 'cancelled'",
+            {"id": registration_id},
+        )
+        return await cursor.fetchall()
+
+
+async def _make_user(conn: Connection, registration_id: UUID, email_key: str) -> bool:
+    """Make the attempt a user and show it as confirmed."""
+    cursor = await conn.execute(
+        f"""
+        INSERT INTO users (id, email, email_key, name, locale, password_hash)
+        SELECT %(user_id)s, email, email_key, name, locale, password_hash
+          FROM registrations
+         WHERE id = %(id)s AND email_key = %(email_key)s AND {_LIVE}
+        ON CONFLICT (email_key) DO NOTHING
+        """,  # noqa: S608 - a constant of this module
+        {"user_id": uuid4(), "id": registration_id, "email_key": email_key},
+    )
+    if cursor.rowcount == 0:  # the address has an account by another attempt, or this one ended meanwhile
+        raise TokenExpiredError
+    await conn.execute(
+        """
+        WITH moved AS (
+            UPDATE registrations
+               SET state = 'confirmed', seq = seq + 1, password_hash = NULL, next_try_at = NULL, reason = NULL,
+                   changed_at = now(), expires_at = coalesce(expires_at, now() + %(life)s)
+             WHERE id = %(id)s
+            RETURNING id, seq
+        )
+        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
+        """,
+        {"id": registration_id, "life": LINK_LIFE, "channel": STATE_CHANNEL},
+    )
+    return True

@@ -1,0 +1,243 @@
+"""A registration: one attempt to sign up, from the POST to its final state.
+
+Every POST is an attempt of its own with its own password; nobody looks the address up when it is made. What its
+mail becomes is decided when that mail is taken in hand (`begin_sending`). Every change that a person can see
+raises `seq` and NOTIFYs in the same statement, so that whoever waits hears of it when it is true and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from regsvc.mail import jobs
+from regsvc.postgres.connection import Connection
+
+State = Literal["queued", "sending", "sent", "delayed", "bounced", "confirmed", "expired", "repudiated"]
+
+STATE_CHANNEL = "registration_state"
+FINAL: frozenset[State] = frozenset({"confirmed", "expired", "repudiated"})
+LINK_LIFE = timedelta(hours=24)  # from the moment that the mail server accepted the mail
+UNSENT_LIFE = jobs.GIVE_UP + LINK_LIFE  # of an attempt whose mail nobody ever accepted
+KEEP_FINAL = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class NewRegistration:
+    """What a sign-up brings.
+
+    Args:
+        id: chosen by the caller, who derives the handle from it.
+        mail_id: of the one mail that goes with it.
+        email: the address, normalised, as it is written to.
+        email_key: the address as it is compared.
+        name: what the person calls themselves; any text.
+        locale: of the mail, as an RFC 5646 tag.
+        password_hash: of this attempt's own password.
+        origin: the network prefix that the attempt came from.
+        client: a short word for the client's software.
+    """
+
+    id: UUID
+    mail_id: UUID
+    email: str
+    email_key: str
+    name: str
+    locale: str
+    password_hash: str
+    origin: str
+    client: str
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What whoever holds the handle may see."""
+
+    id: UUID
+    state: State
+    seq: int
+    attempts: int
+    next_try_at: datetime | None
+    reason: str | None
+    changed_at: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Letter:
+    """Whom a mail in hand goes to, and what it has to say."""
+
+    mail_id: UUID
+    registration_id: UUID
+    seq: int
+    email: str
+    email_key: str
+    locale: str
+    origin: str
+    client: str
+    created_at: datetime
+    sent_as: jobs.SentAs
+
+
+async def add_registration(conn: Connection, new: NewRegistration) -> None:
+    """Insert an attempt and its mail; they are durable together or not at all."""
+    await conn.execute(
+        """
+        INSERT INTO registrations (id, email, email_key, name, locale, password_hash, origin, client)
+        VALUES (%(id)s, %(email)s, %(email_key)s, %(name)s, %(locale)s, %(password_hash)s, %(origin)s, %(client)s)
+        """,
+        vars(new),
+    )
+    await jobs.add_job(conn, new.mail_id, new.id)
+
+
+async def get_registration(conn: Connection, registration_id: UUID) -> Registration | None:
+    """Return what can be seen of an attempt, or None when there is none of that id."""
+    async with conn.cursor(row_factory=class_row(Registration)) as cursor:
+        await cursor.execute(
+            """
+            SELECT id, state, seq, attempts, next_try_at, reason, changed_at, expires_at
+              FROM registrations
+             WHERE id = %(id)s
+            """,
+            {"id": registration_id},
+        )
+        return await cursor.fetchone()
+
+
+async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Letter]:
+    """Show the attempts of these mails as being sent and return what to send.
+
+    Here, and nowhere before, the address is looked up: whoever has an account is told so by mail, and nobody else
+    is told anything. A mail whose attempt is over is not returned.
+    """
+    async with conn.cursor(row_factory=class_row(Letter)) as cursor:
+        await cursor.execute(
+            """
+            WITH moved AS (
+                UPDATE registrations r
+                   SET state = 'sending', seq = r.seq + 1, attempts = r.attempts + 1,
+                       next_try_at = NULL, reason = NULL, changed_at = now()
+                  FROM mails m
+                 WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id
+                   AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
+                RETURNING m.id AS mail_id, r.id AS registration_id, r.seq, r.email, r.email_key, r.locale,
+                          r.origin, r.client, r.created_at
+            ), told AS MATERIALIZED (
+                SELECT pg_notify(%(channel)s, registration_id || ':' || seq) FROM moved
+            )
+            SELECT moved.*,
+                   CASE WHEN u.id IS NULL THEN 'confirm' ELSE 'account_exists' END AS sent_as
+              FROM moved
+              LEFT JOIN users u ON u.email_key = moved.email_key
+             WHERE (SELECT count(*) FROM told) >= 0
+            """,
+            {"mail_ids": list(mail_ids), "channel": STATE_CHANNEL},
+        )
+        return await cursor.fetchall()
+
+
+async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:
+    """Show the attempts of these mails as sent; from now on their links live 24 h.
+
+    A final state stays as it is, only its clock is set: a link that was pressed while the booking of its mail was
+    still on its way answers as long as any other.
+    """
+    await conn.execute(
+        """
+        WITH moved AS (
+            UPDATE registrations r
+               SET state = CASE WHEN r.state IN ('confirmed', 'expired', 'repudiated') THEN r.state ELSE 'sent' END,
+                   seq = r.seq + 1, expires_at = now() + %(life)s, next_try_at = NULL, reason = NULL,
+                   changed_at = now()
+              FROM mails m
+             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id
+               AND r.state NOT IN ('expired', 'repudiated')
+            RETURNING r.id, r.seq
+        )
+        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
+        """,
+        {"mail_ids": list(mail_ids), "life": LINK_LIFE, "channel": STATE_CHANNEL},
+    )
+
+
+async def show_delayed(conn: Connection, mail_ids: Sequence[UUID]) -> None:
+    """Show the attempts of these mails, booked as delayed before, as waiting for their next try."""
+    await conn.execute(
+        """
+        WITH moved AS (
+            UPDATE registrations r
+               SET state = 'delayed', seq = r.seq + 1, next_try_at = m.due_at, reason = m.reason,
+                   changed_at = now()
+              FROM mails m
+             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id AND m.state = 'delayed'
+               AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
+            RETURNING r.id, r.seq
+        )
+        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
+        """,
+        {"mail_ids": list(mail_ids), "channel": STATE_CHANNEL},
+    )
+
+
+async def show_bounced(conn: Connection, mail_ids: Sequence[UUID]) -> None:
+    """Show the attempts of these mails, booked as bounced or dead before, as bounced."""
+    await conn.execute(
+        """
+        WITH moved AS (
+            UPDATE registrations r
+               SET state = 'bounced', seq = r.seq + 1, next_try_at = NULL, changed_at = now(),
+                   reason = CASE m.state WHEN 'dead' THEN 'gave_up' ELSE m.reason END
+              FROM mails m
+             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id AND m.state IN ('bounced', 'dead')
+               AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
+            RETURNING r.id, r.seq
+        )
+        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
+        """,
+        {"mail_ids": list(mail_ids), "channel": STATE_CHANNEL},
+    )
+
+
+async def expire_registrations(conn: Connection, limit: int) -> int:
+    """End attempts whose time is over, forget their passwords, and return how many."""
+    cursor = await conn.execute(
+        """
+        WITH over AS (
+            UPDATE registrations r
+               SET state = 'expired', seq = r.seq + 1, password_hash = NULL, next_try_at = NULL,
+                   changed_at = now()
+             WHERE r.id IN (SELECT id FROM registrations
+                             WHERE state NOT IN ('confirmed', 'expired', 'repudiated')
+                               AND (expires_at <= now()
+                                    OR (expires_at IS NULL AND created_at <= now() - %(unsent_life)s))
+                             LIMIT %(limit)s
+                               FOR UPDATE SKIP LOCKED)
+            RETURNING r.id, r.seq
+        )
+        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM over
+        """,
+        {"unsent_life": UNSENT_LIFE, "limit": limit, "channel": STATE_CHANNEL},
+    )
+    return cursor.rowcount
+
+
+async def purge_registrations(conn: Connection, limit: int) -> int:
+    """Delete attempts, and their mails, that have been over for 30 days, and return how many."""
+    cursor = await conn.execute(
+        """
+        DELETE FROM registrations
+         WHERE id IN (SELECT id FROM registrations
+                       WHERE state IN ('confirmed', 'expired', 'repudiated')
+                         AND created_at <= now() - %(keep)s AND changed_at <= now() - %(keep)s
+                       LIMIT %(limit)s
+                         FOR UPDATE SKIP LOCKED)
+        """,
+        {"keep": KEEP_FINAL, "limit": limit},
+    )
+    return cursor.rowcount

@@ -1,0 +1,1 @@
+"""The REST API, the live status and the few pages: everything that speaks HTTP."""

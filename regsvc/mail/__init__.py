@@ -1,0 +1,1 @@
+"""A mail, from its row in the database to the hand-over to a mail server."""

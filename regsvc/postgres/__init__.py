@@ -1,0 +1,1 @@
+"""PostgreSQL on Trio: connections, the pool, the schema, the embedded server."""

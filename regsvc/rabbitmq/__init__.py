@@ -1,0 +1,23 @@
+"""RabbitMQ: publishing and taking the ids of mails. The one room where asyncio lives, in `link` alone.
+
+aiormq speaks asyncio and the rest of the program Trio; trio-asyncio runs the one on the other. Every async
+function here says its flavour, and those named below are of Trio flavour. A publisher or consumer has a loop, a
+connection and a channel of its own, for the broker's alarms stop whole connections that publish. Nothing here
+reconnects: what ends raises BrokerUnavailableError, and the supervisor starts anew.
+"""
+
+from regsvc.rabbitmq.consumer import Consumer, Delivery, open_consumer
+from regsvc.rabbitmq.link import check_broker, mask_url
+from regsvc.rabbitmq.publisher import Publisher, PublishFailure, PublishResult, open_publisher
+
+__all__ = [
+    "Consumer",
+    "Delivery",
+    "PublishFailure",
+    "PublishResult",
+    "Publisher",
+    "check_broker",
+    "mask_url",
+    "open_consumer",
+    "open_publisher",
+]

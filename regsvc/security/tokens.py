@@ -1,0 +1,170 @@
+"""What is derived from the service's secret: link tokens, codes, handles, refresh tokens.
+
+Nothing here is stored. A token is the identity of a row and a MAC over it, so that a dump of the database, the
+queue or a log confirms nobody. Every use has a key of its own (HKDF, RFC 5869, one label each) and every MAC
+covers its parts with their lengths, so that no two inputs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from uuid import UUID
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+CODE_DIGITS = 6
+_MAC_BYTES = 32
+_ID_BYTES = 16
+
+
+@lru_cache(maxsize=64)
+def _derive(secret: bytes, label: str) -> bytes:
+    """Return the 32-byte key of one use of a secret (HKDF-SHA256, RFC 5869)."""
+    return HKDF(SHA256(), 32, salt=None, info=f"regsvc/{label}".encode()).derive(secret)
+
+
+@dataclass(frozen=True, repr=False)
+class Secrets:
+    """The service's secret and the one before it.
+
+    Args:
+        current: at least 32 bytes; makes everything and verifies.
+        previous: verifies only, so that links and handles survive a rotation.
+    """
+
+    current: bytes
+    previous: bytes | None = None
+
+    def key(self, label: str) -> bytes:
+        """Return the current 32-byte key for one use."""
+        return _derive(self.current, label)
+
+    def keys(self, label: str) -> Iterator[bytes]:
+        """Yield the keys that may verify, the current one first."""
+        yield _derive(self.current, label)
+        if self.previous is not None:
+            yield _derive(self.previous, label)
+
+    def peppers(self) -> tuple[str, dict[str, bytes]]:
+        """Return the version of the pepper for new password hashes, and every pepper by its version.
+
+        The version is a fingerprint of the secret, so that a rotation needs no counter kept anywhere.
+        """
+        known = [self.current] + ([self.previous] if self.previous is not None else [])
+        versions = {_derive(s, "pepper-version").hex()[:8]: _derive(s, "pepper") for s in known}
+        return next(iter(versions)), versions
+
+
+def _mac(key: bytes, parts: Sequence[bytes]) -> bytes:
+    digest = hmac.new(key, digestmod=hashlib.sha256)
+    for part in parts:
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.digest()
+
+
+def _verify(keys: Iterator[bytes], parts: Sequence[bytes], mac: bytes) -> bool:
+    return any(hmac.compare_digest(_mac(key, parts), mac) for key in keys)
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def _decode(text: str, length: int) -> bytes | None:
+    """Return the bytes of canonical unpadded base64url, or None: two spellings of one token are one too many."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return raw if len(raw) == length and _encode(raw) == text else None
+
+
+# -- the link in a confirmation mail
+
+
+@dataclass(frozen=True)
+class LinkToken:
+    """A token as it came: whose it claims to be, and the proof of it, not yet checked."""
+
+    registration_id: UUID
+    mac: bytes
+
+    def proves(self, secrets_: Secrets, email_key: str) -> bool:
+        """Say whether the link was mailed to this address for this registration (constant time)."""
+        parts = (self.registration_id.bytes, email_key.encode())
+        return _verify(secrets_.keys("confirm-link"), parts, self.mac)
+
+
+def mint_link_token(secrets_: Secrets, registration_id: UUID, email_key: str) -> str:
+    """Return the 64 characters of a confirmation link; a changed address makes them worthless."""
+    mac = _mac(secrets_.key("confirm-link"), (registration_id.bytes, email_key.encode()))
+    return _encode(registration_id.bytes + mac)
+
+
+def read_link_token(text: str) -> LinkToken | None:
+    """Return what a link token claims, or None when it cannot be one."""
+    raw = _decode(text, _ID_BYTES + _MAC_BYTES)
+    return None if raw is None else LinkToken(UUID(bytes=raw[:_ID_BYTES]), raw[_ID_BYTES:])
+
+
+# -- the six-digit code in the same mail
+
+
+def mint_code(secrets_: Secrets, mail_id: UUID) -> str:
+    """Return the six digits of a mail, the same at every try to send it."""
+    return _code(secrets_.key("confirm-code"), mail_id)
+
+
+def code_matches(secrets_: Secrets, mail_ids: Sequence[UUID], code: str) -> bool:
+    """Say whether a code is that of one of these mails; every comparison is made, in constant time."""
+    given = code.encode("ascii", "replace")
+    found = False
+    for key in secrets_.keys("confirm-code"):
+        for mail_id in mail_ids:
+            found |= hmac.compare_digest(_code(key, mail_id).encode("ascii"), given)
+    return found
+
+
+def _code(key: bytes, mail_id: UUID) -> str:
+    number = int.from_bytes(_mac(key, (mail_id.bytes,))[:16], "big") % 10**CODE_DIGITS
+    return f"{number:0{CODE_DIGITS}d}"
+
+
+# -- the handle: whoever signed up may watch that attempt, and nobody else
+
+
+def mint_handle(secrets_: Secrets, registration_id: UUID) -> str:
+    """Return the 43 characters that open the live status of one registration."""
+    return _encode(_mac(secrets_.key("handle"), (registration_id.bytes,)))
+
+
+def handle_matches(secrets_: Secrets, registration_id: UUID, handle: str) -> bool:
+    """Say whether a handle is this registration's (constant time)."""
+    raw = _decode(handle, _MAC_BYTES)
+    return raw is not None and _verify(secrets_.keys("handle"), (registration_id.bytes,), raw)
+
+
+# -- refresh tokens: random at log-in, each next one derived from the one before, only hashes stored
+
+
+def new_refresh_token() -> str:
+    """Return a refresh token of 256 random bits."""
+    return secrets.token_urlsafe(_MAC_BYTES)
+
+
+def next_refresh_token(secrets_: Secrets, token: str) -> str:
+    """Return the one child of a refresh token: two requests that use it at once are given the same."""
+    return _encode(_mac(secrets_.key("refresh-child"), (token.encode(),)))
+
+
+def hash_refresh_token(token: str) -> bytes:
+    """Return the 32 bytes by which a refresh token is known to the database (its entropy needs no slow hash)."""
+    return hashlib.sha256(token.encode()).digest()

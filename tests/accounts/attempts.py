@@ -1,0 +1,59 @@
+"""Sign-ups for tests of what comes after them."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from regsvc.accounts import registration
+from regsvc.accounts.registration import NewRegistration
+from regsvc.mail import jobs
+from regsvc.postgres.connection import Connection
+from regsvc.postgres.pool import Pool
+from regsvc.security.tokens import LinkToken, Secrets, mint_link_token, read_link_token
+
+SECRETS = Secrets(b"a secret for tests, 32 bytes long")
+
+
+async def sign_up(pool: Pool, email: str = "ann@example.com", *, password_hash: str = "hash") -> NewRegistration:
+    """Insert an attempt the way the API does."""
+    new = NewRegistration(
+        id=uuid4(),
+        mail_id=uuid4(),
+        email=email,
+        email_key=email.casefold(),
+        name="Ann",
+        locale="en",
+        password_hash=password_hash,
+        origin="192.0.2.0/24",
+        client="Firefox on Linux",
+    )
+    async with pool.transaction() as conn:
+        await registration.add_registration(conn, new)
+    return new
+
+
+async def send(pool: Pool, mail_id: UUID) -> jobs.SentAs:
+    """Have a mail claimed, sent and booked, and say what it became."""
+    async with pool.transaction() as conn:
+        (job,) = await jobs.claim_mails(conn, [mail_id])
+        (letter,) = await registration.begin_sending(conn, [mail_id])
+    async with pool.transaction() as conn:
+        await registration.show_sent(conn, await jobs.book_sent(conn, [(jobs.Sent(job, "250 ok"), letter.sent_as)]))
+    return letter.sent_as
+
+
+def link_token(new: NewRegistration) -> LinkToken:
+    """Return the token of the link that an attempt's mail holds."""
+    token = read_link_token(mint_link_token(SECRETS, new.id, new.email_key))
+    assert token is not None
+    return token
+
+
+async def state_of(conn_or_pool: Pool | Connection, registration_id: UUID) -> str:
+    """Return the state of an attempt."""
+    if isinstance(conn_or_pool, Pool):
+        async with conn_or_pool.connection() as conn:
+            return await state_of(conn, registration_id)
+    found = await registration.get_registration(conn_or_pool, registration_id)
+    assert found is not None
+    return found.state

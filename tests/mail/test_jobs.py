@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from datetime import timedelta
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -13,8 +13,12 @@ import trio
 
 from regsvc.mail import jobs
 from regsvc.mail.jobs import Ended, Job, Retry, Sent, retry_delay
-from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import sign_up
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from regsvc.postgres.pool import Pool
 
 
 async def claim(pool: Pool, *mail_ids: UUID) -> list[Job]:
@@ -30,8 +34,10 @@ async def take_due(pool: Pool, *, overdue: timedelta = timedelta(0)) -> list[Job
 async def rewind(pool: Pool, by: str) -> None:
     """Let time pass for every open mail."""
     async with pool.connection() as conn:
-        await conn.execute(f"UPDATE mails SET due_at = due_at - interval '{by}', "
-                           f"published_at = published_at - interval '{by}' WHERE due_at IS NOT NULL")
+        await conn.execute(
+            f"UPDATE mails SET due_at = due_at - interval '{by}', "
+            f"published_at = published_at - interval '{by}' WHERE due_at IS NOT NULL"
+        )
 
 
 async def column(pool: Pool, name: str) -> object:
@@ -138,7 +144,9 @@ async def test_a_published_mail_that_nobody_claims_is_due_again_after_five_minut
         assert await jobs.take_for_publishing(conn, 10) == [new.mail_id]
 
 
-async def test_a_mail_whose_relay_died_before_publishing_is_due_again_after_twenty_seconds(pool: Pool) -> None:
+async def test_a_mail_whose_relay_died_before_publishing_is_due_again_after_twenty_seconds(
+    pool: Pool,
+) -> None:
     new = await sign_up(pool)
     async with pool.connection() as conn:
         assert await jobs.take_for_publishing(conn, 10) == [new.mail_id]
@@ -165,7 +173,9 @@ async def test_when_the_queue_came_back_empty_what_it_held_is_due_at_once(pool: 
     assert [job.id for job in await take_due(pool, overdue=jobs.BROKER_MISSED)] == [new.mail_id]
 
 
-async def test_beside_a_broker_a_mail_is_taken_only_when_nobody_carried_it_for_ten_seconds(pool: Pool) -> None:
+async def test_beside_a_broker_a_mail_is_taken_only_when_nobody_carried_it_for_ten_seconds(
+    pool: Pool,
+) -> None:
     await sign_up(pool)
     assert await take_due(pool, overdue=jobs.BROKER_MISSED) == []
     await rewind(pool, "10 seconds")

@@ -1,0 +1,177 @@
+"""What is said to a mail server and how its replies are read, without any I/O.
+
+RFC 5321 (SMTP), 1870 (SIZE), 2034 (enhanced codes), 2920 (pipelining), 4954 (AUTH), 6152 (8BITMIME), 6531
+(SMTPUTF8).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from regsvc.mail.envelope import Envelope, UnusableAddressError, stuff_dots, wire_address
+from regsvc.mail.outcome import Bounced, Failure, Refused, Stage, classify
+from regsvc.mail.seven_bit import as_seven_bit
+
+MAX_REPLY_LINE: Final = 2048
+"""Octets. RFC 5321, 4.5.3.1.5, says 512; some servers are wordier, none needs more than this."""
+MAX_REPLY_LINES: Final = 100
+GO_AHEAD: Final = 354
+"""The server waits for content."""
+CHALLENGE: Final = 334
+"""Go on with logging in (RFC 4954, 4)."""
+CLOSING: Final = 421
+"""The server closes the session, whatever it answers (RFC 5321, 3.8)."""
+_POSITIVE: Final = 2  # first digit of a reply that says done
+_SHOWN: Final = 500  # characters of a reply that are kept for people to read
+
+_LINE: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\n]*?))?\r?\n")
+_ENHANCED: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")
+_UNPRINTABLE: Final = re.compile(rb"[^\x20-\x7e]")
+
+Extensions: TypeAlias = Mapping[str, str]
+"""What EHLO offered: upper-case keyword to its parameters."""
+Command: TypeAlias = tuple[Stage, bytes]
+
+
+class GarbledReplyError(Exception):
+    """The server said something that is no SMTP reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply: its code, and the text of each line in printable ASCII."""
+
+    code: int
+    lines: tuple[str, ...]
+
+    @property
+    def enhanced(self) -> str | None:
+        """The enhanced status code (RFC 2034), such as "5.1.1", or None."""
+        match = _ENHANCED.match(self.lines[0])
+        return match[0] if match else None
+
+    def __str__(self) -> str:
+        return f"{self.code} {' '.join(self.lines)}"[:_SHOWN].rstrip()
+
+
+class ReplyReader:
+    """Turns what arrives into replies, within bounds.
+
+    Text that is not printable ASCII is shown as "?" rather than held against the server: RFC 6531, 3.7.4.2,
+    allows UTF-8, others send Latin-1, and taking an odd "250" for a failure would mail the person twice.
+    For the same reason a bare LF ends a line.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._lines: list[str] = []
+        self._code = b""
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything has arrived that no reply has been made of yet."""
+        return bool(self._buffer or self._lines)
+
+    def feed(self, octets: bytes | bytearray) -> None:
+        """Take in what arrived."""
+        self._buffer += octets
+
+    def next_reply(self) -> Reply | None:
+        """Return the next whole reply, or None when more must arrive first.
+
+        Raises:
+            GarbledReplyError: A line without a code, a line or reply that is too long, or a code that changes
+                within one reply.
+        """
+        while match := _LINE.match(self._buffer):
+            code, separator, text = match.groups(b"")
+            if match.end() > MAX_REPLY_LINE or len(self._lines) == MAX_REPLY_LINES:
+                raise GarbledReplyError("a reply is too long")
+            if self._lines and code != self._code:
+                raise GarbledReplyError("a reply changes its code")
+            self._buffer = self._buffer[match.end() :]
+            self._code = code
+            self._lines.append(_UNPRINTABLE.sub(b"?", text).decode("ascii"))
+            if separator != b"-":
+                lines, self._lines = tuple(self._lines), []
+                return Reply(int(code), lines)
+        if b"\n" in self._buffer:
+            raise GarbledReplyError("a line is no SMTP reply")
+        if len(self._buffer) > MAX_REPLY_LINE:
+            raise GarbledReplyError("a reply is too long")
+        return None
+
+
+def judge(stage: Stage, reply: Reply) -> Failure | None:
+    """Return what a reply means for the mail, or None when it is the one hoped for."""
+    hoped_for = reply.code == GO_AHEAD if stage == "data" else reply.code // 100 == _POSITIVE
+    if hoped_for:
+        return None
+    verdict, reason = classify(stage, reply.code, reply.enhanced)
+    return verdict(reason, stage, str(reply))
+
+
+def read_extensions(reply: Reply) -> Extensions:
+    """Return what a reply to EHLO offers (RFC 5321, 4.1.1.1); its first line is the server's name."""
+    offers = (line.partition(" ") for line in reply.lines[1:])
+    return {keyword.upper(): parameters.strip() for keyword, _, parameters in offers}
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """All that is said for one mail: the commands up to DATA, and the dot-stuffed content without its dot."""
+
+    commands: tuple[Command, ...]
+    content: bytes
+
+
+def plan(envelope: Envelope, extensions: Extensions) -> Transaction | Failure:
+    """Return what to say for a mail to a server with these extensions, or why this server can never take it.
+
+    Without 8BITMIME the content is re-encoded as 7-bit (RFC 6152, 3). Without SMTPUTF8 a recipient whose
+    local part is not ASCII cannot be reached: there is no other spelling of it (RFC 6531, 3.2).
+    """
+    try:
+        recipient = wire_address(envelope.recipient)
+    except UnusableAddressError:
+        return Bounced("recipient_invalid", "rcpt")
+    data, parameters = envelope.data, ""
+    if not recipient.isascii():
+        if "SMTPUTF8" not in extensions:
+            return Bounced("smtputf8_not_supported", "rcpt")
+        parameters += " SMTPUTF8 BODY=8BITMIME"  # offered together (RFC 6531, 3.1)
+    elif not data.isascii():
+        if "8BITMIME" in extensions:
+            parameters += " BODY=8BITMIME"
+        else:
+            data = as_seven_bit(data)
+    if "SIZE" in extensions:
+        limit = extensions["SIZE"]
+        if limit.isdecimal() and 0 < int(limit) < len(data):
+            return Refused(
+                "message_too_large", "mail", f"the server announced a limit of {limit[:20]} octets"
+            )
+        parameters += f" SIZE={len(data)}"
+    return Transaction(
+        (
+            ("mail", f"MAIL FROM:<{wire_address(envelope.sender)}>{parameters}\r\n".encode()),
+            ("rcpt", f"RCPT TO:<{recipient}>\r\n".encode()),
+            ("data", b"DATA\r\n"),
+        ),
+        stuff_dots(data),
+    )
+
+
+def auth_plain(username: str, password: str) -> bytes:
+    """Return AUTH PLAIN with its initial response (RFC 4616)."""
+    return b"AUTH PLAIN " + base64.b64encode(f"\0{username}\0{password}".encode()) + b"\r\n"
+
+
+def auth_login(username: str, password: str) -> tuple[bytes, bytes, bytes]:
+    """Return the three lines of AUTH LOGIN, which no RFC describes and some servers have alone."""
+    name, word = (base64.b64encode(text.encode()) + b"\r\n" for text in (username, password))
+    return b"AUTH LOGIN\r\n", name, word

@@ -1,0 +1,136 @@
+"""From what a mail has to say to the octets of an RFC 5322 message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from email.headerregistry import Address
+from email.utils import format_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, select_autoescape
+
+from regsvc.mail.frame import Frame
+from regsvc.mail.kinds import AccountExistsMail, ConfirmMail, Mail, checked_values
+from regsvc.mail.languages import Language, choose_language, load_languages
+from regsvc.mail.values import check_header, check_moment, header_address
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+__all__ = ["AccountExistsMail", "ConfirmMail", "Mail", "Renderer"]
+
+_TEMPLATES: Final = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True, slots=True)
+class _Edition:
+    """One kind of mail in one language, with all that its mails share."""
+
+    text: Template
+    html: Template
+    context: dict[str, Any]
+    seven_bit: Frame
+    eight_bit: Frame
+
+
+class Renderer:
+    """Renders mails for one sender and brand.
+
+    Args:
+        sender: For From; without a display name the brand stands there. Its domain ends the Message-ID.
+        brand: Name of the service, in header and text.
+        color: Of buttons, `#rrggbb`.
+        logo: URL of a picture in place of the brand's name on top.
+        templates: Folder whose templates and language files stand in for ours.
+
+    Raises:
+        ValueError: Sender or brand cannot stand in a header, or a language file cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        sender: Address,
+        brand: str,
+        color: str = "#2457c5",
+        logo: str | None = None,
+        templates: Path | None = None,
+    ) -> None:
+        folders = [_TEMPLATES] if templates is None else [templates, _TEMPLATES]
+        address = header_address(sender.addr_spec)
+        self._sender = Address(check_header(sender.display_name or brand), addr_spec=address)
+        self._domain = address.rpartition("@")[2]
+        self._brand = check_header(brand)
+        self._languages = load_languages(reversed(folders))
+        self._editions: dict[tuple[str, str], _Edition] = {}
+        self._environment = Environment(
+            loader=FileSystemLoader(folders),
+            autoescape=select_autoescape(("html",), default=False),
+            undefined=StrictUndefined,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        self._environment.filters["fill"] = str.format
+        self._environment.globals.update(brand=brand, color=color, on_color=_readable_on(color), logo=logo)
+
+    def render(self, mail: Mail, *, mail_id: UUID, recipient: str, locale: str, now: datetime) -> bytes:
+        """Return the message: `multipart/alternative` of text and HTML, CRLF line ends, no line over 998 octets.
+
+        It is the same for the same arguments but for the boundary, which changes with the process. The person's
+        name is not in it, nor anything else that a stranger could fill with a message of their own.
+
+        Args:
+            mail: What it says.
+            mail_id: Makes the Message-ID, so that a second copy is known for one.
+            recipient: For To, without a name.
+            locale: The recipient's language tag.
+            now: For Date, with a time zone.
+
+        Raises:
+            UnusableAddressError: The recipient cannot stand in a header.
+            ValueError: A value of the mail is not what its kind asks for.
+        """
+        language = choose_language(self._languages, locale)
+        edition = self._edition(mail.kind, language)
+        values = {
+            name: language.say_moment(value) if isinstance(value, datetime) else value
+            for name, value in checked_values(mail).items()
+        }
+        text = edition.text.render(edition.context, mail=values)
+        frame = edition.seven_bit if text.isascii() else edition.eight_bit
+        return frame.fill(
+            headers=(
+                f"Date: {format_datetime(check_moment(now))}\n"
+                f"To: {header_address(recipient)}\n"
+                f"Message-ID: <{mail_id}@{self._domain}>\n"
+            ),
+            text=text,
+            html=edition.html.render(edition.context, mail=values),
+        )
+
+    def _edition(self, kind: str, language: Language) -> _Edition:
+        key = kind, language.tag
+        if key not in self._editions:
+            words = language.words_of(kind, self._brand)
+            text, html = (self._environment.get_template(f"{kind}.{form}") for form in ("txt", "html"))
+            context = {"words": words, "language": language.tag, "direction": language.direction}
+            seven_bit, eight_bit = (
+                Frame.build(sender=self._sender, subject=words["subject"], eight_bit=wide)
+                for wide in (False, True)
+            )
+            self._editions[key] = _Edition(text, html, context, seven_bit, eight_bit)
+        return self._editions[key]
+
+
+def _readable_on(color: str) -> str:
+    """Return black or white, whichever contrasts more with a colour (relative luminance of WCAG 2.2)."""
+    channels = (int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
+    # The curve of sRGB, as near as the choice between two asks for.
+    red, green, blue = (channel**2.2 for channel in channels)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    on_white, on_black = 1.05 / (luminance + 0.05), (luminance + 0.05) / 0.05
+    return "#ffffff" if on_white >= on_black else "#000000"

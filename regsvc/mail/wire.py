@@ -1,0 +1,156 @@
+"""A connection to a mail server: octets out, replies in, each within its deadline."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Final, Self
+
+import trio
+
+from regsvc.mail.dialogue import GarbledReplyError, Reply, ReplyReader, judge
+from regsvc.mail.outcome import Delayed, Failure, Reason, Refused, Stage
+
+_QUIT_SECONDS: Final = 2.0
+_RECEIVE: Final = 4096  # octets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """Seconds for what is said at a stage, and again for its whole reply, however slowly bytes trickle.
+
+    RFC 5321, 4.5.3.2, allows minutes; here a person waits, and the mail is tried again.
+    """
+
+    connect: float = 10.0
+    command: float = 30.0
+    data: float = 60.0
+    after_dot: float = 120.0
+
+    def of(self, stage: Stage) -> float:
+        """Return the seconds for a stage."""
+        match stage:
+            case "connect":
+                return self.connect
+            case "data":
+                return self.data
+            case "dot":
+                return self.after_dot
+            case "quit":
+                return min(self.command, _QUIT_SECONDS)
+            case _:
+                return self.command
+
+
+class SessionFailedError(Exception):
+    """The session is of no use any more; `failure` says why. Never leaves this package."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+class Wire:
+    """One TCP connection, encrypted or not. Whatever goes wrong on it is a `SessionFailedError`."""
+
+    def __init__(self, stream: trio.SocketStream, deadlines: Deadlines) -> None:
+        # What EHLO says when there is no better name: an address literal (RFC 5321, 4.1.3).
+        address = str(stream.socket.getsockname()[0]).partition("%")[0]
+        self.own_address = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+        self._stream: trio.abc.Stream = stream
+        self._deadlines = deadlines
+        self._reader = ReplyReader()
+
+    @classmethod
+    async def connect(cls, host: str, port: int, deadlines: Deadlines) -> Self:
+        """Connect to whichever of the host's addresses answers first (RFC 8305)."""
+        with trio.move_on_after(deadlines.of("connect")):
+            try:
+                return cls(await trio.open_tcp_stream(host, port), deadlines)
+            except (socket.gaierror, UnicodeError) as error:
+                raise SessionFailedError(Delayed("name_not_resolved", "connect", str(error))) from error
+            except OSError as error:
+                cause = error.__cause__  # one error for each address
+                if isinstance(cause, BaseExceptionGroup):
+                    cause = cause.exceptions[0]
+                raise SessionFailedError(Delayed("connect_failed", "connect", str(cause or error))) from error
+        raise SessionFailedError(Delayed("timeout", "connect"))
+
+    async def encrypt(self, host: str, tls: ssl.SSLContext) -> None:
+        """Start TLS, after which only what is encrypted is read.
+
+        Args:
+            host: The name that the server's certificate must have.
+            tls: Decides which certificates are trusted.
+        """
+        if self.pending:  # said in clear, it would be taken for encrypted (CVE-2011-0411)
+            raise SessionFailedError(Refused("starttls_injection", "starttls"))
+        self._stream = stream = trio.SSLStream(self._stream, tls, server_hostname=host, https_compatible=True)
+        with trio.move_on_after(self._deadlines.of("tls")):
+            try:
+                await stream.do_handshake()
+            except trio.BrokenResourceError as error:
+                cause = error.__cause__
+                if isinstance(cause, ssl.SSLCertVerificationError):
+                    refused = Refused("certificate_invalid", "tls", cause.verify_message)
+                    raise SessionFailedError(refused) from error
+                raise SessionFailedError(Delayed("tls_failed", "tls", str(cause or ""))) from error
+            return
+        raise SessionFailedError(Delayed("timeout", "tls"))
+
+    @property
+    def pending(self) -> bool:
+        """Whether the server said more than it was asked."""
+        return self._reader.pending
+
+    async def write(self, stage: Stage, octets: bytes) -> None:
+        """Say something; a server that has answered it already is out of step, and believed no more."""
+        if self.pending:
+            raise SessionFailedError(Delayed("protocol_error", stage, "the server spoke out of turn"))
+        with trio.move_on_after(self._deadlines.of(stage)):
+            try:
+                await self._stream.send_all(octets)
+            except trio.BrokenResourceError as error:
+                raise _lost("disconnected", stage, error) from error
+            return
+        raise _lost("timeout", stage)
+
+    async def reply(self, stage: Stage) -> Reply:
+        """Return the next reply, whatever it says."""
+        try:
+            reply = self._reader.next_reply()
+            if reply is not None:  # pipelined replies mostly come together
+                return reply
+            with trio.move_on_after(self._deadlines.of(stage)):
+                while reply is None:
+                    octets = await self._stream.receive_some(_RECEIVE)
+                    if not octets:
+                        raise _lost("disconnected", stage)
+                    self._reader.feed(octets)
+                    reply = self._reader.next_reply()
+                return reply
+        except trio.BrokenResourceError as error:
+            raise _lost("disconnected", stage, error) from error
+        except GarbledReplyError as error:
+            raise _lost("protocol_error", stage, error) from error
+        raise _lost("timeout", stage)
+
+    async def agree(self, stage: Stage, octets: bytes = b"") -> Reply:
+        """Say something, if anything, and return the reply if it is the one hoped for."""
+        if octets:
+            await self.write(stage, octets)
+        reply = await self.reply(stage)
+        failure = judge(stage, reply)
+        if failure is not None:
+            raise SessionFailedError(failure)
+        return reply
+
+    async def drop(self) -> None:
+        """Close at once."""
+        await trio.aclose_forcefully(self._stream)
+
+
+def _lost(reason: Reason, stage: Stage, error: Exception | None = None) -> SessionFailedError:
+    detail = "" if error is None else str(error.__cause__ or error)
+    return SessionFailedError(Delayed(reason, stage, detail, after_dot=stage == "dot"))

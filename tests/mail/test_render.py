@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from email import message_from_bytes, policy
+from email.headerregistry import Address
+from email.message import EmailMessage
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from regsvc.mail.dialogue import Transaction, plan
+from regsvc.mail.envelope import Envelope, UnusableAddressError
+from regsvc.mail.render import AccountExistsMail, ConfirmMail, Mail, Renderer
+from regsvc.mail.values import clean
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOKEN = "Aa0._~-" * 12
+NOW = datetime(2026, 11, 22, 10, 17, 13, tzinfo=UTC)
+MAIL_ID = UUID("0193a5d4-4b5e-7cc0-9d5c-3a1f6a2b7c8d")
+SENDER = Address(addr_spec="no-reply@example.org")
+CONFIRM = ConfirmMail(
+    link=f"https://acme.example/confirm#t={TOKEN}",
+    code="042137",
+    not_me_link=f"https://acme.example/not-me#t={TOKEN}",
+    occurred_at=datetime(2026, 11, 22, 23, 5, tzinfo=timezone(timedelta(hours=-2))),
+    origin="203.0.113.0/24",
+    client="Firefox 128.0 on Linux",
+)
+EXISTS = AccountExistsMail(occurred_at=NOW, origin="2001:db8:1::/48", client="")
+HEADERS = {
+    "Date",
+    "To",
+    "Message-ID",
+    "From",
+    "Subject",
+    "Auto-Submitted",
+    "X-Auto-Response-Suppress",
+    "MIME-Version",
+    "Content-Type",
+}
+
+
+def render(mail: Mail = CONFIRM, renderer: Renderer | None = None, **changes: Any) -> bytes:
+    renderer = renderer or Renderer(sender=SENDER, brand="Acme")
+    arguments = {"mail_id": MAIL_ID, "recipient": "jane@example.net", "locale": "en", "now": NOW, **changes}
+    return renderer.render(mail, **arguments)
+
+
+def parse(data: bytes) -> EmailMessage:
+    """Read a mail as its recipient does, and see that it is one mail of ours and nothing else."""
+    Envelope("no-reply@example.org", "jane@example.net", data)  # lines and their ends
+    message = message_from_bytes(data, EmailMessage, policy=policy.default)
+    assert message.defects == []
+    assert {*message.keys()} == HEADERS
+    assert len(message.keys()) == len(HEADERS)
+    assert message.get_content_type() == "multipart/alternative"
+    text, html = message.iter_parts()
+    assert [part.get_content_type() for part in (text, html)] == ["text/plain", "text/html"]
+    assert text.defects == html.defects == []
+    return message
+
+
+def body(message: EmailMessage, kind: str) -> str:
+    part = message.get_body((kind,))
+    assert part is not None
+    return str(part.get_content()).replace("\r\n", "\n")
+
+
+class Links(HTMLParser):
+    """Collects where the links lead and what the reader sees, and sees that every tag is closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.links: list[str | None] = []
+        self.seen: list[str] = []
+        self.tags: set[str] = set()
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.tags.add(tag)
+        self.links += [value for name, value in attrs if name in {"href", "src"}]
+        if tag not in {"meta", "br", "img"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note that the innermost tag ends."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Note what stands between tags."""
+        self.seen.append(data)
+
+
+def test_a_confirmation_has_what_a_person_needs() -> None:
+    """Link alone on a line, code, when, from where, with what, and the way to take it back."""
+    data = render()
+    message = parse(data)
+    assert message["Date"].datetime == NOW
+    assert message["To"] == "jane@example.net"
+    assert message["From"] == "Acme <no-reply@example.org>"
+    assert message["Message-ID"] == f"<{MAIL_ID}@example.org>"
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert message["Subject"] == "Confirm your e-mail address for Acme"
+    lines = body(message, "plain").splitlines()
+    assert {CONFIRM.link, CONFIRM.code, CONFIRM.not_me_link} <= {*lines}
+    assert "When: 23 November 2026, 01:05 UTC" in lines
+    assert "From: 203.0.113.0/24" in lines
+    assert "With: Firefox 128.0 on Linux" in lines
+    assert re.findall(r"\b[0-9]{6}\b", body(message, "plain")) == [CONFIRM.code]
+    assert "24 hours" in body(message, "plain")
+    assert f"\r\n{CONFIRM.link}\r\n".encode() in data
+    html = Links(body(message, "html"))
+    assert html.links == [CONFIRM.link, CONFIRM.link, CONFIRM.not_me_link]
+    assert CONFIRM.code in html.seen
+    assert html.open == []
+    assert not html.tags & {"script", "link", "iframe", "form", "input"}
+
+
+def test_an_owner_learns_of_the_attempt() -> None:
+    """The second kind of mail has neither token nor code, and links only where there is a page."""
+    message = parse(render(EXISTS))
+    text = body(message, "plain")
+    assert "From: 2001:db8:1::/48" in text
+    assert "With: unknown" in text
+    assert "http" not in text
+    assert Links(body(message, "html")).links == []
+    linked = replace(
+        EXISTS, login_link="https://acme.example/login", reset_link="https://acme.example/forgot"
+    )
+    message = parse(render(linked))
+    assert Links(body(message, "html")).links == [linked.login_link, linked.reset_link]
+    assert {linked.login_link, linked.reset_link} <= {*body(message, "plain").splitlines()}
+
+
+def test_both_parts_say_the_same() -> None:
+    """Whoever reads the text part misses nothing but colours."""
+    for mail in (CONFIRM, EXISTS):
+        message = parse(render(mail))
+        text = " ".join(body(message, "plain").split())
+        for words in Links(body(message, "html")).seen[-12:]:
+            told = " ".join(words.split())
+            assert told in text or told in {"This was not me", ""}
+
+
+def test_seven_bits_where_they_do_and_eight_where_not() -> None:
+    """A mail in ASCII says 7bit; a brand beyond ASCII makes the text 8bit, and the HTML stays ASCII."""
+    assert b"8bit" not in render()
+    renderer = Renderer(
+        sender=SENDER, brand="Äcme & Söhne <株>", color="#ffff00", logo="https://a.example/x.png"
+    )
+    data = render(renderer=renderer)
+    message = parse(data)
+    text, html = message.iter_parts()
+    assert text["Content-Transfer-Encoding"] == "8bit"
+    assert html["Content-Transfer-Encoding"] == "7bit"
+    assert message["From"] == '"Äcme & Söhne <株>" <no-reply@example.org>'
+    assert message["Subject"].endswith("for Äcme & Söhne <株>")
+    assert "signed up for Äcme & Söhne <株> with" in body(message, "plain")
+    assert "signed up for Äcme & Söhne <株> with" in "".join(Links(body(message, "html")).seen)
+    assert "https://a.example/x.png" in Links(body(message, "html")).links
+    assert f"\r\n{CONFIRM.link}\r\n".encode() in data
+    assert data.partition(b"\r\n\r\n")[0].isascii()
+
+
+def test_a_mail_survives_a_server_without_8bitmime() -> None:
+    """Re-encoded as quoted-printable it says the same, header for header."""
+    data = render(renderer=Renderer(sender=SENDER, brand="Äcme"))
+    planned = plan(Envelope("no-reply@example.org", "jane@example.net", data), {})
+    assert isinstance(planned, Transaction)
+    assert planned.content.isascii()
+    before, after = parse(data), parse(planned.content.replace(b"\r\n..", b"\r\n."))
+    assert before.items() == after.items()
+    for kind in ("plain", "html"):
+        assert body(before, kind).splitlines() == body(after, kind).splitlines()
+
+
+def test_a_sender_may_have_a_name() -> None:
+    """Then it stands in place of the brand."""
+    renderer = Renderer(sender=Address("Acme, Inc.", addr_spec="hi@example.org"), brand="Acme")
+    assert parse(render(renderer=renderer))["From"] == '"Acme, Inc." <hi@example.org>'
+
+
+def test_the_same_arguments_make_the_same_mail() -> None:
+    """A second try is the mail of the first."""
+    renderer = Renderer(sender=SENDER, brand="Acme")
+    assert render(renderer=renderer) == render(renderer=renderer)
+
+
+@pytest.mark.parametrize(
+    ("recipient", "header"),
+    [
+        ("jane@bücher.example", "jane@xn--bcher-kva.example"),
+        ("jané@bücher.example", "jané@xn--bcher-kva.example"),
+    ],
+)
+def test_a_recipient_beyond_ascii(recipient: str, header: str) -> None:
+    """To has the domain in ASCII, and UTF-8 only where nothing else names the mailbox (RFC 6532)."""
+    data = render(recipient=recipient)
+    assert f"\r\nTo: {header}\r\n".encode() in data
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        "jane",
+        "a@b\r\nBcc: c@example.net",
+        "=?utf-8?q?x?=@example.net",
+        "a@b>, <c@d",
+        "a\u2028@example.net",
+        "Jane <a@b.example>",
+    ],
+)
+def test_a_recipient_that_is_more_than_one_header_is_refused(recipient: str) -> None:
+    """No address can add a header or a second recipient."""
+    with pytest.raises(UnusableAddressError):
+        render(recipient=recipient)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"link": "javascript:alert(1)"},
+        {"link": "https://acme.example/\r\n\r\nhello"},
+        {"link": 'https://acme.example/"><script>'},
+        {"link": "https://acme.example/ x"},
+        {"link": "https://acme.example/" + "x" * 1000},
+        {"link": "https://acme.example/ä"},
+        {"not_me_link": "not a link"},
+        {"code": "12345"},
+        {"code": "1234567"},
+        {"code": "12345\n"},
+        {"code": "١٢٣٤٥٦"},
+        {"occurred_at": datetime(2026, 11, 22)},  # noqa: DTZ001 - the very thing that is refused
+    ],
+)
+def test_a_value_that_is_not_its_kind_is_a_bug(change: dict[str, Any]) -> None:
+    """Links are URLs that fit a line, codes six digits, moments know their zone."""
+    with pytest.raises(ValueError, match="in a mail"):
+        render(replace(CONFIRM, **change))
+
+
+@pytest.mark.parametrize("brand", ["A\r\nBcc: x@example.net", "=?utf-8?q?x?=", "A\u2028B", "A\0B"])
+def test_a_brand_that_is_more_than_one_header_is_refused(brand: str) -> None:
+    """Even the operator cannot add a header by accident."""
+    with pytest.raises(ValueError, match="header"):
+        Renderer(sender=SENDER, brand=brand)
+
+
+ODD = "a\r\n\r\n.\r\nBcc: x@example.net\u2028=?utf-8?q?=0a?= {{ 7*7 }} {brand} <script>x</script> &amp; \"' \ud800 \x00"
+
+
+@given(st.text(), st.text())
+@example(ODD, "Visit https://evil.example/ or www.evil.example, mail me@evil.example")
+@example("--===============", "evil\uff0eexample \u3002example \u202eelpmaxe\u202c")
+def test_nothing_that_a_stranger_says_of_himself_breaks_out(origin: str, client: str) -> None:
+    """Whatever origin and client hold, the mail has the same headers, parts, lines and links as without them."""
+    renderer = Renderer(sender=SENDER, brand="Acme")
+    plain, odd = (
+        parse(render(replace(CONFIRM, origin=one, client=two), renderer))
+        for one, two in (("", ""), (origin, client))
+    )
+    lines, odd_lines = (body(message, "plain").splitlines() for message in (plain, odd))
+    differing = [(a, b) for a, b in zip(lines, odd_lines, strict=True) if a != b]
+    assert all(a.startswith(("From: ", "With: ")) and b.startswith(a[:6]) for a, b in differing)
+    htmls = [Links(body(message, "html")) for message in (plain, odd)]
+    assert htmls[0].links == htmls[1].links
+    assert htmls[0].tags == htmls[1].tags
+
+
+@given(st.text())
+@example("https://evil.example/x")
+@example("evil.example 1.2.3.4/x //1.2.3.4 e.g. a@b.c")
+@example("http://1.2.3.4/5")
+def test_what_is_shown_of_a_stranger_is_no_link(text: str) -> None:
+    """No scheme, no host name, no address, no markup, one short line."""
+    shown = clean(text)
+    assert len(shown) <= 60
+    assert not set(shown) & set("\r\n\t<>&\"'@=?;%#\\`[]{}|")
+    assert "//" not in shown
+    assert not re.search(r"\w\.[^\W\d]|[^\W\d]\.\w", shown)
+    assert shown == clean(shown)
+
+
+def test_what_describes_an_honest_client_is_shown_as_it_is() -> None:
+    """Networks, versions and places keep their dots, colons and slashes."""
+    for text in ("203.0.113.0/24", "2001:db8:1::/48", "Firefox 128.0 on Linux", "Zürich (CH)", "Safari, iOS"):
+        assert clean(text) == text
+
+
+def test_an_operator_can_replace_words_and_templates(tmp_path: Path) -> None:
+    """Files of the same name in a folder win, text by text; the rest stays."""
+    (tmp_path / "en.toml").write_text('[confirm]\nsubject = "{brand}: bitte"\n', "utf-8")
+    (tmp_path / "de-at.toml").write_text(
+        '[confirm]\ntitle = "Grüß Gott"\nintro = "Servas <b>{hours}</b>"\n', "utf-8"
+    )
+    (tmp_path / "account_exists.txt").write_text("{{ words.title }} {{ mail.client }}\n", "utf-8")
+    renderer = Renderer(sender=SENDER, brand="Acme", templates=tmp_path)
+    assert parse(render(renderer=renderer))["Subject"] == "Acme: bitte"
+    austrian = parse(render(renderer=renderer, locale="de_AT"))
+    assert body(austrian, "plain").startswith("Grüß Gott\n\nServas <b>{hours}</b>\n")
+    assert "Servas &lt;b&gt;" in body(austrian, "html")
+    assert "Confirm address" in body(austrian, "html")
+    assert body(parse(render(EXISTS, renderer)), "plain") == "You already have an account \n"
+
+
+@pytest.mark.parametrize(
+    "locale", ["en", "EN-gb", "xx", "", "de-AT-x-private", "../../etc/passwd", "-", "e" * 1000]
+)
+def test_every_locale_finds_words(locale: str) -> None:
+    """A language that we do not speak is answered in English."""
+    assert parse(render(locale=locale))["Subject"] == "Confirm your e-mail address for Acme"
+
+
+@pytest.mark.parametrize(
+    ("color", "ink"), [("#000000", "#ffffff"), ("#2457c5", "#ffffff"), ("#ffff00", "#000000")]
+)
+def test_a_button_can_be_read_on_any_brand_colour(color: str, ink: str) -> None:
+    """Black or white, whichever contrasts more."""
+    renderer = Renderer(sender=SENDER, brand="Acme", color=color)
+    assert f"color:{ink};text-decoration:none" in body(parse(render(renderer=renderer)), "html")

@@ -47,6 +47,7 @@ def parse_address(text: str) -> Address:
             allow_domain_literal=False,
             allow_display_name=False,
             globally_deliverable=True,
+            strict=True,  # the local part has 64 octets at most (RFC 5321 section 4.5.3.1.1)
             test_environment=True,  # lets `.test` through, which never leaves a test bench
         )
     except EmailNotValidError as error:

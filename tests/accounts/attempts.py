@@ -14,7 +14,9 @@ from regsvc.security.tokens import LinkToken, Secrets, mint_link_token, read_lin
 SECRETS = Secrets(b"a secret for tests, 32 bytes long")
 
 
-async def sign_up(pool: Pool, email: str = "ann@example.com", *, password_hash: str = "hash") -> NewRegistration:
+async def sign_up(
+    pool: Pool, email: str = "ann@example.com", *, password_hash: str = "hash"
+) -> NewRegistration:
     """Insert an attempt the way the API does."""
     new = NewRegistration(
         id=uuid4(),
@@ -38,7 +40,9 @@ async def send(pool: Pool, mail_id: UUID) -> jobs.SentAs:
         (job,) = await jobs.claim_mails(conn, [mail_id])
         (letter,) = await registration.begin_sending(conn, [mail_id])
     async with pool.transaction() as conn:
-        await registration.show_sent(conn, await jobs.book_sent(conn, [(jobs.Sent(job, "250 ok"), letter.sent_as)]))
+        await registration.show_sent(
+            conn, await jobs.book_sent(conn, [(jobs.Sent(job, "250 ok"), letter.sent_as)])
+        )
     return letter.sent_as
 
 

@@ -16,7 +16,12 @@ from tests.accounts.attempts import SECRETS, link_token, send, sign_up, state_of
 
 
 async def press(
-    pool: Pool, new: NewRegistration, *, chosen: UUID | None = None, has_handle: bool = False, strict: bool = False
+    pool: Pool,
+    new: NewRegistration,
+    *,
+    chosen: UUID | None = None,
+    has_handle: bool = False,
+    strict: bool = False,
 ) -> bool:
     """Press the link of an attempt's mail."""
     async with pool.transaction() as conn:
@@ -116,7 +121,9 @@ async def test_a_link_is_dead_24_hours_after_the_mail_was_accepted_and_not_befor
         await conn.execute("UPDATE registrations SET created_at = now() - interval '40 hours'")
     await send(pool, new.mail_id)
     async with pool.connection() as conn:
-        await conn.execute("UPDATE registrations SET expires_at = expires_at - interval '23 hours 59 minutes'")
+        await conn.execute(
+            "UPDATE registrations SET expires_at = expires_at - interval '23 hours 59 minutes'"
+        )
     assert await press(pool, new)
     async with pool.connection() as conn:
         await conn.execute("UPDATE registrations SET expires_at = expires_at - interval '2 minutes'")

@@ -1,0 +1,315 @@
+"""From a claimed job to a booked outcome: the part that both ways to a job share.
+
+A delivery holds jobs under their leases, sends them over several sessions at once, and books what became of them
+in batches, because PostgreSQL lets commits that NOTIFY through one at a time. Whoever claims waits for room first,
+so that no more is claimed than will be sent soon. Between the mail server's "accepted" and our commit lies the one
+window in which a crash doubles a mail; nothing but the booking happens in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+import trio
+
+from regsvc.accounts import registration
+from regsvc.accounts.registration import Letter
+from regsvc.consumer.letters import LetterWriter
+from regsvc.errors import DatabaseUnavailableError
+from regsvc.mail import jobs
+from regsvc.mail.envelope import UnusableAddressError
+from regsvc.mail.jobs import Ended, Job, Retry, Sent
+from regsvc.mail.outcome import Aborted, Accepted, Bounced, Outcome, Refused
+from regsvc.mail.transport import Transport
+from regsvc.metrics import MAILS
+from regsvc.postgres.connection import Connection
+from regsvc.postgres.pool import Pool
+
+log = structlog.get_logger()
+
+Claim = Callable[[Connection], Awaitable[Sequence[Job]]]
+Booking = Sent | Retry | Ended
+OnBooked = Callable[[Collection[UUID]], Awaitable[None]]
+
+_MARGIN = 5.0  # seconds before the end of a lease after which nothing more is sent under it
+_BOOKING_RETRY = 0.5  # seconds until the next try to book while the database is away
+_BOOKING_LIMIT = 10.0  # seconds that one try may take
+_FINISHING = 15.0  # seconds that what is in hand has, once nothing new is taken
+_REPLY = 500  # characters of a server's reply that are kept
+
+
+@dataclass(eq=False)
+class InHand:
+    """A job of ours, with what it says and until when it is ours.
+
+    Args:
+        job: the claimed job.
+        letter: whom it goes to.
+        held_until: by Trio's clock; the margin is off already.
+    """
+
+    job: Job
+    letter: Letter
+    held_until: float
+
+    def is_held(self) -> bool:
+        """Say whether the mail may still be sent."""
+        return trio.current_time() < self.held_until
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How many jobs were claimed, and which mails are in hand now."""
+
+    claimed: int
+    in_hand: frozenset[UUID]
+
+
+@dataclass(eq=False)
+class Delivery:
+    """What sends and books; made by `open_delivery`.
+
+    Args:
+        pool: PostgreSQL.
+        transport: the way to the mail server.
+        writer: makes mails of letters.
+        room: how many jobs may be in hand.
+        on_booked: is told which mails are dealt with, once that is committed; it must not raise.
+    """
+
+    pool: Pool
+    transport: Transport
+    writer: LetterWriter
+    room: int
+    on_booked: OnBooked | None = None
+    _in_hand: dict[UUID, InHand] = field(default_factory=dict)
+    _outcomes: list[tuple[InHand, Booking | None]] = field(default_factory=list)
+    _outcome_came: trio.Event = field(default_factory=trio.Event)
+    _room_made: trio.Event = field(default_factory=trio.Event)
+
+    def __post_init__(self) -> None:
+        """Make the line that the senders take from; the room bounds it."""
+        self._send, self._receive = trio.open_memory_channel[InHand](math.inf)
+
+    @property
+    def free(self) -> int:
+        """How many more jobs may be claimed."""
+        return self.room - len(self._in_hand)
+
+    async def wait_room(self) -> int:
+        """Wait until at least one more job may be claimed and return how many may."""
+        while self.free <= 0:
+            await self._room_made.wait()
+        return self.free
+
+    async def take(self, claim: Claim) -> Taken:
+        """Claim jobs, show their registrations as being sent, and put them in line.
+
+        Args:
+            claim: claims no more than there is room for, in the transaction that it is given.
+
+        Returns:
+            What came of it. Mails that are not wanted any more are cancelled on the way.
+        """
+        claimed_at = trio.current_time()
+        async with self.pool.transaction() as conn:
+            claimed = await claim(conn)
+            if not claimed:
+                return Taken(0, frozenset())
+            begun = await registration.begin_sending(conn, [job.id for job in claimed])
+            letters = {letter.mail_id: letter for letter in begun}
+            over = [Ended(job, "cancelled", "registration_over") for job in claimed if job.id not in letters]
+            if over:
+                await jobs.book_ended(conn, over)
+        for job in claimed:
+            if job.id in letters:
+                held_until = claimed_at + jobs.LEASE.total_seconds() - _MARGIN
+                held = InHand(job, letters[job.id], held_until)
+                self._in_hand[job.id] = held
+                self._send.send_nowait(held)
+        return Taken(len(claimed), frozenset(letters))
+
+    async def send_mails(self) -> None:
+        """Send what is in line, one mail after the other; several of these run side by side."""
+        async for held in self._receive.clone():
+            if not held.is_held():
+                self._drop(held)
+                continue
+            log.info(
+                "mail sending", mail=str(held.job.id), recipient=held.letter.email, attempt=held.job.attempts
+            )
+            try:
+                envelope = self.writer.write(held.letter)
+                outcome = await self.transport.send(envelope, before_dot=held.is_held)
+            except UnusableAddressError as error:
+                outcome = Bounced("recipient_invalid", "mail", str(error))
+            except Exception:
+                # A mail that we cannot write or send for a reason of our own must not hold up the others.
+                log.exception("mail failed", mail=str(held.job.id))
+                self._note(held, self._retry(held, "internal_error", ""))
+                continue
+            self._settle(held, outcome)
+
+    def _settle(self, held: InHand, outcome: Outcome) -> None:
+        """Turn what the transport says into what is booked."""
+        if isinstance(outcome, Aborted):
+            self._drop(held)
+            return
+        reply = outcome.reply[:_REPLY].replace("\0", "")
+        if isinstance(outcome, Accepted):
+            self._note(held, Sent(held.job, reply))
+        elif isinstance(outcome, Bounced):
+            self._note(held, Ended(held.job, "bounced", outcome.reason, reply))
+        else:
+            # What the server has against us is no reason to give a mail up.
+            patient = isinstance(outcome, Refused)
+            self._note(held, self._retry(held, outcome.reason, reply, patient=patient))
+
+    def _retry(self, held: InHand, reason: str, reply: str, *, patient: bool = False) -> Booking:
+        if held.job.given_up and not patient:
+            return Ended(held.job, "dead", reason, reply)
+        return Retry(held.job, jobs.retry_delay(held.job.attempts), reason, reply)
+
+    def _note(self, held: InHand, booking: Booking | None) -> None:
+        """Have an outcome booked; None is a job that somebody else has taken up, or will."""
+        self._outcomes.append((held, booking))
+        self._outcome_came.set()
+
+    def _drop(self, held: InHand) -> None:
+        MAILS.labels("lease_lost").inc()
+        log.warning("mail lease lost", mail=str(held.job.id))
+        self._note(held, None)
+
+    def _forget(self, done: Sequence[InHand]) -> None:
+        for held in done:
+            self._in_hand.pop(held.job.id, None)
+        self._room_made.set()
+        self._room_made = trio.Event()
+
+    async def book_outcomes(self) -> None:
+        """Book outcomes as they come, all that came while the last ones were committed at once."""
+        while True:
+            await self._outcome_came.wait()
+            self._outcome_came = trio.Event()
+            batch, self._outcomes = self._outcomes, []
+            await self._book([(held, booking) for held, booking in batch if booking is not None])
+            for held, booking in batch:
+                if booking is not None:
+                    _report(held, booking)
+                    self.writer.announce(held.letter, booking)
+            if self.on_booked is not None:
+                await self.on_booked([held.job.id for held, _ in batch])
+            self._forget([held for held, _ in batch])
+
+    async def _book(self, batch: Sequence[tuple[InHand, Booking]]) -> None:
+        """Commit outcomes, as long as it takes: what a server accepted must not be forgotten for a restart."""
+        sent = [(booking, held.letter.sent_as) for held, booking in batch if isinstance(booking, Sent)]
+        retries = [booking for _, booking in batch if isinstance(booking, Retry)]
+        ended = [booking for _, booking in batch if isinstance(booking, Ended)]
+        while batch:
+            try:
+                async with self.pool.transaction(limit=_BOOKING_LIMIT) as conn:
+                    if sent:
+                        await registration.show_sent(conn, await jobs.book_sent(conn, sent))
+                    if retries:
+                        await registration.show_delayed(conn, await jobs.book_retries(conn, retries))
+                    if ended:
+                        await registration.show_bounced(conn, await jobs.book_ended(conn, ended))
+            except DatabaseUnavailableError:
+                log.warning("mail outcomes wait for the database", outcomes=len(batch))
+                await trio.sleep(_BOOKING_RETRY)
+            else:
+                return
+
+    async def renew_leases(self) -> None:
+        """Renew the leases of what is in hand; what was lost is not sent any more."""
+        while True:
+            await trio.sleep(jobs.RENEW_EVERY.total_seconds())
+            held = list(self._in_hand.values())
+            if not held:
+                continue
+            renewed_at = trio.current_time()
+            try:
+                async with self.pool.connection() as conn:
+                    ours = await jobs.renew_leases(conn, [h.job for h in held])
+            except DatabaseUnavailableError:
+                continue  # the leases run out by themselves, and with them the right to send
+            for h in held:
+                ends = jobs.LEASE.total_seconds() - _MARGIN
+                h.held_until = renewed_at + ends if h.job.id in ours else renewed_at
+
+    async def finish(self) -> None:
+        """Give back what is in line and wait until what is being sent is sent and booked, 15 s at most."""
+        with trio.move_on_after(_FINISHING, shield=True):
+            try:
+                await self.release_unbegun()
+            except DatabaseUnavailableError:
+                log.warning("mails in line wait for their leases to run out")
+            while self._in_hand:
+                await self._room_made.wait()
+
+    async def release_unbegun(self) -> None:
+        """Give back what is in line, so that others may send it at once."""
+        waiting = []
+        while True:
+            try:
+                waiting.append(self._receive.receive_nowait())
+            except trio.WouldBlock:
+                break
+        if not waiting:
+            return
+        async with self.pool.transaction() as conn:
+            await jobs.release_jobs(conn, [held.job for held in waiting])
+        self._forget(waiting)
+
+
+@asynccontextmanager
+async def open_delivery(
+    pool: Pool, transport: Transport, writer: LetterWriter, *, sessions: int
+) -> AsyncIterator[Delivery]:
+    """Run a delivery as long as the block lasts.
+
+    However the block ends, what is in hand is finished first: mails that are being sent are sent and booked, those
+    in line are given back, for 15 s at most; what is cut off then is taken up again when its lease runs out.
+
+    Args:
+        pool: PostgreSQL.
+        transport: the way to the mail server.
+        writer: makes mails of letters.
+        sessions: how many mails are sent at the same time.
+    """
+    delivery = Delivery(pool, transport, writer, room=sessions * 16)
+    async with trio.open_nursery() as nursery:
+        for _ in range(sessions):
+            nursery.start_soon(delivery.send_mails)
+        nursery.start_soon(transport.tend)
+        nursery.start_soon(delivery.book_outcomes)
+        nursery.start_soon(delivery.renew_leases)
+        try:
+            yield delivery
+        finally:
+            await delivery.finish()
+            nursery.cancel_scope.cancel()
+
+
+def _report(held: InHand, booking: Booking) -> None:
+    """Tell the log what became of a mail."""
+    letter = held.letter
+    fields = {"mail": str(held.job.id), "recipient": letter.email, "attempt": held.job.attempts}
+    match booking:
+        case Sent(reply=reply):
+            MAILS.labels("sent").inc()
+            log.info("mail accepted", **fields, reply=reply)
+        case Retry(after=after, reason=reason, reply=reply):
+            MAILS.labels("delayed").inc()
+            log.warning(
+                "mail delayed", **fields, reason=reason, reply=reply, next_try_in=round(after.total_seconds())
+            )
+        case Ended(state=state, reason=reason, reply=reply):
+            MAILS.labels(state).inc()
+            log.warning("mail ended", **fields, outcome=state, reason=reason, reply=reply)

@@ -1,0 +1,56 @@
+"""The janitor: ends registrations whose time is over and deletes what nobody needs any more."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from regsvc.accounts.registration import expire_registrations, purge_registrations
+from regsvc.accounts.session import purge_sessions
+from regsvc.consumer.waiting import wait_any
+from regsvc.postgres.connection import Connection
+from regsvc.postgres.pool import Pool
+
+log = structlog.get_logger()
+
+EVERY = 10.0  # seconds between rounds
+BATCH = 500  # rows a statement: locks stay short
+
+_Chore = Callable[[Connection, int], Awaitable[int]]
+_CHORES: tuple[tuple[str, _Chore], ...] = (
+    ("registrations expired", expire_registrations),
+    ("registrations purged", purge_registrations),
+    ("sessions purged", purge_sessions),
+)
+
+
+async def run_janitor(
+    *,
+    pool: Pool,
+    stopping: trio.Event,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Do every chore every few seconds until `stopping` is set; several janitors do not get in each other's way.
+
+    Raises:
+        DatabaseUnavailableError: the database is away.
+    """
+    task_status.started()
+    while not stopping.is_set():
+        for event, chore in _CHORES:
+            await _do(pool, event, chore)
+        await wait_any(stopping.wait, seconds=EVERY)
+
+
+async def _do(pool: Pool, event: str, chore: _Chore) -> None:
+    total = 0
+    while True:
+        async with pool.connection() as conn:
+            done = await chore(conn, BATCH)
+        total += done
+        if done < BATCH:
+            break
+    if total:
+        log.info(event, count=total)

@@ -1,0 +1,64 @@
+"""Making a mail of a letter: the derived link and code, filled into the template of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from regsvc.accounts.registration import LINK_LIFE, Letter
+from regsvc.mail.envelope import Envelope
+from regsvc.mail.jobs import Ended, Retry, Sent
+from regsvc.mail.render import AccountExistsMail, ConfirmMail, Renderer
+from regsvc.security.tokens import Secrets, mint_code, mint_link_token
+
+Announce = Callable[[Letter, str, str], None]
+"""Is told letter, link and code of a confirmation mail that was sent; in `dev` alone."""
+
+
+@dataclass(frozen=True)
+class LetterWriter:
+    """Makes mails.
+
+    Args:
+        secrets: what links and codes derive from.
+        renderer: fills the templates.
+        sender: the envelope's sender, an address alone.
+        public_url: what links begin with; no request ever has a say in it.
+        announcer: what is told of link and code once the mail was accepted.
+    """
+
+    secrets: Secrets
+    renderer: Renderer
+    sender: str
+    public_url: str
+    announcer: Announce | None = None
+
+    def write(self, letter: Letter) -> Envelope:
+        """Return the mail of a letter, ready to be sent; the same at every try but for its date."""
+        if letter.sent_as == "account_exists":
+            mail: ConfirmMail | AccountExistsMail = AccountExistsMail(
+                occurred_at=letter.created_at, origin=letter.origin, client=letter.client
+            )
+        else:
+            token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
+            mail = ConfirmMail(
+                link=f"{self.public_url}/confirm#t={token}",
+                code=mint_code(self.secrets, letter.mail_id),
+                not_me_link=f"{self.public_url}/not-me#t={token}",
+                occurred_at=letter.created_at,
+                origin=letter.origin,
+                client=letter.client,
+                valid_hours=int(LINK_LIFE.total_seconds() // 3600),
+            )
+        data = self.renderer.render(
+            mail, mail_id=letter.mail_id, recipient=letter.email, locale=letter.locale, now=datetime.now(UTC)
+        )
+        return Envelope(sender=self.sender, recipient=letter.email, data=data)
+
+    def announce(self, letter: Letter, booking: Sent | Retry | Ended) -> None:
+        """Tell the announcer of a confirmation mail that was accepted."""
+        if self.announcer is not None and isinstance(booking, Sent) and letter.sent_as == "confirm":
+            token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
+            link = f"{self.public_url}/confirm#t={token}"
+            self.announcer(letter, link, mint_code(self.secrets, letter.mail_id))

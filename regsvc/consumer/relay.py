@@ -1,0 +1,101 @@
+"""The relay: carries the ids of due mails from PostgreSQL to RabbitMQ.
+
+What the broker confirmed is noted; what it did not is given back at once. It may be published twice, or lost: the
+claim makes the first harmless, and five minutes without a claim end the second. When it finds the queue empty on
+connecting, whatever the queue should have held is due again at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from uuid import UUID
+
+import structlog
+import trio
+
+from regsvc.consumer.waiting import Alarm, listen_due, wait_any
+from regsvc.errors import BrokerUnavailableError, DatabaseUnavailableError
+from regsvc.mail import jobs
+from regsvc.metrics import PUBLISHED
+from regsvc.postgres.pool import Pool
+from regsvc.rabbitmq import Publisher, open_publisher
+
+log = structlog.get_logger()
+
+BATCH = 200  # ids that are taken, and in flight to the broker, at a time
+_POLL = 2.0  # seconds between looks when no notification came
+
+
+async def run_relay(
+    *,
+    pool: Pool,
+    conninfo: str,
+    url: str,
+    stopping: trio.Event,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Publish what is due until `stopping` is set.
+
+    Args:
+        pool: PostgreSQL.
+        conninfo: of the connection that hears of new mails.
+        url: RabbitMQ.
+        stopping: ends it.
+        task_status: told once it is connected.
+
+    Raises:
+        BrokerUnavailableError: the broker is away; what it has not passed on is given to the mailer first.
+        DatabaseUnavailableError: the database is away.
+    """
+    try:
+        async with open_publisher(url) as publisher, trio.open_nursery() as nursery:
+            if publisher.messages_ready == 0:
+                async with pool.connection() as conn:
+                    released = await jobs.release_published(conn)
+                if released:
+                    log.warning("queue came back empty", mails=released)
+            woken = Alarm()
+            await nursery.start(listen_due, conninfo, woken)
+            nursery.start_soon(publisher.wait_closed)
+            task_status.started()
+            await _publish_due(pool, publisher, woken, stopping)
+            nursery.cancel_scope.cancel()
+    except* BrokerUnavailableError:
+        await _release_stranded(pool)
+        raise
+
+
+async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping: trio.Event) -> None:
+    while not stopping.is_set():
+        # An alarm on the broker's side: what waits longer than ten seconds is sent past it.
+        await wait_any(stopping.wait, publisher.wait_unblocked)
+        async with pool.connection() as conn:
+            mail_ids = await jobs.take_for_publishing(conn, BATCH)
+        if mail_ids:
+            await _publish(pool, publisher, mail_ids)
+        if len(mail_ids) < BATCH:
+            await wait_any(stopping.wait, woken.wait, seconds=_POLL)
+
+
+async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> None:
+    result = await publisher.publish(mail_ids)
+    async with pool.connection() as conn:
+        if result.confirmed:
+            await jobs.note_published(conn, result.confirmed)
+        if result.failed:
+            await jobs.release_unpublished(conn, list(result.failed))
+    PUBLISHED.inc(len(result.confirmed))
+    for mail_id in result.confirmed:
+        log.info("mail published", mail=str(mail_id))
+    if result.failed:
+        log.warning("messages not published", failed=dict(Counter(result.failed.values())))
+
+
+async def _release_stranded(pool: Pool) -> None:
+    try:
+        async with pool.connection() as conn:
+            released = await jobs.release_published(conn, unclaimed_for=jobs.BROKER_MISSED)
+    except DatabaseUnavailableError:
+        return
+    if released:
+        log.warning("mails go past the broker", mails=released)

@@ -1,0 +1,175 @@
+"""`regsvc dev`: everything in one process, on what it brings along.
+
+PostgreSQL comes from a wheel, secrets are made up and kept, mail goes into a Maildir and is announced on the
+console, and the schema is brought up by itself. Settings that are set win.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import click
+import structlog
+import trio
+from pydantic import SecretStr
+
+from regsvc import logs, settings
+from regsvc.accounts.registration import Letter
+from regsvc.errors import ConfigurationError, RegsvcError
+from regsvc.logs import reveal
+from regsvc.postgres.embedded import EmbeddedPostgres
+from regsvc.postgres.migrate import migrate
+from regsvc.program import heed_signals, report, run_service
+from regsvc.roles import DEPENDENT
+from regsvc.settings import Settings
+from regsvc.supervisor import Child, Supervisor
+
+log = structlog.get_logger()
+
+_SECRET_FILE = "secret_key"  # noqa: S105 - a file's name
+_MAIL_FOLDER = "mail"
+_EMBEDDED = "postgresql:///embedded"  # stands for the database of our own until it is known
+
+
+class PortTakenError(RegsvcError):
+    """The port to listen on is taken."""
+
+
+async def run_dev(data: Path) -> None:
+    """Run everything until the first SIGINT or SIGTERM.
+
+    Args:
+        data: where the database, the secrets and the mail live; made if missing, readable by its owner alone.
+
+    Raises:
+        ConfigurationError: the folder is another process's, or the settings are not usable.
+        PortTakenError: somebody else listens there.
+    """
+    logs.configure()  # until the settings are known
+    data = make_folder(data)
+    secret = keep_secret(data)
+    chosen = load_settings(data, secret, database_url=_EMBEDDED)
+    logs.configure(
+        format=chosen.log_format, level=chosen.log_level, secrets=[chosen.secret_key.get_secret_value()]
+    )
+    stopping = trio.Event()
+    server = EmbeddedPostgres(data)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(heed_signals, stopping, at_once=server.kill))
+        async with _open_database(server, chosen) as chosen:
+            await migrate(chosen.database_url.get_secret_value())
+            await run_service(
+                chosen,
+                announcer=announce,
+                dev=True,
+                stopping=stopping,
+                on_ready=partial(_welcome, chosen, data),
+            )
+        nursery.cancel_scope.cancel()
+    click.echo("regsvc has stopped.")
+
+
+def make_folder(data: Path) -> Path:
+    """Make the data folder, its owner's alone, and return its absolute path.
+
+    Raises:
+        ConfigurationError: it cannot be made or written to.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(data, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigurationError(f"the data folder {data} cannot be used: {error.strerror}") from error
+    return data.absolute()
+
+
+def keep_secret(data: Path) -> str:
+    """Return the secret of this data folder, making it the first time; a crash leaves a whole one or none."""
+    path = data / _SECRET_FILE
+    with suppress(FileNotFoundError):
+        return path.read_text(encoding="ascii").strip()
+    draft = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(48))
+        file.flush()
+        os.fsync(file.fileno())
+    # Not a rename: where two start at once, both must end up with the first one's.
+    with suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()
+    return path.read_text(encoding="ascii").strip()
+
+
+def load_settings(data: Path, secret: str, *, database_url: str) -> Settings:
+    """Return the settings of `dev`: what is set wins, everything else is in the data folder."""
+    return settings.load(
+        mode="dev",
+        role="all",
+        defaults={
+            "secret_key": secret,
+            "database_url": database_url,
+            "smtp_url": f"maildir:{data / _MAIL_FOLDER}",
+            "mail_from": "regsvc <no-reply@localhost>",
+        },
+    )
+
+
+def announce(letter: Letter, link: str, code: str) -> None:
+    """Show a newcomer what stands in the mail. The one place where a link or a code is ever logged."""
+    log.info("mail to be opened", recipient=letter.email, link=reveal(link), code=reveal(code))
+
+
+@asynccontextmanager
+async def _open_database(server: EmbeddedPostgres, chosen: Settings) -> AsyncIterator[Settings]:
+    """Give settings with a database: the one that is set, or our own, brought up again whenever it dies."""
+    if chosen.database_url.get_secret_value() != _EMBEDDED:
+        _check_port(chosen)
+        yield chosen
+        return
+    async with server.reserved(), trio.open_nursery() as nursery:
+        _check_port(chosen)
+        keeper = Supervisor([Child("postgresql", server.run, DEPENDENT)], stopping=trio.Event(), hook=report)
+        await nursery.start(keeper.run)
+        yield chosen.model_copy(update={"database_url": SecretStr(server.conninfo)})
+        nursery.cancel_scope.cancel()
+
+
+def _check_port(chosen: Settings) -> None:
+    """Say at once that the port is taken, before anything is started."""
+    try:
+        with socket.create_server((chosen.http_host, chosen.http_port), family=_family(chosen.http_host)):
+            pass
+    except OSError as error:
+        where = f"{chosen.http_host}:{chosen.http_port}"
+        raise PortTakenError(
+            f"cannot listen on {where}: {error.strerror}; set REGSVC_HTTP_PORT to another port"
+        ) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _welcome(chosen: Settings, data: Path) -> None:
+    """Print what to open."""
+    click.echo(
+        f"""
+  regsvc is ready.
+
+    open     {chosen.public_url}
+    sign up  curl -X POST {chosen.public_url}/api/v1/register \\
+               -H 'Content-Type: application/json' \\
+               -d '{{"email": "test@example.com", "password": "password123", "name": "Test User"}}'
+    mail     {data / _MAIL_FOLDER} (link and code are shown here, too)
+    stop     Ctrl-C
+"""
+    )

@@ -1,0 +1,35 @@
+"""JSON answers."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from quart import Response
+
+
+def answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON answer that no cache keeps: nearly all of ours are about one person."""
+    response = Response(
+        json.dumps(body, ensure_ascii=False),
+        status=status,
+        content_type="application/json",
+        headers=headers or {},
+    )
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def empty(status: int = 204) -> Response:
+    """Return an answer without a body."""
+    response = Response(b"", status=status)
+    del response.headers["Content-Type"]
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """Return a moment as RFC 3339 text in UTC with milliseconds, or None."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,58 @@
+"""The application: which rooms answer, and what every answer carries."""
+
+from __future__ import annotations
+
+import structlog
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from regsvc.http import confirmation, health, live, me, pages, registrations, sessions
+from regsvc.http.context import Context, put_context
+from regsvc.http.problems import register_error_handlers
+from regsvc.http.request_ids import HEADER, get_request_id
+
+PREFIX = "/api/v1"
+MAX_BODY = 16 * 1024  # bytes
+
+_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
+    """Return the ASGI application.
+
+    Args:
+        context: what the handlers work with.
+        health_only: serve `/healthz`, `/readyz` and `/metrics` alone, as a worker does.
+    """
+    app = QuartTrio("regsvc.http", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["BODY_TIMEOUT"] = None  # the server's own deadline is nearer to the socket
+    app.config["RESPONSE_TIMEOUT"] = None
+    put_context(app.config, context)
+    register_error_handlers(app)
+    app.before_request(_begin)
+    app.before_websocket(_begin)
+    app.after_request(_finish)
+    app.register_blueprint(health.blueprint)
+    if not health_only:
+        for room in (registrations, confirmation, sessions, me, live):
+            app.register_blueprint(room.blueprint, url_prefix=PREFIX)
+        app.register_blueprint(pages.blueprint)
+    return app
+
+
+async def _begin() -> None:
+    """Put the request's id on every line that is logged on its behalf (each request is a task of its own)."""
+    structlog.contextvars.bind_contextvars(request_id=get_request_id())
+
+
+async def _finish(response: Response) -> Response:
+    """Put on every answer what every answer carries (ASVS 5.0 chapter 3.4)."""
+    headers = response.headers
+    headers[HEADER] = get_request_id()
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("Content-Security-Policy", _API_POLICY)
+    if request.scheme == "https":
+        headers["Strict-Transport-Security"] = "max-age=31536000"
+    return response

@@ -1,0 +1,139 @@
+"""Confirming an address, by the link or the code of the mail; or saying that it was somebody else.
+
+GET and HEAD change nothing here: programs that look at every link in a mail before its reader does cannot spend
+one. Only a POST does, which the page behind the link sends when a person presses its button.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import structlog
+from pydantic import StringConstraints
+from quart import Blueprint, Response, request
+from quart import redirect as redirect_to
+
+from regsvc.accounts import confirmation
+from regsvc.http.answers import answer
+from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
+from regsvc.http.context import Context, get_context
+from regsvc.http.registrations import HANDLE_HEADER, check_handle
+from regsvc.security.tokens import LinkToken, handle_matches, read_link_token
+
+log = structlog.get_logger()
+blueprint = Blueprint("confirmation", __name__)
+
+_CONFIRMED = {"message": "email confirmed"}
+
+
+class ConfirmBody(Body):
+    """The link's token and, where several sign-ups wait for the address, the password of one of them."""
+
+    token: TokenText
+    password: PasswordText | None = None
+
+
+class CodeBody(Body):
+    """The registration and the six digits from its mail."""
+
+    registration: Annotated[str, StringConstraints(max_length=64)]
+    code: Annotated[str, StringConstraints(max_length=32)]
+
+
+class RepudiateBody(Body):
+    """The token of the mail that should not have come."""
+
+    token: TokenText
+
+
+@blueprint.post("/confirm-email")
+async def confirm() -> Response:
+    """Confirm by the link's token; again the same answer while the token lives."""
+    context = get_context()
+    body = await read_body(ConfirmBody)
+    token = _read_token(body.token)
+    chosen = None
+    if body.password is not None:
+        chosen = await _find_attempt(context, token, body.password)
+    handle = request.headers.get(HANDLE_HEADER, "")
+    async with context.pool.transaction() as conn:
+        changed = await confirmation.confirm_by_link(
+            conn,
+            context.secrets,
+            token,
+            chosen=chosen,
+            has_handle=handle_matches(context.secrets, token.registration_id, handle),
+            password_required=context.settings.confirm_requires_password,
+        )
+    if changed:
+        log.info("address confirmed", registration=str(chosen or token.registration_id), by="link")
+    return answer(_CONFIRMED)
+
+
+@blueprint.post("/confirm-email/code")
+async def confirm_by_code() -> Response:
+    """Confirm by the six digits, for whoever holds the registration's handle."""
+    context = get_context()
+    body = await read_body(CodeBody)
+    known = check_handle(context, body.registration, request.headers.get(HANDLE_HEADER, ""))
+    async with context.pool.transaction() as conn:
+        outcome = await confirmation.try_code(conn, context.secrets, known, "".join(body.code.split()))
+    match outcome:
+        case "wrong":
+            raise confirmation.CodeInvalidError
+        case "exhausted":
+            raise confirmation.CodeTriesExhaustedError
+        case "expired":
+            raise confirmation.TokenExpiredError
+    log.info("address confirmed", registration=str(known), by="code")
+    return answer(_CONFIRMED)
+
+
+@blueprint.post("/confirm-email/repudiate")
+async def repudiate() -> Response:
+    """Void the attempt: the reader of the mail says that it was not theirs."""
+    context = get_context()
+    body = await read_body(RepudiateBody)
+    token = _read_token(body.token)
+    async with context.pool.transaction() as conn:
+        await confirmation.repudiate(conn, context.secrets, token)
+    log.info("registration repudiated", registration=str(token.registration_id))
+    return answer({"message": "registration voided"})
+
+
+@blueprint.get("/confirm-email")
+async def open_page() -> Response:
+    """Lead the links of older mails to the page; the token moves to the fragment, where no log sees it."""
+    token = request.args.get("token", "")
+    target = f"{get_context().settings.public_url}/confirm"
+    if read_link_token(token) is not None:
+        target += f"#t={token}"
+    response = redirect_to(target, 303)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    assert isinstance(response, Response)  # noqa: S101 - Quart's redirect makes its own Response
+    return response
+
+
+def _read_token(text: str) -> LinkToken:
+    token = read_link_token(text)
+    if token is None:
+        raise confirmation.TokenInvalidError
+    return token
+
+
+async def _find_attempt(context: Context, token: LinkToken, password: str) -> UUID | None:
+    """Return the live attempt that was made with this password; None when the address is confirmed already.
+
+    Raises:
+        PasswordNeededError: none was.
+    """
+    async with context.pool.connection() as conn:
+        candidates = await confirmation.list_candidates(conn, context.secrets, token)
+    for attempt, stored in candidates:
+        if (await context.lane.verify(password, stored)).ok:
+            return attempt
+    if candidates:
+        raise confirmation.PasswordNeededError
+    return None

@@ -1,0 +1,57 @@
+"""What the handlers work with: made once by whoever starts the server, found by every handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import trio
+from quart import current_app
+
+from regsvc.live import LiveHub
+from regsvc.postgres.pool import Pool
+from regsvc.security.keys import KeyRings
+from regsvc.security.passwords import HashingLane
+from regsvc.security.tokens import Secrets
+from regsvc.settings import Settings
+from regsvc.supervisor import SupervisorStatistics
+
+_KEY = "REGSVC"
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that a handler may reach for.
+
+    Args:
+        settings: of this process.
+        secrets: what tokens derive from.
+        pool: PostgreSQL.
+        lane: where passwords are hashed.
+        hub: who waits for which registration.
+        key_rings: what access tokens are signed with.
+        stopping: set once the process is asked to end.
+        children: how the children of this process are.
+        dev: this is `regsvc dev`: a newcomer is shown around.
+    """
+
+    settings: Settings
+    secrets: Secrets
+    pool: Pool
+    lane: HashingLane
+    hub: LiveHub
+    key_rings: KeyRings
+    stopping: trio.Event
+    children: Callable[[], SupervisorStatistics]
+    dev: bool = False
+
+
+def put_context(config: dict[str, object], context: Context) -> None:
+    """Leave the context in an application's configuration."""
+    config[_KEY] = context
+
+
+def get_context() -> Context:
+    """Return the context of the application that handles the current request."""
+    return cast("Context", current_app.config[_KEY])

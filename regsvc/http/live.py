@@ -1,0 +1,120 @@
+"""The live status of a registration over a websocket.
+
+The socket carries the truth as it stands in the database each time there is a hint that it changed: after any
+fault, the first frame is right, and a state that came and went meanwhile is simply not shown.
+"""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+import trio
+from quart import Blueprint, Response, websocket
+
+from regsvc.accounts.registration import FINAL, Registration, get_registration
+from regsvc.errors import DatabaseUnavailableError
+from regsvc.http.answers import timestamp
+from regsvc.http.context import Context, get_context
+from regsvc.http.problems import OriginNotAllowedError, RegistrationNotFoundError
+from regsvc.http.registrations import check_handle
+
+blueprint = Blueprint("live", __name__)
+
+FIRST_FRAME = 5.0  # seconds for the frame with the handle
+_RETRY = 1.0  # seconds until the next look when the database is away
+
+NORMAL = 1000
+RESTART = 1012
+NO_HANDLE = 4401
+
+
+@blueprint.websocket("/registrations/<registration_id>/live")
+async def live(registration_id: str) -> Response | None:
+    """Take the handle, show the current state at once, then every change, until the state is final."""
+    context = get_context()
+    _check_origin(context)
+    await websocket.accept()
+    known = await _read_handle(context, registration_id)
+    if known is None:
+        await websocket.close(NO_HANDLE, "bad or no handle")
+        return None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_ignore_frames)
+        code = RESTART
+        with trio.CancelScope() as scope:
+            nursery.start_soon(_cancel_when_stopping, context, scope)
+            await _show_changes(context, known)
+            code = NORMAL
+        nursery.cancel_scope.cancel()
+    await websocket.close(code)
+    return None
+
+
+async def _show_changes(context: Context, registration_id: UUID) -> None:
+    """Send each new state until a final one; return when that was sent, or when there is nothing to show."""
+    seen = 0
+    with context.hub.waiting(registration_id) as waiter:
+        while True:
+            try:
+                async with context.pool.connection() as conn:
+                    registration = await get_registration(conn, registration_id)
+            except DatabaseUnavailableError:
+                await trio.sleep(_RETRY)
+                continue
+            if registration is None:
+                return
+            if registration.seq > seen:
+                seen = registration.seq
+                await websocket.send(json.dumps(_frame(registration)))
+            if registration.state in FINAL:
+                return
+            await waiter.wait_change()
+
+
+def _frame(registration: Registration) -> dict[str, object]:
+    return {
+        "seq": registration.seq,
+        "state": registration.state,
+        "at": timestamp(registration.changed_at),
+        "attempts": registration.attempts,
+        "next_try_at": timestamp(registration.next_try_at),
+        "reason": registration.reason,
+        "expires_at": timestamp(registration.expires_at),
+    }
+
+
+async def _read_handle(context: Context, registration_id: str) -> UUID | None:
+    """Return the registration that the first frame opens, or None."""
+    with trio.move_on_after(FIRST_FRAME):
+        first = await websocket.receive()
+        try:
+            frame = json.loads(first) if isinstance(first, str) else None
+        except (ValueError, RecursionError):
+            return None
+        handle = frame.get("handle") if isinstance(frame, dict) else None
+        if not isinstance(handle, str):
+            return None
+        try:
+            return check_handle(context, registration_id, handle)
+        except RegistrationNotFoundError:
+            return None
+    return None
+
+
+async def _ignore_frames() -> None:
+    """Read whatever else the client sends: unread frames would hide that it went away."""
+    while True:
+        await websocket.receive()
+
+
+async def _cancel_when_stopping(context: Context, scope: trio.CancelScope) -> None:
+    await context.stopping.wait()
+    scope.cancel()
+
+
+def _check_origin(context: Context) -> None:
+    """Refuse pages of other sites: a browser says where a page came from (RFC 6455 section 10.2)."""
+    origin = websocket.headers.get("Origin")
+    if origin is not None and origin not in context.settings.origins:
+        raise OriginNotAllowedError

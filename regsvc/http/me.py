@@ -1,0 +1,82 @@
+"""One's own profile."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import StringConstraints
+from quart import Blueprint, Response, request
+
+from regsvc.accounts.user import User, get_user, update_profile
+from regsvc.http.answers import answer, timestamp
+from regsvc.http.bodies import Body, NameText, read_body
+from regsvc.http.context import get_context
+from regsvc.http.problems import FieldError, PreconditionFailedError, ValidationFailedError
+from regsvc.http.sessions import authenticate
+from regsvc.mail.languages import LOCALES
+from regsvc.security.keys import AccessTokenInvalidError
+
+blueprint = Blueprint("me", __name__)
+
+_DIGITS = 9  # more, and it is no version that the database could have
+
+
+class ProfileBody(Body):
+    """What to change; what is not given stays."""
+
+    name: NameText | None = None
+    locale: Annotated[str, StringConstraints(max_length=35)] | None = None
+
+
+@blueprint.get("/me")
+async def show() -> Response:
+    """Show the profile."""
+    context = get_context()
+    token = await authenticate(context)
+    async with context.pool.connection() as conn:
+        user = await get_user(conn, token.user_id)
+    if user is None:
+        raise AccessTokenInvalidError
+    return _answer_user(user)
+
+
+@blueprint.patch("/me")
+async def change() -> Response:
+    """Change the profile; with `If-Match`, only if nobody else did meanwhile (RFC 9110 section 13.1.1)."""
+    context = get_context()
+    token = await authenticate(context)
+    body = await read_body(ProfileBody)
+    if body.locale is not None and body.locale not in LOCALES:
+        detail = f"One of {', '.join(LOCALES)}."
+        raise ValidationFailedError(fields=[FieldError("/locale", "unknown_locale", detail)])
+    async with context.pool.connection() as conn:
+        user = await update_profile(
+            conn, token.user_id, name=body.name, locale=body.locale, version=_expected_version()
+        )
+    if user is None:
+        raise PreconditionFailedError
+    return _answer_user(user)
+
+
+def _expected_version() -> int | None:
+    """Return the version that the client wants to change: None for any, 0 for one that never was."""
+    match request.headers.get("If-Match"):
+        case None | "*":
+            return None
+        case tag:
+            text = tag.strip().strip('"')
+            return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0
+
+
+def _answer_user(user: User) -> Response:
+    return answer(
+        {
+            "id": str(user.id),
+            "email": user.email,
+            "name": user.name,
+            "locale": user.locale,
+            "role": user.role,
+            "created_at": timestamp(user.created_at),
+        },
+        headers={"ETag": f'"{user.version}"'},
+    )

@@ -1,0 +1,227 @@
+"""The HTTP server: Hypercorn's parts, made to outlive their clients.
+
+Nothing that a client sends ends the server or its listener, nothing that it does not send or take holds
+anything for longer than a deadline, and a stop is orderly.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from time import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.worker_context import WorkerContext
+
+from regsvc.http.events import (
+    ConnectionFailed,
+    DrainFinished,
+    DrainStarted,
+    Event,
+    Listening,
+    RequestLine,
+    log_event,
+    log_request,
+)
+from regsvc.http.wire.config import ServerConfig
+from regsvc.http.wire.connection import Connection
+from regsvc.http.wire.limits import Limits
+from regsvc.http.wire.refusals import answer
+from regsvc.http.wire.reporter import Reporter, bare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypercorn.typing import ASGIFramework
+
+__all__ = ["Limits", "Server", "ServerStatistics"]
+
+_BACKLOG = 1024
+_RESERVED_FILES = 128  # descriptors that are not for connections: database, broker, mail, files
+_TURNED_AWAY = 64  # connections that are told so at the same time; more are just closed
+_TURNING_AWAY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatistics:
+    """The server at one moment; all but `open` count since it was made.
+
+    Args:
+        open: connections.
+        accepted: connections.
+        refused: connections over the limit.
+        cut: connections ended because the client took nothing for too long, or the grace of a stop was over.
+        caught: errors that stopped at the barrier around a connection.
+    """
+
+    open: int
+    accepted: int
+    refused: int
+    cut: int
+    caught: int
+
+
+class Server:
+    """Serves one ASGI application.
+
+    Args:
+        app: the application. `scope["state"]["request_id"]` is the id that the answer's `X-Request-Id` has.
+        host: address or name to listen on; `::` takes IPv4, too.
+        port: 0 for a free one.
+        stopping: stops the server once it is set.
+        limits: what a connection may take.
+        lame_duck: seconds after that for which everything goes on, but answers close their connections:
+            whoever asks `/readyz` learns of the stop before connections are refused.
+        grace: seconds after that for what is in flight to finish.
+        on_request: told of every request, None for nobody.
+        on_event: told of what happens to the server.
+    """
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        *,
+        host: str,
+        port: int,
+        stopping: trio.Event,
+        limits: Limits | None = None,
+        lame_duck: float = 1.0,
+        grace: float = 15.0,
+        on_request: Callable[[RequestLine], None] | None = log_request,
+        on_event: Callable[[Event], None] = log_event,
+    ) -> None:
+        self._app = ASGIWrapper(app)
+        self._host = host
+        self._port = port
+        self._stopping = stopping
+        self._limits = limits or Limits()
+        self._lame_duck = lame_duck
+        self._grace = grace
+        self._reporter = Reporter(on_request, on_event)
+        self._config = ServerConfig(self._limits, self._reporter)
+        self._connections: set[Connection] = set()
+        self._left = trio.lowlevel.ParkingLot()
+        self._turning_away = self._accepted = self._refused = self._cut = self._caught = 0
+
+    def statistics(self) -> ServerStatistics:
+        """Return how the server is doing."""
+        return ServerStatistics(
+            open=len(self._connections),
+            accepted=self._accepted,
+            refused=self._refused,
+            cut=self._cut,
+            caught=self._caught,
+        )
+
+    async def serve(
+        self, *, task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until `stopping` is set and every connection is gone or cut off.
+
+        `started` gets the addresses that are listened on.
+
+        Raises:
+            OSError: the address cannot be listened on, before anything is started.
+        """
+        sock = _listen(self._host, self._port)
+        with sock:
+            lifespan = Lifespan(self._app, self._config, {})
+            async with trio.open_nursery() as nursery:
+                await nursery.start(lifespan.handle_lifespan)
+                await lifespan.wait_for_startup()
+                await self._serve_socket(sock, task_status)
+                await lifespan.wait_for_shutdown()
+                nursery.cancel_scope.cancel()
+
+    async def _serve_socket(
+        self, sock: socket.socket, task_status: trio.TaskStatus[list[tuple[str, int]]]
+    ) -> None:
+        address = sock.getsockname()[:2]
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        context = WorkerContext(None)
+        handler = partial(self._serve_connection, context, _room(self._limits))
+        async with trio.open_nursery() as connections:
+            try:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(
+                        partial(trio.serve_listeners, handler, [listener], handler_nursery=connections)
+                    )
+                    self._reporter.event(Listening((address,)))
+                    task_status.started([address])
+                    await self._stopping.wait()
+                    await context.terminate.set()
+                    await trio.sleep(self._lame_duck)
+                    accepting.cancel_scope.cancel()
+                await context.terminated.set()
+                await self._drain()
+            finally:
+                # Also when this is cancelled from outside: what is being sent ends with its socket alone.
+                for connection in self._connections:
+                    connection.abort()
+                connections.cancel_scope.cancel()
+
+    async def _drain(self) -> None:
+        self._reporter.event(DrainStarted(len(self._connections)))
+        for connection in self._connections:
+            connection.wake()
+        with trio.move_on_after(self._grace):
+            while self._connections:
+                await self._left.park()
+        self._cut += len(self._connections)
+        self._reporter.event(DrainFinished(len(self._connections)))
+
+    async def _serve_connection(self, context: WorkerContext, room: int, stream: trio.SocketStream) -> None:
+        """Serve one connection behind a barrier: no error of one ends another or the server."""
+        self._accepted += 1
+        try:
+            if len(self._connections) < room:
+                await self._run(Connection(self._app, self._config, context, stream))
+            else:
+                self._refused += 1
+                await self._turn_away(stream)
+        except* Exception as errors:  # noqa: BLE001 - the barrier
+            self._caught += 1
+            self._reporter.event(ConnectionFailed(bare(errors), self._caught))
+
+    async def _run(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            self._cut += connection.cut
+            self._left.unpark_all()
+
+    async def _turn_away(self, stream: trio.SocketStream) -> None:
+        if self._turning_away == _TURNED_AWAY:
+            return
+        self._turning_away += 1
+        try:
+            with suppress(trio.BrokenResourceError), trio.move_on_after(_TURNING_AWAY_SECONDS):
+                await stream.send_all(answer(503, uuid4().hex, now=time()))
+                await stream.send_eof()
+                while await stream.receive_some():
+                    pass
+        finally:
+            self._turning_away -= 1
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+
+
+def _room(limits: Limits) -> int:
+    """Return how many connections there may be, given how many files the process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return limits.connections
+    return min(limits.connections, max(files - _RESERVED_FILES, files // 2))

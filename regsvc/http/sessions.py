@@ -1,0 +1,133 @@
+"""Logging in, staying logged in, logging out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import structlog
+from pydantic import StringConstraints
+from quart import Blueprint, Response, request
+
+from regsvc.accounts import session, user
+from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.session import Grant
+from regsvc.http.answers import answer, empty
+from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
+from regsvc.http.clients import get_client_word, get_origin
+from regsvc.http.context import Context, get_context
+from regsvc.http.problems import InvalidCredentialsError
+from regsvc.security.keys import ACCESS_TOKEN_LIFE, AccessToken, AccessTokenInvalidError
+
+log = structlog.get_logger()
+blueprint = Blueprint("sessions", __name__)
+
+_SCHEME = "bearer "
+
+
+class LoginBody(Body):
+    """Who logs in. An address that cannot be one is simply unknown."""
+
+    email: Annotated[str, StringConstraints(max_length=320)]
+    password: PasswordText
+
+
+class RefreshBody(Body):
+    """The refresh token."""
+
+    refresh_token: TokenText
+
+
+@blueprint.post("/login")
+async def login() -> Response:
+    """Start a session.
+
+    Unknown, wrong and not yet confirmed are one answer after one verification: a dummy's where there is no user.
+    """
+    context = get_context()
+    body = await read_body(LoginBody)
+    credentials = None
+    try:
+        key = parse_address(body.email).key
+    except AddressError:
+        key = ""
+    async with context.pool.connection() as conn:
+        credentials = await user.find_credentials(conn, key)
+    verdict = await context.lane.verify(body.password, credentials.password_hash if credentials else None)
+    if credentials is None or not verdict.ok:
+        raise InvalidCredentialsError
+    fresh = await context.lane.hash(body.password) if verdict.rehash_needed else None
+    async with context.pool.transaction() as conn:
+        if fresh is not None:
+            await user.replace_password_hash(
+                conn, credentials.user_id, old=credentials.password_hash, new=fresh
+            )
+        grant = await session.start_session(
+            conn, credentials.user_id, role=credentials.role, origin=get_origin(), client=get_client_word()
+        )
+    log.info("logged in", user=str(grant.user_id), session=str(grant.session_id))
+    return await _answer_grant(context, grant)
+
+
+@blueprint.post("/token/refresh")
+async def refresh() -> Response:
+    """Exchange a refresh token for a new pair."""
+    context = get_context()
+    body = await read_body(RefreshBody)
+    async with context.pool.transaction() as conn:
+        grant = await session.refresh_session(conn, context.secrets, body.refresh_token)
+    if grant is None:
+        log.warning("refresh token reused")
+        raise session.RefreshTokenReusedError
+    return await _answer_grant(context, grant)
+
+
+@blueprint.post("/logout")
+async def logout() -> Response:
+    """End this session."""
+    context = get_context()
+    token = await authenticate(context)
+    async with context.pool.connection() as conn:
+        await session.end_session(conn, token.session_id, reason="logout")
+    return empty()
+
+
+@blueprint.post("/logout/all")
+async def logout_everywhere() -> Response:
+    """End every session of this user."""
+    context = get_context()
+    token = await authenticate(context)
+    async with context.pool.connection() as conn:
+        await session.end_all_sessions(conn, token.user_id, reason="logout_all")
+    return empty()
+
+
+async def authenticate(context: Context) -> AccessToken:
+    """Return who is calling, by the access token of the current request (RFC 6750 section 2.1).
+
+    Raises:
+        AccessTokenInvalidError: there is none, it is not good, or its session has ended.
+    """
+    header = request.headers.get("Authorization", "")
+    if not header.lower().startswith(_SCHEME):
+        raise AccessTokenInvalidError
+    token = (await context.key_rings.current()).verify(header[len(_SCHEME) :].strip())
+    async with context.pool.connection() as conn:
+        if not await session.is_alive(conn, token.session_id):
+            raise AccessTokenInvalidError
+    return token
+
+
+async def _answer_grant(context: Context, grant: Grant) -> Response:
+    ring = await context.key_rings.current()
+    access = ring.sign(AccessToken(grant.user_id, grant.session_id, grant.role))
+    return answer(
+        {
+            "token": access,
+            "access_token": access,
+            "token_type": "Bearer",
+            "expires_in": int(ACCESS_TOKEN_LIFE.total_seconds()),
+            "refresh_token": grant.refresh_token,
+            "refresh_expires_in": grant.refresh_expires_in,
+        },
+        headers={"Referrer-Policy": "no-referrer"},
+    )

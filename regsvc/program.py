@@ -1,0 +1,139 @@
+"""Running the program: signals, the first look at the database, the supervisor, the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import psycopg
+import structlog
+import trio
+
+from regsvc import errors, supervisor
+from regsvc.consumer.letters import Announce
+from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
+from regsvc.postgres.connection import Connection
+from regsvc.postgres.migrate import check_schema
+from regsvc.roles import make_children, open_parts
+from regsvc.settings import Settings
+from regsvc.supervisor import Supervisor, SupervisorStatistics
+
+log = structlog.get_logger()
+
+# What being away looks like: no bug of ours, so the log needs no traceback.
+_EXPECTED = (errors.UnavailableError, psycopg.OperationalError, OSError)
+
+GRACE = 20.0  # seconds that the children have to end by themselves
+
+
+async def run_service(
+    settings: Settings,
+    *,
+    stopping: trio.Event,
+    announcer: Announce | None = None,
+    dev: bool = False,
+    on_ready: Callable[[], None] | None = None,
+) -> None:
+    """Run the children of a role until `stopping` is set, then end in good order.
+
+    Args:
+        settings: of this process.
+        stopping: asks everything to end.
+        announcer: is told link and code of what was sent; in `dev` alone.
+        dev: this is `regsvc dev`.
+        on_ready: is called once every child has started, or failed for the first time.
+
+    Raises:
+        SchemaMismatchError: the database is there and has another schema.
+        GaveUpError: a child without which there is no point in going on failed too often.
+    """
+    await check_database(settings)
+    supervisors: list[Supervisor] = []
+
+    def children() -> SupervisorStatistics:
+        return supervisors[0].statistics()
+
+    async with open_parts(settings, stopping, children, announcer=announcer, dev=dev) as parts:
+        supervisors.append(Supervisor(make_children(parts), stopping=stopping, hook=report, grace=GRACE))
+        async with trio.open_nursery() as nursery:
+
+            async def supervise(*, task_status: trio.TaskStatus[None]) -> None:
+                await supervisors[0].run(task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            await nursery.start(supervise)
+            if on_ready is not None:
+                on_ready()
+
+
+async def check_database(settings: Settings) -> None:
+    """Look at the schema; a database that cannot be reached is waited for by answering 503, not by not starting.
+
+    Raises:
+        SchemaMismatchError: the schema is another one.
+    """
+    try:
+        conn = await Connection.connect(
+            settings.database_url.get_secret_value(), application_name="regsvc start"
+        )
+        async with conn:
+            await check_schema(conn)
+    except psycopg.OperationalError as error:
+        log.warning("database not reachable yet", error=" ".join(str(error).split()))
+
+
+async def heed_signals(
+    stopping: trio.Event,
+    *,
+    at_once: Callable[[], None] = lambda: None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Set `stopping` at the first SIGINT or SIGTERM; at the second, end the process on the spot.
+
+    Args:
+        stopping: asks everything to end.
+        at_once: is called before the process ends on the spot.
+        task_status: told once signals are heeded.
+    """
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            name = signal.Signals(number).name
+            if stopping.is_set():
+                log.warning("ending at once", signal=name)
+                at_once()
+                os._exit(1)
+            log.info("stopping", signal=name)
+            stopping.set()
+
+
+def report(event: supervisor.Event) -> None:
+    """Tell the log and the metrics what happened to a child."""
+    match event:
+        case supervisor.ChildStarted(name=name, lives=lives):
+            CHILD_RUNNING.labels(name).set(1)
+            (log.debug if lives == 1 else log.info)("child started", child=name, lives=lives)
+        case supervisor.ChildFailed(name=name, text=text, delay=delay, failures_in_a_row=failures):
+            CHILD_RUNNING.labels(name).set(0)
+            CHILD_FAILURES.labels(name).inc()
+            expected = isinstance(event.error, _EXPECTED)
+            log.warning(
+                "child failed",
+                child=name,
+                error=text,
+                in_a_row=failures,
+                next_try_in=None if delay is None else round(delay, 1),
+                **({} if expected else {"exc_info": event.error}),
+            )
+        case supervisor.ChildGaveUp(name=name, text=text):
+            log.error("child gave up", child=name, error=text)
+        case supervisor.ChildCancelled(name=name):
+            log.warning("child cancelled: the grace is over", child=name)
+        case supervisor.ChildStopped(name=name):
+            CHILD_RUNNING.labels(name).set(0)
+            log.debug("child stopped", child=name)
+        case supervisor.RestartRequested(name=name):
+            log.info("child restart requested", child=name)
+        case supervisor.StopRequested(grace=grace):
+            log.info("draining", grace=grace)

@@ -1,0 +1,240 @@
+"""What runs in which role: the one place where the parts are put together, readable as a table.
+
+| child      | all | api | worker | without a broker | what it does                                    |
+|------------|-----|-----|--------|------------------|-------------------------------------------------|
+| http       |  x  |  x  | health | x                | the API and the pages                           |
+| listener   |  x  |  x  |        | x                | tells waiting sockets of changes                |
+| relay      |  x  |  x  |   x    |                  | carries ids of due mails to the broker          |
+| subscriber |  x  |     |   x    |                  | sends the mails whose ids come from the broker  |
+| mailer     |  x  |     |   x    | x                | sends what is due past the broker               |
+| janitor    |  x  |  x  |   x    | x                | ends and deletes what is over                   |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from regsvc.consumer.janitor import run_janitor
+from regsvc.consumer.letters import Announce, LetterWriter
+from regsvc.consumer.listener import run_listener
+from regsvc.consumer.mailer import AT_ONCE, run_mailer
+from regsvc.consumer.relay import run_relay
+from regsvc.consumer.subscriber import run_subscriber
+from regsvc.http.app import create_app
+from regsvc.http.context import Context
+from regsvc.http.health import note_request
+from regsvc.http.server import Server
+from regsvc.live import LiveHub
+from regsvc.mail.jobs import BROKER_MISSED
+from regsvc.mail.render import Renderer
+from regsvc.mail.transport import Transport, open_transport
+from regsvc.mail.wire import Deadlines
+from regsvc.postgres.pool import Pool
+from regsvc.security.keys import KeyRings
+from regsvc.security.passwords import HashingLane
+from regsvc.security.tokens import Secrets
+from regsvc.settings import Settings
+from regsvc.supervisor import Backoff, Child, SupervisorStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+# What waits for something that will come back is there again within 5 s of it, however long that was away.
+DEPENDENT = Backoff(cap=2.0)
+CRASHING = Backoff(cap=30.0)
+HTTP_TRIES = 5
+HTTP_CONNECTIONS = 8  # to PostgreSQL
+WORK_CONNECTIONS = 4
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the children of one process share, or each get their own of.
+
+    Args:
+        settings: of this process.
+        secrets: what tokens derive from.
+        stopping: set once the process is asked to end.
+        hub: who waits for which registration.
+        http_pool: PostgreSQL for requests, so that no backlog of mails takes their connections.
+        work_pool: PostgreSQL for everything else.
+        lane: where passwords are hashed.
+        children: how the children are.
+        announcer: is told link and code of what was sent; in `dev` alone.
+        dev: this is `regsvc dev`.
+    """
+
+    settings: Settings
+    secrets: Secrets
+    stopping: trio.Event
+    hub: LiveHub
+    http_pool: Pool
+    work_pool: Pool
+    lane: HashingLane
+    children: Callable[[], SupervisorStatistics]
+    announcer: Announce | None = None
+    dev: bool = False
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings,
+    stopping: trio.Event,
+    children: Callable[[], SupervisorStatistics],
+    *,
+    announcer: Announce | None = None,
+    dev: bool = False,
+) -> AsyncIterator[Parts]:
+    """Hold what the children share as long as the block lasts; nothing is connected before it is used."""
+    secrets = make_secrets(settings)
+    pepper, peppers = secrets.peppers()
+    conninfo = settings.database_url.get_secret_value()
+    http_pool = Pool(conninfo, size=HTTP_CONNECTIONS, application_name="regsvc http")
+    work_pool = Pool(conninfo, size=WORK_CONNECTIONS, application_name="regsvc work")
+    async with HashingLane(cost=settings.bcrypt_cost, pepper=pepper, peppers=peppers) as lane:
+        try:
+            yield Parts(
+                settings, secrets, stopping, LiveHub(), http_pool, work_pool, lane, children, announcer, dev
+            )
+        finally:
+            with trio.CancelScope(shield=True):
+                await http_pool.aclose()
+                await work_pool.aclose()
+
+
+def make_secrets(settings: Settings) -> Secrets:
+    """Return what tokens derive from."""
+    previous = settings.secret_key_previous
+    return Secrets(
+        settings.secret_key.get_secret_value().encode(),
+        None if previous is None else previous.get_secret_value().encode(),
+    )
+
+
+def make_children(parts: Parts) -> list[Child]:
+    """Return the children of the role that the settings name."""
+    settings = parts.settings
+    serves, works = settings.role in {"all", "api"}, settings.role in {"all", "worker"}
+    return [
+        *(_http(parts) if serves else _health(parts)),
+        *(_listener(parts) if serves else ()),
+        *(_relay(parts) if settings.amqp_url else ()),
+        *(_subscriber(parts) if works and settings.amqp_url else ()),
+        *(_mailer(parts) if works else ()),
+        Child("janitor", partial(run_janitor, pool=parts.work_pool, stopping=parts.stopping), CRASHING),
+    ]
+
+
+def _http(parts: Parts) -> Iterator[Child]:
+    yield Child("http", _server(parts, health_only=False).serve, CRASHING, give_up_after=HTTP_TRIES)
+
+
+def _health(parts: Parts) -> Iterator[Child]:
+    """A worker answers for its health alone, and works on when its port is taken."""
+    if parts.settings.http_port:
+        yield Child("http", _server(parts, health_only=True).serve, CRASHING)
+
+
+def _server(parts: Parts, *, health_only: bool) -> Server:
+    settings = parts.settings
+    context = Context(
+        settings=settings,
+        secrets=parts.secrets,
+        pool=parts.http_pool,
+        lane=parts.lane,
+        hub=parts.hub,
+        key_rings=KeyRings(parts.http_pool, parts.secrets, settings.public_url),
+        stopping=parts.stopping,
+        children=parts.children,
+        dev=parts.dev,
+    )
+    return Server(
+        create_app(context, health_only=health_only),
+        host=settings.http_host,
+        port=settings.http_port,
+        stopping=parts.stopping,
+        on_request=note_request,
+    )
+
+
+def _listener(parts: Parts) -> Iterator[Child]:
+    conninfo = parts.settings.database_url.get_secret_value()
+    run = partial(run_listener, conninfo=conninfo, hub=parts.hub, stopping=parts.stopping)
+    yield Child("listener", run, DEPENDENT)
+
+
+def _relay(parts: Parts) -> Iterator[Child]:
+    assert parts.settings.amqp_url is not None  # noqa: S101 - the caller looked
+    run = partial(
+        run_relay,
+        pool=parts.work_pool,
+        conninfo=parts.settings.database_url.get_secret_value(),
+        url=parts.settings.amqp_url.get_secret_value(),
+        stopping=parts.stopping,
+    )
+    yield Child("relay", run, DEPENDENT)
+
+
+def _subscriber(parts: Parts) -> Iterator[Child]:
+    assert parts.settings.amqp_url is not None  # noqa: S101 - the caller looked
+    run = partial(
+        run_subscriber,
+        pool=parts.work_pool,
+        url=parts.settings.amqp_url.get_secret_value(),
+        open_transport=partial(open_mail_transport, parts.settings),
+        writer=_writer(parts),
+        sessions=parts.settings.smtp_sessions,
+        stopping=parts.stopping,
+    )
+    yield Child("subscriber", run, DEPENDENT)
+
+
+def _mailer(parts: Parts) -> Iterator[Child]:
+    run = partial(
+        run_mailer,
+        pool=parts.work_pool,
+        conninfo=parts.settings.database_url.get_secret_value(),
+        open_transport=partial(open_mail_transport, parts.settings),
+        writer=_writer(parts),
+        sessions=parts.settings.smtp_sessions,
+        overdue=BROKER_MISSED if parts.settings.amqp_url else AT_ONCE,
+        stopping=parts.stopping,
+    )
+    yield Child("mailer", run, DEPENDENT)
+
+
+def open_mail_transport(settings: Settings) -> Transport:
+    """Return the way to the mail server that the settings name."""
+    return open_transport(
+        settings.smtp_url.get_secret_value(),
+        connections=settings.smtp_sessions,
+        deadlines=Deadlines(
+            connect=settings.smtp_connect_seconds,
+            command=settings.smtp_command_seconds,
+            data=settings.smtp_data_seconds,
+            after_dot=settings.smtp_accept_seconds,
+        ),
+    )
+
+
+def _writer(parts: Parts) -> LetterWriter:
+    settings = parts.settings
+    return LetterWriter(
+        secrets=parts.secrets,
+        renderer=Renderer(
+            sender=settings.mail_from,
+            brand=settings.brand_name,
+            color=settings.brand_color,
+            logo=settings.brand_logo,
+            templates=settings.templates,
+        ),
+        sender=settings.mail_from.addr_spec,
+        public_url=settings.public_url,
+        announcer=parts.announcer,
+    )

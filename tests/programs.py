@@ -1,0 +1,201 @@
+"""The real program as processes of its own, the way an operator runs it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from regsvc import settings
+from tests.databases import clone_database
+from tests.services import SECRET, Service, free_port
+
+_numbers = itertools.count(1)
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "SSL_CERT_FILE")
+
+
+def clean_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without settings that whoever runs the tests may have."""
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ} | dict(environ)
+
+
+@dataclass
+class Program:
+    """A running regsvc.
+
+    Args:
+        process: its process; the first of a session of its own.
+        url: where it listens, if it does.
+        output: the file that both its streams go into.
+    """
+
+    process: trio.Process
+    url: str
+    output: Path
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def log(self) -> str:
+        """Return all that it has said so far."""
+        return self.output.read_text(errors="replace")
+
+    async def wait_log(self, text: str, *, seconds: float = 30) -> str:
+        """Wait until it has said something, and return all that it has said."""
+        with trio.move_on_after(seconds):
+            while text not in self.log() and self.process.returncode is None:  # noqa: ASYNC110 - a file has no event
+                await trio.sleep(0.02)
+        assert text in self.log(), self.log()
+        return self.log()
+
+    async def wait_ready(self, *, status: int = 200, seconds: float = 30) -> httpx.Response:
+        """Wait until `/readyz` answers with a status."""
+        return await self.wait_answer("/readyz", status, seconds=seconds)
+
+    async def wait_answer(self, path: str, status: int, *, seconds: float = 30) -> httpx.Response:
+        """Wait until a path answers with a status."""
+        answer: httpx.Response | None = None
+        async with httpx.AsyncClient(base_url=self.url, timeout=10) as client:
+            with trio.move_on_after(seconds):
+                while True:
+                    assert self.process.returncode is None, self.log()
+                    try:
+                        answer = await client.get(path)
+                    except httpx.TransportError:
+                        pass
+                    else:
+                        if answer.status_code == status:
+                            return answer
+                    await trio.sleep(0.05)
+        raise AssertionError(f"{answer and answer.text}\n{self.log()}")
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM, *, seconds: float = 30) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        with trio.fail_after(seconds):
+            return await self.process.wait()
+
+
+@dataclass(frozen=True)
+class SharedProgram:
+    """A `regsvc serve` of the whole session: where it listens, its settings, where its mail goes."""
+
+    url: str
+    environ: Mapping[str, str]
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def shared_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProgram]:
+    """One `regsvc serve` for all tests that do not mind the others' accounts."""
+    folder = tmp_path_factory.mktemp("shared")
+    port = free_port()
+    with clone_database(postgres_server) as database:
+        environ = serve_environ(database, folder, http_port=str(port))
+        output = folder / "program.log"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "regsvc", "serve"],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=clean_environ(environ),
+                cwd=folder,
+            )
+        try:
+            deadline = time.monotonic() + 30
+            while "http listening" not in output.read_text():
+                assert process.poll() is None, output.read_text()
+                assert time.monotonic() < deadline, output.read_text()
+                time.sleep(0.02)
+            yield SharedProgram(f"http://127.0.0.1:{port}", environ, folder)
+            process.terminate()
+            assert process.wait(timeout=30) == 0, output.read_text()
+            assert "Traceback" not in output.read_text(), output.read_text()
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+async def shared_service(shared_program: SharedProgram) -> AsyncIterator[Service]:
+    """The API of the session's program; other tests' accounts are there, too."""
+    chosen = settings.load(shared_program.environ, mode="dev")
+    async with httpx.AsyncClient(base_url=shared_program.url, timeout=60) as client:
+        yield Service(shared_program.url, client, chosen, shared_program.folder / "mail")
+
+
+@asynccontextmanager
+async def run_program(
+    *arguments: str,
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    port: int | None = None,
+    ready: bool = True,
+    cwd: Path | None = None,
+) -> AsyncIterator[Program]:
+    """Run `regsvc ARGUMENTS` as long as the block lasts; whatever is left of it then is killed.
+
+    Args:
+        arguments: of the command line.
+        folder: for its output.
+        environ: the settings; nothing else of ours is passed on.
+        port: to listen on; a free one if None.
+        ready: wait until it is.
+        cwd: where it runs.
+    """
+    port = port or free_port()
+    whole = clean_environ({"REGSVC_HTTP_PORT": str(port), **(environ or {})})
+    output = folder / f"program-{next(_numbers)}.log"
+    with output.open("wb") as file:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "regsvc", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=whole,
+            cwd=cwd or folder,
+            start_new_session=True,
+        )
+    program = Program(process, f"http://127.0.0.1:{port}", output, whole)
+    try:
+        if ready:
+            await program.wait_ready()
+        yield program
+    finally:
+        with trio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+@asynccontextmanager
+async def talk_to(program: Program, folder: Path) -> AsyncIterator[Service]:
+    """Hold what tests speak to a program's API with; its mail is in the folder."""
+    chosen = settings.load(program.environ, mode="dev")
+    async with httpx.AsyncClient(base_url=program.url, timeout=60) as client:
+        yield Service(program.url, client, chosen, folder / "mail")
+
+
+def serve_environ(database: str, folder: Path, **settings: str) -> dict[str, str]:
+    """Return the settings of `regsvc serve` on a database and a Maildir of a test."""
+    return {
+        "REGSVC_DATABASE_URL": database,
+        "REGSVC_SECRET_KEY": SECRET,
+        "REGSVC_SMTP_URL": f"maildir:{folder / 'mail'}",
+        "REGSVC_MAIL_FROM": "regsvc <no-reply@example.org>",
+        "REGSVC_PUBLIC_URL": "http://localhost:8080",
+        "REGSVC_BCRYPT_COST": "10",
+        "REGSVC_RATE_LIMITS": "off",
+        "REGSVC_ALLOW_INSECURE": "on",
+        **{f"REGSVC_{name.upper()}": value for name, value in settings.items()},
+    }

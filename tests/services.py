@@ -1,0 +1,161 @@
+"""The whole service in this process, on a real database and a Maildir: what most tests of the API talk to."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.message import EmailMessage
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from regsvc import settings
+from regsvc.program import run_service
+from regsvc.settings import Settings
+
+SECRET = "a secret of the tests that is long enough"
+PASSWORD = "correct horse battery"
+
+
+@dataclass(frozen=True)
+class Mail:
+    """What a mail brought."""
+
+    message: EmailMessage
+    text: str
+
+    @property
+    def token(self) -> str:
+        """The token of its link."""
+        return self._find(r"^http\S+/confirm#t=([A-Za-z0-9._~-]+)$")
+
+    @property
+    def code(self) -> str:
+        """Its six digits."""
+        return self._find(r"\b(\d{6})$")
+
+    def _find(self, pattern: str) -> str:
+        found = re.search(pattern, self.text, re.MULTILINE)
+        assert found, self.text
+        return found[1]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service.
+
+    Args:
+        url: where it listens.
+        client: speaks to it.
+        settings: it runs with.
+        mailbox: the Maildir that its mail goes into.
+    """
+
+    url: str
+    client: httpx.AsyncClient
+    settings: Settings
+    mailbox: Path
+
+    async def post(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        """Post JSON to a call of the API."""
+        return await self.client.post(f"/api/v1{path}", json=body, headers=headers)
+
+    async def sign_up(self, address: str = "ann@example.com", password: str = PASSWORD) -> httpx.Response:
+        """Register somebody."""
+        answer = await self.post("/register", {"email": address, "password": password, "name": "Ann"})
+        assert answer.status_code == 201, answer.text
+        return answer
+
+    async def wait_mail(self, address: str = "ann@example.com", *, number: int = 1) -> Mail:
+        """Wait for so many mails to an address and return the last."""
+        with trio.fail_after(20):
+            while len(found := self.mails(address)) < number:  # noqa: ASYNC110 - a folder has no event
+                await trio.sleep(0.02)
+        return found[-1]
+
+    def mails(self, address: str) -> list[Mail]:
+        """Return the mails to an address, in the order of their files."""
+        found = []
+        for path in sorted((self.mailbox / "new").glob("*"), key=lambda p: p.stat().st_mtime_ns):
+            message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+            assert isinstance(message, EmailMessage)
+            if message["To"] == address:
+                body = message.get_body(("plain",))
+                assert body is not None
+                found.append(Mail(message, body.get_content().replace("\r\n", "\n")))
+        return found
+
+    async def confirm(self, address: str = "ann@example.com", password: str = PASSWORD) -> None:
+        """Sign somebody up and press the link."""
+        await self.sign_up(address, password)
+        mail = await self.wait_mail(address)
+        answer = await self.post("/confirm-email", {"token": mail.token})
+        assert answer.status_code == 200, answer.text
+
+    async def log_in(self, address: str = "ann@example.com", password: str = PASSWORD) -> dict[str, str]:
+        """Log somebody in and return the header that their requests carry."""
+        answer = await self.post("/login", {"email": address, "password": password})
+        assert answer.status_code == 200, answer.text
+        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def run_test_service(
+    database: str, folder: Path, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Service]:
+    """Run the service in role `all` as long as the block lasts.
+
+    Args:
+        database: PostgreSQL, with the schema.
+        folder: for its mail.
+        environ: settings on top of those that tests have.
+    """
+    port = free_port()
+    chosen = settings.load(
+        {
+            "REGSVC_DATABASE_URL": database,
+            "REGSVC_SECRET_KEY": SECRET,
+            "REGSVC_SMTP_URL": f"maildir:{folder / 'mail'}",
+            "REGSVC_MAIL_FROM": "regsvc <no-reply@example.org>",
+            "REGSVC_PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "REGSVC_HTTP_PORT": str(port),
+            "REGSVC_BCRYPT_COST": "10",
+            "REGSVC_RATE_LIMITS": "off",
+            **(environ or {}),
+        },
+        mode="dev",
+    )
+    stopping, ready = trio.Event(), trio.Event()
+    url = f"http://127.0.0.1:{chosen.http_port}"
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            await run_service(chosen, stopping=stopping, on_ready=ready.set)
+
+        nursery.start_soon(run)
+        with trio.fail_after(20):
+            await ready.wait()
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            yield Service(url, client, chosen, folder / "mail")
+        stopping.set()
+
+
+@pytest.fixture
+async def service(database: str, tmp_path: Path) -> AsyncIterator[Service]:
+    """A running service without a broker."""
+    async with run_test_service(database, tmp_path) as service:
+        yield service

@@ -1,0 +1,154 @@
+"""Taking the ids of mails from the queue, each settled once its mail is dealt with."""
+
+from __future__ import annotations
+
+import math
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+from pamqp.commands import Basic
+
+from regsvc.errors import MalformedMessageError
+from regsvc.rabbitmq import message, queues
+from regsvc.rabbitmq.link import HEARTBEAT, TIMEOUT, Link, open_link
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from uuid import UUID
+
+    from aiormq.abc import DeliveredMessage
+
+_PART_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The id of one mail, held by its consumer until it is settled or the consumer ends."""
+
+    mail_id: UUID
+    redelivered: bool
+    tag: int = field(repr=False)
+    _consumer: Consumer = field(repr=False, compare=False)
+
+    async def ack(self) -> None:
+        """Remove it from the queue (Trio flavour); for many at once there is `Consumer.ack`."""
+        await self._consumer.ack((self,))
+
+    async def reject(self) -> None:
+        """Move it to the dead letters (Trio flavour)."""
+        await self._consumer.write(Basic.Reject(self.tag, requeue=False))
+
+    async def requeue(self) -> None:
+        """Put it back for any consumer (Trio flavour)."""
+        await self._consumer.write(Basic.Reject(self.tag, requeue=True))
+
+
+@asynccontextmanager
+async def open_consumer(
+    url: str,
+    *,
+    prefetch: int,
+    on_malformed: Callable[[str], None],
+    name: str = "mailer",
+    timeout: float = TIMEOUT,  # noqa: ASYNC109 - for each answer
+    heartbeat: int = HEARTBEAT,
+) -> AsyncIterator[Consumer]:
+    """Connect, declare the queues and give a Consumer (Trio flavour). What is unsettled at the end goes back.
+
+    Args:
+        url: `amqp://` or `amqps://`.
+        prefetch: how many deliveries the broker hands over before some are settled, at most.
+        on_malformed: told what is wrong with each message that went to the dead letters on sight.
+        name: what the broker's management page calls the connection.
+        timeout: seconds that connecting may take, and any answer after that.
+        heartbeat: seconds; a broker silent for twice that and a little is given up.
+
+    Raises:
+        BrokerUnavailableError: out of reach or refusing; BrokerTopologyError if a queue stands in the way.
+    """
+    async with open_link(Consumer, url, name, timeout=timeout, heartbeat=heartbeat) as consumer:
+        await consumer.run(consumer.declare)
+        await consumer.run(consumer.subscribe, prefetch, on_malformed)
+        yield consumer
+
+
+class Consumer(Link):
+    """A connection that consumes: `async for delivery in consumer`, or `receive` for as many as are there.
+
+    Both raise BrokerUnavailableError once the connection, the channel or the queue is gone. A delivery not yet
+    settled then cannot be any more; the broker hands it over again, `redelivered`.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._tag: str | None = None
+        self._arrivals, self._arrived = trio.open_memory_channel[Delivery](math.inf)  # bounded by prefetch
+
+    def __aiter__(self) -> Consumer:
+        return self
+
+    async def __anext__(self) -> Delivery:
+        return (await self.receive(1))[0]
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        """Wait for a delivery and take it with those already there, up to a limit (Trio flavour)."""
+        self.check_open()
+        try:
+            batch = [await self._arrived.receive()]
+            while len(batch) < limit:
+                batch.append(self._arrived.receive_nowait())
+        except trio.WouldBlock:
+            pass
+        except trio.EndOfChannel:
+            self.check_open()
+        return batch
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """Remove deliveries from the queue, in one piece (Trio flavour).
+
+        Nothing answers an ack. Where it does not arrive the delivery comes again.
+
+        Raises:
+            BrokerUnavailableError: this has ended.
+        """
+        await self.write(*(Basic.Ack(delivery.tag) for delivery in deliveries))
+
+    def end(self, why: BaseException | str) -> None:
+        """Note that this is of no use any more, and wake who waits for deliveries."""
+        super().end(why)
+        self._arrivals.close()
+
+    async def subscribe(self, prefetch: int, on_malformed: Callable[[str], None]) -> None:
+        """Ask the broker for deliveries (asyncio flavour)."""
+        self._on_malformed = on_malformed
+        self.channel.on_consumer_cancel_callbacks.add(self._on_cancelled)
+        await self.channel.basic_qos(prefetch_count=prefetch, timeout=self._timeout)
+        subscribed = await self.channel.basic_consume(queues.MAILS, self._on_message, timeout=self._timeout)
+        self._tag = subscribed.consumer_tag
+
+    async def part(self) -> None:
+        """Cancel the subscription, which flushes the acks before it, and close (asyncio flavour)."""
+        if self._tag is not None and not self._ended.is_set():
+            with suppress(Exception):  # it is parting: a broker that does not answer is none of its business
+                await self.channel.basic_cancel(self._tag, timeout=_PART_SECONDS)
+        await super().part()
+
+    def _on_cancelled(self, _cancel: Basic.Cancel) -> None:
+        self.end(f"the queue {queues.MAILS} is gone")
+
+    async def _on_message(self, delivered: DeliveredMessage) -> None:
+        """Hand over what is well formed and dead-letter the rest (asyncio flavour); aiormq only logs errors."""
+        try:
+            tag = delivered.delivery_tag or 0
+            try:
+                mail_id = message.decode(delivered.body, delivered.header.properties)
+            except MalformedMessageError as error:
+                await self.channel.basic_reject(tag, requeue=False, wait=False)
+                self._on_malformed(str(error))
+            else:
+                with suppress(trio.ClosedResourceError):  # ended: the broker hands it over again
+                    self._arrivals.send_nowait(Delivery(mail_id, bool(delivered.redelivered), tag, self))
+        except Exception as error:  # noqa: BLE001 - it ends the consumer, where the error is seen
+            self.end(error)

@@ -1,0 +1,61 @@
+"""The one message that travels through RabbitMQ: the id of a mail, and nothing about anybody."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from regsvc.errors import MalformedMessageError
+
+if TYPE_CHECKING:
+    from pamqp.commands import Basic
+
+CONTENT_TYPE = "application/json"
+TYPE = "regsvc.mail.v1"
+MAX_BYTES = 1024  # a body of ours has 60
+
+
+def encode(mail_id: UUID) -> bytes:
+    """Return the body that carries the id of a mail."""
+    return json.dumps({"id": str(mail_id), "kind": "mail"}).encode()
+
+
+def decode(body: bytes, properties: Basic.Properties) -> UUID:
+    """Return the mail's id of a message as `encode` makes it.
+
+    Fields that a later version may add are ignored; everything that this version relies on is checked.
+
+    Raises:
+        MalformedMessageError: saying what is wrong, in words fit for a metric's label.
+    """
+    if len(body) > MAX_BYTES:
+        raise MalformedMessageError("oversized")
+    if properties.content_type != CONTENT_TYPE or properties.message_type != TYPE:
+        raise MalformedMessageError("wrong type")
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessageError("not JSON") from error
+    if not isinstance(fields, dict) or fields.get("kind") != "mail":
+        raise MalformedMessageError("wrong fields")
+    named = fields.get("id")
+    try:
+        mail_id = UUID(named)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise MalformedMessageError("wrong id") from error
+    # uuid.UUID takes braces, URNs and other digits; only the canonical form is ours (RFC 9562, section 4).
+    if str(mail_id) != named or properties.message_id != named:
+        raise MalformedMessageError("wrong id")
+    return mail_id
+
+
+def traceparent(mail_id: UUID) -> str:
+    """Return a `traceparent` (W3C Trace Context, level 1) for one publishing of a mail's id.
+
+    The trace id is the mail's id, so that all attempts at a mail are one trace; the parent id is random, and the
+    flags say "not sampled", for nothing here records spans.
+    """
+    parent = secrets.randbits(64) or 1  # all zeros is invalid
+    return f"00-{mail_id.hex}-{parent:016x}-00"

@@ -21,7 +21,8 @@ from regsvc.accounts import registration
 from regsvc.accounts.registration import Letter
 from regsvc.consumer.letters import LetterWriter
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.mail import jobs
+from regsvc.mail import breaker, jobs
+from regsvc.mail.breaker import Breaker, Verdict
 from regsvc.mail.envelope import UnusableAddressError
 from regsvc.mail.jobs import Ended, Job, Retry, Sent
 from regsvc.mail.outcome import Aborted, Accepted, Bounced, Outcome, Refused
@@ -56,6 +57,7 @@ class InHand:
     job: Job
     letter: Letter
     held_until: float
+    outcome: Outcome | None = None
 
     def is_held(self) -> bool:
         """Say whether the mail may still be sent."""
@@ -107,11 +109,22 @@ class Delivery:
             await self._room_made.wait()
         return self.free
 
-    async def take(self, claim: Claim) -> Taken:
+    async def probe(self) -> None:
+        """Send a single mail through the open breaker, if it is time for one: it may close it."""
+
+        async def claim(conn: Connection) -> Sequence[Job]:
+            return await jobs.claim_any(conn) if await breaker.take_probe(conn) else []
+
+        await self.take(claim, probing=True)
+
+    async def take(self, claim: Claim, *, probing: bool = False) -> Taken:
         """Claim jobs, show their registrations as being sent, and put them in line.
+
+        While the breaker is open they are held instead, and no attempt is counted.
 
         Args:
             claim: claims no more than there is room for, in the transaction that it is given.
+            probing: whatever the breaker says.
 
         Returns:
             What came of it. Mails that are not wanted any more are cancelled on the way.
@@ -121,6 +134,9 @@ class Delivery:
             claimed = await claim(conn)
             if not claimed:
                 return Taken(0, frozenset())
+            if not probing and (state := await breaker.get_breaker(conn)).open:
+                await self._hold(conn, claimed, state)
+                return Taken(len(claimed), frozenset())
             begun = await registration.begin_sending(conn, [job.id for job in claimed])
             letters = {letter.mail_id: letter for letter in begun}
             over = [Ended(job, "cancelled", "registration_over") for job in claimed if job.id not in letters]
@@ -133,6 +149,13 @@ class Delivery:
                 self._in_hand[job.id] = held
                 self._send.send_nowait(held)
         return Taken(len(claimed), frozenset(letters))
+
+    async def _hold(self, conn: Connection, claimed: Sequence[Job], state: Breaker) -> None:
+        reason, reply = state.reason or "", state.reply or ""
+        held = [Retry(job, breaker.HOLD, reason, reply) for job in claimed]
+        await registration.show_delayed(conn, await jobs.hold_jobs(conn, held))
+        MAILS.labels("held").inc(len(claimed))
+        log.info("mails held while the mail server refuses us", mails=len(claimed), reason=reason)
 
     async def send_mails(self) -> None:
         """Send what is in line, one mail after the other; several of these run side by side."""
@@ -160,6 +183,7 @@ class Delivery:
         if isinstance(outcome, Aborted):
             self._drop(held)
             return
+        held.outcome = outcome
         reply = outcome.reply[:_REPLY].replace("\0", "")
         if isinstance(outcome, Accepted):
             self._note(held, Sent(held.job, reply))
@@ -211,6 +235,7 @@ class Delivery:
         sent = [(booking, held.letter.sent_as) for held, booking in batch if isinstance(booking, Sent)]
         retries = [booking for _, booking in batch if isinstance(booking, Retry)]
         ended = [booking for _, booking in batch if isinstance(booking, Ended)]
+        verdict = breaker.weigh([held.outcome for held, _ in batch if held.outcome is not None])
         while batch:
             try:
                 async with self.pool.transaction(limit=_BOOKING_LIMIT) as conn:
@@ -220,10 +245,12 @@ class Delivery:
                         await registration.show_delayed(conn, await jobs.book_retries(conn, retries))
                     if ended:
                         await registration.show_bounced(conn, await jobs.book_ended(conn, ended))
+                    opened = await breaker.note_verdict(conn, verdict)
             except DatabaseUnavailableError:
                 log.warning("mail outcomes wait for the database", outcomes=len(batch))
                 await trio.sleep(_BOOKING_RETRY)
             else:
+                _report_breaker(verdict, opened=opened)
                 return
 
     async def renew_leases(self) -> None:
@@ -295,6 +322,13 @@ async def open_delivery(
         finally:
             await delivery.finish()
             nursery.cancel_scope.cancel()
+
+
+def _report_breaker(verdict: Verdict, *, opened: bool | None) -> None:
+    if opened:
+        log.error("mail breaker opened: sending is paused", reason=verdict.reason, reply=verdict.reply)
+    elif opened is False:
+        log.info("mail breaker closed: what waited is sent within a minute")
 
 
 def _report(held: InHand, booking: Booking) -> None:

@@ -63,6 +63,7 @@ async def run_mailer(
             await wait_any(stopping.wait, delivery.wait_room)
             if stopping.is_set():
                 break
+            await delivery.probe()
             room = delivery.free
             taken = await delivery.take(partial(jobs.claim_due, limit=room, overdue=overdue))
             if taken.claimed < room:

@@ -3,32 +3,86 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Annotated, Literal, NotRequired
 
 import trio
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import Field
 from quart import Blueprint, Response
+from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.errors import DatabaseUnavailableError, SchemaMismatchError
-from regsvc.http.answers import answer
+from regsvc.http.answers import answer, timestamp
 from regsvc.http.clients import get_client_address
 from regsvc.http.context import Context, get_context
+from regsvc.http.documented import Text, Timestamp, documented
 from regsvc.http.events import RequestLine, log_request
-from regsvc.metrics import REQUESTS
+from regsvc.http.problems import ClientNotAllowedError
+from regsvc.mail.breaker import UNKNOWN, Breaker, get_breaker
+from regsvc.metrics import BREAKER_OPEN, REQUESTS
 from regsvc.postgres.migrate import check_schema
 
 blueprint = Blueprint("health", __name__)
 
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PATIENCE = 1.5  # seconds that the database has to answer
 
 
+Obstacle = Literal["stopping", "database_unavailable", "schema_mismatch"]
+
+
+class Alive(TypedDict):
+    """The process lives."""
+
+    status: Literal["ok"]
+
+
+class ChildShown(TypedDict):
+    """How a child of the process does."""
+
+    state: str
+    failures: int
+    last_error: str | None
+
+
+class BreakerShown(TypedDict):
+    """Whether sending is paused, because the mail server refuses us."""
+
+    open: bool
+    reason: str | None
+    reply: str | None
+    opened_at: Timestamp | None
+
+
+class Readiness(TypedDict):
+    """Whether to send requests here; 503 is `unavailable`."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    reason: NotRequired[
+        Annotated[
+            Literal["stopping", "database_unavailable", "schema_mismatch"], Field(description="Of 503.")
+        ]
+    ]
+    children: NotRequired[Annotated[dict[str, ChildShown], Field(description="For operators' networks.")]]
+    mail_breaker: NotRequired[Annotated[BreakerShown, Field(description="For operators' networks.")]]
+
+
+class JsonWebKeys(TypedDict):
+    """The public halves of the signing keys (RFC 7517)."""
+
+    keys: list[dict[str, str]]
+
+
 @blueprint.get("/healthz")
+@documented({200: Alive})
 async def healthz() -> Response:
     """Say that the process lives: that it answers is the whole message."""
     return answer({"status": "ok"})
 
 
 @blueprint.get("/readyz")
+@documented({200: Readiness, 503: Readiness})
 async def readyz() -> Response:
     """Say whether to send requests here.
 
@@ -36,11 +90,10 @@ async def readyz() -> Response:
     restarted, is `degraded`: sign-ups are taken all the same.
     """
     context = get_context()
-    obstacle = await _find_obstacle(context)
+    obstacle, breaker = await _look(context)
     children = context.children().children
-    body: dict[str, object] = {
-        "status": "ok" if all(child.state == "running" for child in children) else "degraded"
-    }
+    sound = all(child.state == "running" for child in children) and not breaker.open
+    body: Readiness = {"status": "ok" if sound else "degraded"}
     if obstacle is not None:
         body = {"status": "unavailable", "reason": obstacle}
     if _may_see_details(context):
@@ -48,20 +101,30 @@ async def readyz() -> Response:
             child.name: {"state": child.state, "failures": child.failures, "last_error": child.last_error}
             for child in children
         }
+        body["mail_breaker"] = {
+            "open": breaker.open,
+            "reason": breaker.reason,
+            "reply": breaker.reply,
+            "opened_at": timestamp(breaker.opened_at),
+        }
     if obstacle is not None:
         return answer(body, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "2"})
     return answer(body)
 
 
 @blueprint.get("/metrics")
+@documented({200: Text}, errors=[ClientNotAllowedError])
 async def metrics() -> Response:
     """Serve the metrics in Prometheus' text format, to the networks that may read them."""
     if not _may_see_details(get_context()):
-        return answer({"detail": "This client may not read the metrics (REGSVC_METRICS_ALLOW)."}, 403)
+        raise ClientNotAllowedError
+    _, breaker = await _look(get_context())
+    BREAKER_OPEN.set(breaker.open)
     return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
 
 
 @blueprint.get("/.well-known/jwks.json")
+@documented({200: JsonWebKeys}, errors=[DatabaseUnavailableError])
 async def jwks() -> Response:
     """Serve the public halves of the signing keys (RFC 7517)."""
     ring = await get_context().key_rings.current()
@@ -69,24 +132,26 @@ async def jwks() -> Response:
 
 
 def note_request(line: RequestLine) -> None:
-    """Count and log a request that was answered."""
+    """Count and log a request that was answered; those that machines make every few seconds are not logged."""
     REQUESTS.labels(line.method if line.method in _METHODS else "other", str(line.status or "none")).inc()
-    log_request(line)
+    if line.path not in _PROBES:
+        log_request(line)
 
 
-async def _find_obstacle(context: Context) -> str | None:
+async def _look(context: Context) -> tuple[Obstacle | None, Breaker]:
+    """Return what makes every request fail, if anything does, and how the mail breaker stands."""
     if context.stopping.is_set():
-        return "stopping"
+        return "stopping", UNKNOWN
     with trio.move_on_after(_PATIENCE):
         try:
             async with context.pool.connection() as conn:
                 await check_schema(conn)
+                return None, await get_breaker(conn)
         except DatabaseUnavailableError:
-            return "database_unavailable"
+            return "database_unavailable", UNKNOWN
         except SchemaMismatchError:
-            return "schema_mismatch"
-        return None
-    return "database_unavailable"
+            return "schema_mismatch", UNKNOWN
+    return "database_unavailable", UNKNOWN
 
 
 def _may_see_details(context: Context) -> bool:

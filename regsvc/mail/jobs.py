@@ -178,7 +178,14 @@ async def claim_due(conn: Connection, limit: int, *, overdue: timedelta = timede
     return await _claim(conn, "due_at <= now() - %(overdue)s", overdue=overdue, limit=limit)
 
 
-async def _claim(conn: Connection, which: str, *, limit: int | None = None, **params: object) -> list[Job]:
+async def claim_any(conn: Connection) -> list[Job]:
+    """Claim the one mail that has waited longest since it was last touched, due or not."""
+    return await _claim(conn, "lease IS NULL", order="changed_at", limit=1)
+
+
+async def _claim(
+    conn: Connection, which: str, *, order: str = "due_at", limit: int | None = None, **params: object
+) -> list[Job]:
     async with conn.cursor(row_factory=class_row(Job)) as cursor:
         await cursor.execute(
             f"""
@@ -187,10 +194,10 @@ async def _claim(conn: Connection, which: str, *, limit: int | None = None, **pa
                    attempts = attempts + 1, published_at = NULL, changed_at = now()
              WHERE id IN (SELECT id FROM mails
                            WHERE state IN ('queued', 'sending', 'delayed') AND {which}
-                           ORDER BY due_at LIMIT %(limit)s
+                           ORDER BY {order} LIMIT %(limit)s
                              FOR UPDATE SKIP LOCKED)
             RETURNING id, registration_id, lease, attempts, created_at <= now() - %(give_up)s AS given_up
-            """,  # noqa: S608 - `which` is one of the two literals above
+            """,  # noqa: S608 - `which` and `order` are the literals above
             {"lease": uuid4(), "life": LEASE, "give_up": GIVE_UP, "limit": limit, **params},
         )
         return await cursor.fetchall()
@@ -258,6 +265,13 @@ async def book_retries(conn: Connection, retries: Sequence[Retry]) -> list[UUID]
             },
         )
         return await cursor.fetchall()
+
+
+async def hold_jobs(conn: Connection, held: Sequence[Retry]) -> list[UUID]:
+    """Delay mails that are still ours and were not tried, so that no attempt counts, and return their ids."""
+    mail_ids = await book_retries(conn, held)
+    await conn.execute("UPDATE mails SET attempts = attempts - 1 WHERE id = ANY(%(ids)s)", {"ids": mail_ids})
+    return mail_ids
 
 
 async def book_ended(conn: Connection, ended: Sequence[Ended]) -> list[UUID]:

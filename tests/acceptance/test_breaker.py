@@ -1,0 +1,75 @@
+"""A mail server that objects to us pauses sending and burns no mail; when it is well again, all are sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from regsvc.postgres.pool import Pool
+from tests.services import Service, run_test_service
+from tests.smtp_servers import ScriptedServer
+
+
+async def hasten_probe(pool: Pool) -> None:
+    async with pool.connection() as conn:
+        await conn.execute("UPDATE mail_breaker SET probe_at = now()")
+
+
+async def hasten_mails(pool: Pool) -> None:
+    async with pool.connection() as conn:
+        await conn.execute("UPDATE mails SET due_at = now() WHERE state = 'delayed'")
+
+
+async def wait_status(service: Service, status: str) -> dict[str, object]:
+    with trio.fail_after(20):
+        while True:
+            body: dict[str, object] = (await service.client.get("/readyz")).json()
+            if body["status"] == status:
+                return body
+            await trio.sleep(0.05)
+
+
+async def state_of(service: Service, location: str, handle: str) -> dict[str, object]:
+    answer = await service.client.get(location, headers={"Regsvc-Handle": handle})
+    shown: dict[str, object] = answer.json()
+    return shown
+
+
+async def test_a_refused_sender_pauses_sending_until_a_probe_succeeds(
+    database: str, pool: Pool, tmp_path: Path
+) -> None:
+    script = {"MAIL": "550 5.7.1 not you"}
+    async with (
+        ScriptedServer(script).running() as server,
+        run_test_service(database, tmp_path, {"REGSVC_SMTP_URL": server.url}) as service,
+    ):
+        answers = [await service.sign_up(f"u{n}@example.com") for n in range(3)]
+        body = await wait_status(service, "degraded")
+        assert body["mail_breaker"]["reason"] == "policy_refused"  # type: ignore[index]
+        metrics = (await service.client.get("/metrics")).text
+        assert "regsvc_mail_breaker_open 1.0" in metrics
+        # What comes now is held, and says why.
+        late = await service.sign_up("late@example.com")
+        with trio.fail_after(20):
+            while True:
+                shown = await state_of(service, late.headers["Location"], late.headers["Regsvc-Handle"])
+                if shown["state"] == "delayed":
+                    break
+                await trio.sleep(0.05)
+        assert shown["reason"] == "policy_refused"
+        tried = server.said("MAIL")
+        # A probe that fails leaves it open.
+        await hasten_probe(pool)
+        with trio.fail_after(20):
+            await server.wait(lambda: server.said("MAIL") == tried + 1)
+        script.clear()
+        await hasten_probe(pool)
+        await server.wait_mails(1)
+        await wait_status(service, "ok")
+        await hasten_mails(pool)
+        mails = await server.wait_mails(4)
+        assert {mail.recipient for mail in mails} == {f"u{n}@example.com" for n in range(3)} | {
+            "late@example.com"
+        }
+        assert len(answers) + 1 == len(mails)

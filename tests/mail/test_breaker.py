@@ -1,0 +1,139 @@
+"""The circuit breaker in front of the mail server."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from regsvc.mail import breaker, jobs
+from regsvc.mail.breaker import Verdict, weigh
+from regsvc.mail.jobs import Retry
+from regsvc.mail.outcome import Accepted, Bounced, Delayed, Outcome, Refused
+from regsvc.postgres.pool import Pool
+from tests.accounts.attempts import sign_up
+
+LOST = Delayed("connect_failed", "connect", "no route")
+BUSY = Delayed("mailbox_busy", "rcpt", "450 later")
+NO_LOGIN = Refused("auth_failed", "auth", "535 wrong")
+NO_POLICY = Refused("policy_refused", "rcpt", "550 5.7.1 no")
+OK = Accepted("250 ok")
+GONE = Bounced("recipient_refused", "rcpt", "550 who")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "works", "weight"),
+    [
+        ([], False, 0),
+        ([OK], True, 0),
+        ([GONE], True, 0),
+        ([BUSY], False, 0),
+        ([LOST], False, 1),
+        ([LOST] * 9, False, 9),
+        ([OK, LOST, LOST], True, 2),
+        ([LOST, LOST, OK], True, 0),
+        ([NO_LOGIN], False, 10),
+        ([NO_POLICY], False, 5),
+        ([NO_POLICY, BUSY, NO_POLICY], False, 10),
+    ],
+)
+def test_outcomes_are_weighed_by_what_they_say_of_the_server(
+    outcomes: list[Outcome],
+    works: bool,
+    weight: int,  # noqa: FBT001 - a table
+) -> None:
+    verdict = weigh(outcomes)
+    assert (verdict.works, verdict.weight) == (works, weight)
+
+
+async def note(pool: Pool, *outcomes: Outcome) -> bool | None:
+    async with pool.transaction() as conn:
+        return await breaker.note_verdict(conn, weigh(outcomes))
+
+
+async def is_open(pool: Pool) -> bool:
+    async with pool.connection() as conn:
+        return (await breaker.get_breaker(conn)).open
+
+
+async def test_ten_failed_connections_in_a_row_open_it_also_one_by_one(pool: Pool) -> None:
+    for _ in range(9):
+        assert await note(pool, LOST) is None
+    assert not await is_open(pool)
+    assert await note(pool, LOST) is True
+    assert await note(pool, LOST) is None
+    assert await is_open(pool)
+
+
+async def test_a_success_between_failures_starts_the_count_anew(pool: Pool) -> None:
+    await note(pool, *[LOST] * 9)
+    assert await note(pool, OK) is None
+    await note(pool, *[LOST] * 9)
+    assert not await is_open(pool)
+
+
+async def test_a_refused_log_in_opens_it_at_once_and_says_why(pool: Pool) -> None:
+    assert await note(pool, NO_LOGIN) is True
+    async with pool.connection() as conn:
+        state = await breaker.get_breaker(conn)
+    assert (state.open, state.reason, state.reply) == (True, "auth_failed", "535 wrong")
+    assert state.opened_at is not None
+
+
+async def test_one_recipients_policy_does_not_open_it_two_do(pool: Pool) -> None:
+    assert await note(pool, NO_POLICY) is None
+    assert await note(pool, NO_POLICY) is True
+
+
+async def test_while_it_is_open_one_probe_is_let_through_every_ten_seconds(pool: Pool) -> None:
+    await note(pool, NO_LOGIN)
+    async with pool.connection() as conn:
+        assert not await breaker.take_probe(conn)
+        await conn.execute("UPDATE mail_breaker SET probe_at = probe_at - interval '10 seconds'")
+        assert await breaker.take_probe(conn)
+        assert not await breaker.take_probe(conn)
+
+
+async def test_no_probe_is_needed_while_it_is_closed(pool: Pool) -> None:
+    async with pool.connection() as conn:
+        assert not await breaker.take_probe(conn)
+
+
+async def test_when_it_closes_what_waited_for_the_server_is_due_within_a_minute_and_nothing_else(
+    pool: Pool,
+) -> None:
+    reasons = [
+        "connect_failed",
+        "auth_failed",
+        "timeout",
+        "mailbox_full",
+        "mailbox_busy",
+        "temporary_failure",
+    ]
+    for n, reason in enumerate(reasons):
+        new = await sign_up(pool, f"u{n}@example.com")
+        async with pool.connection() as conn:
+            (job,) = await jobs.claim_mails(conn, [new.mail_id])
+            await jobs.book_retries(conn, [Retry(job, timedelta(hours=1), reason)])
+    await note(pool, NO_LOGIN)
+    assert await note(pool, OK) is False
+    async with pool.connection() as conn:
+        cursor = await conn.execute(
+            "SELECT reason FROM mails WHERE due_at <= now() + interval '60 seconds' ORDER BY reason"
+        )
+        assert [row[0] for row in await cursor.fetchall()] == ["auth_failed", "connect_failed", "timeout"]
+
+
+async def test_a_held_mail_counts_no_attempt(pool: Pool) -> None:
+    new = await sign_up(pool)
+    async with pool.connection() as conn:
+        (job,) = await jobs.claim_mails(conn, [new.mail_id])
+        assert await jobs.hold_jobs(conn, [Retry(job, breaker.HOLD, "auth_failed")]) == [new.mail_id]
+        cursor = await conn.execute("SELECT state, attempts FROM mails")
+        assert await cursor.fetchone() == ("delayed", 0)
+        (probe,) = await jobs.claim_any(conn)
+        assert (probe.id, probe.attempts) == (new.mail_id, 1)
+
+
+def test_nothing_to_weigh_says_nothing() -> None:
+    assert weigh([]) == Verdict()

@@ -1,0 +1,91 @@
+# `make run` needs Python 3.11, 3.12 or 3.13, and a network the first time; nothing is installed anew until a
+# requirement changes. `make help` lists the targets.
+
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+SOURCES := $(shell find regsvc -type f ! -name '*.pyc')
+# What the tests import and start is the built wheel, not the checkout.
+WHEEL := build/installed
+
+.PHONY: help run test lint format pins clean
+
+help:
+	@echo 'make run     install into $(VENV) and start `regsvc dev`'
+	@echo 'make test    check and test everything, the way CI does'
+	@echo 'make lint    check formatting, style and types alone'
+	@echo 'make format  format the code'
+	@echo 'make pins    pin requirements/*.txt to the newest versions that fit pyproject.toml'
+	@echo 'make clean   remove what was installed and built, never .regsvc'
+
+# On a terminal the program gets a process group of its own, so that Ctrl-C reaches it and not make, which would
+# turn a clean end into an error.
+run: $(VENV)/.base
+	@if $(BIN)/python -c 'import os; raise SystemExit(os.tcgetpgrp(0) != os.getpgrp())' 2>/dev/null; then \
+		set -m; trap : TERM; $(BIN)/regsvc dev; \
+	else \
+		exec $(BIN)/regsvc dev; \
+	fi
+
+test: lint $(WHEEL)
+	PYTHONPATH='$(CURDIR)/$(WHEEL)' PYTHONSAFEPATH=1 REGSVC_TEST_INSTALLED='$(CURDIR)/$(WHEEL)' $(BIN)/pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+$(BIN)/python:
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+		$$python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+			|| continue; \
+		echo "Making $(VENV) with $$($$python --version) …"; \
+		mkdir -p build && $$python -m venv --clear $(VENV) >build/venv.log 2>&1 && exit 0; \
+		$$python -m virtualenv --quiet --clear $(VENV) 2>/dev/null && exit 0; \
+		cat build/venv.log >&2; rm -rf $(VENV); \
+		echo "$$python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; \
+		exit 1; \
+	done; \
+	echo 'regsvc needs Python 3.11, 3.12 or 3.13; name one with: make run PYTHON=/path/to/python3' >&2; \
+	exit 1
+
+$(VENV)/.base: requirements/base.txt pyproject.toml | $(BIN)/python
+	@echo 'Installing into $(VENV) …'
+	@$(PIP) install -r requirements/base.txt
+	@$(PIP) install --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.base
+	@echo 'Installing what the tests need …'
+	@$(PIP) install -r requirements/test.txt
+	@touch $@
+
+$(WHEEL): $(SOURCES) pyproject.toml README.md LICENSE $(VENV)/.test
+	@rm -rf build
+	@$(BIN)/python -m build --wheel --no-isolation --outdir build . >/dev/null
+	@$(PIP) install --no-deps --no-index --target $@ build/regsvc-*.whl
+
+# Each list from an environment of its own, so that nothing is pinned that nothing needs. Intel Macs get the last
+# cryptography that has wheels for them.
+INTEL_MAC := sys_platform == "darwin" and platform_machine == "x86_64"
+pins: | $(BIN)/python
+	@set -e; for list in serve base test; do \
+		$(BIN)/python -m venv --clear build/pins; \
+		build/pins/bin/pip install --quiet --upgrade pip; \
+		case $$list in \
+			serve) build/pins/bin/pip install --quiet . ;; \
+			base) build/pins/bin/pip install --quiet -c requirements/serve.txt '.[embedded]' ;; \
+			test) build/pins/bin/pip install --quiet -c requirements/base.txt '.[embedded]' --group test ;; \
+		esac; \
+		build/pins/bin/pip freeze --exclude regsvc --exclude pip >build/pins.txt; \
+		sed 's/^cryptography==.*/& ; sys_platform != "darwin" or platform_machine != "x86_64"\ncryptography==48.0.1 ; $(INTEL_MAC)/' \
+			build/pins.txt >requirements/$$list.txt; \
+	done; rm -rf build/pins build/pins.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

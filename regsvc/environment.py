@@ -1,0 +1,74 @@
+"""Environment variables: which setting each is, and the files that some of them name."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+_PREFIX = "REGSVC_"
+# Read elsewhere by design: the handle belongs to `regsvc watch`, which needs no setting.
+_FOREIGN = frozenset({"REGSVC_HANDLE"})
+_LONGEST_SECRET = 65_536
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return _PREFIX + field.upper()
+
+
+def read(
+    environ: Mapping[str, str],
+    *,
+    fields: Collection[str],
+    secrets: Collection[str],
+    wanted: Collection[str],
+    problems: dict[str, str],
+) -> dict[str, str]:
+    """Collects what is set, by field name.
+
+    Args:
+        environ: where to look.
+        fields: every setting there is; any other name with our prefix is a problem.
+        secrets: those of them that `…_FILE` may set too.
+        wanted: those of them whose values are read at all.
+        problems: gains a line, under the variable's name, for what is unknown, contradictory or unreadable.
+    """
+    known = {variable(field): field for field in fields}
+    files = {f"{variable(field)}_FILE": field for field in secrets}
+    values: dict[str, str] = {}
+    for name, value in sorted(environ.items()):
+        if not name.startswith(_PREFIX) or name.startswith("REGSVC_TEST_") or name in _FOREIGN:
+            continue
+        field = known.get(name) or files.get(name)
+        if field is None:
+            nearest = difflib.get_close_matches(name, [*known, *files], n=1)
+            problems[name] = f"{name} is no setting" + "".join(f"; did you mean {near}?" for near in nearest)
+        elif not value or field not in wanted:
+            continue
+        elif name in known:
+            values[field] = value
+        elif environ.get(variable(field)):
+            problems[variable(field)] = f"{name} and {variable(field)} are both set; one of them has to go"
+        else:
+            try:
+                values[field] = _read_secret(Path(value))
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                problems[variable(field)] = f"{name}: the file is not readable ({reason})"
+    return values
+
+
+def _read_secret(path: Path) -> str:
+    """Reads a secret's file, less the line end that editors leave."""
+    with path.open("rb") as file:
+        data = file.read(_LONGEST_SECRET + 1)
+    if not data.strip() or len(data) > _LONGEST_SECRET:
+        raise ValueError(f"it is empty or longer than {_LONGEST_SECRET} bytes")
+    try:
+        return data.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None

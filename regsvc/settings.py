@@ -1,0 +1,295 @@
+"""Every setting of the program: its name, its meaning, its check. Nothing else reads the environment.
+
+Names in the environment are those of the fields in capitals behind `REGSVC_`. A secret may also come from a
+file named by `…_FILE`, the way container platforms mount them. A variable that is set and empty is not set.
+"""
+
+from __future__ import annotations
+
+import os
+from email.headerregistry import Address
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    DirectoryPath,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+
+from regsvc import notations
+from regsvc.environment import read, variable
+from regsvc.errors import ConfigurationError
+from regsvc.insecurities import find_insecurities
+from regsvc.logs import LogFormat, LogLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+Mode = Literal["dev", "serve", "check", "migrate", "operate"]
+Role = Literal["all", "api", "worker"]
+
+_MIGRATION = frozenset({"database_url", "log_format", "log_level"})
+_DEV = {"mail_from": "regsvc <no-reply@localhost>"}
+_OWN_QUEUES = frozenset({"email_confirm", "email_confirm.dead"})
+
+_Lower = BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value)
+_Origin = Annotated[str, AfterValidator(notations.origin)]
+_Origins = Annotated[frozenset[str], BeforeValidator(notations.origins)]
+_Networks = Annotated[notations.Networks, BeforeValidator(notations.networks)]
+_AmqpUrl = Annotated[SecretStr, AfterValidator(notations.amqp_url)]
+_HeaderText = Annotated[str, AfterValidator(notations.header_text)]
+_Switch = Annotated[bool, BeforeValidator(notations.switch)]
+_Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Settings(BaseModel):
+    """The settings of one process. What its mode does not need and nobody set is empty or None."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+        allow_inf_nan=False,
+    )
+
+    database_url: Annotated[SecretStr, AfterValidator(notations.database_url)] = Field(
+        SecretStr(""), description="PostgreSQL as libpq names it: a `postgresql://` URI or `key=value` pairs"
+    )
+    amqp_url: _AmqpUrl | None = Field(
+        None, description="RabbitMQ, `amqp://` or `amqps://`; unset, jobs travel through PostgreSQL alone"
+    )
+    smtp_url: Annotated[SecretStr, AfterValidator(notations.smtp_url)] = Field(
+        SecretStr(""),
+        description="where mail goes: `smtp://host:25`, `smtp+starttls://user:password@host:587`, "
+        "`smtps://user:password@host:465` or `maildir:PATH`",
+    )
+    smtp_connect_seconds: _Seconds = Field(
+        10, description="seconds to reach the mail server, TLS and greeting included"
+    )
+    smtp_command_seconds: _Seconds = Field(30, description="seconds it may take to answer a command")
+    smtp_data_seconds: _Seconds = Field(60, description="seconds it may take to swallow one mail")
+    smtp_accept_seconds: _Seconds = Field(
+        120, description="seconds it may take to accept a mail after the final dot"
+    )
+    smtp_sessions: int = Field(4, ge=1, le=64, description="mails a process sends at the same time")
+    mail_from: Annotated[Address, BeforeValidator(notations.mailbox)] = Field(
+        Address(), description="sender of every mail: `address` or `Name <address>`"
+    )
+    public_url: _Origin = Field(
+        "", description="where people reach this service, `https://host`; the only source of links in mails"
+    )
+    secret_key: SecretStr = Field(
+        SecretStr(""),
+        description="what tokens, codes and keys derive from: 32 random bytes or more, "
+        "such as `openssl rand -base64 48` prints",
+    )
+    secret_key_previous: SecretStr | None = Field(
+        None, description="the key before that one, for rotation: it verifies and signs nothing"
+    )
+    http_host: str = Field("127.0.0.1", description="address to listen on; `0.0.0.0` for every one")
+    http_port: int = Field(
+        8080,
+        ge=0,
+        le=65_535,
+        description="port to listen on; a worker answers only `/healthz`, `/readyz` and `/metrics` there. "
+        "0: a worker listens nowhere, the others on a free port",
+    )
+    role: Annotated[Role, _Lower] = Field("all", description="what `serve` runs: `all`, `api` or `worker`")
+    bcrypt_cost: int = Field(
+        12, ge=10, le=15, description="cost of a password hash; a step more doubles the time"
+    )
+    password_policy: Annotated[Literal["basic", "strict"], _Lower] = Field(
+        "basic",
+        description="`basic`: 8 to 128 characters, neither the address nor the name; "
+        "`strict`: 15 or more, no common password, no word of the context",
+    )
+    confirm_requires_password: _Switch = Field(
+        default=False, description="`on`: a link pressed elsewhere than at the sign-up asks for its password"
+    )
+    trusted_proxies: _Networks = Field(
+        (), description="networks (CIDR, commas between) whose `X-Forwarded-For` is believed; none"
+    )
+    metrics_allow: _Networks = Field(
+        (ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        description="networks that may read `/metrics` and the details of `/readyz`; `none` for nobody",
+    )
+    allowed_origins: _Origins = Field(
+        frozenset(), description="origins of other sites whose pages may call the API (commas between)"
+    )
+    log_format: Annotated[LogFormat, _Lower] | None = Field(
+        None, description="`console` or `json`; unset, `console` on a terminal and `json` elsewhere"
+    )
+    log_level: Annotated[LogLevel, _Lower] = Field("info", description="`debug`, `info`, `warning`, `error`")
+    rate_limits: _Switch = Field(
+        default=True, description="`off` lifts every 429, socket cap and mail schedule, for load tests"
+    )
+    allow_insecure: _Switch = Field(
+        default=False, description="`on` lets `serve` start with what belongs on a laptop, and say so loudly"
+    )
+    accept_foreign_mail: _Switch = Field(
+        default=False, description="`on`: a worker also takes the messages of the system this one replaces"
+    )
+    foreign_amqp_url: _AmqpUrl | None = Field(None, description="RabbitMQ of that system")
+    foreign_queue: str | None = Field(
+        None, max_length=255, description="queue of that system, taken as found"
+    )
+    brand_name: Annotated[_HeaderText, Field(min_length=1)] = Field(
+        "regsvc", description="the service's name in mails and on pages"
+    )
+    brand_color: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")] = Field(
+        "#2457c5", description="colour of buttons in mails and on pages, `#rrggbb`"
+    )
+    brand_logo: Annotated[str, Field(pattern="^https?://[^\\s\"'<>]+$", max_length=2000)] | None = Field(
+        None, description="URL of a picture shown on top of mails and pages"
+    )
+    templates: DirectoryPath | None = Field(
+        None, description="folder whose templates stand in for the built-in ones of the same name"
+    )
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Origins whose pages may call the API: those allowed, and always the service's own."""
+        return self.allowed_origins | {self.public_url}
+
+    def secret_values(self) -> frozenset[str]:
+        """Every secret these settings hold, passwords within URLs on their own too: for logs to mask."""
+        values: set[str] = set()
+        for field in SECRETS:
+            secret: SecretStr | None = getattr(self, field)
+            if secret is not None:
+                values |= {secret.get_secret_value(), *notations.passwords(secret.get_secret_value())}
+        return frozenset(values - {""})
+
+    def insecurities(self) -> list[str]:
+        """What these settings should not be exposed to the world with, one line each."""
+        previous, amqp, foreign = (
+            secret.get_secret_value() if secret is not None else ""
+            for secret in (self.secret_key_previous, self.amqp_url, self.foreign_amqp_url)
+        )
+        return list(
+            find_insecurities(
+                keys={
+                    "REGSVC_SECRET_KEY": self.secret_key.get_secret_value(),
+                    "REGSVC_SECRET_KEY_PREVIOUS": previous,
+                },
+                database_url=self.database_url.get_secret_value(),
+                broker_urls={"REGSVC_AMQP_URL": amqp, "REGSVC_FOREIGN_AMQP_URL": foreign},
+                smtp_url=self.smtp_url.get_secret_value(),
+                public_url=self.public_url,
+            )
+        )
+
+
+SECRETS = frozenset(
+    field for field, info in Settings.model_fields.items() if "SecretStr" in str(info.annotation)
+)
+"""Fields that also come from files and are never shown."""
+
+
+def load(
+    environ: Mapping[str, str] | None = None,
+    *,
+    mode: Mode,
+    role: Role | None = None,
+    defaults: Mapping[str, str] | None = None,
+) -> Settings:
+    """Reads and checks the settings of a process.
+
+    Args:
+        environ: where to read them; the process's environment if None.
+        mode: what the process is about to do, which decides what it needs. `migrate` looks at the database
+            and the log alone; `serve` and `check` refuse what is insecure, the others take it.
+        role: part of the program to run; wins over `REGSVC_ROLE`.
+        defaults: values by field name, written as in the environment, for what is not set there.
+
+    Raises:
+        ConfigurationError: naming every problem at once, and no secret's value.
+    """
+    problems: dict[str, str] = {}
+    values = (_DEV if mode == "dev" else {}) | dict(defaults or {})
+    values |= read(
+        os.environ if environ is None else environ,
+        fields=Settings.model_fields,
+        secrets=SECRETS,
+        wanted=_MIGRATION if mode == "migrate" else Settings.model_fields,
+        problems=problems,
+    )
+    if role is not None:
+        values["role"] = role
+    settings = _validated(values, problems)
+    lines = [
+        *problems.values(),
+        *(
+            f"{variable(field)} is missing: {Settings.model_fields[field].description}"
+            for field in _needed(mode, settings)
+            if field not in values and variable(field) not in problems
+        ),
+        *_contradictions(settings),
+    ]
+    if mode in {"serve", "check"} and not settings.allow_insecure:
+        lines += (f"{line} (REGSVC_ALLOW_INSECURE=on takes it anyway)" for line in settings.insecurities())
+    if lines:
+        raise ConfigurationError("\n  ".join(["The configuration is not usable:", *lines]))
+    if mode == "dev" and not settings.public_url:
+        return settings.model_copy(update={"public_url": f"http://localhost:{settings.http_port}"})
+    return settings
+
+
+def describe() -> str:
+    """The settings as a table in Markdown, for `docs/settings.md`."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for field, info in Settings.model_fields.items():
+        file = f" (or `{variable(field)}_FILE`)" if field in SECRETS else ""
+        lines.append(f"| `{variable(field)}`{file} | {_shown(info.default)} | {info.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(default: object) -> str:
+    match default:
+        case bool():
+            return "`on`" if default else "`off`"
+        case tuple() | frozenset():
+            default = ",".join(map(str, default))
+        case SecretStr() | Address() | None:
+            default = ""
+    return f"`{default}`" if default not in {"", None} else ""
+
+
+def _validated(values: Mapping[str, str], problems: dict[str, str]) -> Settings:
+    """Builds the settings of those values that are valid; the others go to the problems, by variable."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        wrong = {str(item["loc"][0]): item["msg"] for item in error.errors(include_input=False)}
+    for field, message in wrong.items():
+        own = message.removeprefix("Value error, ")
+        problems[variable(field)] = f"{variable(field)}{': ' if own == message else ' '}{own}"
+    return Settings.model_validate({field: value for field, value in values.items() if field not in wrong})
+
+
+def _needed(mode: Mode, settings: Settings) -> Iterable[str]:
+    if mode == "migrate":
+        return ("database_url",)
+    if mode == "operate":
+        return ("database_url", "secret_key")
+    if mode == "dev":
+        return ("secret_key", "smtp_url")
+    mailing = () if settings.role == "api" else ("smtp_url", "mail_from")
+    foreign = ("foreign_amqp_url", "foreign_queue") if settings.accept_foreign_mail else ()
+    return ("database_url", "secret_key", "public_url", *mailing, *foreign)
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    previous = settings.secret_key_previous
+    if previous is not None and previous == settings.secret_key:
+        yield "REGSVC_SECRET_KEY_PREVIOUS is REGSVC_SECRET_KEY; it is for the key before that one"
+    foreign = settings.foreign_amqp_url
+    if foreign is not None and foreign == settings.amqp_url and settings.foreign_queue in _OWN_QUEUES:
+        yield "REGSVC_FOREIGN_QUEUE is this system's own queue"

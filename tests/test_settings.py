@@ -1,0 +1,344 @@
+"""Settings are read once, checked together, and never shown."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import ValidationError
+
+from regsvc.errors import ConfigurationError
+from regsvc.insecurities import LAPTOP_SECRET_KEY
+from regsvc.settings import SECRETS, Settings, describe, load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regsvc.settings import Mode, Role
+
+KEY = "mJ3v0zqkT7yW5aXnC1rPfEoLhU8dSgBt"
+GOOD = {
+    "REGSVC_DATABASE_URL": "postgresql://app:correct-horse@db.example.org/users",
+    "REGSVC_SECRET_KEY": KEY,
+    "REGSVC_PUBLIC_URL": "https://accounts.example.org",
+    "REGSVC_SMTP_URL": "smtp+starttls://app:correct-horse@mail.example.org:587",
+    "REGSVC_MAIL_FROM": "Example <no-reply@example.org>",
+}
+
+
+def refusal(environ: Mapping[str, str], *, mode: Mode = "serve", role: Role | None = None) -> list[str]:
+    """The problems that loading names, one a line."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(environ, mode=mode, role=role)
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == "The configuration is not usable:"
+    return [line.strip() for line in lines]
+
+
+def serve(**changes: str) -> Settings:
+    """Settings of `serve` with a few changes, named without their prefix."""
+    return load(GOOD | {f"REGSVC_{name}": value for name, value in changes.items()}, mode="serve")
+
+
+def refused(**changes: str) -> str:
+    """The one problem that such changes make."""
+    (line,) = refusal(GOOD | {f"REGSVC_{name}": value for name, value in changes.items()})
+    return line
+
+
+def test_good_settings_load_and_cannot_be_changed() -> None:
+    settings = load(GOOD | {"PATH": "/bin"}, mode="serve")
+    assert settings.http_port == 8080
+    assert str(settings.mail_from) == "Example <no-reply@example.org>"
+    assert settings.mail_from.domain == "example.org"
+    assert settings.insecurities() == []
+    with pytest.raises(ValidationError):
+        settings.http_port = 1
+
+
+def test_every_problem_is_named_at_once() -> None:
+    lines = refusal(
+        {
+            "REGSVC_HTPP_PORT": "80",
+            "REGSVC_HTTP_PORT": "eighty",
+            "REGSVC_SECRET_KEY": "short",
+            "REGSVC_AMQP_URL": "amqp://guest:guest@rabbitmq/",
+            "REGSVC_ROLE": "boss",
+            "REGSVC_SMTP_URL_FILE": "/nowhere/at/all",
+        }
+    )
+    assert [line.split()[0].rstrip(":") for line in lines] == [
+        "REGSVC_HTPP_PORT",
+        "REGSVC_SMTP_URL_FILE",
+        "REGSVC_HTTP_PORT",
+        "REGSVC_ROLE",
+        "REGSVC_DATABASE_URL",
+        "REGSVC_PUBLIC_URL",
+        "REGSVC_MAIL_FROM",
+        "REGSVC_SECRET_KEY",
+        "REGSVC_AMQP_URL",
+    ]
+    assert lines[0] == "REGSVC_HTPP_PORT is no setting; did you mean REGSVC_HTTP_PORT?"
+
+
+@pytest.mark.parametrize(
+    ("mode", "role", "needed"),
+    [
+        ("serve", "api", {"DATABASE_URL", "SECRET_KEY", "PUBLIC_URL"}),
+        ("serve", "worker", {"DATABASE_URL", "SECRET_KEY", "PUBLIC_URL", "SMTP_URL", "MAIL_FROM"}),
+        ("serve", "all", {"DATABASE_URL", "SECRET_KEY", "PUBLIC_URL", "SMTP_URL", "MAIL_FROM"}),
+        ("check", "api", {"DATABASE_URL", "SECRET_KEY", "PUBLIC_URL"}),
+        ("migrate", None, {"DATABASE_URL"}),
+        ("operate", None, {"DATABASE_URL", "SECRET_KEY"}),
+        ("dev", None, {"SECRET_KEY", "SMTP_URL"}),
+    ],
+)
+def test_each_mode_and_role_needs_its_own_settings_and_no_others(
+    mode: Mode, role: Role, needed: set[str]
+) -> None:
+    assert {line.split()[0].removeprefix("REGSVC_") for line in refusal({}, mode=mode, role=role)} == needed
+    load({f"REGSVC_{name}": GOOD[f"REGSVC_{name}"] for name in needed}, mode=mode, role=role)
+
+
+def test_the_role_of_the_command_line_wins() -> None:
+    assert load(GOOD | {"REGSVC_ROLE": "api"}, mode="serve", role="worker").role == "worker"
+    assert load(GOOD | {"REGSVC_ROLE": "API"}, mode="serve").role == "api"
+
+
+def test_migrate_ignores_settings_that_are_not_its_business() -> None:
+    load(
+        {
+            "REGSVC_DATABASE_URL": GOOD["REGSVC_DATABASE_URL"],
+            "REGSVC_SECRET_KEY_FILE": "/not/mounted/here",
+            "REGSVC_PUBLIC_URL": "nonsense",
+        },
+        mode="migrate",
+    )
+    (line,) = refusal({**GOOD, "REGSVC_DATABASE": "x"}, mode="migrate")
+    assert line == "REGSVC_DATABASE is no setting; did you mean REGSVC_DATABASE_URL?"
+
+
+def test_dev_fills_in_what_a_newcomer_has_not_set_and_takes_what_is_insecure() -> None:
+    defaults = {"secret_key": "short", "smtp_url": "maildir:/tmp/mail"}
+    settings = load({"REGSVC_HTTP_PORT": "9000"}, mode="dev", defaults=defaults)
+    assert settings.public_url == "http://localhost:9000"
+    assert str(settings.mail_from) == "regsvc <no-reply@localhost>"
+    assert settings.insecurities() == ["REGSVC_SECRET_KEY is shorter than 32 bytes"]
+    own = load({"REGSVC_SMTP_URL": "smtp://localhost:2525"}, mode="dev", defaults=defaults)
+    assert own.smtp_url.get_secret_value() == "smtp://localhost:2525"
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    assert serve(AMQP_URL="", AMQP_URL_FILE="", HTTP_PORT="").amqp_url is None
+    assert "REGSVC_SECRET_KEY is missing" in refused(SECRET_KEY="")
+
+
+def test_names_of_tests_and_of_watch_are_left_alone() -> None:
+    serve(TEST_CHROMIUM="/usr/bin/chromium", HANDLE="abc")
+
+
+@pytest.mark.parametrize("field", sorted(SECRETS))
+def test_every_secret_may_come_from_a_file(field: str, tmp_path: Path) -> None:
+    name = f"REGSVC_{field.upper()}"
+    value = GOOD.get(name, f"{KEY}-previous" if "key" in field else "amqp://app:correct-horse@rabbitmq/")
+    file = tmp_path / "secret"
+    file.write_text(f"{value}\n")
+    environ = {key: text for key, text in GOOD.items() if key != name} | {f"{name}_FILE": str(file)}
+    assert getattr(load(environ, mode="serve"), field).get_secret_value() == value
+    (line,) = refusal(environ | {name: value})
+    assert line == f"{name}_FILE and {name} are both set; one of them has to go"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"x" * 100_000, None])
+def test_a_secret_file_that_holds_no_secret_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    environ = {name: value for name, value in GOOD.items() if name != "REGSVC_SECRET_KEY"}
+    (line,) = refusal(environ | {"REGSVC_SECRET_KEY_FILE": str(file)})
+    assert line.startswith("REGSVC_SECRET_KEY_FILE: the file is not readable (")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("PUBLIC_URL", "https://example.org/accounts", "may hold a scheme, a host and a port, nothing else"),
+        ("PUBLIC_URL", "https://user@example.org", "may hold a scheme, a host and a port, nothing else"),
+        ("PUBLIC_URL", "https://example.org?x", "may hold a scheme, a host and a port, nothing else"),
+        ("PUBLIC_URL", "ftp://example.org", "has to begin with http: or https:"),
+        ("PUBLIC_URL", "https://", "names no host"),
+        ("PUBLIC_URL", "https://exämple.org", "has a host of other characters than a-z 0-9 . - "),
+        ("PUBLIC_URL", "https://example.org:http", "is no URL"),
+        ("MAIL_FROM", "Example <no-reply@example.org", "is not of the form"),
+        ("MAIL_FROM", "no-reply", "holds no plain ASCII address"),
+        ("MAIL_FROM", "a@b.c, d@e.f", "holds no plain ASCII address"),
+        ("MAIL_FROM", "Example\r\nBcc: all@example.org <a@b.c>", "may not hold control characters"),
+        ("MAIL_FROM", "=?utf-8?q?=0D=0ABcc?= <a@b.c>", "may not hold control characters or =?"),
+        ("MAIL_FROM", "=?utf-8?q?x?=@b.c", "holds no plain ASCII address"),
+        ("MAIL_FROM", "a\u2028b <a@b.c>", "may not hold control characters"),
+        ("BRAND_NAME", "=?utf-8?q?x?=", "may not hold control characters or =?"),
+        ("SMTP_URL", "smtp://user@example.org", "has a user without a password"),
+        ("SMTP_URL", "smtp+starttls://u:pa/ss@example.org", "is no URL"),
+        ("SMTP_URL", "smtp+starttls://u:pa#ss@example.org", "is no URL"),
+        ("SMTP_URL", "smtps://u:pass@example.org?verify=no", "has something behind its host"),
+        ("SMTP_URL", "smtps://u:pa ss@example.org", "is no URL"),
+        ("SMTP_URL", "smtps://u:pa\nss@example.org", "is no URL"),
+        ("SMTP_URL", "smtps://example.org:0", "is no URL"),
+        ("SMTP_URL", "gmail", "has to begin with smtp:"),
+        ("SMTP_URL", "maildir:", "names no folder"),
+        ("AMQP_URL", "http://rabbitmq/", "has to begin with amqp: or amqps:"),
+        ("DATABASE_URL", "users_db", "is neither a postgresql:// URI nor key=value pairs"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "is no list of networks"),
+        ("ALLOWED_ORIGINS", "*", "has to begin with http: or https:"),
+        ("ALLOWED_ORIGINS", "https://a.example, null", "has to begin with http: or https:"),
+        ("RATE_LIMITS", "maybe", "is either on or off"),
+        ("BCRYPT_COST", "9", ": Input should be greater than or equal to 10"),
+        ("BCRYPT_COST", "16", ": Input should be less than or equal to 15"),
+        ("HTTP_PORT", "65536", ": Input should be less than or equal to 65535"),
+        ("SMTP_DATA_SECONDS", "inf", ": Input should be"),
+        ("SMTP_DATA_SECONDS", "0", ": Input should be greater than 0"),
+        ("BRAND_COLOR", "red", ": String should match pattern"),
+        ("BRAND_LOGO", "javascript:alert(1)", ": String should match pattern"),
+        ("TEMPLATES", "/nowhere/at/all", ": Path does not point to a directory"),
+        ("SECRET_KEY_PREVIOUS", KEY, "is REGSVC_SECRET_KEY"),
+        ("FOREIGN_QUEUE", "\udc80", ": Input should be a valid string"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(name: str, value: str, problem: str) -> None:
+    assert f"REGSVC_{name}{'' if problem[0] == ':' else ' '}{problem}" in refused(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "normal"),
+    [
+        ("https://Accounts.Example.org/", "https://accounts.example.org"),
+        ("HTTPS://example.org:443", "https://example.org"),
+        ("https://example.org:8443/", "https://example.org:8443"),
+        ("http://[::1]:80/", "http://[::1]"),
+    ],
+)
+def test_the_public_url_is_an_origin_in_its_normal_form(given: str, normal: str) -> None:
+    settings = serve(PUBLIC_URL=given, ALLOWED_ORIGINS="https://App.example.org:443")
+    assert settings.public_url == normal
+    assert settings.origins == {normal, "https://app.example.org"}
+
+
+def test_foreign_mail_needs_to_know_where_from_and_never_takes_our_own() -> None:
+    lines = refusal(GOOD | {"REGSVC_ACCEPT_FOREIGN_MAIL": "on"})
+    assert [line.split()[0] for line in lines] == ["REGSVC_FOREIGN_AMQP_URL", "REGSVC_FOREIGN_QUEUE"]
+    url = "amqp://app:correct-horse@rabbitmq/"
+    foreign = {"ACCEPT_FOREIGN_MAIL": "on", "FOREIGN_AMQP_URL": url, "FOREIGN_QUEUE": "email_confirm"}
+    serve(**foreign)
+    assert refused(**foreign, AMQP_URL=url) == "REGSVC_FOREIGN_QUEUE is this system's own queue"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("SECRET_KEY", LAPTOP_SECRET_KEY, "is the example's"),
+        ("SECRET_KEY", "mJ3v0zqkT7yW5aXn", "is shorter than 32 bytes"),
+        ("SECRET_KEY", "a" * 32, "is no random text"),
+        ("SECRET_KEY", "0123456789abcdef" * 2, "is no random text"),
+        ("SECRET_KEY", "abcdefghijklmnopqrstuvwxyz0123456789", "is no random text"),
+        ("SECRET_KEY", "please-change-me-before-you-deploy-this", "holds a word out of an example"),
+        ("SECRET_KEY_PREVIOUS", "short", "is shorter than 32 bytes"),
+        ("DATABASE_URL", "postgresql://admin:password@db/users_db", "has a password that everybody knows"),
+        ("DATABASE_URL", "host=10.0.0.7 user=app password=app", "has a password that everybody knows"),
+        ("AMQP_URL", "amqp://guest:guest@rabbitmq:5672/", "logs in as guest"),
+        ("AMQP_URL", "amqp://rabbitmq/", "logs in as guest"),
+        ("AMQP_URL", f"amqps://app:{KEY}@rabbitmq/?no_verify_ssl=1", "has no_verify_ssl"),
+        ("FOREIGN_AMQP_URL", "amqp://guest:guest@old/", "logs in as guest"),
+        ("SMTP_URL", f"smtp://app:{KEY}@mail.example.org", "sends its password in clear"),
+        ("PUBLIC_URL", "http://accounts.example.org", "is http"),
+    ],
+)
+def test_serve_refuses_what_belongs_on_a_laptop_unless_told_otherwise(
+    name: str, value: str, problem: str
+) -> None:
+    assert refused(**{name: value}).startswith(f"REGSVC_{name} {problem}")
+    allowed = serve(**{name: value}, ALLOW_INSECURE="on")
+    (warning,) = allowed.insecurities()
+    assert warning.startswith(f"REGSVC_{name} {problem}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql://admin:password@localhost:5434/users_db"),
+        ("DATABASE_URL", "dbname=users password=password"),
+        ("DATABASE_URL", "host=/run/postgresql user=app password=app"),
+        ("AMQP_URL", "amqp://guest:guest@127.0.0.1/"),
+        ("AMQP_URL", "amqp://guest:guest@[::1]:5672/"),
+        ("SMTP_URL", "smtp://app:secret@localhost:1025"),
+        ("SMTP_URL", "smtp://mail.example.org"),
+        ("PUBLIC_URL", "http://localhost:8080"),
+        ("PUBLIC_URL", "http://127.0.0.1"),
+    ],
+)
+def test_what_stays_on_this_machine_may_be_plain(name: str, value: str) -> None:
+    assert serve(**{name: value}).insecurities() == []
+
+
+def test_random_keys_are_taken() -> None:
+    for _ in range(200):
+        key = os.urandom(16).hex()
+        assert Settings.model_validate({"secret_key": key}).insecurities() == []
+
+
+CANARY = "c4n4ry-Zq8vN2xK"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEY", CANARY),
+        ("SMTP_URL", f"smtp://user:{CANARY}@mail.example.org:port"),
+        ("SMTP_URL", f"smtp://user:{CANARY}#x@mail.example.org"),
+        ("SMTP_URL", f"smtp://[{CANARY}]:x@mail"),
+        ("AMQP_URL", f"amqps://user:{CANARY}@rabbitmq:{CANARY}/?no_verify_ssl=1"),
+        ("AMQP_URL", CANARY),
+        ("DATABASE_URL", f"password='{CANARY}"),
+        ("DATABASE_URL", CANARY),
+        ("DATABASE_URL", f"postgresql://u:{CANARY}@h:x%zz/db"),
+        ("HTTP_PORT", CANARY),
+        ("ROLE", CANARY),
+        ("TRUSTED_PROXIES", CANARY),
+        ("MAIL_FROM", CANARY),
+        ("PUBLIC_URL", f"https://{CANARY}:x@h/"),
+    ],
+)
+def test_no_refusal_shows_a_value(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(GOOD | {f"REGSVC_{name}": value}, mode="serve")
+    chain: BaseException | None = caught.value
+    while chain is not None:
+        assert CANARY not in f"{chain} {chain!r}"
+        chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
+
+
+def test_settings_show_no_secret_and_name_each_to_be_masked() -> None:
+    url = f"amqp://user:{CANARY}%21@rabbitmq/"
+    conninfo = f"host=db.example.org password={CANARY}-db"
+    settings = serve(AMQP_URL=url, DATABASE_URL=conninfo, SECRET_KEY=KEY)
+    assert CANARY not in f"{settings} {settings!r}"
+    assert KEY not in f"{settings} {settings!r}"
+    assert {KEY, url, f"{CANARY}%21", f"{CANARY}!", conninfo, f"{CANARY}-db"} <= settings.secret_values()
+
+
+def test_the_environment_of_the_process_is_read_when_none_is_given() -> None:
+    code = "from regsvc.settings import load; print(load(mode='serve', role='api').http_port)"
+    environ = os.environ | GOOD | {"REGSVC_HTTP_PORT": "9001"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stdout.strip() == "9001"
+
+
+def test_the_page_on_settings_has_exactly_the_settings() -> None:
+    """`python -c "from regsvc.settings import describe; print(describe(), end='')"` prints the table anew."""
+    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
+    assert describe() in page

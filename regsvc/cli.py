@@ -128,11 +128,7 @@ def configure_logs(chosen: Settings) -> None:
     logs.configure(
         format=chosen.log_format,
         level=chosen.log_level,
-        secrets=[
-            secret.get_secret_value()
-            for secret in (chosen.secret_key, chosen.secret_key_previous)
-            if secret is not None and secret.get_secret_value()
-        ],
+        secrets=chosen.secret_values(),
     )
 
 

@@ -57,7 +57,7 @@ async def run_dev(data: Path) -> None:
     secret = keep_secret(data)
     chosen = load_settings(data, secret, database_url=_EMBEDDED)
     logs.configure(
-        format=chosen.log_format, level=chosen.log_level, secrets=[chosen.secret_key.get_secret_value()]
+        format=chosen.log_format, level=chosen.log_level, secrets=chosen.secret_values()
     )
     stopping = trio.Event()
     server = EmbeddedPostgres(data)

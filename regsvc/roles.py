@@ -81,6 +81,11 @@ class Parts:
     announcer: Announce | None = None
     dev: bool = False
 
+    @property
+    def spaced(self) -> bool:
+        """Whether mails of one address keep to its schedule: a newcomer who plays around is not kept waiting."""
+        return self.settings.rate_limits and not self.dev
+
 
 @asynccontextmanager
 async def open_parts(
@@ -190,6 +195,7 @@ def _subscriber(parts: Parts) -> Iterator[Child]:
         open_transport=partial(open_mail_transport, parts.settings),
         writer=_writer(parts),
         sessions=parts.settings.smtp_sessions,
+        spaced=parts.spaced,
         stopping=parts.stopping,
     )
     yield Child("subscriber", run, DEPENDENT)
@@ -203,6 +209,7 @@ def _mailer(parts: Parts) -> Iterator[Child]:
         open_transport=partial(open_mail_transport, parts.settings),
         writer=_writer(parts),
         sessions=parts.settings.smtp_sessions,
+        spaced=parts.spaced,
         overdue=BROKER_MISSED if parts.settings.amqp_url else AT_ONCE,
         stopping=parts.stopping,
     )

@@ -70,11 +70,24 @@ class Registration:
 
 @dataclass(frozen=True)
 class Letter:
-    """Whom a mail in hand goes to, and what it has to say."""
+    """Whom a mail in hand goes to, and what it has to say.
+
+    Args:
+        mail_id: the mail.
+        registration_id: the attempt that it is for.
+        email: where it goes.
+        email_key: the address as it is compared.
+        locale: of its words.
+        origin: the network prefix that the attempt came from.
+        client: a short word for the software that it came from.
+        created_at: when the attempt came.
+        sent_as: what it becomes.
+        admitted: it has had its address's turn.
+        silent: what becomes of it is shown to nobody: its registration has walked on.
+    """
 
     mail_id: UUID
     registration_id: UUID
-    seq: int
     email: str
     email_key: str
     locale: str
@@ -82,6 +95,8 @@ class Letter:
     client: str
     created_at: datetime
     sent_as: jobs.SentAs
+    admitted: bool
+    silent: bool
 
 
 async def add_registration(conn: Connection, new: NewRegistration) -> None:
@@ -110,31 +125,58 @@ async def get_registration(conn: Connection, registration_id: UUID) -> Registrat
         return await cursor.fetchone()
 
 
+async def choose_attempts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
+    """Decide whose mails are those that were asked for by address alone.
+
+    The attempt whose handle was shown, if it is of that address and lives, else the newest one that does. Where there
+    is none the mail stays nobody's, and is not sent.
+    """
+    await conn.execute(
+        """
+        UPDATE mails m
+           SET registration_id = (
+                   SELECT r.id FROM registrations r
+                    WHERE r.email_key = m.email_key
+                      AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
+                      AND coalesce(r.expires_at > now(), true)
+                    ORDER BY r.id IS NOT DISTINCT FROM m.wanted DESC, r.created_at DESC
+                    LIMIT 1)
+         WHERE m.id = ANY(%(mail_ids)s) AND m.registration_id IS NULL
+        """,
+        {"mail_ids": list(mail_ids)},
+    )
+
+
 async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Letter]:
     """Show the attempts of these mails as being sent and return what to send.
 
     Here, and nowhere before, the address is looked up: whoever has an account is told so by mail, and nobody else
-    is told anything. A mail whose attempt is over is not returned.
+    is told anything. A mail whose attempt is over, or that is nobody's, is not returned.
     """
     async with conn.cursor(row_factory=class_row(Letter)) as cursor:
         await cursor.execute(
             """
-            WITH moved AS (
+            WITH taken AS (
+                SELECT m.id AS mail_id, m.admitted, m.silent, r.id AS registration_id
+                  FROM mails m
+                  JOIN registrations r ON r.id = m.registration_id
+                 WHERE m.id = ANY(%(mail_ids)s) AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
+            ), moved AS (
                 UPDATE registrations r
                    SET state = 'sending', seq = r.seq + 1, attempts = r.attempts + 1,
                        next_try_at = NULL, reason = NULL, changed_at = now()
-                  FROM mails m
-                 WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id
+                 WHERE r.id IN (SELECT registration_id FROM taken WHERE NOT silent)
                    AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
-                RETURNING m.id AS mail_id, r.id AS registration_id, r.seq, r.email, r.email_key, r.locale,
-                          r.origin, r.client, r.created_at
+                RETURNING r.id, r.seq
             ), told AS MATERIALIZED (
-                SELECT pg_notify(%(channel)s, registration_id || ':' || seq) FROM moved
+                SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
             )
-            SELECT moved.*,
+            SELECT taken.mail_id, taken.registration_id, taken.admitted, taken.silent,
+                   r.email, r.email_key, r.locale, r.origin, r.client, r.created_at,
                    CASE WHEN u.id IS NULL THEN 'confirm' ELSE 'account_exists' END AS sent_as
-              FROM moved
-              LEFT JOIN users u ON u.email_key = moved.email_key
+              FROM taken
+              JOIN registrations r ON r.id = taken.registration_id
+              LEFT JOIN users u ON u.email_key = r.email_key
              WHERE (SELECT count(*) FROM told) >= 0
             """,
             {"mail_ids": list(mail_ids), "channel": STATE_CHANNEL},
@@ -146,21 +188,26 @@ async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:
     """Show the attempts of these mails as sent; from now on their links live 24 h.
 
     A final state stays as it is, only its clock is set: a link that was pressed while the booking of its mail was
-    still on its way answers as long as any other.
+    still on its way answers as long as any other. The clock is all that a silent mail sets, without a word.
     """
     await conn.execute(
         """
-        WITH moved AS (
+        WITH sent AS (
+            SELECT registration_id, bool_and(silent) AS silent
+              FROM mails WHERE id = ANY(%(mail_ids)s) GROUP BY registration_id
+        ), moved AS (
             UPDATE registrations r
-               SET state = CASE WHEN r.state IN ('confirmed', 'expired', 'repudiated') THEN r.state ELSE 'sent' END,
-                   seq = r.seq + 1, expires_at = now() + %(life)s, next_try_at = NULL, reason = NULL,
-                   changed_at = now()
-              FROM mails m
-             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id
-               AND r.state NOT IN ('expired', 'repudiated')
-            RETURNING r.id, r.seq
+               SET state = CASE WHEN sent.silent OR r.state = 'confirmed' THEN r.state ELSE 'sent' END,
+                   seq = CASE WHEN sent.silent THEN r.seq ELSE r.seq + 1 END,
+                   changed_at = CASE WHEN sent.silent THEN r.changed_at ELSE now() END,
+                   expires_at = now() + %(life)s,
+                   next_try_at = CASE WHEN sent.silent THEN r.next_try_at END,
+                   reason = CASE WHEN sent.silent THEN r.reason END
+              FROM sent
+             WHERE r.id = sent.registration_id AND r.state NOT IN ('expired', 'repudiated')
+            RETURNING r.id, r.seq, sent.silent
         )
-        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
+        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved WHERE NOT silent
         """,
         {"mail_ids": list(mail_ids), "life": LINK_LIFE, "channel": STATE_CHANNEL},
     )
@@ -175,7 +222,7 @@ async def show_delayed(conn: Connection, mail_ids: Sequence[UUID]) -> None:
                SET state = 'delayed', seq = r.seq + 1, next_try_at = m.due_at, reason = m.reason,
                    changed_at = now()
               FROM mails m
-             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id AND m.state = 'delayed'
+             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id AND m.state = 'delayed' AND NOT m.silent
                AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
             RETURNING r.id, r.seq
         )
@@ -194,7 +241,8 @@ async def show_bounced(conn: Connection, mail_ids: Sequence[UUID]) -> None:
                SET state = 'bounced', seq = r.seq + 1, next_try_at = NULL, changed_at = now(),
                    reason = CASE m.state WHEN 'dead' THEN 'gave_up' ELSE m.reason END
               FROM mails m
-             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id AND m.state IN ('bounced', 'dead')
+             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id
+               AND m.state IN ('bounced', 'dead') AND NOT m.silent
                AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
             RETURNING r.id, r.seq
         )

@@ -1,9 +1,9 @@
 """From a claimed job to a booked outcome: the part that both ways to a job share.
 
-A delivery holds jobs under their leases, sends them over several sessions at once, and books what became of them
-in batches, because PostgreSQL lets commits that NOTIFY through one at a time. Whoever claims waits for room first,
-so that no more is claimed than will be sent soon. Between the mail server's "accepted" and our commit lies the one
-window in which a crash doubles a mail; nothing but the booking happens in it.
+A delivery holds jobs under their leases, sends them over several sessions at once, and has what became of them
+booked in batches, because PostgreSQL lets commits that NOTIFY through one at a time. Whoever claims waits for room
+first, so that no more is claimed than will be sent soon. Between the mail server's "accepted" and our commit lies the
+one window in which a crash doubles a mail; nothing but the booking happens in it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
 import trio
 
-from regsvc.accounts import registration
+from regsvc.accounts import registration, schedule
 from regsvc.accounts.registration import Letter
 from regsvc.consumer.letters import LetterWriter
+from regsvc.consumer.outcomes import Booking, InHand, book
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.mail import breaker, jobs
-from regsvc.mail.breaker import Breaker, Verdict
+from regsvc.mail.breaker import Breaker
 from regsvc.mail.envelope import UnusableAddressError
-from regsvc.mail.jobs import Ended, Job, Retry, Sent
+from regsvc.mail.jobs import Ended, Held, Job, Retry, Sent
 from regsvc.mail.outcome import Aborted, Accepted, Bounced, Outcome, Refused
 from regsvc.mail.transport import Transport
 from regsvc.metrics import MAILS
@@ -34,34 +36,13 @@ from regsvc.postgres.pool import Pool
 log = structlog.get_logger()
 
 Claim = Callable[[Connection], Awaitable[Sequence[Job]]]
-Booking = Sent | Retry | Ended
 OnBooked = Callable[[Collection[UUID]], Awaitable[None]]
 
 _MARGIN = 5.0  # seconds before the end of a lease after which nothing more is sent under it
-_BOOKING_RETRY = 0.5  # seconds until the next try to book while the database is away
-_BOOKING_LIMIT = 10.0  # seconds that one try may take
 _FINISHING = 15.0  # seconds that what is in hand has, once nothing new is taken
 _REPLY = 500  # characters of a server's reply that are kept
-
-
-@dataclass(eq=False)
-class InHand:
-    """A job of ours, with what it says and until when it is ours.
-
-    Args:
-        job: the claimed job.
-        letter: whom it goes to.
-        held_until: by Trio's clock; the margin is off already.
-    """
-
-    job: Job
-    letter: Letter
-    held_until: float
-    outcome: Outcome | None = None
-
-    def is_held(self) -> bool:
-        """Say whether the mail may still be sent."""
-        return trio.current_time() < self.held_until
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_USUAL = 0.05  # seconds that sending a mail takes, until it is known
 
 
 @dataclass(frozen=True)
@@ -81,6 +62,7 @@ class Delivery:
         transport: the way to the mail server.
         writer: makes mails of letters.
         room: how many jobs may be in hand.
+        spaced: mails of one address keep to its schedule.
         on_booked: is told which mails are dealt with, once that is committed; it must not raise.
     """
 
@@ -88,9 +70,11 @@ class Delivery:
     transport: Transport
     writer: LetterWriter
     room: int
+    spaced: bool = True
     on_booked: OnBooked | None = None
     _in_hand: dict[UUID, InHand] = field(default_factory=dict)
     _outcomes: list[tuple[InHand, Booking | None]] = field(default_factory=list)
+    _usual: float = _USUAL
     _outcome_came: trio.Event = field(default_factory=trio.Event)
     _room_made: trio.Event = field(default_factory=trio.Event)
 
@@ -137,18 +121,47 @@ class Delivery:
             if not probing and (state := await breaker.get_breaker(conn)).open:
                 await self._hold(conn, claimed, state)
                 return Taken(len(claimed), frozenset())
+            nobodys = [job.id for job in claimed if job.registration_id is None]
+            if nobodys:
+                await registration.choose_attempts(conn, nobodys)
             begun = await registration.begin_sending(conn, [job.id for job in claimed])
             letters = {letter.mail_id: letter for letter in begun}
             over = [Ended(job, "cancelled", "registration_over") for job in claimed if job.id not in letters]
             if over:
                 await jobs.book_ended(conn, over)
+            turns = await self._turns(conn, claimed, letters) if self.spaced else {}
         for job in claimed:
             if job.id in letters:
                 held_until = claimed_at + jobs.LEASE.total_seconds() - _MARGIN
-                held = InHand(job, letters[job.id], held_until)
+                held = InHand(job, letters[job.id], held_until, turns.get(job.id))
                 self._in_hand[job.id] = held
                 self._send.send_nowait(held)
         return Taken(len(claimed), frozenset(letters))
+
+    async def _turns(
+        self, conn: Connection, claimed: Sequence[Job], letters: dict[UUID, Letter]
+    ) -> dict[UUID, datetime]:
+        """Take the turns of the addresses of these mails, and return when it is those mails' that have none.
+
+        Of several mails of one address the newest attempt's is sent. A mail has one turn, however many tries it takes.
+        """
+        newest: dict[bytes, UUID] = {}
+        keys: dict[UUID, bytes] = {}
+        for job in sorted(
+            claimed, key=lambda job: letters[job.id].created_at if job.id in letters else _NEVER
+        ):
+            letter = letters.get(job.id)
+            if letter is not None and job.attempts == 1 and not letter.admitted:
+                keys[job.id] = schedule.address_key(letter.email_key)
+                newest[keys[job.id]] = job.id
+        if not keys:
+            return {}
+        taken = await schedule.take_turns(conn, newest)
+        early = [mail_id for mail_id, key in keys.items() if key not in taken or newest[key] != mail_id]
+        if not early:
+            return {}
+        turns = await schedule.next_turns(conn, {keys[mail_id] for mail_id in early})
+        return {mail_id: turns[keys[mail_id]] for mail_id in early}
 
     async def _hold(self, conn: Connection, claimed: Sequence[Job], state: Breaker) -> None:
         reason, reply = state.reason or "", state.reply or ""
@@ -163,12 +176,17 @@ class Delivery:
             if not held.is_held():
                 self._drop(held)
                 continue
+            if held.turn_at is not None:
+                await self._pretend(held, held.turn_at)
+                continue
             log.info(
                 "mail sending", mail=str(held.job.id), recipient=held.letter.email, attempt=held.job.attempts
             )
             try:
                 envelope = self.writer.write(held.letter)
+                begun = trio.current_time()
                 outcome = await self.transport.send(envelope, before_dot=held.is_held)
+                self._usual += (trio.current_time() - begun - self._usual) / 8
             except UnusableAddressError as error:
                 outcome = Bounced("recipient_invalid", "mail", str(error))
             except Exception:
@@ -177,6 +195,12 @@ class Delivery:
                 self._note(held, self._retry(held, "internal_error", ""))
                 continue
             self._settle(held, outcome)
+
+    async def _pretend(self, held: InHand, turn_at: datetime) -> None:
+        """Take as long as sending does, so that nobody can tell by the clock that a mail is held back."""
+        if not held.letter.silent:
+            await trio.sleep(self._usual)
+        self._note(held, Held(held.job, turn_at))
 
     def _settle(self, held: InHand, outcome: Outcome) -> None:
         """Turn what the transport says into what is booked."""
@@ -221,37 +245,13 @@ class Delivery:
             await self._outcome_came.wait()
             self._outcome_came = trio.Event()
             batch, self._outcomes = self._outcomes, []
-            await self._book([(held, booking) for held, booking in batch if booking is not None])
+            await book(self.pool, [(held, booking) for held, booking in batch if booking is not None])
             for held, booking in batch:
-                if booking is not None:
-                    _report(held, booking)
-                    self.writer.announce(held.letter, booking)
+                if isinstance(booking, Sent):
+                    self.writer.announce(held.letter)
             if self.on_booked is not None:
                 await self.on_booked([held.job.id for held, _ in batch])
             self._forget([held for held, _ in batch])
-
-    async def _book(self, batch: Sequence[tuple[InHand, Booking]]) -> None:
-        """Commit outcomes, as long as it takes: what a server accepted must not be forgotten for a restart."""
-        sent = [(booking, held.letter.sent_as) for held, booking in batch if isinstance(booking, Sent)]
-        retries = [booking for _, booking in batch if isinstance(booking, Retry)]
-        ended = [booking for _, booking in batch if isinstance(booking, Ended)]
-        verdict = breaker.weigh([held.outcome for held, _ in batch if held.outcome is not None])
-        while batch:
-            try:
-                async with self.pool.transaction(limit=_BOOKING_LIMIT) as conn:
-                    if sent:
-                        await registration.show_sent(conn, await jobs.book_sent(conn, sent))
-                    if retries:
-                        await registration.show_delayed(conn, await jobs.book_retries(conn, retries))
-                    if ended:
-                        await registration.show_bounced(conn, await jobs.book_ended(conn, ended))
-                    opened = await breaker.note_verdict(conn, verdict)
-            except DatabaseUnavailableError:
-                log.warning("mail outcomes wait for the database", outcomes=len(batch))
-                await trio.sleep(_BOOKING_RETRY)
-            else:
-                _report_breaker(verdict, opened=opened)
-                return
 
     async def renew_leases(self) -> None:
         """Renew the leases of what is in hand; what was lost is not sent any more."""
@@ -297,7 +297,7 @@ class Delivery:
 
 @asynccontextmanager
 async def open_delivery(
-    pool: Pool, transport: Transport, writer: LetterWriter, *, sessions: int
+    pool: Pool, transport: Transport, writer: LetterWriter, *, sessions: int, spaced: bool
 ) -> AsyncIterator[Delivery]:
     """Run a delivery as long as the block lasts.
 
@@ -309,8 +309,9 @@ async def open_delivery(
         transport: the way to the mail server.
         writer: makes mails of letters.
         sessions: how many mails are sent at the same time.
+        spaced: mails of one address keep to its schedule.
     """
-    delivery = Delivery(pool, transport, writer, room=sessions * 16)
+    delivery = Delivery(pool, transport, writer, room=sessions * 16, spaced=spaced)
     async with trio.open_nursery() as nursery:
         for _ in range(sessions):
             nursery.start_soon(delivery.send_mails)
@@ -322,28 +323,3 @@ async def open_delivery(
         finally:
             await delivery.finish()
             nursery.cancel_scope.cancel()
-
-
-def _report_breaker(verdict: Verdict, *, opened: bool | None) -> None:
-    if opened:
-        log.error("mail breaker opened: sending is paused", reason=verdict.reason, reply=verdict.reply)
-    elif opened is False:
-        log.info("mail breaker closed: what waited is sent within a minute")
-
-
-def _report(held: InHand, booking: Booking) -> None:
-    """Tell the log what became of a mail."""
-    letter = held.letter
-    fields = {"mail": str(held.job.id), "recipient": letter.email, "attempt": held.job.attempts}
-    match booking:
-        case Sent(reply=reply):
-            MAILS.labels("sent").inc()
-            log.info("mail accepted", **fields, reply=reply)
-        case Retry(after=after, reason=reason, reply=reply):
-            MAILS.labels("delayed").inc()
-            log.warning(
-                "mail delayed", **fields, reason=reason, reply=reply, next_try_in=round(after.total_seconds())
-            )
-        case Ended(state=state, reason=reason, reply=reply):
-            MAILS.labels(state).inc()
-            log.warning("mail ended", **fields, outcome=state, reason=reason, reply=reply)

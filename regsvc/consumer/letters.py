@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from regsvc.accounts.registration import LINK_LIFE, Letter
 from regsvc.mail.envelope import Envelope
-from regsvc.mail.jobs import Ended, Retry, Sent
 from regsvc.mail.render import AccountExistsMail, ConfirmMail, Renderer
 from regsvc.security.tokens import Secrets, mint_code, mint_link_token
 
@@ -56,9 +55,9 @@ class LetterWriter:
         )
         return Envelope(sender=self.sender, recipient=letter.email, data=data)
 
-    def announce(self, letter: Letter, booking: Sent | Retry | Ended) -> None:
+    def announce(self, letter: Letter) -> None:
         """Tell the announcer of a confirmation mail that was accepted."""
-        if self.announcer is not None and isinstance(booking, Sent) and letter.sent_as == "confirm":
+        if self.announcer is not None and letter.sent_as == "confirm":
             token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
             link = f"{self.public_url}/confirm#t={token}"
             self.announcer(letter, link, mint_code(self.secrets, letter.mail_id))

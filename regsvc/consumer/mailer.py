@@ -31,6 +31,7 @@ async def run_mailer(
     open_transport: Callable[[], Transport],
     writer: LetterWriter,
     sessions: int,
+    spaced: bool,
     overdue: timedelta,
     stopping: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -43,6 +44,7 @@ async def run_mailer(
         open_transport: opens the way to the mail server.
         writer: makes mails of letters.
         sessions: how many mails are sent at the same time.
+        spaced: mails of one address keep to its schedule.
         overdue: how long a mail must have been due.
         stopping: ends it.
         task_status: told once it listens.
@@ -53,7 +55,7 @@ async def run_mailer(
     woken = Alarm()
     async with (
         aclosing(open_transport()) as transport,
-        open_delivery(pool, transport, writer, sessions=sessions) as delivery,
+        open_delivery(pool, transport, writer, sessions=sessions, spaced=spaced) as delivery,
         trio.open_nursery() as nursery,
     ):
         if overdue == AT_ONCE:

@@ -71,13 +71,15 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
         await wait_any(stopping.wait, publisher.wait_unblocked)
         async with pool.connection() as conn:
             mail_ids = await jobs.take_for_publishing(conn, BATCH)
+        failed = False
         if mail_ids:
-            await _publish(pool, publisher, mail_ids)
-        if len(mail_ids) < BATCH:
+            failed = await _publish(pool, publisher, mail_ids)
+        if failed or len(mail_ids) < BATCH:
             await wait_any(stopping.wait, woken.wait, seconds=_POLL)
 
 
-async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> None:
+async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bool:
+    """Publish mails, note what became of each, and say whether any failed."""
     result = await publisher.publish(mail_ids)
     async with pool.connection() as conn:
         if result.confirmed:
@@ -89,6 +91,7 @@ async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> No
         log.info("mail published", mail=str(mail_id))
     if result.failed:
         log.warning("messages not published", failed=dict(Counter(result.failed.values())))
+    return bool(result.failed)
 
 
 async def _release_stranded(pool: Pool) -> None:

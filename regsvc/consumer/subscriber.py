@@ -35,6 +35,7 @@ async def run_subscriber(
     open_transport: Callable[[], Transport],
     writer: LetterWriter,
     sessions: int,
+    spaced: bool,
     stopping: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -46,6 +47,7 @@ async def run_subscriber(
         open_transport: opens the way to the mail server.
         writer: makes mails of letters.
         sessions: how many mails are sent at the same time.
+        spaced: mails of one address keep to its schedule.
         stopping: ends it.
         task_status: told once it consumes.
 
@@ -55,7 +57,7 @@ async def run_subscriber(
     """
     async with (
         aclosing(open_transport()) as transport,
-        open_delivery(pool, transport, writer, sessions=sessions) as delivery,
+        open_delivery(pool, transport, writer, sessions=sessions, spaced=spaced) as delivery,
         open_consumer(url, prefetch=delivery.room, on_malformed=_note_malformed) as consumer,
     ):
         held: dict[UUID, Delivery] = {}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import structlog
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
+from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts import session, user
 from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.session import Grant
+from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty
 from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
 from regsvc.http.clients import get_client_word, get_origin
 from regsvc.http.context import Context, get_context
+from regsvc.http.documented import Nothing, documented
 from regsvc.http.problems import InvalidCredentialsError
 from regsvc.security.keys import ACCESS_TOKEN_LIFE, AccessToken, AccessTokenInvalidError
 
@@ -37,7 +40,23 @@ class RefreshBody(Body):
     refresh_token: TokenText
 
 
+class Tokens(TypedDict):
+    """A session's tokens."""
+
+    token: Annotated[str, Field(description="The access token, under its older name.")]
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: Annotated[int, Field(description="Seconds for which the access token is good.")]
+    refresh_token: Annotated[str, Field(description="Good once, for the next pair.")]
+    refresh_expires_in: Annotated[int, Field(description="Seconds for which the refresh token is good.")]
+
+
 @blueprint.post("/login")
+@documented(
+    {200: Tokens},
+    body=LoginBody,
+    errors=[InvalidCredentialsError, OverloadedError, DatabaseUnavailableError],
+)
 async def login() -> Response:
     """Start a session.
 
@@ -53,9 +72,11 @@ async def login() -> Response:
     async with context.pool.connection() as conn:
         credentials = await user.find_credentials(conn, key)
     verdict = await context.lane.verify(body.password, credentials.password_hash if credentials else None)
+    if verdict.unreadable and credentials is not None:
+        log.error("stored password hash not readable", user=str(credentials.user_id))
     if credentials is None or not verdict.ok:
         raise InvalidCredentialsError
-    fresh = await context.lane.hash(body.password) if verdict.rehash_needed else None
+    fresh = await _rehash(context, body.password) if verdict.rehash_needed else None
     async with context.pool.transaction() as conn:
         if fresh is not None:
             await user.replace_password_hash(
@@ -69,6 +90,11 @@ async def login() -> Response:
 
 
 @blueprint.post("/token/refresh")
+@documented(
+    {200: Tokens},
+    body=RefreshBody,
+    errors=[session.RefreshTokenInvalidError, session.RefreshTokenReusedError, DatabaseUnavailableError],
+)
 async def refresh() -> Response:
     """Exchange a refresh token for a new pair."""
     context = get_context()
@@ -82,6 +108,7 @@ async def refresh() -> Response:
 
 
 @blueprint.post("/logout")
+@documented({204: Nothing}, needs_token=True, errors=[DatabaseUnavailableError])
 async def logout() -> Response:
     """End this session."""
     context = get_context()
@@ -92,6 +119,7 @@ async def logout() -> Response:
 
 
 @blueprint.post("/logout/all")
+@documented({204: Nothing}, needs_token=True, errors=[DatabaseUnavailableError])
 async def logout_everywhere() -> Response:
     """End every session of this user."""
     context = get_context()
@@ -117,17 +145,23 @@ async def authenticate(context: Context) -> AccessToken:
     return token
 
 
+async def _rehash(context: Context, password: str) -> str | None:
+    """Return a fresh hash of a password that was right; under load the next log-in will do."""
+    try:
+        return await context.lane.hash(password)
+    except OverloadedError:
+        return None
+
+
 async def _answer_grant(context: Context, grant: Grant) -> Response:
     ring = await context.key_rings.current()
     access = ring.sign(AccessToken(grant.user_id, grant.session_id, grant.role))
-    return answer(
-        {
-            "token": access,
-            "access_token": access,
-            "token_type": "Bearer",
-            "expires_in": int(ACCESS_TOKEN_LIFE.total_seconds()),
-            "refresh_token": grant.refresh_token,
-            "refresh_expires_in": grant.refresh_expires_in,
-        },
-        headers={"Referrer-Policy": "no-referrer"},
-    )
+    tokens: Tokens = {
+        "token": access,
+        "access_token": access,
+        "token_type": "Bearer",
+        "expires_in": int(ACCESS_TOKEN_LIFE.total_seconds()),
+        "refresh_token": grant.refresh_token,
+        "refresh_expires_in": grant.refresh_expires_in,
+    }
+    return answer(tokens, headers={"Referrer-Policy": "no-referrer"})

@@ -171,5 +171,5 @@ async def _close(conn: Connection) -> bool:
 
 # Delays that an outage of the server has nothing to do with.
 _RECIPIENTS_OWN = frozenset(
-    {"temporary_failure", "mailbox_busy", "mailbox_full", "maildir_write_failed", "internal_error"}
+    {"held_back", "temporary_failure", "mailbox_busy", "mailbox_full", "maildir_write_failed", "internal_error"}
 )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID, uuid4
 
@@ -60,14 +60,14 @@ class Job:
 
     Args:
         id: the mail.
-        registration_id: whom it is for.
+        registration_id: whom it is for; None while nobody has decided that.
         lease: proves to the row that it is still ours.
         attempts: this one included.
         given_up: the mail is older than anybody waits (`GIVE_UP`): this attempt is the last.
     """
 
     id: UUID
-    registration_id: UUID
+    registration_id: UUID | None
     lease: UUID
     attempts: int
     given_up: bool
@@ -89,6 +89,14 @@ class Retry:
     after: timedelta
     reason: str
     reply: str = ""
+
+
+@dataclass(frozen=True)
+class Held:
+    """The mail waits for its address's turn, and nobody is shown that it does."""
+
+    job: Job
+    until: datetime
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,23 @@ async def add_job(conn: Connection, mail_id: UUID, registration_id: UUID) -> Non
     )
 
 
+async def add_resend(conn: Connection, mail_id: UUID, email_key: str, *, wanted: UUID | None) -> None:
+    """Insert a mail that was asked for by address; whose it is, if anybody's, is decided when it is taken in hand.
+
+    `wanted` is the registration whose handle was shown, if one was.
+    """
+    await conn.execute(
+        """
+        WITH added AS (
+            INSERT INTO mails (id, kind, email_key, wanted)
+            VALUES (%(id)s, 'resend', %(email_key)s, %(wanted)s)
+        )
+        SELECT pg_notify(%(channel)s, '')
+        """,
+        {"id": mail_id, "email_key": email_key, "wanted": wanted, "channel": DUE_CHANNEL},
+    )
+
+
 async def take_for_publishing(conn: Connection, limit: int) -> list[UUID]:
     """Take due mails for the broker; whoever dies before `note_published` loses them for 20 s only."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
@@ -133,11 +158,14 @@ async def take_for_publishing(conn: Connection, limit: int) -> list[UUID]:
 
 
 async def note_published(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Note that the broker has these mails; unclaimed, they are due again after 5 minutes."""
+    """Note that the broker has these mails; unclaimed, they are due again after 5 minutes.
+
+    A mail that is locked is being claimed: there is nothing left to note.
+    """
     await conn.execute(
         """
         UPDATE mails SET published_at = now(), due_at = now() + %(unclaimed)s
-         WHERE id = ANY(%(ids)s) AND state = 'queued'
+         WHERE id IN (SELECT id FROM mails WHERE id = ANY(%(ids)s) AND state = 'queued' FOR UPDATE SKIP LOCKED)
         """,
         {"ids": list(mail_ids), "unclaimed": UNCLAIMED},
     )
@@ -159,7 +187,9 @@ async def release_published(conn: Connection, *, unclaimed_for: timedelta = time
     cursor = await conn.execute(
         """
         UPDATE mails SET due_at = now() - %(missed)s, published_at = NULL
-         WHERE state = 'queued' AND due_at > now() AND published_at <= now() - %(unclaimed_for)s
+         WHERE id IN (SELECT id FROM mails
+                       WHERE state = 'queued' AND due_at > now() AND published_at <= now() - %(unclaimed_for)s
+                         FOR UPDATE SKIP LOCKED)
         """,
         {"missed": BROKER_MISSED, "unclaimed_for": unclaimed_for},
     )
@@ -167,10 +197,13 @@ async def release_published(conn: Connection, *, unclaimed_for: timedelta = time
 
 
 async def claim_mails(conn: Connection, mail_ids: Sequence[UUID]) -> list[Job]:
-    """Claim those of the mails that wait to be sent; the others are sent, in hand elsewhere, or not due yet."""
-    return await _claim(
-        conn, "id = ANY(%(ids)s) AND (state = 'queued' OR due_at <= now())", ids=list(mail_ids)
-    )
+    """Claim those of the mails that wait to be sent; the others are sent, in hand elsewhere, or not due yet.
+
+    A mail that is locked is waited for: its message mostly comes while the relay still notes that it is published,
+    and no other message will. Ids are locked in order, so that two who wait never wait for each other.
+    """
+    due = "id = ANY(%(ids)s) AND (state = 'queued' OR due_at <= now())"
+    return await _claim(conn, due, order="id", lock="FOR UPDATE", ids=list(mail_ids))
 
 
 async def claim_due(conn: Connection, limit: int, *, overdue: timedelta = timedelta(0)) -> list[Job]:
@@ -184,7 +217,13 @@ async def claim_any(conn: Connection) -> list[Job]:
 
 
 async def _claim(
-    conn: Connection, which: str, *, order: str = "due_at", limit: int | None = None, **params: object
+    conn: Connection,
+    which: str,
+    *,
+    order: str = "due_at",
+    lock: str = "FOR UPDATE SKIP LOCKED",
+    limit: int | None = None,
+    **params: object,
 ) -> list[Job]:
     async with conn.cursor(row_factory=class_row(Job)) as cursor:
         await cursor.execute(
@@ -195,9 +234,9 @@ async def _claim(
              WHERE id IN (SELECT id FROM mails
                            WHERE state IN ('queued', 'sending', 'delayed') AND {which}
                            ORDER BY {order} LIMIT %(limit)s
-                             FOR UPDATE SKIP LOCKED)
+                             {lock})
             RETURNING id, registration_id, lease, attempts, created_at <= now() - %(give_up)s AS given_up
-            """,  # noqa: S608 - `which` and `order` are the literals above
+            """,  # noqa: S608 - all three are literals above
             {"lease": uuid4(), "life": LEASE, "give_up": GIVE_UP, "limit": limit, **params},
         )
         return await cursor.fetchall()
@@ -274,6 +313,42 @@ async def hold_jobs(conn: Connection, held: Sequence[Retry]) -> list[UUID]:
     return mail_ids
 
 
+async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
+    """Let mails that are still ours wait for their turn, no attempt counted, and return their ids.
+
+    Those of their address that waited already are cancelled: the newest that waits is the one that is sent.
+    """
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            WITH booked AS (
+                UPDATE mails m
+                   SET state = 'delayed', due_at = b.until, lease = NULL, changed_at = now(), silent = true,
+                       attempts = m.attempts - 1, reason = 'held_back', reply = NULL
+                  FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(untils)s::timestamptz[])
+                       AS b (id, lease, until)
+                 WHERE m.id = b.id AND m.lease = b.lease
+                RETURNING m.id, m.registration_id
+            ), addresses AS (
+                SELECT DISTINCT r.email_key FROM booked JOIN registrations r ON r.id = booked.registration_id
+            ), coalesced AS (
+                UPDATE mails m
+                   SET state = 'cancelled', due_at = NULL, reason = 'coalesced', changed_at = now()
+                  FROM registrations r
+                 WHERE r.email_key IN (SELECT email_key FROM addresses) AND m.registration_id = r.id
+                   AND m.state = 'delayed' AND m.silent AND m.id NOT IN (SELECT id FROM booked)
+            )
+            SELECT id FROM booked
+            """,
+            {
+                "ids": [h.job.id for h in held],
+                "leases": [h.job.lease for h in held],
+                "untils": [h.until for h in held],
+            },
+        )
+        return await cursor.fetchall()
+
+
 async def book_ended(conn: Connection, ended: Sequence[Ended]) -> list[UUID]:
     """End mails that are still ours without sending them and return their ids."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
@@ -304,7 +379,8 @@ async def release_jobs(conn: Connection, jobs: Sequence[Job]) -> None:
         """
         WITH released AS (
             UPDATE mails m
-               SET state = 'queued', due_at = now(), lease = NULL, attempts = m.attempts - 1, changed_at = now()
+               SET state = 'queued', due_at = now(), lease = NULL, attempts = m.attempts - 1, admitted = true,
+                   changed_at = now()
               FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[]) AS held (id, lease)
              WHERE m.id = held.id AND m.lease = held.lease
         )

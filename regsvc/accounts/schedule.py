@@ -1,0 +1,102 @@
+"""The mail schedule: 60 s after the first mail, then 2, 5 and 15 min, then 6 a day; anew after a quiet day.
+
+It is kept twice. Per address as typed *and* client it is shown (429, `next_resend_at`): it tells nothing of others.
+Per address alone it is hidden: a mail that comes too early for it waits for its turn and the newest one that waits is
+sent, while its registration walks on as if it had been; so a stranger can neither stop an owner's mail nor learn of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from psycopg.rows import scalar_row, tuple_row
+
+from regsvc.postgres.connection import Connection
+
+QUIET = timedelta(days=30)  # after "this was not me", at most one mail a day
+
+_DAY = "interval '24 hours'"
+# The pause after so many mails.
+_PAUSE = f"""
+    CASE WHEN s.quiet_until > now() THEN {_DAY}
+         WHEN s.last_at <= now() - {_DAY} THEN interval '0'
+         ELSE CASE s.sent WHEN 0 THEN interval '0'
+                          WHEN 1 THEN interval '60 seconds'
+                          WHEN 2 THEN interval '2 minutes'
+                          WHEN 3 THEN interval '5 minutes'
+                          WHEN 4 THEN interval '15 minutes'
+                          ELSE interval '4 hours' END
+    END
+"""
+
+
+def address_key(email_key: str) -> bytes:
+    """Return the key of an address's own schedule."""
+    return hashlib.sha256(b"address\0" + email_key.encode()).digest()
+
+
+def client_key(email_key: str, client: str) -> bytes:
+    """Return the key of an address as one client types it; the client is a network prefix."""
+    return hashlib.sha256(b"client\0" + client.encode() + b"\0" + email_key.encode()).digest()
+
+
+def registration_key(registration_id: UUID) -> bytes:
+    """Return the key of the address of a registration for whoever holds its handle."""
+    return hashlib.sha256(b"registration\0" + registration_id.bytes).digest()
+
+
+async def take_turns(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
+    """Take a turn on each schedule whose pause is over, and return those; the others stay as they are."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            f"""
+            INSERT INTO mail_schedules AS s (key, sent, last_at)
+            SELECT DISTINCT k, 1, now() FROM unnest(%(keys)s::bytea[]) AS k ORDER BY k
+            ON CONFLICT (key) DO UPDATE
+               SET sent = CASE WHEN s.last_at <= now() - {_DAY} THEN 1 ELSE s.sent + 1 END, last_at = now()
+             WHERE s.last_at + {_PAUSE} <= now()
+            RETURNING key
+            """,  # noqa: S608 - constants of this module
+            {"keys": list(keys)},
+        )
+        return set(await cursor.fetchall())
+
+
+async def next_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, datetime]:
+    """Return when the next turn on each schedule is; a key without one may take its turn at once."""
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(
+            f"SELECT s.key, s.last_at + {_PAUSE} FROM mail_schedules s WHERE s.key = ANY(%(keys)s)",  # noqa: S608
+            {"keys": list(keys)},
+        )
+        return dict(await cursor.fetchall())
+
+
+async def quieten(conn: Connection, email_key: str) -> None:
+    """Let at most one sign-up mail a day go to an address for 30 days; the one that was complained of counts."""
+    await conn.execute(
+        """
+        INSERT INTO mail_schedules AS s (key, sent, last_at, quiet_until)
+        VALUES (%(key)s, 1, now(), now() + %(quiet)s)
+        ON CONFLICT (key) DO UPDATE SET quiet_until = excluded.quiet_until
+        """,
+        {"key": address_key(email_key), "quiet": QUIET},
+    )
+
+
+async def purge_schedules(conn: Connection, limit: int) -> int:
+    """Delete schedules that hold nobody up any more, and return how many."""
+    cursor = await conn.execute(
+        f"""
+        DELETE FROM mail_schedules
+         WHERE key IN (SELECT key FROM mail_schedules
+                        WHERE last_at <= now() - {_DAY} AND coalesce(quiet_until <= now(), true)
+                        LIMIT %(limit)s
+                          FOR UPDATE SKIP LOCKED)
+        """,  # noqa: S608 - a constant of this module
+        {"limit": limit},
+    )
+    return cursor.rowcount

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import class_row, scalar_row
 
+from regsvc.accounts import schedule
 from regsvc.accounts.registration import LINK_LIFE, STATE_CHANNEL, State
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
@@ -21,6 +22,7 @@ from regsvc.security import tokens
 from regsvc.security.tokens import LinkToken, Secrets
 
 CODE_TRIES = 5
+CODE_TRIES_A_DAY = 30
 # A password is tried against this many attempts at most, the pressed one first: each try costs a whole hash.
 CANDIDATES = 16
 
@@ -144,7 +146,9 @@ async def try_code(
         """,
         {"id": registration_id, "most": CODE_TRIES},
     )
-    if counted.rowcount == 0:
+    if counted.rowcount == 0 or (
+        attempt.state != "confirmed" and not await _count_try(conn, attempt.email_key)
+    ):
         return "exhausted"
     if not tokens.code_matches(secrets, await _list_code_mails(conn, registration_id), code):
         return "wrong"
@@ -156,8 +160,25 @@ async def try_code(
     return "confirmed"
 
 
+async def _count_try(conn: Connection, email_key: str) -> bool:
+    """Count a try against the address and say whether it is one of today's 30, over all its registrations."""
+    cursor = await conn.execute(
+        """
+        INSERT INTO code_tries AS c (key, tries) VALUES (%(key)s, 1)
+        ON CONFLICT (key) DO UPDATE
+           SET tries = CASE WHEN c.since <= now() - interval '24 hours' THEN 1 ELSE c.tries + 1 END,
+               since = CASE WHEN c.since <= now() - interval '24 hours' THEN now() ELSE c.since END
+         WHERE c.tries < %(most)s OR c.since <= now() - interval '24 hours'
+        """,
+        {"key": schedule.address_key(email_key), "most": CODE_TRIES_A_DAY},
+    )
+    return cursor.rowcount > 0
+
+
 async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> None:
     """Void the attempt that a link was mailed for: its reader says that it was not theirs.
+
+    For 30 days at most one sign-up mail a day goes to that address.
 
     Raises:
         TokenInvalidError, TokenExpiredError: as `confirm_by_link`.
@@ -166,6 +187,7 @@ async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> Non
     attempt = await _lock_attempt(conn, secrets, token, void_is_fine=True)
     if attempt.state == "confirmed":
         raise AlreadyConfirmedError
+    await schedule.quieten(conn, attempt.email_key)
     await conn.execute(
         """
         WITH moved AS (
@@ -179,6 +201,19 @@ async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> Non
         """,
         {"id": attempt.id, "channel": STATE_CHANNEL},
     )
+
+
+async def purge_code_tries(conn: Connection, limit: int) -> int:
+    """Delete counts of tries that are older than a day, and return how many."""
+    cursor = await conn.execute(
+        """
+        DELETE FROM code_tries
+         WHERE key IN (SELECT key FROM code_tries WHERE since <= now() - interval '24 hours'
+                        LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        """,
+        {"limit": limit},
+    )
+    return cursor.rowcount
 
 
 class AlreadyConfirmedError(RegsvcError):
@@ -233,7 +268,12 @@ async def _count_live(conn: Connection, email_key: str) -> int:
 async def _list_code_mails(conn: Connection, registration_id: UUID) -> Sequence[UUID]:
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            "SELECT id FROM mails WHERE registration_id = %(id)s AND state <> 'cancelled'",
+            """
+            SELECT m.id
+              FROM mails m
+              JOIN registrations r ON r.id = m.registration_id
+             WHERE r.id = %(id)s AND m.state <> 'cancelled' AND m.created_at >= r.address_since
+            """,
             {"id": registration_id},
         )
         return await cursor.fetchall()

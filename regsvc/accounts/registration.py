@@ -15,6 +15,8 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from regsvc.accounts.address import Address
+from regsvc.errors import RegsvcError
 from regsvc.mail import jobs
 from regsvc.postgres.connection import Connection
 
@@ -123,6 +125,39 @@ async def get_registration(conn: Connection, registration_id: UUID) -> Registrat
             {"id": registration_id},
         )
         return await cursor.fetchone()
+
+
+class RegistrationOverError(RegsvcError):
+    """This registration is over: confirmed, expired or voided."""
+
+
+async def change_address(conn: Connection, registration_id: UUID, address: Address, mail_id: UUID) -> None:
+    """Let the mail of an attempt go to another address; what went to the old one confirms nothing any more.
+
+    Raises:
+        RegistrationOverError: it is in a final state, or its time is over.
+    """
+    cursor = await conn.execute(
+        """
+        WITH moved AS (
+            UPDATE registrations
+               SET email = %(email)s, email_key = %(email_key)s, state = 'queued', seq = seq + 1, code_tries = 0,
+                   attempts = 0, expires_at = NULL, next_try_at = NULL, reason = NULL, changed_at = now(),
+                   address_since = now()
+             WHERE id = %(id)s AND state NOT IN ('confirmed', 'expired', 'repudiated')
+               AND coalesce(expires_at > now(), true)
+            RETURNING id, seq
+        ), cancelled AS (
+            UPDATE mails SET state = 'cancelled', due_at = NULL, lease = NULL, reason = 'address_changed'
+             WHERE registration_id = (SELECT id FROM moved) AND state IN ('queued', 'sending', 'delayed')
+        )
+        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
+        """,
+        {"id": registration_id, "email": address.email, "email_key": address.key, "channel": STATE_CHANNEL},
+    )
+    if cursor.rowcount == 0:
+        raise RegistrationOverError
+    await jobs.add_job(conn, mail_id, registration_id)
 
 
 async def choose_attempts(conn: Connection, mail_ids: Sequence[UUID]) -> None:

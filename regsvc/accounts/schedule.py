@@ -14,9 +14,20 @@ from uuid import UUID
 
 from psycopg.rows import scalar_row, tuple_row
 
+from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 
 QUIET = timedelta(days=30)  # after "this was not me", at most one mail a day
+
+
+class TooSoonError(RegsvcError):
+    """It is too soon for another mail."""
+
+    def __init__(self, next_at: datetime) -> None:
+        """Args: next_at: when the next mail may be asked for."""
+        super().__init__()
+        self.next_at = next_at
+
 
 _DAY = "interval '24 hours'"
 # The pause after so many mails.

@@ -27,7 +27,7 @@ from regsvc.mail import breaker, jobs
 from regsvc.mail.breaker import Breaker
 from regsvc.mail.envelope import UnusableAddressError
 from regsvc.mail.jobs import Ended, Held, Job, Retry, Sent
-from regsvc.mail.outcome import Aborted, Accepted, Bounced, Outcome, Refused
+from regsvc.mail.outcome import Aborted, Accepted, Bounced, Outcome, Refused, Stage
 from regsvc.mail.transport import Transport
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
@@ -88,8 +88,11 @@ class Delivery:
         return self.room - len(self._in_hand)
 
     async def wait_room(self) -> int:
-        """Wait until at least one more job may be claimed and return how many may."""
-        while self.free <= 0:
+        """Wait until half of the room is free, and return how many jobs may be claimed.
+
+        The other half keeps the senders busy meanwhile, and a claim costs little more for many than for one.
+        """
+        while self.free < self.room / 2:
             await self._room_made.wait()
         return self.free
 
@@ -212,16 +215,18 @@ class Delivery:
         if isinstance(outcome, Accepted):
             self._note(held, Sent(held.job, reply))
         elif isinstance(outcome, Bounced):
-            self._note(held, Ended(held.job, "bounced", outcome.reason, reply))
+            self._note(held, Ended(held.job, "bounced", outcome.reason, reply, outcome.stage))
         else:
             # What the server has against us is no reason to give a mail up.
             patient = isinstance(outcome, Refused)
-            self._note(held, self._retry(held, outcome.reason, reply, patient=patient))
+            self._note(held, self._retry(held, outcome.reason, reply, outcome.stage, patient=patient))
 
-    def _retry(self, held: InHand, reason: str, reply: str, *, patient: bool = False) -> Booking:
+    def _retry(
+        self, held: InHand, reason: str, reply: str, stage: Stage | None = None, *, patient: bool = False
+    ) -> Booking:
         if held.job.given_up and not patient:
-            return Ended(held.job, "dead", reason, reply)
-        return Retry(held.job, jobs.retry_delay(held.job.attempts), reason, reply)
+            return Ended(held.job, "dead", reason, reply, stage)
+        return Retry(held.job, jobs.retry_delay(held.job.attempts), reason, reply, stage)
 
     def _note(self, held: InHand, booking: Booking | None) -> None:
         """Have an outcome booked; None is a job that somebody else has taken up, or will."""

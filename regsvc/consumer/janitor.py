@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
+from regsvc.accounts.confirmation import purge_code_tries
 from regsvc.accounts.registration import expire_registrations, purge_registrations
+from regsvc.accounts.schedule import purge_schedules
 from regsvc.accounts.session import purge_sessions
 from regsvc.consumer.waiting import wait_any
 from regsvc.postgres.connection import Connection
@@ -23,6 +25,8 @@ _CHORES: tuple[tuple[str, _Chore], ...] = (
     ("registrations expired", expire_registrations),
     ("registrations purged", purge_registrations),
     ("sessions purged", purge_sessions),
+    ("mail schedules purged", purge_schedules),
+    ("code tries purged", purge_code_tries),
 )
 
 

@@ -64,6 +64,7 @@ async def run_subscriber(
         delivery.on_booked = partial(_acknowledge, consumer, held)
         task_status.started()
         while True:
+            await wait_any(stopping.wait, delivery.wait_room)
             messages = await _receive(consumer, stopping, delivery.room)
             if stopping.is_set():
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import overload
 
 from quart import Response
 
@@ -28,6 +29,12 @@ def empty(status: int = 204) -> Response:
     return response
 
 
+@overload
+def timestamp(moment: datetime) -> str: ...
+@overload
+def timestamp(moment: None) -> None: ...
+@overload
+def timestamp(moment: datetime | None) -> str | None: ...
 def timestamp(moment: datetime | None) -> str | None:
     """Return a moment as RFC 3339 text in UTC with milliseconds, or None."""
     if moment is None:

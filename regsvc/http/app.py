@@ -6,7 +6,7 @@ import structlog
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from regsvc.http import confirmation, health, live, me, pages, registrations, sessions
+from regsvc.http import confirmation, health, live, me, openapi, pages, registrations, resending, sessions
 from regsvc.http.context import Context, put_context
 from regsvc.http.problems import register_error_handlers
 from regsvc.http.request_ids import HEADER, get_request_id
@@ -35,9 +35,10 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
     app.after_request(_finish)
     app.register_blueprint(health.blueprint)
     if not health_only:
-        for room in (registrations, confirmation, sessions, me, live):
+        for room in (registrations, resending, confirmation, sessions, me, live):
             app.register_blueprint(room.blueprint, url_prefix=PREFIX)
         app.register_blueprint(pages.blueprint)
+        openapi.describe(app, public_url=context.settings.public_url)
     return app
 
 

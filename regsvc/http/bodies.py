@@ -10,7 +10,7 @@ import json
 import unicodedata
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 from quart import request
 
@@ -52,9 +52,16 @@ def _check_name(text: str) -> str:
     return text.strip()
 
 
-EmailText = Annotated[str, StringConstraints(max_length=320), AfterValidator(_check_address)]
-NameText = Annotated[str, StringConstraints(max_length=200), AfterValidator(_check_name)]
-PasswordText = Annotated[str, StringConstraints(max_length=4096)]
+EmailText = Annotated[
+    str,
+    StringConstraints(max_length=320),
+    Field(json_schema_extra={"format": "idn-email"}, examples=["ann@example.com"]),
+    AfterValidator(_check_address),
+]
+NameText = Annotated[
+    str, StringConstraints(min_length=1, max_length=200), Field(examples=["Ann"]), AfterValidator(_check_name)
+]
+PasswordText = Annotated[str, StringConstraints(max_length=4096), Field(examples=["correct horse battery"])]
 TokenText = Annotated[str, StringConstraints(max_length=512)]
 
 

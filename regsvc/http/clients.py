@@ -71,6 +71,15 @@ def get_client_address() -> IPAddress | None:
     )
 
 
+def limits_apply() -> bool:
+    """Say whether the current client is held to limits; in `dev`, this machine's own are not."""
+    context = get_context()
+    if not context.settings.rate_limits:
+        return False
+    client = get_client_address()
+    return not (context.dev and (client is None or client.is_loopback))
+
+
 def get_origin() -> str:
     """Return the network prefix that the current request came from, or `unknown`."""
     address = get_client_address()

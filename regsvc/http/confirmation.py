@@ -12,19 +12,22 @@ from uuid import UUID
 import structlog
 from pydantic import StringConstraints
 from quart import Blueprint, Response, request
-from quart import redirect as redirect_to
 
 from regsvc.accounts import confirmation
-from regsvc.http.answers import answer
+from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.http.answers import answer, empty
 from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
 from regsvc.http.context import Context, get_context
-from regsvc.http.registrations import HANDLE_HEADER, check_handle
+from regsvc.http.documented import Message, Nothing, Parameter, documented
+from regsvc.http.problems import RegistrationNotFoundError
+from regsvc.http.registrations import HANDLE, HANDLE_HEADER, check_handle
 from regsvc.security.tokens import LinkToken, handle_matches, read_link_token
 
 log = structlog.get_logger()
 blueprint = Blueprint("confirmation", __name__)
 
-_CONFIRMED = {"message": "email confirmed"}
+_CONFIRMED: Message = {"message": "email confirmed"}
+_VOIDED: Message = {"message": "registration voided"}
 
 
 class ConfirmBody(Body):
@@ -47,7 +50,25 @@ class RepudiateBody(Body):
     token: TokenText
 
 
+_HANDLE = Parameter(
+    HANDLE_HEADER, "The sign-up's secret, where there is one: says which of several is meant."
+)
+_OLD_TOKEN = Parameter("token", "As it stands in the link.", where="query")
+
+
 @blueprint.post("/confirm-email")
+@documented(
+    {200: Message},
+    body=ConfirmBody,
+    parameters=[_HANDLE],
+    errors=[
+        confirmation.TokenInvalidError,
+        confirmation.PasswordNeededError,
+        confirmation.TokenExpiredError,
+        OverloadedError,
+        DatabaseUnavailableError,
+    ],
+)
 async def confirm() -> Response:
     """Confirm by the link's token; again the same answer while the token lives."""
     context = get_context()
@@ -72,6 +93,18 @@ async def confirm() -> Response:
 
 
 @blueprint.post("/confirm-email/code")
+@documented(
+    {200: Message},
+    body=CodeBody,
+    parameters=[HANDLE],
+    errors=[
+        confirmation.CodeInvalidError,
+        RegistrationNotFoundError,
+        confirmation.TokenExpiredError,
+        confirmation.CodeTriesExhaustedError,
+        DatabaseUnavailableError,
+    ],
+)
 async def confirm_by_code() -> Response:
     """Confirm by the six digits, for whoever holds the registration's handle."""
     context = get_context()
@@ -91,6 +124,16 @@ async def confirm_by_code() -> Response:
 
 
 @blueprint.post("/confirm-email/repudiate")
+@documented(
+    {200: Message},
+    body=RepudiateBody,
+    errors=[
+        confirmation.TokenInvalidError,
+        confirmation.AlreadyConfirmedError,
+        confirmation.TokenExpiredError,
+        DatabaseUnavailableError,
+    ],
+)
 async def repudiate() -> Response:
     """Void the attempt: the reader of the mail says that it was not theirs."""
     context = get_context()
@@ -99,20 +142,21 @@ async def repudiate() -> Response:
     async with context.pool.transaction() as conn:
         await confirmation.repudiate(conn, context.secrets, token)
     log.info("registration repudiated", registration=str(token.registration_id))
-    return answer({"message": "registration voided"})
+    return answer(_VOIDED)
 
 
 @blueprint.get("/confirm-email")
+@documented(
+    {303: Nothing}, parameters=[_OLD_TOKEN], headers={"Location": "The page, with the token in its fragment."}
+)
 async def open_page() -> Response:
     """Lead the links of older mails to the page; the token moves to the fragment, where no log sees it."""
     token = request.args.get("token", "")
     target = f"{get_context().settings.public_url}/confirm"
     if read_link_token(token) is not None:
         target += f"#t={token}"
-    response = redirect_to(target, 303)
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    assert isinstance(response, Response)  # noqa: S101 - Quart's redirect makes its own Response
+    response = empty(303)  # a body would have the token once more
+    response.headers["Location"] = target
     return response
 
 

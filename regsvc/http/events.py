@@ -20,7 +20,7 @@ class RequestLine:
     Args:
         kind: how long a websocket was open says nothing about how fast requests are answered.
         method: empty when no request could be read.
-        path: without its query string, percent-encoded as it came.
+        path: without its query string, percent-encoded as it came, cut at 200 characters.
         status: of the answer; None if the client left before it was whole.
         milliseconds: from the whole request to the end of its answer or its websocket.
         request_id: of this request alone.
@@ -47,7 +47,7 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationFailed:
-    """The application raised an error instead of answering it."""
+    """The application raised an error instead of answering; without a request id, at its start or end."""
 
     error: BaseException
     request_id: str
@@ -100,7 +100,7 @@ def log_event(event: Event) -> None:
         case Listening(addresses):
             log.info("http listening", addresses=[f"{host}:{port}" for host, port in addresses])
         case ApplicationFailed(error, request_id):
-            log.error("request failed", exc_info=error, request_id=request_id)
+            log.error("application failed", exc_info=error, request_id=request_id)
         case ConnectionFailed(error, caught):
             log.error("connection failed", exc_info=error, caught=caught)
         case DrainStarted(connections):

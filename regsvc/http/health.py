@@ -59,11 +59,7 @@ class Readiness(TypedDict):
     """Whether to send requests here; 503 is `unavailable`."""
 
     status: Literal["ok", "degraded", "unavailable"]
-    reason: NotRequired[
-        Annotated[
-            Literal["stopping", "database_unavailable", "schema_mismatch"], Field(description="Of 503.")
-        ]
-    ]
+    reason: NotRequired[Annotated[Obstacle, Field(description="Of 503.")]]
     children: NotRequired[Annotated[dict[str, ChildShown], Field(description="For operators' networks.")]]
     mail_breaker: NotRequired[Annotated[BreakerShown, Field(description="For operators' networks.")]]
 

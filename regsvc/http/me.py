@@ -6,11 +6,14 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 from quart import Blueprint, Response, request
+from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.user import User, get_user, update_profile
+from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.bodies import Body, NameText, read_body
 from regsvc.http.context import get_context
+from regsvc.http.documented import Id, Parameter, Timestamp, documented
 from regsvc.http.problems import FieldError, PreconditionFailedError, ValidationFailedError
 from regsvc.http.sessions import authenticate
 from regsvc.mail.languages import LOCALES
@@ -28,7 +31,23 @@ class ProfileBody(Body):
     locale: Annotated[str, StringConstraints(max_length=35)] | None = None
 
 
+class Profile(TypedDict):
+    """The profile of whoever the access token belongs to."""
+
+    id: Id
+    email: str
+    name: str
+    locale: str
+    role: str
+    created_at: Timestamp
+
+
+_ETAG = {"ETag": "The version of the profile."}
+_IF_MATCH = Parameter("If-Match", "The `ETag` of the version to change, or `*`.")
+
+
 @blueprint.get("/me")
+@documented({200: Profile}, headers=_ETAG, needs_token=True, errors=[DatabaseUnavailableError])
 async def show() -> Response:
     """Show the profile."""
     context = get_context()
@@ -41,6 +60,14 @@ async def show() -> Response:
 
 
 @blueprint.patch("/me")
+@documented(
+    {200: Profile},
+    body=ProfileBody,
+    parameters=[_IF_MATCH],
+    headers=_ETAG,
+    needs_token=True,
+    errors=[PreconditionFailedError, DatabaseUnavailableError],
+)
 async def change() -> Response:
     """Change the profile; with `If-Match`, only if nobody else did meanwhile (RFC 9110 section 13.1.1)."""
     context = get_context()
@@ -69,14 +96,12 @@ def _expected_version() -> int | None:
 
 
 def _answer_user(user: User) -> Response:
-    return answer(
-        {
-            "id": str(user.id),
-            "email": user.email,
-            "name": user.name,
-            "locale": user.locale,
-            "role": user.role,
-            "created_at": timestamp(user.created_at),
-        },
-        headers={"ETag": f'"{user.version}"'},
-    )
+    profile: Profile = {
+        "id": str(user.id),
+        "email": user.email,
+        "name": user.name,
+        "locale": user.locale,
+        "role": user.role,
+        "created_at": timestamp(user.created_at),
+    }
+    return answer(profile, headers={"ETag": f'"{user.version}"'})

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 import structlog
@@ -17,7 +18,8 @@ from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, RequestTimeout
 
 from regsvc import errors
-from regsvc.accounts import confirmation, session
+from regsvc.accounts import confirmation, registration, schedule, session
+from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
 from regsvc.security import keys
 
@@ -74,6 +76,10 @@ class OriginNotAllowedError(errors.RegsvcError):
     """Pages of this origin may not call this service."""
 
 
+class ClientNotAllowedError(errors.RegsvcError):
+    """This client may not read the metrics (REGSVC_METRICS_ALLOW)."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """How one kind of error is answered."""
@@ -91,13 +97,16 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     session.RefreshTokenInvalidError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_invalid"),
     session.RefreshTokenReusedError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_reused"),
     OriginNotAllowedError: Kind(HTTPStatus.FORBIDDEN, "origin_not_allowed"),
+    ClientNotAllowedError: Kind(HTTPStatus.FORBIDDEN, "client_not_allowed"),
     RegistrationNotFoundError: Kind(HTTPStatus.NOT_FOUND, "registration_not_found"),
     confirmation.PasswordNeededError: Kind(HTTPStatus.CONFLICT, "password_needed"),
     confirmation.AlreadyConfirmedError: Kind(HTTPStatus.CONFLICT, "already_confirmed"),
     confirmation.TokenExpiredError: Kind(HTTPStatus.GONE, "token_expired"),
+    registration.RegistrationOverError: Kind(HTTPStatus.CONFLICT, "registration_over"),
     PreconditionFailedError: Kind(HTTPStatus.PRECONDITION_FAILED, "precondition_failed"),
     UnsupportedMediaTypeError: Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     WeakPasswordError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "weak_password"),
+    schedule.TooSoonError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "too_soon"),
     confirmation.CodeTriesExhaustedError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "code_tries_exhausted"),
     errors.DatabaseUnavailableError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable"),
     errors.SchemaMismatchError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "schema_mismatch"),
@@ -121,6 +130,7 @@ def problem(
     *,
     fields: Sequence[FieldError] = (),
     headers: dict[str, str] | None = None,
+    members: Mapping[str, object] | None = None,
 ) -> Response:
     """Return a problem as an answer, also to a request for a websocket."""
     connection = request if has_request_context() else websocket
@@ -134,6 +144,7 @@ def problem(
         "error": detail,
         "request_id": get_request_id(),
     }
+    body |= members or {}
     if fields:
         body["errors"] = [asdict(field) for field in fields]
     answer = Response(json.dumps(body), status=status.value, content_type=MEDIA_TYPE, headers=headers or {})
@@ -147,8 +158,13 @@ async def answer_known(error: errors.RegsvcError) -> Response:
     if kind is None:
         return await answer_bug(error)
     headers: dict[str, str] = {}
+    members: dict[str, object] = {}
     if isinstance(error, errors.UnavailableError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    elif isinstance(error, schedule.TooSoonError):
+        wait = (error.next_at - datetime.now(UTC)).total_seconds()
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
+        members["next_resend_at"] = timestamp(error.next_at)
     elif kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "10"
     elif kind.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -159,7 +175,7 @@ async def answer_known(error: errors.RegsvcError) -> Response:
         if isinstance(error, keys.AccessTokenInvalidError):
             headers["WWW-Authenticate"] += ' error="invalid_token"'
     fields = error.fields if isinstance(error, ValidationFailedError) else ()
-    return problem(kind.status, kind.code, str(error), fields=fields, headers=headers)
+    return problem(kind.status, kind.code, str(error), fields=fields, headers=headers, members=members)
 
 
 async def answer_http(error: HTTPException) -> Response:

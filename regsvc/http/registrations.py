@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Annotated, Literal, NotRequired
 from uuid import UUID, uuid4
 
 import structlog
 import trio
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from quart import Blueprint, Response, request
+from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
+from regsvc.accounts import schedule
 from regsvc.accounts.registration import (
     FINAL,
     NewRegistration,
     Registration,
+    State,
     add_registration,
     get_registration,
 )
+from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.bodies import Body, EmailText, NameText, PasswordText, address_of, read_body
-from regsvc.http.clients import get_client_word, get_origin
+from regsvc.http.clients import get_client_word, get_origin, limits_apply
 from regsvc.http.context import Context, get_context
+from regsvc.http.documented import Id, Parameter, Timestamp, documented
 from regsvc.http.problems import (
     FieldError,
     RegistrationNotFoundError,
@@ -48,7 +55,63 @@ class RegisterBody(Body):
     name: NameText
 
 
+class NewRegistrationShown(TypedDict):
+    """The attempt that a sign-up made."""
+
+    id: Id
+    handle: str
+    state: State
+    seq: int
+
+
+class Registered(TypedDict):
+    """The sign-up and its mail are stored together."""
+
+    message: Literal["User registered successfully!"]
+    registration: Annotated[
+        NotRequired[NewRegistrationShown], Field(description="For `return=representation`.")
+    ]
+
+
+class RegistrationShown(TypedDict):
+    """How a registration stands."""
+
+    id: Id
+    state: State
+    seq: Annotated[int, Field(description="Rises with every change.")]
+    attempts: Annotated[int, Field(description="So often was its mail taken to the mail server.")]
+    next_try_at: Timestamp | None
+    reason: Annotated[str | None, Field(description="Why it is `delayed` or `bounced`.")]
+    next_resend_at: Timestamp | None
+    expires_at: Annotated[
+        Timestamp | None, Field(description="The end of link and code, once a mail was accepted.")
+    ]
+
+
+HANDLE = Parameter(HANDLE_HEADER, "The secret that the sign-up answered with.", required=True)
+_PREFER = Parameter("Prefer", "`return=representation`: the answer's body has the registration, too.")
+_WAIT = Parameter(
+    "wait", "Seconds to wait for a change; more than 25 count as 25.", where="query", whole_number=True
+)
+_SEQ = Parameter(
+    "seq",
+    "The `seq` that the client knows: a later one is answered at once.",
+    where="query",
+    whole_number=True,
+)
+
+
 @blueprint.post("/register")
+@documented(
+    {201: Registered},
+    body=RegisterBody,
+    parameters=[_PREFER],
+    headers={
+        "Location": "Path of the registration.",
+        HANDLE_HEADER: "Opens the registration to whoever has it.",
+    },
+    errors=[WeakPasswordError, OverloadedError, DatabaseUnavailableError],
+)
 async def register() -> Response:
     """Take a sign-up: from the 201 on, the registration and its mail are durable together.
 
@@ -77,8 +140,11 @@ async def register() -> Response:
     )
     async with context.pool.transaction() as conn:
         await add_registration(conn, new)
+        if limits_apply():
+            turns = [schedule.registration_key(new.id), schedule.client_key(new.email_key, new.origin)]
+            await schedule.take_turns(conn, turns)
     log.info("mail queued", mail=str(new.mail_id), registration=str(new.id), recipient=new.email)
-    shown: dict[str, object] = {"message": "User registered successfully!"}
+    shown: Registered = {"message": "User registered successfully!"}
     handle = mint_handle(context.secrets, new.id)
     if _prefers_representation():
         shown["registration"] = {"id": str(new.id), "handle": handle, "state": "queued", "seq": 1}
@@ -90,6 +156,11 @@ async def register() -> Response:
 
 
 @blueprint.get("/registrations/<registration_id>")
+@documented(
+    {200: RegistrationShown},
+    parameters=[HANDLE, _WAIT, _SEQ],
+    errors=[ValidationFailedError, RegistrationNotFoundError, DatabaseUnavailableError],
+)
 async def show(registration_id: str) -> Response:
     """Show a registration to whoever holds its handle; `?wait=S` waits for a change first.
 
@@ -108,18 +179,26 @@ async def show(registration_id: str) -> Response:
             while wait and registration.seq <= (seen or 0) and registration.state not in FINAL:
                 await waiter.wait_change()
                 registration = await _get(context, known)
-    return answer(
-        {
-            "id": str(registration.id),
-            "state": registration.state,
-            "seq": registration.seq,
-            "attempts": registration.attempts,
-            "next_try_at": timestamp(registration.next_try_at),
-            "reason": registration.reason,
-            "next_resend_at": None,
-            "expires_at": timestamp(registration.expires_at),
-        }
-    )
+    shown: RegistrationShown = {
+        "id": str(registration.id),
+        "state": registration.state,
+        "seq": registration.seq,
+        "attempts": registration.attempts,
+        "next_try_at": timestamp(registration.next_try_at),
+        "reason": registration.reason,
+        "next_resend_at": timestamp(await _next_resend(context, registration)),
+        "expires_at": timestamp(registration.expires_at),
+    }
+    return answer(shown)
+
+
+async def _next_resend(context: Context, registration: Registration) -> datetime | None:
+    """Return when the mail may be asked for again; None: now, or never."""
+    if registration.state in FINAL:
+        return None
+    async with context.pool.connection() as conn:
+        turn = schedule.registration_key(registration.id)
+        return (await schedule.next_turns(conn, [turn])).get(turn)
 
 
 def check_handle(context: Context, registration_id: str, handle: str) -> UUID:

@@ -19,6 +19,7 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.utils import LifespanTimeoutError
 
 from regsvc.http.events import (
     ConnectionFailed,
@@ -137,7 +138,8 @@ class Server:
                 await nursery.start(lifespan.handle_lifespan)
                 await lifespan.wait_for_startup()
                 await self._serve_socket(sock, task_status)
-                await lifespan.wait_for_shutdown()
+                with suppress(LifespanTimeoutError):
+                    await lifespan.wait_for_shutdown()
                 nursery.cancel_scope.cancel()
 
     async def _serve_socket(

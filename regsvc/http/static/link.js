@@ -1,40 +1,46 @@
-// What a link in a mail opens: takes the token out of the address bar and posts it when a person says so.
-const form = document.getElementById("form");
-const ask = document.getElementById("ask");
-const status = document.getElementById("status");
+// What a link in a mail opens. The token comes in the fragment, which no browser sends; it leaves the address bar at
+// once, and is posted when a person presses the button. Until then it is kept with this page's place in the tab's
+// history, so that a reload does not lose it.
+const [form, heading, ask, other, status] = ["form", "heading", "ask", "other", "status"].map((id) =>
+  document.getElementById(id),
+);
 const button = form.querySelector("button");
-const passwordField = document.getElementById("password-field");
+const passwordField = document.getElementById("password-field"); // on one of the two pages
 const password = document.getElementById("password");
-const notMe = document.getElementById("not-me");
 
-const token = new URLSearchParams(location.hash.slice(1)).get("t");
-history.replaceState(null, "", location.pathname);
+// After these, pressing again changes nothing.
+const OVER = new Set(["token_invalid", "token_expired", "already_confirmed"]);
 
-function say(text, tone) {
+function say(text, tone = "") {
   status.textContent = text;
   status.dataset.tone = tone;
 }
 
-if (token) {
-  ask.hidden = false;
-  // The other page gets the token the same way: in a fragment, never in a request.
-  if (notMe) {
-    notMe.addEventListener("click", (event) => {
-      event.preventDefault();
-      location.assign(`${notMe.pathname}#t=${token}`);
-    });
-  }
-} else {
-  say("This link is incomplete. Open it from the mail again.", "bad");
+function showDone() {
+  ask.hidden = true;
+  heading.textContent = form.dataset.heading;
+  say(form.dataset.done, "good");
 }
 
-form.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  button.disabled = true;
-  say("One moment…", "");
-  const body = { token };
-  if (password && !passwordField.hidden) body.password = password.value;
-  let answer;
+function open() {
+  if (location.hash) {
+    const token = new URLSearchParams(location.hash.slice(1)).get("t");
+    history.replaceState({ token }, "", location.pathname);
+  }
+  const { token, done } = history.state ?? {};
+  if (done) {
+    showDone();
+  } else if (token) {
+    ask.hidden = false;
+    other.hash = `t=${token}`;
+    say("");
+  } else {
+    ask.hidden = true;
+    say("This link is incomplete. Open it from the mail again.", "bad");
+  }
+}
+
+async function post(body) {
   try {
     const response = await fetch(form.dataset.action, {
       method: "POST",
@@ -44,21 +50,34 @@ form.addEventListener("submit", async (event) => {
       credentials: "omit",
       referrerPolicy: "no-referrer",
     });
-    answer = { ok: response.ok, ...(await response.json()) };
+    return response.ok ? { ok: true } : await response.json();
   } catch {
-    answer = { ok: false, detail: "The service cannot be reached right now. Try again in a moment." };
+    return { detail: "The service cannot be reached right now. Try again in a moment." };
   }
+}
+
+async function press(event) {
+  event.preventDefault();
+  const body = { token: history.state.token };
+  if (password?.required) body.password = password.value;
+  button.disabled = true;
+  say("One moment…");
+  const { ok, code, detail } = await post(body);
   button.disabled = false;
-  if (answer.ok) {
-    ask.hidden = true;
-    say(form.dataset.done, "good");
-  } else if (answer.code === "password_needed" && passwordField) {
-    const first = passwordField.hidden;
+  if (ok) {
+    history.replaceState({ done: true }, "");
+    showDone();
+  } else if (code === "password_needed") {
+    say(password.required ? "No sign-up for this address has this password." : "", "bad");
     passwordField.hidden = false;
     password.required = true;
-    password.focus();
-    say(first ? "" : "No sign-up for this address has this password.", "bad");
+    password.select();
   } else {
-    say(answer.detail, "bad");
+    ask.hidden = OVER.has(code);
+    say(detail, "bad");
   }
-});
+}
+
+form.addEventListener("submit", press);
+addEventListener("hashchange", () => location.reload()); // another link, opened in the same tab
+open();

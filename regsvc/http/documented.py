@@ -1,0 +1,114 @@
+"""What a handler says of itself: what it takes, answers and raises. The API's description is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field
+from quart_schema import document
+from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
+
+from regsvc.errors import RegsvcError
+from regsvc.http.problems import UnsupportedMediaTypeError, ValidationFailedError
+from regsvc.security.keys import AccessTokenInvalidError
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+_ATTRIBUTE = "_regsvc_description"
+
+Timestamp = Annotated[str, Field(description="RFC 3339, in UTC.", json_schema_extra={"format": "date-time"})]
+Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+
+
+class Message(TypedDict):
+    """It is done."""
+
+    message: str
+
+
+class Nothing(TypedDict):
+    """It is done; there is no body."""
+
+
+class Text(TypedDict):
+    """Plain text."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Something that a call reads beside its path and body."""
+
+    name: str
+    description: str
+    where: Literal["header", "query"] = "header"
+    required: bool = False
+    whole_number: bool = False
+
+
+@dataclass(frozen=True)
+class Description:
+    """What quart-schema has no words for.
+
+    Args:
+        parameters: that the call reads.
+        headers: of what it answers, each with what it means.
+        errors: our own that it raises.
+        takes_body: the body may be too large.
+        needs_token: it is for whoever has an access token.
+    """
+
+    parameters: Sequence[Parameter]
+    headers: Mapping[str, str]
+    errors: Sequence[type[RegsvcError]]
+    takes_body: bool
+    needs_token: bool
+
+
+def documented(
+    replies: Mapping[int, type],
+    *,
+    body: type[BaseModel] | None = None,
+    parameters: Sequence[Parameter] = (),
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[type[RegsvcError]] = (),
+    needs_token: bool = False,
+) -> Callable[[Handler], Handler]:
+    """Describe a call, and leave it as it is.
+
+    Args:
+        replies: by status, what the body looks like: a TypedDict.
+        body: what it takes; brings along the problems of every body.
+        parameters: that it reads.
+        headers: of the replies, those that matter, each with what it means.
+        errors: our own that it raises; status and code follow from the table of problems.
+        needs_token: it is for whoever has an access token; brings along 401.
+    """
+    known = list(errors)
+    if body is not None:
+        known += [ValidationFailedError, UnsupportedMediaTypeError]
+    if needs_token:
+        known.append(AccessTokenInvalidError)
+    description = Description(
+        parameters=tuple(parameters),
+        headers=headers or {},
+        errors=tuple(known),
+        takes_body=body is not None,
+        needs_token=needs_token,
+    )
+    describe: Callable[[Handler], Handler] = document(
+        request=body, responses={status: (reply, None) for status, reply in replies.items()}
+    )
+
+    def decorate(handler: Handler) -> Handler:
+        setattr(handler, _ATTRIBUTE, description)
+        return describe(handler)
+
+    return decorate
+
+
+def description_of(handler: object) -> Description | None:
+    """Return what a handler says of itself; None if it is not documented."""
+    found = getattr(handler, _ATTRIBUTE, None)
+    return found if isinstance(found, Description) else None

@@ -1,0 +1,122 @@
+"""Asking for the confirmation mail again, or at another address.
+
+Whether anybody waits for such a mail is not looked up here: the wish is stored, and decided on when its mail is taken
+in hand. What is shown, the time of the next wish, depends on what this client typed before and on nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import uuid4
+
+import structlog
+from pydantic import StringConstraints
+from quart import Blueprint, Response, request
+from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
+
+from regsvc.accounts import registration, schedule
+from regsvc.accounts.schedule import TooSoonError
+from regsvc.errors import DatabaseUnavailableError
+from regsvc.http.answers import answer, timestamp
+from regsvc.http.bodies import Body, EmailText, address_of, read_body
+from regsvc.http.clients import get_origin, limits_apply
+from regsvc.http.context import get_context
+from regsvc.http.documented import Parameter, Timestamp, documented
+from regsvc.http.problems import RegistrationNotFoundError
+from regsvc.http.registrations import HANDLE, HANDLE_HEADER, check_handle
+from regsvc.mail import jobs
+from regsvc.postgres.connection import Connection
+
+log = structlog.get_logger()
+blueprint = Blueprint("resending", __name__)
+
+
+class ResendBody(Body):
+    """The address; with the registration (and its handle) it is that attempt's mail that comes again."""
+
+    email: EmailText
+    registration: Annotated[str, StringConstraints(max_length=64)] | None = None
+
+
+class AddressBody(Body):
+    """The address as it should have been."""
+
+    email: EmailText
+
+
+class Resent(TypedDict):
+    """A mail is on its way if a sign-up waits for this address."""
+
+    message: str
+    next_resend_at: Timestamp | None
+
+
+_HANDLE = Parameter(HANDLE_HEADER, "The sign-up's secret, if `registration` is given.")
+
+
+@blueprint.post("/confirm-email/resend")
+@documented(
+    {202: Resent},
+    body=ResendBody,
+    parameters=[_HANDLE],
+    errors=[RegistrationNotFoundError, TooSoonError, DatabaseUnavailableError],
+)
+async def resend() -> Response:
+    """Ask for the confirmation mail once more; the answer is the same whether or not anybody waits for it."""
+    context = get_context()
+    body = await read_body(ResendBody)
+    key = address_of(body.email).key
+    wanted = None
+    if body.registration is not None:
+        wanted = check_handle(context, body.registration, request.headers.get(HANDLE_HEADER, ""))
+    turn = schedule.registration_key(wanted) if wanted else schedule.client_key(key, get_origin())
+    mail_id = uuid4()
+    async with context.pool.transaction() as conn:
+        await _take_turn(conn, turn)
+        await jobs.add_resend(conn, mail_id, key, wanted=wanted)
+        turns = await schedule.next_turns(conn, [turn])
+    log.info("mail asked for again", mail=str(mail_id), recipient=body.email)
+    shown: Resent = {
+        "message": "If a sign-up waits for this address, its mail is on the way.",
+        "next_resend_at": timestamp(turns.get(turn)),
+    }
+    return answer(shown, 202)
+
+
+@blueprint.patch("/registrations/<registration_id>")
+@documented(
+    {202: Resent},
+    body=AddressBody,
+    parameters=[HANDLE],
+    errors=[
+        RegistrationNotFoundError,
+        registration.RegistrationOverError,
+        TooSoonError,
+        DatabaseUnavailableError,
+    ],
+)
+async def change_address(registration_id: str) -> Response:
+    """Send the mail of a registration to another address: a typo is mended before anybody confirmed.
+
+    The old mail is cancelled, its link and code are dead. Whether the new address has an account is not told.
+    """
+    context = get_context()
+    known = check_handle(context, registration_id, request.headers.get(HANDLE_HEADER, ""))
+    body = await read_body(AddressBody)
+    turn = schedule.registration_key(known)
+    mail_id = uuid4()
+    async with context.pool.transaction() as conn:
+        await _take_turn(conn, turn)
+        await registration.change_address(conn, known, address_of(body.email), mail_id)
+        turns = await schedule.next_turns(conn, [turn])
+    log.info("address changed before confirmation", registration=str(known), recipient=body.email)
+    shown: Resent = {
+        "message": "The mail goes to the new address.",
+        "next_resend_at": timestamp(turns.get(turn)),
+    }
+    return answer(shown, 202)
+
+
+async def _take_turn(conn: Connection, turn: bytes) -> None:
+    if limits_apply() and turn not in await schedule.take_turns(conn, [turn]):
+        raise TooSoonError((await schedule.next_turns(conn, [turn]))[turn])

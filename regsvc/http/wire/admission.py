@@ -1,0 +1,112 @@
+"""Which requests are fit for the application, judged by their heads."""
+
+from __future__ import annotations
+
+import binascii
+from typing import TYPE_CHECKING
+
+from regsvc.http.wire.refusals import RefusedError
+
+if TYPE_CHECKING:
+    import h11
+
+    from regsvc.http.wire.limits import Limits
+
+_KEY_BYTES = 16
+
+
+def check_head(request: h11.Request, size: int, limits: Limits) -> None:
+    """Refuse what h11 lets pass and we do not.
+
+    Args:
+        request: as parsed; h11 has seen to syntax, `Host` and contradicting lengths.
+        size: of the head in bytes.
+        limits: the server's.
+
+    Raises:
+        RefusedError: the request is not for the application.
+    """
+    if request.http_version[:1] != b"1":
+        raise RefusedError(505)  # HTTP/2 by prior knowledge ("PRI * HTTP/2.0") too
+    if size > limits.header_bytes:
+        raise RefusedError(431)
+    lengths = _values(request, b"content-length")
+    if _values(request, b"transfer-encoding") and (lengths or request.http_version == b"1.0"):
+        raise RefusedError(400)  # may mean two things to two servers (RFC 9112 section 6.1)
+    if lengths and int(lengths[0]) > limits.body_bytes:
+        raise RefusedError(413)
+    # RFC 9110 section 10.1.1; an HTTP/1.0 client cannot expect anything
+    expectations = _tokens(request, b"expect")
+    if request.http_version != b"1.0" and expectations - {b"100-continue"}:
+        raise RefusedError(417)
+
+
+def origin_form(target: bytes) -> tuple[bytes, bytes | None]:
+    """Return the target as path and query, and the authority if it named one (RFC 9112 section 3.2.2).
+
+    Raises:
+        RefusedError: it is neither a path nor an `http` URI, or has a fragment, where links carry tokens.
+    """
+    if b"#" in target:
+        raise RefusedError(400)
+    if target.startswith(b"/"):
+        return target, None
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in {b"http", b"https"}:
+        raise RefusedError(400)
+    authority, slash, path = rest.partition(b"/")
+    if not slash or not authority or b"?" in authority:
+        raise RefusedError(400)
+    return slash + path, authority
+
+
+def asks_for_websocket(request: h11.Request) -> bool:
+    """Tell whether a request asks for a websocket, and may have it (RFC 6455 section 4.2.1).
+
+    Any other upgrade, HTTP/2 among them, is ignored, as the standard allows (RFC 9110 section 7.8).
+
+    Raises:
+        RefusedError: it asks in a way that cannot be granted.
+    """
+    if (
+        request.method != b"GET"
+        or request.http_version == b"1.0"
+        or b"upgrade" not in _tokens(request, b"connection")
+        or _tokens(request, b"upgrade") != {b"websocket"}
+    ):
+        return False
+    if _values(request, b"sec-websocket-version") != [b"13"]:
+        raise RefusedError(426)
+    keys = _values(request, b"sec-websocket-key")
+    has_body = _values(request, b"transfer-encoding") or _values(request, b"content-length") not in (
+        [],
+        [b"0"],
+    )
+    if len(keys) != 1 or not _is_key(keys[0]) or has_body:
+        raise RefusedError(400)
+    if not all(value.isascii() for value in _values(request, b"sec-websocket-protocol")):
+        raise RefusedError(400)
+    return True
+
+
+def headers_for_websocket(request: h11.Request) -> list[tuple[bytes, bytes]]:
+    """Return the headers of such a request with one plain upgrade and no extensions: none are offered."""
+    rewritten = {b"connection", b"upgrade", b"sec-websocket-extensions"}
+    kept = [(name, value) for name, value in request.headers if name not in rewritten]
+    return [*kept, (b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
+
+
+def _is_key(value: bytes) -> bool:
+    try:
+        return len(binascii.a2b_base64(value, strict_mode=True)) == _KEY_BYTES
+    except ValueError:
+        return False
+
+
+def _values(request: h11.Request, wanted: bytes) -> list[bytes]:
+    return [value for name, value in request.headers if name == wanted]
+
+
+def _tokens(request: h11.Request, wanted: bytes) -> set[bytes]:
+    listed = b",".join(_values(request, wanted)).lower().split(b",")
+    return {token.strip() for token in listed} - {b""}

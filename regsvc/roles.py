@@ -132,7 +132,7 @@ def make_children(parts: Parts) -> list[Child]:
         *(_relay(parts) if settings.amqp_url else ()),
         *(_subscriber(parts) if works and settings.amqp_url else ()),
         *(_mailer(parts) if works else ()),
-        Child("janitor", partial(run_janitor, pool=parts.work_pool, stopping=parts.stopping), CRASHING),
+        Child("janitor", partial(run_janitor, pool=parts.work_pool, stopping=parts.stopping), DEPENDENT),
     ]
 
 

@@ -72,6 +72,8 @@ def configure(
     logging.basicConfig(
         handlers=[_FromStandardLibrary()], level=max(logging.WARNING, _LEVELS[level]), force=True
     )
+    # A traceback for each connection that breaks; whoever used it raises, and that is logged.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
 def catch_strays() -> None:

@@ -128,15 +128,15 @@ def test_lines_below_the_level_are_dropped() -> None:
 def test_libraries_come_out_the_same_way_from_warning_on() -> None:
     out = io.StringIO()
     logs.configure(stream=out)
-    logging.getLogger("aiormq.connection").info("chatter")
-    logging.getLogger("aiormq.connection").warning("lost %s", "amqp://guest:guest@rabbitmq/")
+    logging.getLogger("hypercorn.connection").info("chatter")
+    logging.getLogger("hypercorn.connection").warning("lost %s", "amqp://guest:guest@rabbitmq/")
     logging.getLogger("hypercorn").critical("odd %d", "no number")
     logging.getLogger("odd").log(35, "own level", exc_info=ValueError("for a@b.c"))
     first, second, third = lines(out)
     assert (first["level"], first["event"], first["source"]) == (
         "warning",
         "lost amqp://***@rabbitmq/",
-        "aiormq.connection",
+        "hypercorn.connection",
     )
     assert (second["level"], second["event"]) == ("critical", "odd %d")
     assert third["exception"] == "ValueError: for a***@b.c"

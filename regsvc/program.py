@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 import psycopg
 import structlog
@@ -22,7 +24,7 @@ from regsvc.supervisor import Supervisor, SupervisorStatistics
 log = structlog.get_logger()
 
 # What being away looks like: no bug of ours, so the log needs no traceback.
-_EXPECTED = (errors.UnavailableError, psycopg.OperationalError, OSError)
+_EXPECTED = (errors.RegsvcError, psycopg.OperationalError, OSError)
 
 GRACE = 20.0  # seconds that the children have to end by themselves
 
@@ -48,6 +50,7 @@ async def run_service(
         SchemaMismatchError: the database is there and has another schema.
         GaveUpError: a child without which there is no point in going on failed too often.
     """
+    _raise_file_limit()
     await check_database(settings)
     supervisors: list[Supervisor] = []
 
@@ -65,6 +68,14 @@ async def run_service(
             await nursery.start(supervise)
             if on_ready is not None:
                 on_ready()
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: each client is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # macOS names a hard limit that it does not grant
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def check_database(settings: Settings) -> None:
@@ -117,14 +128,16 @@ def report(event: supervisor.Event) -> None:
         case supervisor.ChildFailed(name=name, text=text, delay=delay, failures_in_a_row=failures):
             CHILD_RUNNING.labels(name).set(0)
             CHILD_FAILURES.labels(name).inc()
-            expected = isinstance(event.error, _EXPECTED)
-            log.warning(
+            away = _is_away(event.error)
+            # What stays away is told of ever more seldom: after 1, 2, 4, 8 … failures in a row.
+            tell = log.debug if away and failures & (failures - 1) else log.warning
+            tell(
                 "child failed",
                 child=name,
                 error=text,
+                **(_find_cause(event.error) if away else {"exc_info": event.error}),
                 in_a_row=failures,
                 next_try_in=None if delay is None else round(delay, 1),
-                **({} if expected else {"exc_info": event.error}),
             )
         case supervisor.ChildGaveUp(name=name, text=text):
             log.error("child gave up", child=name, error=text)
@@ -137,3 +150,18 @@ def report(event: supervisor.Event) -> None:
             log.info("child restart requested", child=name)
         case supervisor.StopRequested(grace=grace):
             log.info("draining", grace=grace)
+
+
+def _is_away(error: BaseException) -> bool:
+    """Say whether an error means that something we need is away, and no bug of ours."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(_EXPECTED)[1] is None
+    return isinstance(error, _EXPECTED)
+
+
+def _find_cause(error: BaseException) -> dict[str, str]:
+    """Return why the database is away, which our own error keeps from clients."""
+    cause = error.__cause__ if isinstance(error, errors.DatabaseUnavailableError) else None
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return {} if cause is None else {"cause": " ".join(str(cause).split())}

@@ -28,7 +28,7 @@ FLOORS = (
     {"logs"},
     {"insecurities", "redaction"},
     {"environment", "notations"},
-    {"errors", "live", "metrics", "supervisor"},
+    {"errors", "live", "metrics", "supervisor", "waiting"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

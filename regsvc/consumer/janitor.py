@@ -11,9 +11,9 @@ from regsvc.accounts.confirmation import purge_code_tries
 from regsvc.accounts.registration import expire_registrations, purge_registrations
 from regsvc.accounts.schedule import purge_schedules
 from regsvc.accounts.session import purge_sessions
-from regsvc.consumer.waiting import wait_any
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
+from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
 

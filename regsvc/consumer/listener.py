@@ -13,10 +13,10 @@ import structlog
 import trio
 
 from regsvc.accounts.registration import STATE_CHANNEL
-from regsvc.consumer.waiting import wait_any
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.live import LiveHub
 from regsvc.postgres.connection import Connection
+from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
 

@@ -14,11 +14,12 @@ from functools import partial
 import trio
 
 from regsvc.consumer.delivery import open_delivery
+from regsvc.consumer.due import listen_due
 from regsvc.consumer.letters import LetterWriter
-from regsvc.consumer.waiting import Alarm, listen_due, wait_any
 from regsvc.mail import jobs
 from regsvc.mail.transport import Transport
 from regsvc.postgres.pool import Pool
+from regsvc.waiting import Alarm, wait_any
 
 AT_ONCE = timedelta(0)
 _POLL = 5.0  # seconds between looks when nothing is known to come due before

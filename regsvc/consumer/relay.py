@@ -1,29 +1,32 @@
 """The relay: carries the ids of due mails from PostgreSQL to RabbitMQ.
 
 What the broker confirmed is noted; what it did not is given back at once. It may be published twice, or lost: the
-claim makes the first harmless, and five minutes without a claim end the second. When it finds the queue empty on
-connecting, whatever the queue should have held is due again at once.
+claim makes the first harmless, and five minutes without a claim end the second. When the queue turns out to be empty,
+on connecting or later, whatever it should have held is due again at once.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
 import trio
 
-from regsvc.consumer.waiting import Alarm, listen_due, wait_any
+from regsvc.consumer.due import listen_due
 from regsvc.errors import BrokerUnavailableError, DatabaseUnavailableError
 from regsvc.mail import jobs
 from regsvc.metrics import PUBLISHED
 from regsvc.postgres.pool import Pool
 from regsvc.rabbitmq import Publisher, open_publisher
+from regsvc.waiting import Alarm, wait_any
 
 log = structlog.get_logger()
 
 BATCH = 200  # ids that are taken, and in flight to the broker, at a time
 _POLL = 2.0  # seconds between looks when no notification came
+_LOOK_EVERY = 5.0  # seconds between looks at the queue
 
 
 async def run_relay(
@@ -50,10 +53,7 @@ async def run_relay(
     try:
         async with open_publisher(url) as publisher, trio.open_nursery() as nursery:
             if publisher.messages_ready == 0:
-                async with pool.connection() as conn:
-                    released = await jobs.release_published(conn)
-                if released:
-                    log.warning("queue came back empty", mails=released)
+                await _release_lost(pool, unclaimed_for=timedelta(0))
             woken = Alarm()
             await nursery.start(listen_due, conninfo, woken)
             nursery.start_soon(publisher.wait_closed)
@@ -66,6 +66,7 @@ async def run_relay(
 
 
 async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping: trio.Event) -> None:
+    next_look = trio.current_time() + _LOOK_EVERY
     while not stopping.is_set():
         # An alarm on the broker's side: what waits longer than ten seconds is sent past it.
         await wait_any(stopping.wait, publisher.wait_unblocked)
@@ -76,6 +77,11 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
             failed = await _publish(pool, publisher, mail_ids)
         if failed or len(mail_ids) < BATCH:
             await wait_any(stopping.wait, woken.wait, seconds=_POLL)
+        if trio.current_time() >= next_look and not publisher.blocked:
+            # Somebody may have purged or deleted the queue, which tells nobody but its consumers.
+            next_look = trio.current_time() + _LOOK_EVERY
+            if await publisher.count_ready() == 0:
+                await _release_lost(pool, unclaimed_for=jobs.BROKER_MISSED)
 
 
 async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bool:
@@ -92,6 +98,14 @@ async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bo
     if result.failed:
         log.warning("messages not published", failed=dict(Counter(result.failed.values())))
     return bool(result.failed)
+
+
+async def _release_lost(pool: Pool, *, unclaimed_for: timedelta) -> None:
+    """Make due what was published so long ago and is in the queue no more, nor claimed."""
+    async with pool.connection() as conn:
+        released = await jobs.release_published(conn, unclaimed_for=unclaimed_for)
+    if released:
+        log.warning("queue came back empty", mails=released)
 
 
 async def _release_stranded(pool: Pool) -> None:

@@ -17,13 +17,13 @@ import trio
 from regsvc.consumer.delivery import Delivery as MailDelivery
 from regsvc.consumer.delivery import open_delivery
 from regsvc.consumer.letters import LetterWriter
-from regsvc.consumer.waiting import wait_any
 from regsvc.errors import BrokerUnavailableError
 from regsvc.mail import jobs
 from regsvc.mail.transport import Transport
 from regsvc.metrics import MALFORMED, UNCLAIMED
 from regsvc.postgres.pool import Pool
 from regsvc.rabbitmq import Consumer, Delivery, open_consumer
+from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
 

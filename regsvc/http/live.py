@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from uuid import UUID
 
+import structlog
 import trio
 from quart import Blueprint, Response, websocket
 
@@ -18,13 +19,16 @@ from regsvc.http.answers import timestamp
 from regsvc.http.context import Context, get_context
 from regsvc.http.problems import OriginNotAllowedError, RegistrationNotFoundError
 from regsvc.http.registrations import check_handle
+from regsvc.waiting import wait_any
 
+log = structlog.get_logger()
 blueprint = Blueprint("live", __name__)
 
 FIRST_FRAME = 5.0  # seconds for the frame with the handle
 _RETRY = 1.0  # seconds until the next look when the database is away
 
 NORMAL = 1000
+FAILED = 1011
 RESTART = 1012
 NO_HANDLE = 4401
 
@@ -39,15 +43,21 @@ async def live(registration_id: str) -> Response | None:
     if known is None:
         await websocket.close(NO_HANDLE, "bad or no handle")
         return None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_ignore_frames)
-        code = RESTART
-        with trio.CancelScope() as scope:
-            nursery.start_soon(_cancel_when_stopping, context, scope)
-            await _show_changes(context, known)
-            code = NORMAL
-        nursery.cancel_scope.cancel()
-    await websocket.close(code)
+    shown = False
+
+    async def show() -> None:
+        nonlocal shown
+        await _show_changes(context, known)
+        shown = True
+
+    try:
+        await wait_any(show, context.stopping.wait, _ignore_frames)
+    except* Exception as group:
+        # Left to the framework it would end as 1000, which says that the state is final.
+        log.exception("live status failed", exc_info=group)
+        await websocket.close(FAILED)
+    else:
+        await websocket.close(NORMAL if shown else RESTART)
     return None
 
 
@@ -106,11 +116,6 @@ async def _ignore_frames() -> None:
     """Read whatever else the client sends: unread frames would hide that it went away."""
     while True:
         await websocket.receive()
-
-
-async def _cancel_when_stopping(context: Context, scope: trio.CancelScope) -> None:
-    await context.stopping.wait()
-    scope.cancel()
 
 
 def _check_origin(context: Context) -> None:

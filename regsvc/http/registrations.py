@@ -36,6 +36,7 @@ from regsvc.http.problems import (
 from regsvc.mail.languages import LOCALES
 from regsvc.security.passwords import check_password
 from regsvc.security.tokens import handle_matches, mint_handle
+from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
 blueprint = Blueprint("registrations", __name__)
@@ -177,8 +178,10 @@ async def show(registration_id: str) -> Response:
             seen = registration.seq
         with trio.move_on_after(wait or 0):
             while wait and registration.seq <= (seen or 0) and registration.state not in FINAL:
-                await waiter.wait_change()
+                await wait_any(waiter.wait_change, context.stopping.wait)
                 registration = await _get(context, known)
+                if context.stopping.is_set():
+                    break
     shown: RegistrationShown = {
         "id": str(registration.id),
         "state": registration.state,

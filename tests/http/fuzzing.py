@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tests.http.frames import frame, handshake
+from tests.http.serving import make_request
 
 if TYPE_CHECKING:
     from random import Random
 
 Ending = Literal["wait", "half-close", "close", "reset"]
+_ENDINGS: tuple[Ending, ...] = ("wait", "half-close", "close", "reset")
 
 _METHODS = (b"GET", b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"PRI", b"get", b"", b"G\x00T", b"PUT" * 99)
 _TARGETS = (
@@ -50,15 +52,37 @@ _VERSIONS = (
     b"",
     b"\xff",
 )
-_HEADERS = (
-    *(b"Host: test", b"Host: other", b"Host:", b"Connection: close", b"Connection: upgrade", b"Connection: \xff"),
-    *(b"Upgrade: websocket", b"Upgrade: h2c", b"Upgrade: \xff\xfe", b"HTTP2-Settings: AAMAAABkAAQAAP__", b"\xff: x"),
-    *(b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Version: \xff", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
-    *(b"Sec-WebSocket-Protocol: a, \xff", b"Sec-WebSocket-Extensions: permessage-deflate; \xff", b" folded", b":"),
-    *(b"Content-Length: 5", b"Content-Length: 6", b"Content-Length: -1", b"Content-Length: 99999999999999999999"),
-    *(b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Expect: 100-continue", b"Expect: \xff", b"x: \x00"),
-    *(b"Cookie: \xff=\xfe; a", b"Content-Type: \xff", b"Accept-Encoding: \xff", b"Range: bytes=\xff", b"y: " + b"y" * 9_000),
-)  # fmt: skip
+_HEADERS = b"""Host: test
+Host: other
+Host:
+Connection: close
+Connection: upgrade
+Connection: \xff
+Upgrade: websocket
+Upgrade: h2c
+Upgrade: \xff\xfe
+HTTP2-Settings: AAMAAABkAAQAAP__
+Sec-WebSocket-Version: 13
+Sec-WebSocket-Version: \xff
+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==
+Sec-WebSocket-Protocol: a, \xff
+Sec-WebSocket-Extensions: permessage-deflate; \xff
+Content-Length: 5
+Content-Length: 6
+Content-Length: -1
+Content-Length: 99999999999999999999
+Transfer-Encoding: chunked
+Transfer-Encoding: gzip
+Expect: 100-continue
+Expect: \xff
+Cookie: \xff=\xfe; a
+Content-Type: \xff
+Range: bytes=\xff
+Name: \x00
+\xff: x
+ folded
+:
+Name: %s""".replace(b"%s", b"x" * 9_000).split(b"\n")
 _CHUNKS = (
     b"5\r\nhello\r\n",
     b"0\r\n\r\n",
@@ -99,8 +123,9 @@ def make_conversation(random: Random) -> Conversation:
         data = data[: random.randrange(len(data) + 1)]
     cuts = sorted(random.randrange(len(data) + 1) for _ in range(random.choice((0, 0, 1, 3, 8))))
     pieces = (data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True))
-    ending = random.choice(("wait", "half-close", "close", "reset"))
-    return Conversation(tuple(piece for piece in pieces if piece), ending, deaf=random.random() < 0.2)
+    return Conversation(
+        tuple(piece for piece in pieces if piece), random.choice(_ENDINGS), deaf=random.random() < 0.2
+    )
 
 
 def _request(random: Random) -> bytes:
@@ -150,7 +175,9 @@ def _frame(random: Random) -> bytes:
 
 
 def _http2(random: Random) -> bytes:
-    upgrade = b"GET / HTTP/1.1\r\nHost: \xff\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: %s\r\n\r\n"
+    upgrade = make_request(
+        "GET / HTTP/1.1\nHost: \xff\nConnection: Upgrade\nUpgrade: h2c\nHTTP2-Settings: %s"
+    )
     opening = random.choice((b"", upgrade % b"AAMAAABkAAQAAP__", upgrade % b"\xff"))
     return (
         opening

@@ -8,133 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import trio
-from quart import Response, request, websocket
-from quart_trio import QuartTrio
 
 from regsvc.http.events import ConnectionFailed, Event, RequestLine
 from regsvc.http.server import Limits, Server
+from tests.http.application import DEADLINE, Application, Happenings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-
-DEADLINE = 10.0  # seconds for anything that is waited for
-BIG = 20_000_000  # more than all buffers between server and client hold
-
-
-@dataclass
-class Happenings:
-    """What tests wait for, counted as it happens."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    changed: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
-
-    def note(self, name: str) -> None:
-        """Note that something happened."""
-        self.counts[name] = self.counts.get(name, 0) + 1
-        self.changed.unpark_all()
-
-    async def wait_for(self, name: str, times: int = 1) -> None:
-        """Wait until something happened so often."""
-        with trio.fail_after(DEADLINE):
-            while self.counts.get(name, 0) < times:
-                await self.changed.park()
-
-
-def make_app(happenings: Happenings) -> QuartTrio:
-    """Return an application with a handler for each thing that can go wrong."""
-    app = QuartTrio("tests")
-    app.config["RESPONSE_TIMEOUT"] = None
-
-    @app.get("/")
-    async def _index() -> dict[str, Any]:
-        state = request.scope["state"]
-        return {
-            "request_id": state["request_id"],
-            "host": request.host,
-            "query": request.query_string.decode(),
-        }
-
-    @app.post("/echo")
-    async def _echo() -> Response:
-        return Response(await request.get_data(cache=False), content_type="application/octet-stream")
-
-    @app.get("/big")
-    async def _big() -> Response:
-        happenings.note("big")
-        return Response(bytes(BIG), content_type="application/octet-stream")
-
-    @app.get("/held")
-    async def _held() -> str:
-        happenings.note("held")
-        try:
-            await happenings.wait_for("release")
-        except trio.Cancelled:
-            happenings.note("cancelled")
-            raise
-        return "released"
-
-    @app.get("/hung")
-    async def _hung() -> str:
-        happenings.note("hung")
-        await trio.sleep_forever()
-        return ""
-
-    @app.get("/invalid")
-    async def _invalid() -> Response:
-        return Response("x", headers={"X-Invalid": "\x00"})
-
-    @app.get("/background")
-    async def _background() -> str:
-        app.add_background_task(_note_background)
-        return "started"
-
-    async def _note_background() -> None:
-        happenings.note("background")
-
-    @app.websocket("/echo")
-    async def _echo_socket() -> None:
-        await websocket.accept()
-        happenings.note("open")
-        try:
-            while True:
-                await websocket.send(await websocket.receive() or b"")  # Quart makes None of b""
-        except trio.Cancelled:
-            happenings.note("gone")
-            raise
-
-    @app.websocket("/late")
-    async def _late_socket() -> None:
-        happenings.note("late")
-        await happenings.wait_for("release")
-        await websocket.accept()
-        await websocket.send(await websocket.receive() or b"")  # Quart makes None of b""
-        await websocket.close(4000, "enough")
-
-    @app.websocket("/deaf")
-    async def _deaf_socket() -> None:
-        await websocket.accept()
-        try:
-            await trio.sleep_forever()
-        except trio.Cancelled:
-            happenings.note("gone")
-            raise
-
-    @app.websocket("/flood")
-    async def _flood_socket() -> None:
-        await websocket.accept()
-        while True:
-            happenings.note("flood")
-            await websocket.send(bytes(65_536))
-
-    @app.websocket("/refused")
-    async def _refused_socket() -> tuple[dict[str, str], int]:
-        return {"reason": "no"}, 401
-
-    @app.websocket("/closed")
-    async def _closed_socket() -> None:
-        await websocket.close(4000)
-
-    return app
 
 
 @dataclass
@@ -217,6 +97,7 @@ class Served:
     happenings: Happenings
     requests: list[RequestLine]
     events: list[Event]
+    cancel_scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
 
     @asynccontextmanager
@@ -233,7 +114,7 @@ class Served:
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until something holds that nobody announces."""
         with trio.fail_after(DEADLINE):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - see above
                 await trio.sleep(0.005)
 
     async def wait_ended(self) -> None:
@@ -259,7 +140,7 @@ async def serving(
     requests: list[RequestLine] = []
     events: list[Event] = []
     server = Server(
-        wrap(make_app(happenings)),
+        wrap(Application(happenings)),
         host=host,
         port=port,
         stopping=stopping,
@@ -271,10 +152,9 @@ async def serving(
     )
 
     async def run(task_status: trio.TaskStatus[list[tuple[str, int]]]) -> None:
-        try:
+        with served.cancel_scope:
             await server.serve(task_status=task_status)
-        finally:
-            served.ended.set()
+        served.ended.set()
 
     served = Served(server, (host, port), stopping, happenings, requests, events)
     async with trio.open_nursery() as nursery:

@@ -17,8 +17,9 @@ import trio
 
 from regsvc.http.events import Listening
 from regsvc.http.server import Limits
+from tests.http.application import DEADLINE
 from tests.http.fuzzing import make_conversation
-from tests.http.serving import DEADLINE, serving
+from tests.http.serving import serving
 
 if TYPE_CHECKING:
     from tests.http.fuzzing import Conversation

@@ -11,7 +11,8 @@ import trio
 
 from regsvc.http.events import ApplicationFailed, ConnectionFailed, RequestLine
 from regsvc.http.server import Limits, Server
-from tests.http.serving import DEADLINE, make_app, make_request, serving
+from tests.http.application import DEADLINE, Application
+from tests.http.serving import make_request, serving
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
@@ -67,7 +68,9 @@ REFUSED = {
     "authority form": (make_request("CONNECT example.org:443 HTTP/1.1"), 400),
     "asterisk form": (make_request("OPTIONS * HTTP/1.1"), 400),
     "a target that is neither": (make_request("GET index HTTP/1.1"), 400),
+    "a fragment": (make_request("GET /confirm#t=secret HTTP/1.1"), 400),
     "a URI of another scheme": (make_request("GET ftp://test/ HTTP/1.1"), 400),
+    "a URI with a password and nothing behind it": (make_request("GET http://me:secret@test HTTP/1.1"), 400),
     "a URI without an authority": (make_request("GET http:/// HTTP/1.1"), 400),
     "contradicting lengths": (make_request(f"{POST}\nContent-Length: 1\nContent-Length: 2"), 400),
     "a negative length": (make_request(f"{POST}\nContent-Length: -1"), 400),
@@ -84,6 +87,10 @@ REFUSED = {
     ),
     "many short chunks": (
         make_request(f"{POST}\nTransfer-Encoding: chunked", b"1\r\nx\r\n" * 16_385 + b"0\r\n\r\n"),
+        413,
+    ),
+    "chunks with long extensions": (
+        make_request(f"{POST}\nTransfer-Encoding: chunked", (b"1;" + b"x" * 15_000 + b"\r\nx\r\n") * 20),
         413,
     ),
     "an unknown expectation": (make_request("GET / HTTP/1.1\nExpect: a-miracle"), 417),
@@ -113,6 +120,7 @@ async def test_what_is_not_fit_for_the_application_is_answered_with_a_problem_an
     assert problem["request_id"] == answer.headers["x-request-id"] == served.requests[0].request_id
     assert {"type", "title", "code"} < problem.keys()
     assert served.requests[0].status == status
+    assert "secret" not in repr(served.requests)
 
 
 async def test_a_head_of_exactly_the_limit_is_taken_and_one_byte_more_is_not() -> None:
@@ -132,6 +140,13 @@ async def test_whoever_still_sends_a_body_that_was_refused_gets_the_answer_and_n
         await client.send(make_request(f"{POST}\nContent-Length: 900000", bytes(900_000)))
         assert (await client.read_answer()).status == 413
         assert await client.read_end() == b""
+
+
+async def test_no_content_has_no_length() -> None:
+    async with serving() as served, served.client() as client:
+        answer = await client.ask("GET /nothing HTTP/1.1")
+        assert (answer.status, answer.headers.get("content-length")) == (204, None)
+        assert (await client.ask("GET / HTTP/1.1")).status == 200
 
 
 async def test_head_is_refused_without_a_body() -> None:
@@ -316,7 +331,7 @@ async def test_background_tasks_of_the_application_run() -> None:
 async def test_a_port_that_is_taken_is_an_error_before_anything_starts() -> None:
     async with serving() as served:
         host, port = served.address
-        second = Server(make_app(served.happenings), host=host, port=port, stopping=trio.Event())
+        second = Server(Application(served.happenings), host=host, port=port, stopping=trio.Event())
         with pytest.raises(OSError, match="in use"):
             await second.serve()
 

@@ -6,8 +6,9 @@ import trio
 
 from regsvc.http.events import DrainFinished, DrainStarted
 from regsvc.http.server import Limits
+from tests.http.application import DEADLINE
 from tests.http.frames import connect, read_close
-from tests.http.serving import DEADLINE, Client, Served, make_request, serving
+from tests.http.serving import Client, Served, make_request, serving
 
 
 async def test_requests_are_taken_for_a_while_and_told_to_leave() -> None:
@@ -53,17 +54,16 @@ async def test_a_request_that_is_half_here_is_still_answered() -> None:
 
 
 async def test_idle_connections_end_at_once() -> None:
-    async with serving(grace=DEADLINE) as served:
-        async with served.client() as used, served.client() as fresh:
-            await used.ask("GET / HTTP/1.1")
-            await served.wait_until(lambda: served.server.statistics().open == 2)
-            started = trio.current_time()
-            served.stopping.set()
-            assert await used.read_end() == await fresh.read_end() == b""
-            await used.stream.aclose()
-            await fresh.stream.aclose()
-            await served.wait_ended()
-            assert trio.current_time() - started < DEADLINE / 2
+    async with serving(grace=DEADLINE) as served, served.client() as used, served.client() as fresh:
+        await used.ask("GET / HTTP/1.1")
+        await served.wait_until(lambda: served.server.statistics().open == 2)
+        started = trio.current_time()
+        served.stopping.set()
+        assert await used.read_end() == await fresh.read_end() == b""
+        await used.stream.aclose()
+        await fresh.stream.aclose()
+        await served.wait_ended()
+        assert trio.current_time() - started < DEADLINE / 2
 
 
 async def test_a_thousand_websockets_end_with_1012_and_hold_up_nothing() -> None:
@@ -86,13 +86,17 @@ async def test_a_thousand_websockets_end_with_1012_and_hold_up_nothing() -> None
 
 
 async def test_websockets_whose_clients_never_answer_hold_up_nothing() -> None:
-    async with serving(Limits(linger_seconds=0.1, send_seconds=0.2), grace=DEADLINE) as served:
-        async with served.client() as deaf, served.client() as flooded:
-            await connect(deaf, "/deaf")
-            await connect(flooded, "/flood")
-            await served.happenings.wait_for("flood", 3)
-            served.stopping.set()
-            await served.wait_ended()
+    impatient = Limits(linger_seconds=0.1, send_seconds=0.2)
+    async with (
+        serving(impatient, grace=DEADLINE) as served,
+        served.client() as deaf,
+        served.client() as flooded,
+    ):
+        await connect(deaf, "/deaf")
+        await connect(flooded, "/flood")
+        await served.happenings.wait_for("flood", 3)
+        served.stopping.set()
+        await served.wait_ended()
 
 
 async def test_a_client_that_never_reads_is_cut_off_when_the_grace_is_over() -> None:
@@ -131,9 +135,12 @@ async def test_a_cancellation_from_outside_ends_the_server_whatever_its_clients_
         await client.stream.aclose()
 
 
-async def test_the_server_can_be_started_again() -> None:
-    async with serving() as served:
-        pass
-    served.stopping = trio.Event()
-    async with serving(port=served.address[1]) as again:
-        assert (await again.ask("GET / HTTP/1.1")).status == 200
+async def test_a_server_that_was_cancelled_can_be_started_again() -> None:
+    async with serving() as served, served.client() as client:
+        await client.ask("GET / HTTP/1.1")
+        served.cancel_scope.cancel()
+        await served.wait_ended()
+        async with trio.open_nursery() as nursery:
+            [served.address] = await nursery.start(served.server.serve)
+            assert (await served.ask("GET / HTTP/1.1")).status == 200
+            served.stopping.set()

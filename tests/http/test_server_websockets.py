@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import trio
 
@@ -23,11 +25,16 @@ from tests.http.frames import (
 )
 from tests.http.serving import make_request, serving
 
+if TYPE_CHECKING:
+    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+
 
 async def test_a_websocket_carries_messages_both_ways() -> None:
     async with serving() as served, served.client() as client:
         answer = await connect(client)
-        assert answer.headers["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
+        assert (
+            answer.headers["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        )  # RFC 6455 section 1.3
         assert answer.headers["x-request-id"]
         await client.send(frame(TEXT, "grüß".encode()))
         assert await read_frame(client) == (TEXT, "grüß".encode())
@@ -79,11 +86,10 @@ async def test_a_handshake_that_cannot_be_granted_is_answered_with_a_problem_and
 async def test_a_websocket_that_the_application_refuses_is_answered_and_closed(
     path: str, status: int, code: str | None
 ) -> None:
-    async with serving() as served:
-        async with served.client() as client:
-            await client.send(handshake(path))
-            answer = await client.read_answer()
-            assert await client.read_end() == b""
+    async with serving() as served, served.client() as client:
+        await client.send(handshake(path))
+        answer = await client.read_answer()
+        assert await client.read_end() == b""
     assert (answer.status, answer.headers["connection"]) == (status, "close")
     assert code is None or answer.problem["code"] == code
     assert [(line.kind, line.status, line.close_code) for line in served.requests] == [
@@ -247,3 +253,16 @@ async def test_a_websocket_has_one_line_at_its_end(data: bytes, code: int) -> No
     [line] = served.requests
     assert (line.kind, line.path, line.status, line.close_code) == ("websocket", "/echo", 101, code)
     assert "secret" not in repr(line)
+
+
+async def test_a_websocket_whose_application_raises_is_closed_with_1011() -> None:
+    async def raising(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        raise ValueError("whatever")
+
+    async with serving(wrap=lambda _: raising) as served, served.client() as client:
+        await connect(client)
+        assert await read_close(client) == 1011
+    assert [line.close_code for line in served.requests] == [1011]

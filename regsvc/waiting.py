@@ -1,13 +1,10 @@
-"""Waiting: for whichever comes first, and for mails that come due."""
+"""Waiting: for whichever comes first, and for what comes again and again."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 import trio
-
-from regsvc.mail.jobs import DUE_CHANNEL
-from regsvc.postgres.connection import Connection
 
 
 async def wait_any(*waits: Callable[[], Awaitable[object]], seconds: float = float("inf")) -> None:
@@ -40,19 +37,3 @@ class Alarm:
     def sound(self) -> None:
         """Wake whoever waits."""
         self._came.set()
-
-
-async def listen_due(
-    conninfo: str, alarm: Alarm, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Sound an alarm whenever a mail comes due by a new sign-up; started once it listens.
-
-    Raises:
-        psycopg.OperationalError: the connection cannot be made or is lost.
-    """
-    async with await Connection.connect(conninfo, application_name="regsvc due mails") as conn:
-        await conn.execute(f"LISTEN {DUE_CHANNEL}")
-        task_status.started()
-        while True:
-            await conn.wait_notifications()
-            alarm.sound()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +24,16 @@ from tests.databases import clone_database
 from tests.services import SECRET, Service, free_port
 
 _numbers = itertools.count(1)
-_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "SSL_CERT_FILE")
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONPATH",
+    "SSL_CERT_FILE",
+)
 
 
 def clean_environ(environ: Mapping[str, str]) -> dict[str, str]:
@@ -56,6 +67,19 @@ class Program:
                 await trio.sleep(0.02)
         assert text in self.log(), self.log()
         return self.log()
+
+    def check_log(self) -> None:
+        """Make sure that there is no traceback in the log: what is expected to happen needs none."""
+        assert "Traceback" not in self.log(), self.log()
+
+    def events(self, phrase: str) -> list[dict[str, Any]]:
+        """Return the log lines of one event so far; the program logs JSON."""
+        lines = (
+            json.loads(line)
+            for line in self.log().splitlines()
+            if line.startswith("{") and line.endswith("}")
+        )
+        return [line for line in lines if line["event"] == phrase]
 
     async def wait_ready(self, *, status: int = 200, seconds: float = 30) -> httpx.Response:
         """Wait until `/readyz` answers with a status."""
@@ -100,7 +124,7 @@ def shared_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("shared")
     port = free_port()
     with clone_database(postgres_server) as database:
-        environ = serve_environ(database, folder, http_port=str(port))
+        environ = serve_environ(database, folder, http_port=str(port), public_url=f"http://127.0.0.1:{port}")
         output = folder / "program.log"
         with output.open("wb") as file:
             process = subprocess.Popen(
@@ -142,6 +166,8 @@ async def run_program(
     port: int | None = None,
     ready: bool = True,
     cwd: Path | None = None,
+    user: int | None = None,
+    python: str = sys.executable,
 ) -> AsyncIterator[Program]:
     """Run `regsvc ARGUMENTS` as long as the block lasts; whatever is left of it then is killed.
 
@@ -152,19 +178,22 @@ async def run_program(
         port: to listen on; a free one if None.
         ready: wait until it is.
         cwd: where it runs.
+        user: whom it runs as, if not as us.
+        python: what runs it.
     """
     port = port or free_port()
     whole = clean_environ({"REGSVC_HTTP_PORT": str(port), **(environ or {})})
     output = folder / f"program-{next(_numbers)}.log"
     with output.open("wb") as file:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "regsvc", *arguments],
+            [python, "-m", "regsvc", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             env=whole,
             cwd=cwd or folder,
             start_new_session=True,
+            **({} if user is None else {"user": user, "group": user, "extra_groups": []}),
         )
     program = Program(process, f"http://127.0.0.1:{port}", output, whole)
     try:
@@ -181,7 +210,8 @@ async def run_program(
 @asynccontextmanager
 async def talk_to(program: Program, folder: Path) -> AsyncIterator[Service]:
     """Hold what tests speak to a program's API with; its mail is in the folder."""
-    chosen = settings.load(program.environ, mode="dev")
+    defaults = {"secret_key": SECRET, "smtp_url": f"maildir:{folder / 'mail'}"}  # what `dev` finds by itself
+    chosen = settings.load(program.environ, mode="dev", defaults=defaults)
     async with httpx.AsyncClient(base_url=program.url, timeout=60) as client:
         yield Service(program.url, client, chosen, folder / "mail")
 

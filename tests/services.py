@@ -82,15 +82,7 @@ class Service:
 
     def mails(self, address: str) -> list[Mail]:
         """Return the mails to an address, in the order of their files."""
-        found = []
-        for path in sorted((self.mailbox / "new").glob("*"), key=lambda p: p.stat().st_mtime_ns):
-            message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-            assert isinstance(message, EmailMessage)
-            if message["To"] == address:
-                body = message.get_body(("plain",))
-                assert body is not None
-                found.append(Mail(message, body.get_content().replace("\r\n", "\n")))
-        return found
+        return read_mails(self.mailbox, address)
 
     async def confirm(self, address: str = "ann@example.com", password: str = PASSWORD) -> None:
         """Sign somebody up and press the link."""
@@ -104,6 +96,19 @@ class Service:
         answer = await self.post("/login", {"email": address, "password": password})
         assert answer.status_code == 200, answer.text
         return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+def read_mails(mailbox: Path, address: str) -> list[Mail]:
+    """Return the mails to an address in a Maildir, in the order of their files."""
+    found = []
+    for path in sorted((mailbox / "new").glob("*"), key=lambda p: p.stat().st_mtime_ns):
+        message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+        assert isinstance(message, EmailMessage)
+        if message["To"] == address:
+            body = message.get_body(("plain",))
+            assert body is not None
+            found.append(Mail(message, body.get_content().replace("\r\n", "\n")))
+    return found
 
 
 def free_port() -> int:

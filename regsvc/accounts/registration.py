@@ -137,6 +137,10 @@ async def change_address(conn: Connection, registration_id: UUID, address: Addre
     Raises:
         RegistrationOverError: it is in a final state, or its time is over.
     """
+    # Whoever sends locks a mail before its registration; in another order, the two could wait for each other.
+    await conn.execute(
+        "SELECT FROM mails WHERE registration_id = %(id)s ORDER BY id FOR UPDATE", {"id": registration_id}
+    )
     cursor = await conn.execute(
         """
         WITH moved AS (
@@ -176,7 +180,7 @@ async def choose_attempts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
                       AND coalesce(r.expires_at > now(), true)
                     ORDER BY r.id IS NOT DISTINCT FROM m.wanted DESC, r.created_at DESC
                     LIMIT 1)
-         WHERE m.id = ANY(%(mail_ids)s) AND m.registration_id IS NULL
+         WHERE m.id = ANY(%(mail_ids)s) AND m.registration_id IS NULL AND m.kind = 'resend'
         """,
         {"mail_ids": list(mail_ids)},
     )

@@ -6,7 +6,18 @@ import structlog
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from regsvc.http import confirmation, health, live, me, openapi, pages, registrations, resending, sessions
+from regsvc.http import (
+    admin_mails,
+    confirmation,
+    health,
+    live,
+    me,
+    openapi,
+    pages,
+    registrations,
+    resending,
+    sessions,
+)
 from regsvc.http.context import Context, put_context
 from regsvc.http.problems import register_error_handlers
 from regsvc.http.request_ids import HEADER, get_request_id
@@ -28,6 +39,8 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["BODY_TIMEOUT"] = None  # the server's own deadline is nearer to the socket
     app.config["RESPONSE_TIMEOUT"] = None
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 0  # revalidate: a page and its script are of one version
+    app.url_map.merge_slashes = False  # the redirect would name whatever host the client claims
     put_context(app.config, context)
     register_error_handlers(app)
     app.before_request(_begin)
@@ -35,7 +48,7 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
     app.after_request(_finish)
     app.register_blueprint(health.blueprint)
     if not health_only:
-        for room in (registrations, resending, confirmation, sessions, me, live):
+        for room in (registrations, resending, confirmation, sessions, me, live, admin_mails):
             app.register_blueprint(room.blueprint, url_prefix=PREFIX)
         app.register_blueprint(pages.blueprint)
         openapi.describe(app, public_url=context.settings.public_url)

@@ -1,4 +1,4 @@
-"""Reading a request's body: strict JSON first, then the model of the call.
+"""Reading a request's body, strict JSON first, then the model of the call; and its query.
 
 What two parsers could read differently is refused: duplicate keys, NaN, numbers beyond any use, lone surrogates
 (RFC 8259 section 4, 8.2, 9; RFC 7493). Nothing of a body is ever logged.
@@ -89,20 +89,37 @@ async def read_body(model: type[Model]) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        fields = [
-            FieldError(
-                pointer="".join(
-                    f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in item["loc"]
-                )[:200],
-                code=_WORDS.get(item["type"], item["type"] if item["type"] in _OWN else "invalid"),
-                detail=item["msg"],
-            )
-            for item in error.errors(include_url=False, include_input=False, include_context=False)[:20]
-        ]
-        raise ValidationFailedError(fields=fields) from None
+        raise ValidationFailedError(fields=_list_fields(error, "/")) from None
+
+
+def read_query(model: type[Model]) -> Model:
+    """Return the current request's query parameters as what the call takes.
+
+    Raises:
+        ValidationFailedError: they are not; its pointers are `?` and the parameter's name.
+    """
+    given = {name: values if len(values) > 1 else values[0] for name, values in request.args.lists()}
+    try:
+        return model.model_validate(given, strict=False)
+    except ValidationError as error:
+        raise ValidationFailedError(fields=_list_fields(error, "?")) from None
 
 
 _OWN = {"invalid_address", "invalid_characters", "too_short"}
+
+
+def _list_fields(error: ValidationError, mark: str) -> list[FieldError]:
+    """Say what is wrong with each field, where a mark stands before its name."""
+    return [
+        FieldError(
+            pointer="".join(
+                f"{mark}{str(part).replace('~', '~0').replace('/', '~1')}" for part in item["loc"]
+            )[:200],
+            code=_WORDS.get(item["type"], item["type"] if item["type"] in _OWN else "invalid"),
+            detail=item["msg"],
+        )
+        for item in error.errors(include_url=False, include_input=False, include_context=False)[:20]
+    ]
 
 
 def _parse(raw: bytes) -> object:

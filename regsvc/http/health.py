@@ -19,7 +19,7 @@ from regsvc.http.documented import Text, Timestamp, documented
 from regsvc.http.events import RequestLine, log_request
 from regsvc.http.problems import ClientNotAllowedError
 from regsvc.mail.breaker import UNKNOWN, Breaker, get_breaker
-from regsvc.metrics import BREAKER_OPEN, REQUESTS
+from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, REQUESTS, WAITERS
 from regsvc.postgres.migrate import check_schema
 
 blueprint = Blueprint("health", __name__)
@@ -43,7 +43,9 @@ class ChildShown(TypedDict):
 
     state: str
     failures: int
+    failures_in_a_row: int
     last_error: str | None
+    next_try_in: Annotated[float | None, Field(description="Seconds, while it waits to be started again.")]
 
 
 class BreakerShown(TypedDict):
@@ -94,7 +96,13 @@ async def readyz() -> Response:
         body = {"status": "unavailable", "reason": obstacle}
     if _may_see_details(context):
         body["children"] = {
-            child.name: {"state": child.state, "failures": child.failures, "last_error": child.last_error}
+            child.name: {
+                "state": child.state,
+                "failures": child.failures,
+                "failures_in_a_row": child.failures_in_a_row,
+                "last_error": child.last_error,
+                "next_try_in": None if child.next_try is None else round(child.next_try, 1),
+            }
             for child in children
         }
         body["mail_breaker"] = {
@@ -116,6 +124,7 @@ async def metrics() -> Response:
         raise ClientNotAllowedError
     _, breaker = await _look(get_context())
     BREAKER_OPEN.set(breaker.open)
+    _note_parts(get_context())
     return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
 
 
@@ -148,6 +157,16 @@ async def _look(context: Context) -> tuple[Obstacle | None, Breaker]:
         except SchemaMismatchError:
             return "schema_mismatch", UNKNOWN
     return "database_unavailable", UNKNOWN
+
+
+def _note_parts(context: Context) -> None:
+    """Bring the gauges of what requests share up to date."""
+    pool, lane = context.pool.statistics(), context.lane.statistics()
+    for state, number in (("idle", pool.idle), ("in_use", pool.in_use), ("waiting", pool.waiting)):
+        CONNECTIONS.labels(state).set(number)
+    for state, number in (("busy", lane.busy), ("waiting", lane.waiting)):
+        HASHES.labels(state).set(number)
+    WAITERS.set(context.hub.statistics().waiters)
 
 
 def _may_see_details(context: Context) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
@@ -28,7 +28,9 @@ class ProfileBody(Body):
     """What to change; what is not given stays."""
 
     name: NameText | None = None
-    locale: Annotated[str, StringConstraints(max_length=35)] | None = None
+    locale: (
+        Annotated[str, StringConstraints(max_length=35), Field(json_schema_extra={"enum": [*LOCALES]})] | None
+    ) = None
 
 
 class Profile(TypedDict):

@@ -9,9 +9,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from quart import Quart, Response
 from quart_schema import HttpSecurityScheme, Info, OpenAPIProvider, QuartSchema, Server
 from quart_schema.conversion import PYDANTIC_REF_TEMPLATE
@@ -19,7 +19,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from werkzeug.routing import BaseConverter, Rule
 
 from regsvc.http.answers import answer
-from regsvc.http.documented import Description, Nothing, Parameter, Text, description_of
+from regsvc.http.documented import Description, Nothing, Parameter, Text, Timestamp, description_of
 from regsvc.http.problems import KINDS, MEDIA_TYPE, FieldError
 from regsvc.http.wire.refusals import PROBLEMS
 
@@ -33,9 +33,8 @@ A registration's status is told live, too, over the websocket `/api/v1/registrat
 """
 
 _TOKEN = "access_token"  # noqa: S105 - the name of a scheme
-_ANY_REQUEST = frozenset(
-    {400, 408, 431, 500, 503}
-)  # that the server answers whatever the call; the rest is `default`
+# What the server may answer to any request; what it answers to odd ones is `default`.
+_ANY_REQUEST = frozenset({400, 408, 431, 500, 503})
 _BODY_TOO_LARGE = 413
 
 _HEADERS: dict[int | None, dict[str, str]] = {
@@ -59,6 +58,7 @@ class Problem(TypedDict):
     error: str
     request_id: str
     errors: NotRequired[list[FieldError]]
+    next_resend_at: NotRequired[Annotated[Timestamp, Field(description="Of `too_soon`.")]]
 
 
 def describe(app: Quart, *, public_url: str) -> None:

@@ -18,7 +18,7 @@ from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, RequestTimeout
 
 from regsvc import errors
-from regsvc.accounts import confirmation, registration, schedule, session
+from regsvc.accounts import confirmation, outbox, registration, schedule, session
 from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
 from regsvc.security import keys
@@ -72,6 +72,10 @@ class PreconditionFailedError(errors.RegsvcError):
     """It was changed meanwhile: read it again."""
 
 
+class ForbiddenError(errors.RegsvcError):
+    """This is for administrators alone."""
+
+
 class OriginNotAllowedError(errors.RegsvcError):
     """Pages of this origin may not call this service."""
 
@@ -96,13 +100,17 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     keys.AccessTokenInvalidError: Kind(HTTPStatus.UNAUTHORIZED, "access_token_invalid"),
     session.RefreshTokenInvalidError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_invalid"),
     session.RefreshTokenReusedError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_reused"),
+    ForbiddenError: Kind(HTTPStatus.FORBIDDEN, "forbidden"),
     OriginNotAllowedError: Kind(HTTPStatus.FORBIDDEN, "origin_not_allowed"),
     ClientNotAllowedError: Kind(HTTPStatus.FORBIDDEN, "client_not_allowed"),
     RegistrationNotFoundError: Kind(HTTPStatus.NOT_FOUND, "registration_not_found"),
+    outbox.MailNotFoundError: Kind(HTTPStatus.NOT_FOUND, "mail_not_found"),
     confirmation.PasswordNeededError: Kind(HTTPStatus.CONFLICT, "password_needed"),
     confirmation.AlreadyConfirmedError: Kind(HTTPStatus.CONFLICT, "already_confirmed"),
     confirmation.TokenExpiredError: Kind(HTTPStatus.GONE, "token_expired"),
     registration.RegistrationOverError: Kind(HTTPStatus.CONFLICT, "registration_over"),
+    outbox.MailInHandError: Kind(HTTPStatus.CONFLICT, "mail_in_hand"),
+    outbox.MailOverError: Kind(HTTPStatus.CONFLICT, "mail_over"),
     PreconditionFailedError: Kind(HTTPStatus.PRECONDITION_FAILED, "precondition_failed"),
     UnsupportedMediaTypeError: Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     WeakPasswordError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "weak_password"),

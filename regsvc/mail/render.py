@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, select_autoescape
 
 from regsvc.mail.frame import Frame
-from regsvc.mail.kinds import AccountExistsMail, ConfirmMail, Mail, checked_values
+from regsvc.mail.kinds import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, checked_values
 from regsvc.mail.languages import Language, choose_language, load_languages
 from regsvc.mail.values import check_header, check_moment, header_address
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-__all__ = ["AccountExistsMail", "ConfirmMail", "Mail", "Renderer"]
+__all__ = ["AccountExistsMail", "ConfirmMail", "ForeignConfirmMail", "Mail", "Renderer", "readable_on"]
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
 
@@ -75,7 +75,12 @@ class Renderer:
             keep_trailing_newline=True,
         )
         self._environment.filters["fill"] = str.format
-        self._environment.globals.update(brand=brand, color=color, on_color=_readable_on(color), logo=logo)
+        self._environment.globals.update(brand=brand, color=color, on_color=readable_on(color), logo=logo)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The tags of the languages that there are words in."""
+        return tuple(sorted(self._languages))
 
     def render(self, mail: Mail, *, mail_id: UUID, recipient: str, locale: str, now: datetime) -> bytes:
         """Return the message: `multipart/alternative` of text and HTML, CRLF line ends, no line over 998 octets.
@@ -126,7 +131,7 @@ class Renderer:
         return self._editions[key]
 
 
-def _readable_on(color: str) -> str:
+def readable_on(color: str) -> str:
     """Return black or white, whichever contrasts more with a colour (relative luminance of WCAG 2.2)."""
     channels = (int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
     # The curve of sRGB, as near as the choice between two asks for.

@@ -1,8 +1,8 @@
 // What a link in a mail opens. The token comes in the fragment, which no browser sends; it leaves the address bar at
 // once, and is posted when a person presses the button. Until then it is kept with this page's place in the tab's
 // history, so that a reload does not lose it.
-const [form, heading, ask, other, status] = ["form", "heading", "ask", "other", "status"].map((id) =>
-  document.getElementById(id),
+const [heading, ask, form, status, aside, other] = ["heading", "ask", "form", "status", "aside", "other"].map(
+  (id) => document.getElementById(id),
 );
 const button = form.querySelector("button");
 const passwordField = document.getElementById("password-field"); // on one of the two pages
@@ -11,19 +11,24 @@ const password = document.getElementById("password");
 // After these, pressing again changes nothing.
 const OVER = new Set(["token_invalid", "token_expired", "already_confirmed"]);
 
+function offer(shown) {
+  ask.hidden = aside.hidden = !shown;
+}
+
 function say(text, tone = "") {
   status.textContent = text;
   status.dataset.tone = tone;
 }
 
 function showDone() {
-  ask.hidden = true;
+  offer(false);
   heading.textContent = form.dataset.heading;
   say(form.dataset.done, "good");
 }
 
-function open() {
-  if (location.hash) {
+function begin() {
+  document.getElementById("fallback").hidden = true;
+  if (location.href.includes("#")) {
     const token = new URLSearchParams(location.hash.slice(1)).get("t");
     history.replaceState({ token }, "", location.pathname);
   }
@@ -31,11 +36,10 @@ function open() {
   if (done) {
     showDone();
   } else if (token) {
-    ask.hidden = false;
+    offer(true);
     other.hash = `t=${token}`;
     say("");
   } else {
-    ask.hidden = true;
     say("This link is incomplete. Open it from the mail again.", "bad");
   }
 }
@@ -73,11 +77,11 @@ async function press(event) {
     password.required = true;
     password.select();
   } else {
-    ask.hidden = OVER.has(code);
+    offer(!OVER.has(code));
     say(detail, "bad");
   }
 }
 
 form.addEventListener("submit", press);
 addEventListener("hashchange", () => location.reload()); // another link, opened in the same tab
-open();
+begin();

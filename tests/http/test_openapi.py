@@ -1,0 +1,280 @@
+"""The description at /openapi.json is valid, whole, and true to what the service answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, LiteralString
+from uuid import uuid4
+
+import httpx
+import pytest
+import trio
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+from quart_trio import QuartTrio
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+
+from regsvc import settings
+from regsvc.http import problems
+from regsvc.http.app import create_app
+from regsvc.http.context import Context
+from regsvc.http.wire import refusals
+from regsvc.postgres.connection import Connection
+from regsvc.roles import open_parts
+from regsvc.security.keys import KeyRings
+from regsvc.supervisor import SupervisorStatistics
+from tests.services import PASSWORD, SECRET, Service
+
+Document = dict[str, Any]
+
+API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+# For people, for sockets, and the description itself.
+ELSEWHERE = {"/", "/confirm", "/not-me", "/static/brand.css", "/static/{filename}", "/openapi.json"}
+URI = "urn:openapi"
+
+
+@pytest.fixture
+async def app() -> AsyncIterator[QuartTrio]:
+    """The application by itself: nothing is connected to anything."""
+    environ = {"REGSVC_SECRET_KEY": SECRET, "REGSVC_BCRYPT_COST": "10", "REGSVC_SMTP_URL": "maildir:mail"}
+    chosen = settings.load(environ, mode="dev")
+    nobody = SupervisorStatistics(children=(), stopping=False)
+    async with open_parts(chosen, trio.Event(), lambda: nobody) as parts:
+        yield create_app(
+            Context(
+                settings=chosen,
+                secrets=parts.secrets,
+                pool=parts.http_pool,
+                lane=parts.lane,
+                hub=parts.hub,
+                key_rings=KeyRings(parts.http_pool, parts.secrets, chosen.public_url),
+                stopping=parts.stopping,
+                children=parts.children,
+            )
+        )
+
+
+@pytest.fixture
+async def document(app: QuartTrio) -> Document:
+    answer = await app.test_client().get("/openapi.json")
+    assert answer.headers["Cache-Control"] == "public, max-age=600"
+    found: Document = json.loads(await answer.get_data())
+    return found
+
+
+def operations(document: Document) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield path, method and description of every call."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method.upper(), operation
+
+
+def documented_codes(document: Document) -> set[str]:
+    return set(re.findall(r"- `(\w+)`: ", json.dumps(document)))
+
+
+async def test_it_is_openapi_3_1(document: Document) -> None:
+    assert document["openapi"].startswith("3.1.")
+    validate(document)
+
+
+async def test_every_call_of_the_application_is_described_and_no_other(
+    app: QuartTrio, document: Document
+) -> None:
+    routes = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)
+        for rule in app.url_map.iter_rules()
+        if not rule.websocket
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    described = {(path, method) for path, method, _ in operations(document)}
+    assert {path for path, _ in routes - described} == ELSEWHERE
+    assert not described - routes
+
+
+async def test_every_call_has_a_name_of_its_own_and_says_what_it_does(document: Document) -> None:
+    found = [operation for _, _, operation in operations(document)]
+    assert len({operation["operationId"] for operation in found}) == len(found)
+    assert all(operation["summary"] for operation in found)
+
+
+async def test_every_problem_that_a_call_may_answer_is_described(document: Document) -> None:
+    on_sockets_alone = {"origin_not_allowed"}
+    known = {kind.code for kind in problems.KINDS.values()} - on_sockets_alone
+    assert known - {"schema_mismatch"} <= documented_codes(document)
+
+
+async def test_nothing_is_loaded_from_elsewhere(app: QuartTrio) -> None:
+    client = app.test_client()
+    for path in ("/docs", "/redocs", "/scalar"):
+        assert (await client.get(path)).status_code == HTTPStatus.NOT_FOUND
+
+
+def test_the_page_about_the_api_lists_every_problem_with_its_status() -> None:
+    known = {(kind.code, int(kind.status)) for kind in problems.KINDS.values()}
+    known |= {(code, int(status)) for status, code in problems._HTTP_CODES.items()}
+    known |= {(code, status) for status, (code, _) in refusals.PROBLEMS.items()}
+    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", API_PAGE.read_text(), re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert {(code, int(status)) for code, status in rows} == known | {("internal_error", 500)}
+
+
+async def test_the_page_about_the_api_lists_every_call(document: Document) -> None:
+    page = API_PAGE.read_text()
+    for path, method, _ in operations(document):
+        call = f"{method} {path}".replace("{registration_id}", "{id}")
+        assert re.search(rf"`{re.escape(call)}(\?[^`]*)?`", page), call
+
+
+class Checker:
+    """Holds every answer of a client against the description.
+
+    Args:
+        document: the description.
+    """
+
+    def __init__(self, document: Document) -> None:
+        for schema in document["components"]["schemas"].values():
+            schema.setdefault("additionalProperties", False)  # clients must not mind more, we do
+        self._document = document
+        self._registry = Registry[Any]().with_resource(URI, DRAFT202012.create_resource(document))
+        self.seen: set[tuple[str, str, int]] = set()
+
+    async def check(self, answer: httpx.Response) -> None:
+        """Check one answer."""
+        await answer.aread()
+        path, method = self._find_path(answer.request.url.path), answer.request.method
+        responses = self._document["paths"][path][method.lower()]["responses"]
+        steps = ["paths", path, method.lower(), "responses", str(answer.status_code)]
+        assert steps[-1] in responses, (method, path, answer.status_code, answer.text)
+        response = responses[steps[-1]]
+        if "$ref" in response:
+            steps = response["$ref"].removeprefix("#/").split("/")
+            response = self._document["components"]["responses"][steps[-1]]
+        assert all(name in answer.headers for name in response["headers"]), answer.headers
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0]
+        assert media_type in response.get("content", {"": None})
+        if media_type.endswith("json"):
+            pointer = "/".join(
+                step.replace("~", "~0").replace("/", "~1")
+                for step in (*steps, "content", media_type, "schema")
+            )
+            validator = Draft202012Validator({"$ref": f"{URI}#/{pointer}"}, registry=self._registry)
+            validator.validate(answer.json())
+        self.seen.add((method, path, answer.status_code))
+
+    def _find_path(self, path: str) -> str:
+        known: list[str] = sorted(self._document["paths"], key=lambda each: each.count("{"))
+        return next(each for each in known if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), path))
+
+
+async def test_what_is_answered_is_what_is_described(document: Document, shared_service: Service) -> None:
+    checker = Checker(document)
+    async with httpx.AsyncClient(
+        base_url=shared_service.url, timeout=60, event_hooks={"response": [checker.check]}
+    ) as client:
+        service = Service(shared_service.url, client, shared_service.settings, shared_service.mailbox)
+        await follow_a_sign_up(service)
+        for path in ("/healthz", "/readyz", "/metrics", "/.well-known/jwks.json"):
+            await client.get(path)
+    successes = {(path, method) for method, path, status in checker.seen if status < HTTPStatus.BAD_REQUEST}
+    assert successes == {(path, method) for path, method, _ in operations(document)}
+    assert {status for *_, status in checker.seen} >= {400, 401, 404, 409, 410, 412, 413, 415, 422, 429}
+
+
+async def follow_a_sign_up(service: Service) -> None:
+    """Make every call, rightly and in most wrong ways."""
+    address = f"{uuid4()}@example.com"
+    good = {"email": address, "password": PASSWORD, "name": "Ann"}
+    for wrong in ({}, good | {"email": "x"}, good | {"password": "short"}, good | {"name": "a" * 20_000}):
+        await service.post("/register", wrong)
+    await service.client.post("/api/v1/register", content=b"{}")
+    signed_up = await service.post("/register", good, {"Prefer": "return=representation"})
+    url, handle = signed_up.headers["Location"], signed_up.json()["registration"]["handle"]
+    known = {"Regsvc-Handle": handle}
+    mail = await service.wait_mail(address)
+    await service.client.get(url)
+    await service.client.get(url, headers=known, params={"wait": "x"})
+    await service.client.get(url, headers=known, params={"wait": "1", "seq": "0"})
+
+    by_code = {"registration": url.rpartition("/")[2], "code": "no"}
+    await service.post("/confirm-email/code", by_code)
+    for _ in range(6):
+        await service.post("/confirm-email/code", by_code, known)
+    await service.sign_up(address)  # a second one: the link alone is not enough any more
+    await service.post("/confirm-email", {"token": mail.token})
+    await service.post("/confirm-email", {"token": mail.token, "password": "not this one"})
+    await service.post("/confirm-email", {"token": "no"})
+    await service.client.get("/api/v1/confirm-email", params={"token": mail.token})
+    await service.post("/login", {"email": address, "password": PASSWORD})
+    await service.post("/confirm-email", {"token": mail.token, "password": PASSWORD}, known)
+    await service.post("/confirm-email/code", by_code | {"code": mail.code}, known)
+    await service.post("/confirm-email/repudiate", {"token": mail.token})
+    await service.client.patch(url, json={"email": address}, headers=known)
+    await try_a_second_mail(service)
+
+    tokens = (await service.post("/login", {"email": address, "password": PASSWORD})).json()
+    for token in (tokens["refresh_token"], "no"):
+        await service.post("/token/refresh", {"refresh_token": token})
+    bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+    await service.client.get("/api/v1/me")
+    await service.client.get("/api/v1/me", headers=bearer)
+    for body, headers in (({"name": "B"}, {}), ({"locale": "xx"}, {}), ({"name": "C"}, {"If-Match": '"0"'})):
+        await service.client.patch("/api/v1/me", json=body, headers=bearer | headers)
+    await service.client.post("/api/v1/logout/all", headers=bearer)
+    await service.client.post("/api/v1/logout", headers=bearer)
+    await service.client.get("/api/v1/admin/mails", headers=await service.log_in(address))
+    await execute(service, "UPDATE users SET role = 'admin' WHERE email = %(email)s", email=address)
+    bearer = await service.log_in(address)
+    await look_after_mails(service, address, bearer)
+    await service.client.post("/api/v1/logout", headers=bearer)
+
+
+async def look_after_mails(service: Service, address: str, bearer: dict[str, str]) -> None:
+    """Make every call that an administrator has for mails."""
+    mails = "/api/v1/admin/mails"
+    await service.client.get(mails, params={"limit": "0"}, headers=bearer)
+    listed = await service.client.get(mails, params={"address": address, "limit": "1"}, headers=bearer)
+    known: str = listed.json()["mails"][0]["id"]
+    for mail in (known, str(uuid4())):
+        for deed in ("replay", "cancel"):
+            await service.client.post(f"{mails}/{mail}/{deed}", headers=bearer)
+    await execute(
+        service,
+        "UPDATE mails SET state = 'delayed', reason = 'held', lease = NULL, sent_at = NULL, "
+        "due_at = now() + interval '1 hour' WHERE id = %(id)s",
+        id=known,
+    )
+    await service.client.post(f"{mails}/{known}/cancel", headers=bearer)
+    for mail in (known, str(uuid4())):
+        await service.client.get(f"{mails}/{mail}", headers=bearer)
+    new = f"new-{address}"
+    await service.sign_up(new)
+    await service.wait_mail(new)
+    listed = await service.client.get(mails, params={"address": new}, headers=bearer)
+    await service.client.post(f"{mails}/{listed.json()['mails'][0]['id']}/replay", headers=bearer)
+    await service.client.post(f"{mails}/replay-dead", headers=bearer)
+
+
+async def execute(service: Service, statement: LiteralString, **values: str) -> None:
+    """Change what no call changes."""
+    async with await Connection.connect(service.settings.database_url.get_secret_value()) as conn:
+        await conn.execute(statement, values)
+
+
+async def try_a_second_mail(service: Service) -> None:
+    address = f"{uuid4()}@example.com"
+    signed_up = await service.sign_up(f"wrong-{address}")
+    known = {"Regsvc-Handle": signed_up.headers["Regsvc-Handle"]}
+    await service.client.patch(signed_up.headers["Location"], json={"email": address})
+    await service.client.patch(signed_up.headers["Location"], json={"email": address}, headers=known)
+    mail = await service.wait_mail(address)
+    await service.post("/confirm-email/resend", {"email": address})
+    await service.post("/confirm-email/resend", {"email": address, "registration": "no"})
+    for path in ("/confirm-email/repudiate", "/confirm-email/repudiate", "/confirm-email"):
+        await service.post(path, {"token": mail.token})

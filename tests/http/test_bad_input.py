@@ -242,6 +242,7 @@ async def close_code(url: str, *messages: str | bytes) -> int:
                 await socket.send_message(message)
             while True:
                 await socket.get_message()
+    assert closed.value.reason is not None
     return int(closed.value.reason.code)
 
 

@@ -67,4 +67,5 @@ async def test_forty_frames_that_nobody_reads_do_not_hold_up_the_close(shared_se
         with trio.fail_after(10), pytest.raises(ConnectionClosed) as closed:
             while True:
                 await socket.get_message()
+    assert closed.value.reason is not None
     assert closed.value.reason.code == 1000

@@ -164,6 +164,7 @@ async def test_the_live_status_shows_every_step_until_it_is_final(service: Servi
                 if frame["state"] == "sent":
                     mail = await service.wait_mail()
                     await service.post("/confirm-email", {"token": mail.token})
+    assert closed.value.reason is not None
     assert closed.value.reason.code == 1000
     seqs = [frame["seq"] for frame in frames]
     assert seqs == sorted(set(seqs))

@@ -28,10 +28,11 @@ class Exchange(HTTPStream):
             )  # an application that never stops sending is to be cancelled here
 
     async def _send_closed(self) -> None:
+        # All of the answer is on its way: a client that hangs up from here on has not abandoned anything.
+        self.state = ASGIHTTPState.CLOSED
         await self.send(EndBody(stream_id=self.stream_id))
-        if not self.closed:  # the client took all of it
-            self.state = ASGIHTTPState.CLOSED
-            await self.config.log.access(self.scope, self.response, time() - self.start_time)
+        await self.config.log.access(self.scope, self.response, time() - self.start_time)
+        if not self.closed:
             await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _send_error_response(self, status_code: int) -> None:

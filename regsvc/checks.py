@@ -11,7 +11,7 @@ from regsvc.errors import RegsvcError
 from regsvc.mail.outcome import Aborted, Accepted
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import check_schema
-from regsvc.rabbitmq import check_broker
+from regsvc.rabbitmq import check_broker, check_foreign_queue
 from regsvc.roles import open_mail_transport
 from regsvc.settings import Settings
 
@@ -24,6 +24,9 @@ async def check_dependencies(settings: Settings) -> AsyncIterator[tuple[str, str
     if settings.amqp_url is not None:
         url = settings.amqp_url.get_secret_value()
         yield "rabbitmq", await _try(lambda: check_broker(url))
+    if settings.accept_foreign_mail and settings.foreign_amqp_url is not None:
+        foreign, queue = settings.foreign_amqp_url.get_secret_value(), settings.foreign_queue or ""
+        yield "foreign rabbitmq", await _try(lambda: check_foreign_queue(foreign, queue))
     if settings.role != "api":
         yield "smtp", await _try(lambda: _check_mail(settings))
 

@@ -1,32 +1,25 @@
-"""The command line. Exit codes: 0 a clean end, 78 (EX_CONFIG of sysexits) a bad configuration, 1 anything else."""
+"""The command line."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import click
-import psycopg
 import structlog
 import trio
 
 from regsvc import __version__, logs, settings
 from regsvc.checks import check_dependencies
+from regsvc.commands.mail import mail
+from regsvc.commands.running import EX_FAILURE, configure_logs, run_command
 from regsvc.dev import run_dev
-from regsvc.errors import ConfigurationError, RegsvcError
 from regsvc.postgres.migrate import migrate as migrate_schema
 from regsvc.program import heed_signals, run_service
-from regsvc.settings import Settings
-from regsvc.supervisor import GaveUpError
 from regsvc.watch import watch_registration
 
 log = structlog.get_logger()
-
-EX_FAILURE = 1
-EX_CONFIG = 78
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -49,7 +42,7 @@ def main() -> None:
 )
 def dev(data: Path) -> None:
     """Run everything here and now, with a database and a mailbox of its own."""
-    _run(partial(run_dev, data))
+    run_command(partial(run_dev, data))
 
 
 @main.command()
@@ -72,7 +65,7 @@ def serve(role: settings.Role | None) -> None:
             nursery.cancel_scope.cancel()
         log.info("stopped")
 
-    _run(run)
+    run_command(run)
 
 
 @main.command()
@@ -88,7 +81,7 @@ def migrate() -> None:
         if not applied:
             click.echo("the schema is up to date")
 
-    _run(run)
+    run_command(run)
 
 
 @main.command()
@@ -106,7 +99,7 @@ def check() -> None:
         if failed:
             sys.exit(EX_FAILURE)
 
-    _run(run)
+    run_command(run)
 
 
 @main.command()
@@ -120,45 +113,7 @@ def watch(registration_url: str, handle: str) -> None:
     REGISTRATION_URL is the service's URL and the Location of the sign-up's answer, such as
     http://localhost:8080/api/v1/registrations/…
     """
-    _run(partial(watch_registration, registration_url, handle, click.echo))
+    run_command(partial(watch_registration, registration_url, handle, click.echo))
 
 
-def configure_logs(chosen: Settings) -> None:
-    """Log the way the settings say, and mask their secrets wherever they turn up."""
-    logs.configure(
-        format=chosen.log_format,
-        level=chosen.log_level,
-        secrets=chosen.secret_values(),
-    )
-
-
-def _run(command: Callable[[], Awaitable[None]]) -> None:
-    """Run a command and turn what it raises into a line for a person and an exit code."""
-    try:
-        trio.run(command, strict_exception_groups=True)
-    except KeyboardInterrupt:
-        sys.exit(EX_FAILURE)
-    except BaseException as error:  # noqa: BLE001 - the last place to tell a bug from a refusal
-        _end(_bare(error))
-
-
-def _bare(error: BaseException) -> BaseException:
-    """Return what a group of one is about."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def _end(error: BaseException) -> NoReturn:
-    match error:
-        case SystemExit() | click.exceptions.Exit() | click.ClickException() | click.Abort():
-            raise error
-        case ConfigurationError():
-            click.echo(f"regsvc: {error}", err=True)
-            sys.exit(EX_CONFIG)
-        case RegsvcError() | GaveUpError() | psycopg.OperationalError():
-            click.echo(f"regsvc: {error}", err=True)
-            sys.exit(EX_FAILURE)
-        case _:
-            log.critical("ended by a bug", exc_info=error)
-            sys.exit(EX_FAILURE)
+main.add_command(mail)

@@ -72,6 +72,8 @@ def configure(
     logging.basicConfig(
         handlers=[_FromStandardLibrary()], level=max(logging.WARNING, _LEVELS[level]), force=True
     )
+    # Whatever ends a connection to the broker it logs several times, with tracebacks, and then raises; we log that.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     # A traceback for each connection that breaks; whoever used it raises, and that is logged.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 

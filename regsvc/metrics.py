@@ -13,6 +13,20 @@ MALFORMED = Counter(
 UNCLAIMED = Counter(
     "regsvc_messages_unclaimed_total", "Messages whose mail was sent, in hand or gone already"
 )
+FOREIGN = Counter(
+    "regsvc_foreign_messages_total",
+    "Messages of the system that this one replaces: taken, known already, rejected",
+    ["outcome"],
+)
 CHILD_FAILURES = Counter("regsvc_child_failures_total", "Failures of supervised children", ["child"])
 CHILD_RUNNING = Gauge("regsvc_child_running", "1 while a supervised child runs", ["child"])
 REQUESTS = Counter("regsvc_http_requests_total", "HTTP requests answered", ["method", "status"])
+CONNECTIONS = Gauge(
+    "regsvc_database_connections",
+    "PostgreSQL connections for requests: idle, in_use, and waited for",
+    ["state"],
+)
+HASHES = Gauge(
+    "regsvc_password_hashes", "Passwords being hashed (busy) and in line for it (waiting)", ["state"]
+)
+WAITERS = Gauge("regsvc_live_waiters", "Websockets and long polls that wait for a change")

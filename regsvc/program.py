@@ -66,7 +66,7 @@ async def run_service(
                 nursery.cancel_scope.cancel()
 
             await nursery.start(supervise)
-            if on_ready is not None:
+            if on_ready is not None and not stopping.is_set():
                 on_ready()
 
 

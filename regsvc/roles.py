@@ -7,6 +7,7 @@
 | relay      |  x  |  x  |   x    |                  | carries ids of due mails to the broker          |
 | subscriber |  x  |     |   x    |                  | sends the mails whose ids come from the broker  |
 | mailer     |  x  |     |   x    | x                | sends what is due past the broker               |
+| foreign    |  x  |     |   x    | x                | takes mails that the system before this asks for |
 | janitor    |  x  |  x  |   x    | x                | ends and deletes what is over                   |
 """
 
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from regsvc.consumer.foreign import run_foreign
 from regsvc.consumer.janitor import run_janitor
 from regsvc.consumer.letters import Announce, LetterWriter
 from regsvc.consumer.listener import run_listener
@@ -138,6 +140,7 @@ def make_children(parts: Parts) -> list[Child]:
         *(_relay(parts) if settings.amqp_url else ()),
         *(_subscriber(parts) if works and settings.amqp_url else ()),
         *(_mailer(parts) if works else ()),
+        *(_foreign(parts) if works and settings.accept_foreign_mail else ()),
         Child("janitor", partial(run_janitor, pool=parts.work_pool, stopping=parts.stopping), DEPENDENT),
     ]
 
@@ -222,6 +225,21 @@ def _mailer(parts: Parts) -> Iterator[Child]:
     yield Child("mailer", run, DEPENDENT)
 
 
+def _foreign(parts: Parts) -> Iterator[Child]:
+    settings = parts.settings
+    assert settings.foreign_amqp_url is not None  # noqa: S101 - the settings saw to it
+    assert settings.foreign_queue is not None  # noqa: S101 - likewise
+    run = partial(
+        run_foreign,
+        pool=parts.work_pool,
+        url=settings.foreign_amqp_url.get_secret_value(),
+        queue=settings.foreign_queue,
+        secrets=parts.secrets,
+        stopping=parts.stopping,
+    )
+    yield Child("foreign", run, DEPENDENT)
+
+
 def open_mail_transport(settings: Settings) -> Transport:
     """Return the way to the mail server that the settings name."""
     return open_transport(
@@ -236,17 +254,22 @@ def open_mail_transport(settings: Settings) -> Transport:
     )
 
 
+def make_renderer(settings: Settings) -> Renderer:
+    """Return what writes mails, with the sender, brand and templates that the settings name."""
+    return Renderer(
+        sender=settings.mail_from,
+        brand=settings.brand_name,
+        color=settings.brand_color,
+        logo=settings.brand_logo,
+        templates=settings.templates,
+    )
+
+
 def _writer(parts: Parts) -> LetterWriter:
     settings = parts.settings
     return LetterWriter(
         secrets=parts.secrets,
-        renderer=Renderer(
-            sender=settings.mail_from,
-            brand=settings.brand_name,
-            color=settings.brand_color,
-            logo=settings.brand_logo,
-            templates=settings.templates,
-        ),
+        renderer=make_renderer(settings),
         sender=settings.mail_from.addr_spec,
         public_url=settings.public_url,
         announcer=parts.announcer,

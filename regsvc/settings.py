@@ -279,10 +279,10 @@ def _needed(mode: Mode, settings: Settings) -> Iterable[str]:
         return ("database_url",)
     if mode == "operate":
         return ("database_url", "secret_key")
-    if mode == "dev":
-        return ("secret_key", "smtp_url")
-    mailing = () if settings.role == "api" else ("smtp_url", "mail_from")
     foreign = ("foreign_amqp_url", "foreign_queue") if settings.accept_foreign_mail else ()
+    if mode == "dev":
+        return ("secret_key", "smtp_url", *foreign)
+    mailing = () if settings.role == "api" else ("smtp_url", "mail_from")
     return ("database_url", "secret_key", "public_url", *mailing, *foreign)
 
 

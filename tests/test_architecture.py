@@ -17,6 +17,7 @@ ROOT = Path(regsvc.__file__).parent
 FLOORS = (
     {"__main__"},
     {"cli"},
+    {"commands"},
     {"dev", "checks"},
     {"program", "watch"},
     {"roles"},

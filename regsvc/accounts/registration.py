@@ -302,7 +302,8 @@ async def expire_registrations(conn: Connection, limit: int) -> int:
              WHERE r.id IN (SELECT id FROM registrations
                              WHERE state NOT IN ('confirmed', 'expired', 'repudiated')
                                AND (expires_at <= now()
-                                    OR (expires_at IS NULL AND created_at <= now() - %(unsent_life)s))
+                                    OR (expires_at IS NULL AND created_at <= now() - %(unsent_life)s
+                                        AND address_since <= now() - %(unsent_life)s))
                              LIMIT %(limit)s
                                FOR UPDATE SKIP LOCKED)
             RETURNING r.id, r.seq

@@ -19,15 +19,15 @@ import structlog
 import trio
 
 from regsvc.accounts import registration, schedule
-from regsvc.accounts.registration import Letter
+from regsvc.accounts.foreign import AnyLetter, begin_sending_foreign
 from regsvc.consumer.letters import LetterWriter
 from regsvc.consumer.outcomes import Booking, InHand, book
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.mail import breaker, jobs
+from regsvc.mail import breaker, jobs, policy
 from regsvc.mail.breaker import Breaker
 from regsvc.mail.envelope import UnusableAddressError
 from regsvc.mail.jobs import Ended, Held, Job, Retry, Sent
-from regsvc.mail.outcome import Aborted, Accepted, Bounced, Outcome, Refused, Stage
+from regsvc.mail.outcome import Aborted, Bounced, Outcome
 from regsvc.mail.transport import Transport
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
@@ -40,7 +40,6 @@ OnBooked = Callable[[Collection[UUID]], Awaitable[None]]
 
 _MARGIN = 5.0  # seconds before the end of a lease after which nothing more is sent under it
 _FINISHING = 15.0  # seconds that what is in hand has, once nothing new is taken
-_REPLY = 500  # characters of a server's reply that are kept
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _USUAL = 0.05  # seconds that sending a mail takes, until it is known
 
@@ -97,12 +96,8 @@ class Delivery:
         return self.free
 
     async def probe(self) -> None:
-        """Send a single mail through the open breaker, if it is time for one: it may close it."""
-
-        async def claim(conn: Connection) -> Sequence[Job]:
-            return await jobs.claim_any(conn) if await breaker.take_probe(conn) else []
-
-        await self.take(claim, probing=True)
+        """Send a single mail, if it is time to find out whether the mail server is back."""
+        await self.take(breaker.claim_probe, probing=True)
 
     async def take(self, claim: Claim, *, probing: bool = False) -> Taken:
         """Claim jobs, show their registrations as being sent, and put them in line.
@@ -125,10 +120,12 @@ class Delivery:
                 await self._hold(conn, claimed, state)
                 return Taken(len(claimed), frozenset())
             nobodys = [job.id for job in claimed if job.registration_id is None]
+            foreign: Sequence[AnyLetter] = []
             if nobodys:
                 await registration.choose_attempts(conn, nobodys)
+                foreign = await begin_sending_foreign(conn, nobodys)
             begun = await registration.begin_sending(conn, [job.id for job in claimed])
-            letters = {letter.mail_id: letter for letter in begun}
+            letters = {letter.mail_id: letter for letter in (*begun, *foreign)}
             over = [Ended(job, "cancelled", "registration_over") for job in claimed if job.id not in letters]
             if over:
                 await jobs.book_ended(conn, over)
@@ -142,7 +139,7 @@ class Delivery:
         return Taken(len(claimed), frozenset(letters))
 
     async def _turns(
-        self, conn: Connection, claimed: Sequence[Job], letters: dict[UUID, Letter]
+        self, conn: Connection, claimed: Sequence[Job], letters: dict[UUID, AnyLetter]
     ) -> dict[UUID, datetime]:
         """Take the turns of the addresses of these mails, and return when it is those mails' that have none.
 
@@ -167,11 +164,16 @@ class Delivery:
         return {mail_id: turns[keys[mail_id]] for mail_id in early}
 
     async def _hold(self, conn: Connection, claimed: Sequence[Job], state: Breaker) -> None:
-        reason, reply = state.reason or "", state.reply or ""
-        held = [Retry(job, breaker.HOLD, reason, reply) for job in claimed]
+        steps = [policy.hold(job, state) for job in claimed]
+        held = [step for step in steps if isinstance(step, Retry)]
+        over = [step for step in steps if isinstance(step, Ended)]
         await registration.show_delayed(conn, await jobs.hold_jobs(conn, held))
-        MAILS.labels("held").inc(len(claimed))
-        log.info("mails held while the mail server refuses us", mails=len(claimed), reason=reason)
+        MAILS.labels("held").inc(len(held))
+        log.info("mails held while the mail server refuses us", mails=len(held), reason=state.reason)
+        if over:
+            await registration.show_bounced(conn, await jobs.book_ended(conn, over))
+            MAILS.labels("dead").inc(len(over))
+            log.warning("mails given up", mails=len(over), reason=state.reason)
 
     async def send_mails(self) -> None:
         """Send what is in line, one mail after the other; several of these run side by side."""
@@ -195,7 +197,7 @@ class Delivery:
             except Exception:
                 # A mail that we cannot write or send for a reason of our own must not hold up the others.
                 log.exception("mail failed", mail=str(held.job.id))
-                self._note(held, self._retry(held, "internal_error", ""))
+                self._note(held, policy.put_off(held.job, "internal_error"))
                 continue
             self._settle(held, outcome)
 
@@ -211,22 +213,7 @@ class Delivery:
             self._drop(held)
             return
         held.outcome = outcome
-        reply = outcome.reply[:_REPLY].replace("\0", "")
-        if isinstance(outcome, Accepted):
-            self._note(held, Sent(held.job, reply))
-        elif isinstance(outcome, Bounced):
-            self._note(held, Ended(held.job, "bounced", outcome.reason, reply, outcome.stage))
-        else:
-            # What the server has against us is no reason to give a mail up.
-            patient = isinstance(outcome, Refused)
-            self._note(held, self._retry(held, outcome.reason, reply, outcome.stage, patient=patient))
-
-    def _retry(
-        self, held: InHand, reason: str, reply: str, stage: Stage | None = None, *, patient: bool = False
-    ) -> Booking:
-        if held.job.given_up and not patient:
-            return Ended(held.job, "dead", reason, reply, stage)
-        return Retry(held.job, jobs.retry_delay(held.job.attempts), reason, reply, stage)
+        self._note(held, policy.next_step(held.job, outcome))
 
     def _note(self, held: InHand, booking: Booking | None) -> None:
         """Have an outcome booked; None is a job that somebody else has taken up, or will."""

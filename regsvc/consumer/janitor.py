@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from regsvc.accounts.confirmation import purge_code_tries
+from regsvc.accounts.foreign import purge_nobodys_mails
 from regsvc.accounts.registration import expire_registrations, purge_registrations
 from regsvc.accounts.schedule import purge_schedules
 from regsvc.accounts.session import purge_sessions
@@ -24,6 +25,7 @@ _Chore = Callable[[Connection, int], Awaitable[int]]
 _CHORES: tuple[tuple[str, _Chore], ...] = (
     ("registrations expired", expire_registrations),
     ("registrations purged", purge_registrations),
+    ("mails of no registration purged", purge_nobodys_mails),
     ("sessions purged", purge_sessions),
     ("mail schedules purged", purge_schedules),
     ("code tries purged", purge_code_tries),

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from regsvc.accounts.foreign import AnyLetter, ForeignLetter
 from regsvc.accounts.registration import LINK_LIFE, Letter
 from regsvc.mail.envelope import Envelope
-from regsvc.mail.render import AccountExistsMail, ConfirmMail, Renderer
+from regsvc.mail.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
 from regsvc.security.tokens import Secrets, mint_code, mint_link_token
 
 Announce = Callable[[Letter, str, str], None]
@@ -33,31 +34,38 @@ class LetterWriter:
     public_url: str
     announcer: Announce | None = None
 
-    def write(self, letter: Letter) -> Envelope:
+    def write(self, letter: AnyLetter) -> Envelope:
         """Return the mail of a letter, ready to be sent; the same at every try but for its date."""
-        if letter.sent_as == "account_exists":
-            mail: ConfirmMail | AccountExistsMail = AccountExistsMail(
-                occurred_at=letter.created_at, origin=letter.origin, client=letter.client
-            )
-        else:
-            token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
-            mail = ConfirmMail(
-                link=f"{self.public_url}/confirm#t={token}",
-                code=mint_code(self.secrets, letter.mail_id),
-                not_me_link=f"{self.public_url}/not-me#t={token}",
-                occurred_at=letter.created_at,
-                origin=letter.origin,
-                client=letter.client,
-                valid_hours=int(LINK_LIFE.total_seconds() // 3600),
-            )
         data = self.renderer.render(
-            mail, mail_id=letter.mail_id, recipient=letter.email, locale=letter.locale, now=datetime.now(UTC)
+            self._mail(letter),
+            mail_id=letter.mail_id,
+            recipient=letter.email,
+            locale=letter.locale,
+            now=datetime.now(UTC),
         )
         return Envelope(sender=self.sender, recipient=letter.email, data=data)
 
-    def announce(self, letter: Letter) -> None:
+    def _mail(self, letter: AnyLetter) -> Mail:
+        if isinstance(letter, ForeignLetter):
+            return ForeignConfirmMail(link=f"{self.public_url}/confirm#t={letter.open_token(self.secrets)}")
+        if letter.sent_as == "account_exists":
+            return AccountExistsMail(
+                occurred_at=letter.created_at, origin=letter.origin, client=letter.client
+            )
+        token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
+        return ConfirmMail(
+            link=f"{self.public_url}/confirm#t={token}",
+            code=mint_code(self.secrets, letter.mail_id),
+            not_me_link=f"{self.public_url}/not-me#t={token}",
+            occurred_at=letter.created_at,
+            origin=letter.origin,
+            client=letter.client,
+            valid_hours=int(LINK_LIFE.total_seconds() // 3600),
+        )
+
+    def announce(self, letter: AnyLetter) -> None:
         """Tell the announcer of a confirmation mail that was accepted."""
-        if self.announcer is not None and letter.sent_as == "confirm":
+        if self.announcer is not None and isinstance(letter, Letter) and letter.sent_as == "confirm":
             token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
             link = f"{self.public_url}/confirm#t={token}"
             self.announcer(letter, link, mint_code(self.secrets, letter.mail_id))

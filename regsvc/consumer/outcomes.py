@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from regsvc.accounts import registration
-from regsvc.accounts.registration import Letter
+from regsvc.accounts.foreign import AnyLetter
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.mail import breaker, jobs
 from regsvc.mail.breaker import Verdict
@@ -41,7 +41,7 @@ class InHand:
     """
 
     job: Job
-    letter: Letter
+    letter: AnyLetter
     held_until: float
     turn_at: datetime | None = None
     outcome: Outcome | None = None

@@ -2,8 +2,10 @@
 
 It opens when the server objects to us (log-in, sender, policy), or cannot be reached ten times in a row. While it is
 open no mail is tried, but for one every ten seconds that finds out whether the trouble is over; the others are held
-without an attempt being counted, so that no outage burns a mail. When it closes, what waited is due within a minute,
-spread so that the server is not run over.
+without an attempt being counted, so that no outage burns a mail. Where there is little mail, ten failures in a row take
+hours, and what waits would wait an hour more when the server is long back: so such probes begin with the first failed
+connection, of mails that would wait for more than a minute. When a mail shows that the server works, those that waited
+for it are due within a minute, spread so that it is not run over.
 """
 
 from __future__ import annotations
@@ -11,17 +13,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import get_args
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
-from regsvc.mail.jobs import DUE_CHANNEL
-from regsvc.mail.outcome import CONNECTION_REASONS, Accepted, Bounced, Delayed, Outcome, Refused, Stage
+from regsvc.mail import jobs
+from regsvc.mail.jobs import DUE_CHANNEL, Job
+from regsvc.mail.outcome import (
+    CONNECTION_REASONS,
+    Accepted,
+    Bounced,
+    Delayed,
+    Outcome,
+    Reason,
+    Refused,
+    Stage,
+)
 from regsvc.postgres.connection import Connection
 
 OPENS_AT = 10  # failures in a row
 PROBE_EVERY = timedelta(seconds=10)
 SPREAD = timedelta(seconds=60)  # over which what waited comes due again
 HOLD = timedelta(minutes=30)  # until a held mail is looked at again, if nothing closes the breaker before
+
+# Of delays that end when the server works again, also for what it has against us.
+SERVER_REASONS = frozenset(get_args(Reason)) - {
+    "temporary_failure",
+    "mailbox_busy",
+    "mailbox_full",
+    "maildir_write_failed",
+}
 
 # A refusal before there is a recipient is about us for certain. Later it may be one recipient's own policy: it takes
 # two of them.
@@ -96,13 +117,29 @@ async def get_breaker(conn: Connection) -> Breaker:
     return found or UNKNOWN
 
 
-async def take_probe(conn: Connection) -> bool:
-    """Say whether the caller may try one mail through the open breaker; nobody else may for ten seconds then."""
-    cursor = await conn.execute(
-        "UPDATE mail_breaker SET probe_at = now() + %(every)s WHERE open AND probe_at <= now()",
-        {"every": PROBE_EVERY},
-    )
-    return cursor.rowcount > 0
+async def claim_probe(conn: Connection) -> list[Job]:
+    """Claim the one mail that finds out whether the server is back; nobody may claim another for ten seconds then.
+
+    Nothing is claimed while the server works, nor a mail that waits for its recipient or its turn.
+    """
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            UPDATE mail_breaker SET probe_at = now() + %(every)s
+             WHERE (open OR failures > 0) AND probe_at <= now()
+            RETURNING open
+            """,
+            {"every": PROBE_EVERY},
+        )
+        was_open = await cursor.fetchone()
+    if was_open is None:
+        return []
+    return await jobs.claim_waiting(conn, _ended_by_success(was_open=was_open), beyond=SPREAD)
+
+
+def _ended_by_success(*, was_open: bool) -> frozenset[str]:
+    """Return the reasons of delays that a success ends: what the server has against one mail alone is none."""
+    return SERVER_REASONS if was_open else CONNECTION_REASONS
 
 
 async def note_verdict(conn: Connection, verdict: Verdict) -> bool | None:
@@ -144,7 +181,7 @@ async def _count(conn: Connection, verdict: Verdict) -> bool:
 
 
 async def _close(conn: Connection) -> bool:
-    """Forget failures; when the breaker was open, make what waited due, and say so."""
+    """Forget failures, make due what waited for the server, and say whether the breaker was open."""
     cursor = await conn.execute(
         """
         UPDATE mail_breaker b
@@ -154,22 +191,17 @@ async def _close(conn: Connection) -> bool:
         """
     )
     row = await cursor.fetchone()
-    if not (row and row[0]):
+    if row is None:
         return False
+    was_open = bool(row[0])
     await conn.execute(
         """
         WITH released AS (
             UPDATE mails SET due_at = now() + random() * %(spread)s
-             WHERE state = 'delayed' AND due_at > now() + %(spread)s AND NOT (reason = ANY(%(own)s))
+             WHERE state = 'delayed' AND due_at > now() + %(spread)s AND reason = ANY(%(reasons)s)
         )
         SELECT pg_notify(%(channel)s, '')
         """,
-        {"spread": SPREAD, "own": list(_RECIPIENTS_OWN), "channel": DUE_CHANNEL},
+        {"spread": SPREAD, "reasons": list(_ended_by_success(was_open=was_open)), "channel": DUE_CHANNEL},
     )
-    return True
-
-
-# Delays that an outage of the server has nothing to do with.
-_RECIPIENTS_OWN = frozenset(
-    {"held_back", "temporary_failure", "mailbox_busy", "mailbox_full", "maildir_write_failed", "internal_error"}
-)
+    return was_open

@@ -15,7 +15,7 @@ none commits.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -23,6 +23,7 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import class_row, scalar_row
 
+from regsvc.mail.outcome import Stage
 from regsvc.postgres.connection import Connection
 
 LEASE = timedelta(seconds=45)
@@ -33,8 +34,14 @@ BROKER_MISSED = timedelta(seconds=10)  # after which mails are taken past the br
 GIVE_UP = timedelta(hours=48)
 DUE_CHANNEL = "mail_due"
 
-SentAs = Literal["confirm", "account_exists"]
+SentAs = Literal["confirm", "account_exists", "foreign_confirm"]
 Ending = Literal["bounced", "cancelled", "dead"]
+
+# Failed attempts are noted in the statement that books them; what was cancelled unsent was none. The accepted one is
+# not: it stands in the mail's row, and a row more for every mail would be the dearest part of booking it.
+_NOTED = """noted AS (
+                INSERT INTO mail_attempts (mail_id, attempt, outcome, stage, reason, reply)
+                SELECT id, attempts, state, stage, reason, reply FROM booked WHERE state <> 'cancelled'"""
 
 _DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)
 _JITTER = 0.2
@@ -89,6 +96,7 @@ class Retry:
     after: timedelta
     reason: str
     reply: str = ""
+    stage: Stage | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,7 @@ class Ended:
     state: Ending
     reason: str
     reply: str = ""
+    stage: Stage | None = None
 
 
 async def add_job(conn: Connection, mail_id: UUID, registration_id: UUID) -> None:
@@ -211,9 +220,17 @@ async def claim_due(conn: Connection, limit: int, *, overdue: timedelta = timede
     return await _claim(conn, "due_at <= now() - %(overdue)s", overdue=overdue, limit=limit)
 
 
-async def claim_any(conn: Connection) -> list[Job]:
-    """Claim the one mail that has waited longest since it was last touched, due or not."""
-    return await _claim(conn, "lease IS NULL", order="changed_at", limit=1)
+async def claim_waiting(conn: Connection, reasons: Collection[str], *, beyond: timedelta) -> list[Job]:
+    """Claim the one mail that was touched longest ago of those that are due, or delayed for these reasons.
+
+    Args:
+        conn: writes.
+        reasons: of delays that need not be over.
+        beyond: a delay that is over in less than this is left to end by itself.
+    """
+    delayed = "state = 'delayed' AND due_at > now() + %(beyond)s AND reason = ANY(%(reasons)s)"
+    which = f"lease IS NULL AND (due_at <= now() OR {delayed})"
+    return await _claim(conn, which, order="changed_at", limit=1, beyond=beyond, reasons=list(reasons))
 
 
 async def _claim(
@@ -235,7 +252,8 @@ async def _claim(
                            WHERE state IN ('queued', 'sending', 'delayed') AND {which}
                            ORDER BY {order} LIMIT %(limit)s
                              {lock})
-            RETURNING id, registration_id, lease, attempts, created_at <= now() - %(give_up)s AS given_up
+            RETURNING id, registration_id, lease, attempts,
+                      greatest(created_at, replayed_at) <= now() - %(give_up)s AS given_up
             """,  # noqa: S608 - all three are literals above
             {"lease": uuid4(), "life": LEASE, "give_up": GIVE_UP, "limit": limit, **params},
         )
@@ -268,7 +286,8 @@ async def book_sent(conn: Connection, sent: Sequence[tuple[Sent, SentAs]]) -> li
             """
             UPDATE mails m
                SET state = 'sent', sent_at = now(), changed_at = now(), due_at = NULL, lease = NULL,
-                   published_at = NULL, reason = NULL, reply = b.reply, sent_as = b.sent_as
+                   published_at = NULL, reason = NULL, reply = b.reply, sent_as = b.sent_as,
+                   foreign_token = NULL
               FROM unnest(%(ids)s::uuid[], %(replies)s::text[], %(sent_as)s::text[]) AS b (id, reply, sent_as)
              WHERE m.id = b.id AND m.state IN ('queued', 'sending', 'delayed')
             RETURNING m.id
@@ -283,34 +302,43 @@ async def book_sent(conn: Connection, sent: Sequence[tuple[Sent, SentAs]]) -> li
 
 
 async def book_retries(conn: Connection, retries: Sequence[Retry]) -> list[UUID]:
-    """Delay mails that are still ours and return their ids."""
+    """Delay mails that are still ours, note the attempts, and return their ids."""
+    return await _delay(conn, retries, tried=True)
+
+
+async def hold_jobs(conn: Connection, held: Sequence[Retry]) -> list[UUID]:
+    """Delay mails that are still ours and were not tried, so that no attempt counts, and return their ids."""
+    return await _delay(conn, held, tried=False)
+
+
+async def _delay(conn: Connection, retries: Sequence[Retry], *, tried: bool) -> list[UUID]:
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            """
-            UPDATE mails m
-               SET state = 'delayed', due_at = now() + b.after, lease = NULL, changed_at = now(),
-                   reason = b.reason, reply = b.reply
-              FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(afters)s::interval[],
-                          %(reasons)s::text[], %(replies)s::text[]) AS b (id, lease, after, reason, reply)
-             WHERE m.id = b.id AND m.lease = b.lease
-            RETURNING m.id
-            """,
+            f"""
+            WITH booked AS (
+                UPDATE mails m
+                   SET state = 'delayed', due_at = now() + b.after, lease = NULL, changed_at = now(),
+                       reason = b.reason, reply = b.reply,
+                       attempts = CASE WHEN %(tried)s THEN m.attempts ELSE m.attempts - 1 END
+                  FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(afters)s::interval[], %(reasons)s::text[],
+                              %(replies)s::text[], %(stages)s::text[])
+                       AS b (id, lease, after, reason, reply, stage)
+                 WHERE m.id = b.id AND m.lease = b.lease
+                RETURNING m.id, m.attempts, m.state, b.stage, m.reason, m.reply
+            ), {_NOTED} AND %(tried)s)
+            SELECT id FROM booked
+            """,  # noqa: S608 - a constant of this module
             {
                 "ids": [r.job.id for r in retries],
                 "leases": [r.job.lease for r in retries],
                 "afters": [r.after for r in retries],
                 "reasons": [r.reason for r in retries],
                 "replies": [r.reply for r in retries],
+                "stages": [r.stage for r in retries],
+                "tried": tried,
             },
         )
         return await cursor.fetchall()
-
-
-async def hold_jobs(conn: Connection, held: Sequence[Retry]) -> list[UUID]:
-    """Delay mails that are still ours and were not tried, so that no attempt counts, and return their ids."""
-    mail_ids = await book_retries(conn, held)
-    await conn.execute("UPDATE mails SET attempts = attempts - 1 WHERE id = ANY(%(ids)s)", {"ids": mail_ids})
-    return mail_ids
 
 
 async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
@@ -350,24 +378,30 @@ async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
 
 
 async def book_ended(conn: Connection, ended: Sequence[Ended]) -> list[UUID]:
-    """End mails that are still ours without sending them and return their ids."""
+    """End mails that are still ours without sending them, note the attempts, and return their ids."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            """
-            UPDATE mails m
-               SET state = b.state, due_at = NULL, lease = NULL, changed_at = now(),
-                   reason = b.reason, reply = b.reply
-              FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(states)s::text[],
-                          %(reasons)s::text[], %(replies)s::text[]) AS b (id, lease, state, reason, reply)
-             WHERE m.id = b.id AND m.lease = b.lease
-            RETURNING m.id
-            """,
+            f"""
+            WITH booked AS (
+                UPDATE mails m
+                   SET state = b.state, due_at = NULL, lease = NULL, changed_at = now(),
+                       reason = b.reason, reply = b.reply,
+                       foreign_token = CASE b.state WHEN 'dead' THEN m.foreign_token END  -- it may be replayed
+                  FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(states)s::text[], %(reasons)s::text[],
+                              %(replies)s::text[], %(stages)s::text[])
+                       AS b (id, lease, state, reason, reply, stage)
+                 WHERE m.id = b.id AND m.lease = b.lease
+                RETURNING m.id, m.attempts, m.state, b.stage, m.reason, m.reply
+            ), {_NOTED})
+            SELECT id FROM booked
+            """,  # noqa: S608 - a constant of this module
             {
                 "ids": [e.job.id for e in ended],
                 "leases": [e.job.lease for e in ended],
                 "states": [e.state for e in ended],
                 "reasons": [e.reason for e in ended],
                 "replies": [e.reply for e in ended],
+                "stages": [e.stage for e in ended],
             },
         )
         return await cursor.fetchall()

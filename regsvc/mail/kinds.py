@@ -15,7 +15,14 @@ from regsvc.mail.values import Code, Link, Moment, OptionalLink, Shown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """What every kind of mail says.
+    """What is common to every kind of mail: that it is of one."""
+
+    kind: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptMail(Mail):
+    """A mail that something here was the cause of, and what it says of that.
 
     Args:
         occurred_at: When whatever caused it came in.
@@ -23,15 +30,13 @@ class Mail:
         client: Roughly with what, a family of browsers; anything, it is cleaned.
     """
 
-    kind: ClassVar[str]
-
     occurred_at: Moment
     origin: Shown
     client: Shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfirmMail(Mail):
+class ConfirmMail(AttemptMail):
     """To whoever signed up: confirm that this address is yours.
 
     Args:
@@ -50,7 +55,7 @@ class ConfirmMail(Mail):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccountExistsMail(Mail):
+class AccountExistsMail(AttemptMail):
     """To an account's owner: somebody tried to sign up with your address.
 
     Args:
@@ -62,6 +67,19 @@ class AccountExistsMail(Mail):
 
     login_link: OptionalLink = None
     reset_link: OptionalLink = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignConfirmMail(Mail):
+    """To whoever signed up with the system that this one replaces, which knows more of it than we do.
+
+    Args:
+        link: What opens the page that confirms the address there.
+    """
+
+    kind: ClassVar[str] = "foreign_confirm"
+
+    link: Link
 
 
 def checked_values(mail: Mail) -> dict[str, Any]:

@@ -230,7 +230,8 @@ class Pool:
         """Drop what was opened in `generation` or before: the idle now, the lent when they come back."""
         if generation == self._generation:
             self._generation += 1
-            log.info("database connections dropped", idle=len(self._idle), lent=len(self._lent))
+            if not self._closed:
+                log.info("database connections dropped", idle=len(self._idle), lent=len(self._lent))
             self._count -= len(self._idle)
             while self._idle:
                 self._drop(self._idle.pop())

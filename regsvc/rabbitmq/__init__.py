@@ -7,17 +7,31 @@ reconnects: what ends raises BrokerUnavailableError, and the supervisor starts a
 """
 
 from regsvc.rabbitmq.consumer import Consumer, Delivery, open_consumer
+from regsvc.rabbitmq.dead_letters import DeadLetter, DeadLetters, open_dead_letters
+from regsvc.rabbitmq.foreign import (
+    ForeignConsumer,
+    ForeignDelivery,
+    check_foreign_queue,
+    open_foreign_consumer,
+)
 from regsvc.rabbitmq.link import check_broker, mask_url
 from regsvc.rabbitmq.publisher import Publisher, PublishFailure, PublishResult, open_publisher
 
 __all__ = [
     "Consumer",
+    "DeadLetter",
+    "DeadLetters",
     "Delivery",
+    "ForeignConsumer",
+    "ForeignDelivery",
     "PublishFailure",
     "PublishResult",
     "Publisher",
     "check_broker",
+    "check_foreign_queue",
     "mask_url",
     "open_consumer",
+    "open_dead_letters",
+    "open_foreign_consumer",
     "open_publisher",
 ]

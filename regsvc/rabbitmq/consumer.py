@@ -1,11 +1,12 @@
-"""Taking the ids of mails from the queue, each settled once its mail is dealt with."""
+"""Taking messages from a queue, each settled once it is dealt with; above all the ids of mails from ours."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
 from pamqp.commands import Basic
@@ -24,13 +25,12 @@ _PART_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """The id of one mail, held by its consumer until it is settled or the consumer ends."""
+class Unsettled:
+    """A message, held by its consumer until it is settled or the consumer ends."""
 
-    mail_id: UUID
     redelivered: bool
     tag: int = field(repr=False)
-    _consumer: Consumer = field(repr=False, compare=False)
+    _consumer: Subscription[Any] = field(repr=False, compare=False)
 
     async def ack(self) -> None:
         """Remove it from the queue (Trio flavour); for many at once there is `Consumer.ack`."""
@@ -43,6 +43,16 @@ class Delivery:
     async def requeue(self) -> None:
         """Put it back for any consumer (Trio flavour)."""
         await self._consumer.write(Basic.Reject(self.tag, requeue=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Unsettled):
+    """The id of one mail, from our own queue."""
+
+    mail_id: UUID
+
+
+U = TypeVar("U", bound=Unsettled)
 
 
 @asynccontextmanager
@@ -70,12 +80,12 @@ async def open_consumer(
     """
     async with open_link(Consumer, url, name, timeout=timeout, heartbeat=heartbeat) as consumer:
         await consumer.run(consumer.declare)
-        await consumer.run(consumer.subscribe, prefetch, on_malformed)
+        await consumer.run(consumer.start, prefetch, on_malformed)
         yield consumer
 
 
-class Consumer(Link):
-    """A connection that consumes: `async for delivery in consumer`, or `receive` for as many as are there.
+class Subscription(Link, Generic[U]):
+    """A connection that consumes a queue: `async for delivery in consumer`, or `receive` for as many as are there.
 
     Both raise BrokerUnavailableError once the connection, the channel or the queue is gone. A delivery not yet
     settled then cannot be any more; the broker hands it over again, `redelivered`.
@@ -84,16 +94,16 @@ class Consumer(Link):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._tag: str | None = None
-        self._arrivals, self._arrived = trio.open_memory_channel[Delivery](math.inf)  # bounded by prefetch
+        self._arrivals, self._arrived = trio.open_memory_channel[U](math.inf)  # bounded by prefetch
 
-    def __aiter__(self) -> Consumer:
+    def __aiter__(self) -> Subscription[U]:
         return self
 
-    async def __anext__(self) -> Delivery:
+    async def __anext__(self) -> U:
         return (await self.receive(1))[0]
 
-    async def receive(self, limit: int) -> list[Delivery]:
-        """Wait for a delivery and take it with those already there, up to a limit (Trio flavour)."""
+    async def receive(self, limit: int) -> list[U]:
+        """Wait for a message and take it with those already there, up to a limit (Trio flavour)."""
         self.check_open()
         try:
             batch = [await self._arrived.receive()]
@@ -105,8 +115,8 @@ class Consumer(Link):
             self.check_open()
         return batch
 
-    async def ack(self, deliveries: Iterable[Delivery]) -> None:
-        """Remove deliveries from the queue, in one piece (Trio flavour).
+    async def ack(self, deliveries: Iterable[U]) -> None:
+        """Remove messages from the queue, in one piece (Trio flavour).
 
         Nothing answers an ack. Where it does not arrive the delivery comes again.
 
@@ -116,16 +126,16 @@ class Consumer(Link):
         await self.write(*(Basic.Ack(delivery.tag) for delivery in deliveries))
 
     def end(self, why: BaseException | str) -> None:
-        """Note that this is of no use any more, and wake who waits for deliveries."""
+        """Note that this is of no use any more, and wake who waits for messages."""
         super().end(why)
         self._arrivals.close()
 
-    async def subscribe(self, prefetch: int, on_malformed: Callable[[str], None]) -> None:
-        """Ask the broker for deliveries (asyncio flavour)."""
-        self._on_malformed = on_malformed
+    async def subscribe(self, queue: str, prefetch: int) -> None:
+        """Ask the broker for messages (asyncio flavour)."""
+        self._queue = queue
         self.channel.on_consumer_cancel_callbacks.add(self._on_cancelled)
         await self.channel.basic_qos(prefetch_count=prefetch, timeout=self._timeout)
-        subscribed = await self.channel.basic_consume(queues.MAILS, self._on_message, timeout=self._timeout)
+        subscribed = await self.channel.basic_consume(queue, self._on_message, timeout=self._timeout)
         self._tag = subscribed.consumer_tag
 
     async def part(self) -> None:
@@ -136,19 +146,37 @@ class Consumer(Link):
         await super().part()
 
     def _on_cancelled(self, _cancel: Basic.Cancel) -> None:
-        self.end(f"the queue {queues.MAILS} is gone")
+        self.end(f"the queue {self._queue} is gone")
 
     async def _on_message(self, delivered: DeliveredMessage) -> None:
-        """Hand over what is well formed and dead-letter the rest (asyncio flavour); aiormq only logs errors."""
+        """Hand a message over (asyncio flavour); aiormq only logs errors."""
         try:
-            tag = delivered.delivery_tag or 0
-            try:
-                mail_id = message.decode(delivered.body, delivered.header.properties)
-            except MalformedMessageError as error:
-                await self.channel.basic_reject(tag, requeue=False, wait=False)
-                self._on_malformed(str(error))
-            else:
+            arrived = await self.read(delivered, delivered.delivery_tag or 0)
+            if arrived is not None:
                 with suppress(trio.ClosedResourceError):  # ended: the broker hands it over again
-                    self._arrivals.send_nowait(Delivery(mail_id, bool(delivered.redelivered), tag, self))
+                    self._arrivals.send_nowait(arrived)
         except Exception as error:  # noqa: BLE001 - it ends the consumer, where the error is seen
             self.end(error)
+
+    @abstractmethod
+    async def read(self, delivered: DeliveredMessage, tag: int) -> U | None:
+        """Return what a message is; None if it was settled on sight (asyncio flavour)."""
+
+
+class Consumer(Subscription[Delivery]):
+    """A connection that consumes the ids of mails, and dead-letters what is none."""
+
+    async def start(self, prefetch: int, on_malformed: Callable[[str], None]) -> None:
+        """Ask the broker for the ids of mails (asyncio flavour)."""
+        self._on_malformed = on_malformed
+        await self.subscribe(queues.MAILS, prefetch)
+
+    async def read(self, delivered: DeliveredMessage, tag: int) -> Delivery | None:
+        """Return the mail's id of what is well formed, and dead-letter the rest (asyncio flavour)."""
+        try:
+            mail_id = message.decode(delivered.body, delivered.header.properties)
+        except MalformedMessageError as error:
+            await self.channel.basic_reject(tag, requeue=False, wait=False)
+            self._on_malformed(str(error))
+            return None
+        return Delivery(bool(delivered.redelivered), tag, self, mail_id)

@@ -27,6 +27,7 @@ from yarl import URL
 
 from regsvc.errors import BrokerTopologyError, BrokerUnavailableError
 from regsvc.rabbitmq import queues
+from regsvc.rabbitmq.bursts import run_in_bursts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -76,6 +77,7 @@ async def open_link(
     """Give a connected link of that kind with a loop of its own around it (Trio flavour)."""
     failure: Exception | None = None
     async with open_loop() as loop:
+        run_in_bursts(loop)
         loop.set_exception_handler(_log_leftover)
         link = kind(loop, url, timeout)
         try:
@@ -199,10 +201,12 @@ class Link:
             if queue == queues.MAILS:
                 self.messages_ready = declared.message_count or 0
 
-    async def look(self) -> None:
-        """Ask for the queue, which may not be there yet, without declaring it (asyncio flavour)."""
+    async def look(self) -> int:
+        """Tell how many mails' ids wait, without declaring a queue that may not be there (asyncio flavour)."""
         with suppress(ChannelNotFoundEntity):
-            await self.channel.queue_declare(queues.MAILS, passive=True, timeout=self._timeout)
+            looked = await self.channel.queue_declare(queues.MAILS, passive=True, timeout=self._timeout)
+            return looked.message_count or 0
+        return 0
 
     def _error(self, why: BaseException | str) -> BrokerUnavailableError:
         """Put into words why this link is of no use."""
@@ -210,6 +214,8 @@ class Link:
         text = (
             why if isinstance(why, str) else ": ".join(str(part) for part in why.args) or type(why).__name__
         )
+        if isinstance(why, OSError) and isinstance(why.__cause__, BaseExceptionGroup):
+            text = str(why.__cause__.exceptions[0])  # one for each address
         if isinstance(why, ChannelPreconditionFailed) and (explained := queues.explain_refusal(text)):
             return BrokerTopologyError(explained)
         if isinstance(why, BrokerUnavailableError):

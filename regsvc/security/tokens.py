@@ -138,6 +138,20 @@ def _code(key: bytes, mail_id: UUID) -> str:
     return f"{number:0{CODE_DIGITS}d}"
 
 
+# -- the mails that another system asks for
+
+
+def mint_foreign_mail_ids(secrets_: Secrets, parts: Sequence[bytes]) -> Iterator[UUID]:
+    """Yield the id of the mail that a message asks for, and the one it had under the secret before.
+
+    The same message has the same id, so that it is mailed once, and an id tells nobody what the message said (RFC
+    9562, section 5.8).
+    """
+    for key in secrets_.keys("foreign-mail"):
+        number = int.from_bytes(_mac(key, parts)[:_ID_BYTES], "big")
+        yield UUID(int=number & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62)
+
+
 # -- the handle: whoever signed up may watch that attempt, and nobody else
 
 

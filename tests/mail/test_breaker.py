@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -39,8 +40,8 @@ GONE = Bounced("recipient_refused", "rcpt", "550 who")
 )
 def test_outcomes_are_weighed_by_what_they_say_of_the_server(
     outcomes: list[Outcome],
-    works: bool,
-    weight: int,  # noqa: FBT001 - a table
+    works: bool,  # noqa: FBT001 - a table
+    weight: int,
 ) -> None:
     verdict = weigh(outcomes)
     assert (verdict.works, verdict.weight) == (works, weight)
@@ -85,43 +86,102 @@ async def test_one_recipients_policy_does_not_open_it_two_do(pool: Pool) -> None
     assert await note(pool, NO_POLICY) is True
 
 
-async def test_while_it_is_open_one_probe_is_let_through_every_ten_seconds(pool: Pool) -> None:
+async def probe(pool: Pool, *, seconds: int) -> list[UUID]:
+    """Let time pass for the breaker, and claim a probe."""
+    async with pool.transaction() as conn:
+        await conn.execute(f"UPDATE mail_breaker SET probe_at = probe_at - interval '{seconds} seconds'")
+        return [job.id for job in await breaker.claim_probe(conn)]
+
+
+async def delay(pool: Pool, *reasons: str, after: timedelta = timedelta(hours=1)) -> list[UUID]:
+    """Have a mail delayed for each reason, one after the other, and return their ids."""
+    mails = []
+    for n, reason in enumerate(reasons):
+        new = await sign_up(pool, f"u{n}@example.com")
+        async with pool.connection() as conn:
+            (job,) = await jobs.claim_mails(conn, [new.mail_id])
+            await jobs.book_retries(conn, [Retry(job, after, reason)])
+        mails.append(new.mail_id)
+    return mails
+
+
+async def test_while_it_is_open_one_mail_is_let_through_every_ten_seconds(pool: Pool) -> None:
     await note(pool, NO_LOGIN)
-    async with pool.connection() as conn:
-        assert not await breaker.take_probe(conn)
-        await conn.execute("UPDATE mail_breaker SET probe_at = probe_at - interval '10 seconds'")
-        assert await breaker.take_probe(conn)
-        assert not await breaker.take_probe(conn)
+    first, second = await delay(pool, "auth_failed", "auth_failed")
+    assert await probe(pool, seconds=9) == []
+    assert await probe(pool, seconds=1) == [first]
+    assert await probe(pool, seconds=0) == []
+    assert await probe(pool, seconds=10) == [second]
 
 
-async def test_no_probe_is_needed_while_it_is_closed(pool: Pool) -> None:
-    async with pool.connection() as conn:
-        assert not await breaker.take_probe(conn)
+async def test_after_one_failed_connection_a_mail_that_has_long_to_wait_is_tried_every_ten_seconds(
+    pool: Pool,
+) -> None:
+    """Where there is one mail, nothing else would find out within an hour that the server is back."""
+    await note(pool, LOST)
+    (mail,) = await delay(pool, "connect_failed")
+    assert not await is_open(pool)
+    assert await probe(pool, seconds=9) == []
+    assert await probe(pool, seconds=1) == [mail]
+
+
+async def test_what_is_tried_soon_anyway_is_no_probe(pool: Pool) -> None:
+    await note(pool, LOST)
+    await delay(pool, "connect_failed", after=timedelta(seconds=30))
+    assert await probe(pool, seconds=10) == []
+
+
+@pytest.mark.parametrize("reason", ["mailbox_busy", "held_back", "internal_error", "policy_refused"])
+async def test_what_waits_for_something_else_than_the_connection_is_no_probe(pool: Pool, reason: str) -> None:
+    await note(pool, LOST)
+    await delay(pool, reason)
+    assert await probe(pool, seconds=10) == []
+
+
+async def test_no_probe_is_needed_while_the_server_works(pool: Pool) -> None:
+    await delay(pool, "connect_failed")
+    await note(pool, LOST)
+    await note(pool, OK)
+    assert await probe(pool, seconds=10) == []
 
 
 async def test_when_it_closes_what_waited_for_the_server_is_due_within_a_minute_and_nothing_else(
     pool: Pool,
 ) -> None:
-    reasons = [
-        "connect_failed",
-        "auth_failed",
-        "timeout",
-        "mailbox_full",
-        "mailbox_busy",
-        "temporary_failure",
-    ]
-    for n, reason in enumerate(reasons):
-        new = await sign_up(pool, f"u{n}@example.com")
-        async with pool.connection() as conn:
-            (job,) = await jobs.claim_mails(conn, [new.mail_id])
-            await jobs.book_retries(conn, [Retry(job, timedelta(hours=1), reason)])
+    await delay(pool, *REASONS)
     await note(pool, NO_LOGIN)
     assert await note(pool, OK) is False
+    assert await due_within_a_minute(pool) == ["auth_failed", "connect_failed", "timeout"]
+
+
+async def test_a_success_after_failed_connections_makes_due_what_waited_for_one(pool: Pool) -> None:
+    """What the server has against one mail alone is not over because it took another."""
+    await delay(pool, *REASONS)
+    await note(pool, OK)
+    assert await due_within_a_minute(pool) == []
+    await note(pool, LOST)
+    assert await note(pool, OK) is None
+    assert await due_within_a_minute(pool) == ["connect_failed", "timeout"]
+
+
+REASONS = [
+    "connect_failed",
+    "auth_failed",
+    "timeout",
+    "mailbox_full",
+    "mailbox_busy",
+    "temporary_failure",
+    "held_back",
+    "internal_error",
+]
+
+
+async def due_within_a_minute(pool: Pool) -> list[str]:
     async with pool.connection() as conn:
         cursor = await conn.execute(
             "SELECT reason FROM mails WHERE due_at <= now() + interval '60 seconds' ORDER BY reason"
         )
-        assert [row[0] for row in await cursor.fetchall()] == ["auth_failed", "connect_failed", "timeout"]
+        return [row[0] for row in await cursor.fetchall()]
 
 
 async def test_a_held_mail_counts_no_attempt(pool: Pool) -> None:
@@ -131,8 +191,8 @@ async def test_a_held_mail_counts_no_attempt(pool: Pool) -> None:
         assert await jobs.hold_jobs(conn, [Retry(job, breaker.HOLD, "auth_failed")]) == [new.mail_id]
         cursor = await conn.execute("SELECT state, attempts FROM mails")
         assert await cursor.fetchone() == ("delayed", 0)
-        (probe,) = await jobs.claim_any(conn)
-        assert (probe.id, probe.attempts) == (new.mail_id, 1)
+        (job,) = await jobs.claim_waiting(conn, ["auth_failed"], beyond=breaker.SPREAD)
+        assert (job.id, job.attempts) == (new.mail_id, 1)
 
 
 def test_nothing_to_weigh_says_nothing() -> None:

@@ -163,6 +163,33 @@ async def test_a_message_of_a_published_mail_claims_it(pool: Pool) -> None:
     assert [job.id for job in await claim(pool, new.mail_id)] == [new.mail_id]
 
 
+async def test_a_message_that_comes_while_its_publishing_is_being_noted_claims_its_mail_all_the_same(
+    pool: Pool,
+) -> None:
+    """It is acknowledged when nothing can be claimed, and no other message comes for that mail."""
+    new = await sign_up(pool)
+    claimed: list[Job] = []
+
+    async def claim_meanwhile() -> None:
+        claimed.extend(await claim(pool, new.mail_id))
+
+    async with trio.open_nursery() as nursery, pool.transaction() as relay:
+        await jobs.take_for_publishing(relay, 10)
+        await jobs.note_published(relay, [new.mail_id])
+        nursery.start_soon(claim_meanwhile)
+        await _wait_blocked(pool)
+    assert [job.id for job in claimed] == [new.mail_id]
+
+
+async def _wait_blocked(pool: Pool) -> None:
+    """Wait until some statement waits for another transaction."""
+    with trio.fail_after(10):
+        async with pool.connection(limit=10) as conn:
+            blocked = "SELECT 1 FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
+            while (await (await conn.execute(blocked)).fetchone()) is None:  # noqa: ASYNC110 - a lock has no event
+                await trio.sleep(0.01)
+
+
 async def test_when_the_queue_came_back_empty_what_it_held_is_due_at_once(pool: Pool) -> None:
     new = await sign_up(pool)
     async with pool.connection() as conn:

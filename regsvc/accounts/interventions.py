@@ -1,0 +1,213 @@
+"""What an operator does about a mail: give it a new life, or call it off.
+
+Its registration is changed with it, in the same transaction, so that whoever waits sees what is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from psycopg.rows import scalar_row
+
+from regsvc.accounts.outbox import MailNotFoundError, State
+from regsvc.accounts.registration import STATE_CHANNEL, UNSENT_LIFE, RegistrationOverError
+from regsvc.errors import RegsvcError
+from regsvc.mail.jobs import DUE_CHANNEL
+from regsvc.postgres.connection import Connection
+
+CANCELLED = "cancelled_by_operator"
+DEAD_AT_ONCE = 1000
+
+
+class MailInHandError(RegsvcError):
+    """The mail is being sent at this moment. Try again when that has ended, in a minute at most."""
+
+
+class MailOverError(RegsvcError):
+    """There is nothing to cancel: the mail was sent, refused, given up or cancelled before."""
+
+
+# A registration that a mail can still be sent for. One that went to an earlier address stays dead, as its code does.
+_GOES_ON = """
+    r.state NOT IN ('confirmed', 'expired', 'repudiated') AND coalesce(r.expires_at > now(), true)
+    AND m.created_at >= r.address_since
+"""
+
+# A mail of no registration: nobody has decided yet whose it is, or another system asked for it and its token is there.
+_NOBODYS = "r.id IS NULL AND (m.kind <> 'foreign' OR m.foreign_token IS NOT NULL)"
+
+
+async def replay_mail(conn: Connection, mail_id: UUID) -> None:
+    """Give a mail a new life, in the caller's transaction: due now, no attempts, 48 hours before it.
+
+    It is written anew with the same Message-ID, link and code, and not held back by its address's schedule. Its
+    registration is shown as queued, and its link lives until the mail server accepts the mail, and a day from then.
+
+    Raises:
+        MailNotFoundError: there is none of that id.
+        MailInHandError: it is being sent.
+        RegistrationOverError: nobody waits for it any more, or somebody at another address does, or its link is
+            another system's and was forgotten with the acceptance.
+    """
+    await _lock_mail(conn, mail_id)
+    if not await _goes_on(conn, mail_id):
+        raise RegistrationOverError(
+            "The mail's registration is over, or has another address by now; or its link was another system's, and "
+            "is forgotten."
+        )
+    await _keep_acceptance(conn, mail_id)
+    await _revive(conn, [mail_id])
+
+
+async def replay_dead(conn: Connection, limit: int) -> int:
+    """Give dead mails a new life, as `replay_mail` does, in the caller's transaction, and return how many those are.
+
+    The oldest come first. What nobody waits for any more stays dead.
+    """
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            f"""
+            SELECT m.id
+              FROM mails m
+              LEFT JOIN registrations r ON r.id = m.registration_id
+             WHERE m.state = 'dead' AND ({_NOBODYS} OR {_GOES_ON})
+             ORDER BY m.created_at, m.id
+             LIMIT %(limit)s
+               FOR UPDATE OF m SKIP LOCKED
+            """,  # noqa: S608 - a constant of this module
+            {"limit": limit},
+        )
+        mail_ids = await cursor.fetchall()
+    await _revive(conn, mail_ids)
+    return len(mail_ids)
+
+
+async def cancel_mail(conn: Connection, mail_id: UUID) -> None:
+    """Call an open mail off, in the caller's transaction.
+
+    Unless another mail of its registration is on its way, or was sent, that is shown as bounced: whoever waits learns
+    that nothing will come, and may ask for another mail.
+
+    Raises:
+        MailNotFoundError: there is none of that id.
+        MailInHandError: it is being sent, or was when its sender fell silent.
+        MailOverError: it is not open.
+    """
+    match await _lock_mail(conn, mail_id):
+        case "sending":
+            raise MailInHandError
+        case "queued" | "delayed":
+            pass
+        case _:
+            raise MailOverError
+    await conn.execute(
+        """
+        UPDATE mails
+           SET state = 'cancelled', due_at = NULL, published_at = NULL, reason = %(reason)s, reply = NULL,
+               foreign_token = NULL, changed_at = now()
+         WHERE id = %(id)s
+        """,
+        {"id": mail_id, "reason": CANCELLED},
+    )
+    await _show_cancelled(conn, mail_id)
+
+
+async def _lock_mail(conn: Connection, mail_id: UUID) -> State:
+    """Keep everybody else from changing a mail, and return its state; in hand, it is not to be touched."""
+    cursor = await conn.execute(
+        "SELECT state, state = 'sending' AND due_at > now() FROM mails WHERE id = %(id)s FOR UPDATE",
+        {"id": mail_id},
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise MailNotFoundError
+    state, in_hand = row
+    if in_hand:
+        raise MailInHandError
+    return state  # type: ignore[no-any-return]  # the column's CHECK says what it is
+
+
+async def _goes_on(conn: Connection, mail_id: UUID) -> bool:
+    """Say whether anybody waits for a mail, or nobody has decided yet who."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            f"""
+            SELECT ({_NOBODYS}) OR ({_GOES_ON})
+              FROM mails m
+              LEFT JOIN registrations r ON r.id = m.registration_id
+             WHERE m.id = %(id)s
+            """,  # noqa: S608 - a constant of this module
+            {"id": mail_id},
+        )
+        return bool(await cursor.fetchone())
+
+
+async def _keep_acceptance(conn: Connection, mail_id: UUID) -> None:
+    """Write down that a mail was accepted before its row forgets it."""
+    await conn.execute(
+        """
+        INSERT INTO mail_attempts (mail_id, tried_at, attempt, outcome, reply)
+        SELECT id, sent_at, attempts, 'sent', reply FROM mails WHERE id = %(id)s AND state = 'sent'
+        """,
+        {"id": mail_id},
+    )
+
+
+async def _revive(conn: Connection, mail_ids: Sequence[UUID]) -> None:
+    """Make mails that the caller has locked due, and show their registrations as queued.
+
+    Should one of these end at this moment, its mail is cancelled when it is taken in hand.
+    """
+    await conn.execute(
+        """
+        WITH revived AS (
+            UPDATE mails m
+               SET state = 'queued', due_at = now(), attempts = 0, lease = NULL, published_at = NULL, sent_at = NULL,
+                   sent_as = NULL, reason = NULL, reply = NULL, admitted = true, silent = false,
+                   replayed_at = now(), changed_at = now()
+             WHERE m.id = ANY(%(ids)s)
+            RETURNING m.registration_id
+        ), moved AS (
+            UPDATE registrations r
+               SET state = 'queued', seq = r.seq + 1, next_try_at = NULL, reason = NULL, changed_at = now(),
+                   expires_at = greatest(r.expires_at, now() + %(unsent_life)s)
+             WHERE r.id IN (SELECT registration_id FROM revived)
+               AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
+            RETURNING r.id, r.seq
+        )
+        SELECT pg_notify(%(due_channel)s, '')
+         UNION ALL
+        SELECT pg_notify(%(state_channel)s, id || ':' || seq) FROM moved
+        """,
+        {
+            "ids": list(mail_ids),
+            "unsent_life": UNSENT_LIFE,
+            "due_channel": DUE_CHANNEL,
+            "state_channel": STATE_CHANNEL,
+        },
+    )
+
+
+async def _show_cancelled(conn: Connection, mail_id: UUID) -> None:
+    """Show the registration of a mail that was just cancelled as bounced, or as sent if another mail of it was."""
+    await conn.execute(
+        """
+        WITH moved AS (
+            UPDATE registrations r
+               SET state = CASE WHEN others.sent THEN 'sent' ELSE 'bounced' END,
+                   reason = CASE WHEN NOT others.sent THEN %(reason)s END,
+                   seq = r.seq + 1, next_try_at = NULL, changed_at = now()
+              FROM mails m
+              JOIN LATERAL (SELECT bool_or(o.state = 'sent') AS sent,
+                                   bool_or(o.state IN ('queued', 'sending', 'delayed')) AS open
+                              FROM mails o WHERE o.registration_id = m.registration_id) AS others ON true
+             WHERE m.id = %(id)s AND NOT m.silent AND r.id = m.registration_id
+               AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
+               AND NOT others.open AND NOT (others.sent AND r.state = 'sent')
+            RETURNING r.id, r.seq
+        )
+        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
+        """,
+        {"id": mail_id, "reason": CANCELLED, "channel": STATE_CHANNEL},
+    )

@@ -1,0 +1,240 @@
+"""Mails as an operator sees them: found, and looked at. What one does about them is in `interventions`.
+
+They are shown with the registration that they are for, of which the mail's own room knows nothing. What was tried is
+in two places: the attempt that the mail server accepted is the mail's row, all others have rows of their own, since
+nearly every mail is accepted at once and need not pay for the few that are not. An attempt whose process was killed
+left no word; its number is missing.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, Self
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from regsvc.accounts import registration
+from regsvc.errors import RegsvcError
+from regsvc.mail.jobs import SentAs
+from regsvc.postgres.connection import Connection
+
+State = Literal["queued", "sending", "sent", "delayed", "bounced", "cancelled", "dead"]
+Kind = Literal["signup", "resend", "foreign"]
+
+MAX_PAGE = 200
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_POSITION = struct.Struct(">q16s")
+
+
+class MailNotFoundError(RegsvcError):
+    """There is no such mail."""
+
+
+@dataclass(frozen=True)
+class OutboxMail:
+    """A mail and whom it is for.
+
+    Args:
+        id: of the mail; its Message-ID and its code are made of it.
+        kind: what was asked for.
+        sent_as: what it became, once it was accepted.
+        state: of the mail; see `regsvc.mail.jobs`.
+        attempts: of this life.
+        address: where it goes; None if that was mended since, and is known no more.
+        registration_id: whose it is, if that is decided.
+        registration_state: how that one is shown to whoever waits for it.
+        silent: what becomes of the mail is not shown to them.
+        due_at: when an open mail is taken up, or its sender counts as gone.
+        reason: why it is not sent, as a word.
+        reply: what the mail server said last.
+        created_at: when it was asked for.
+        changed_at: when its state last changed.
+        sent_at: when the mail server accepted it.
+        replayed_at: when an operator gave it its present life.
+    """
+
+    id: UUID
+    kind: Kind
+    sent_as: SentAs | None
+    state: State
+    attempts: int
+    address: str | None
+    registration_id: UUID | None
+    registration_state: registration.State | None
+    silent: bool
+    due_at: datetime | None
+    reason: str | None
+    reply: str | None
+    created_at: datetime
+    changed_at: datetime
+    sent_at: datetime | None
+    replayed_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try to send a mail.
+
+    Args:
+        attempt: its number, from 1 in each life of the mail.
+        tried_at: when it had ended.
+        outcome: what the mail became.
+        stage: of the conversation with the mail server, where it failed.
+        reason: why it failed, as a word.
+        reply: what the mail server said.
+    """
+
+    attempt: int
+    tried_at: datetime
+    outcome: Literal["sent", "delayed", "bounced", "dead"]
+    stage: str | None
+    reason: str | None
+    reply: str | None
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which mails to list: those that have all that is given.
+
+    Args:
+        state: of the mail.
+        kind: what was asked for.
+        email_key: the address, as it is compared.
+    """
+
+    state: State | None = None
+    kind: Kind | None = None
+    email_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the list of all mails, which stays where it is whatever is added: right behind one mail."""
+
+    created_at: datetime
+    id: UUID
+
+    def encode(self) -> str:
+        """Return the place as 32 characters for a URL."""
+        microseconds = (self.created_at - _EPOCH) // _MICROSECOND
+        return base64.urlsafe_b64encode(_POSITION.pack(microseconds, self.id.bytes)).decode("ascii")
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Return the place that `encode` made a text of.
+
+        Raises:
+            ValueError: it did not.
+        """
+        try:
+            microseconds, raw = _POSITION.unpack(base64.b64decode(text, altchars=b"-_", validate=True))
+            return cls(_EPOCH + microseconds * _MICROSECOND, UUID(bytes=raw))
+        except (struct.error, ValueError, OverflowError):
+            raise ValueError("no cursor of this list") from None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some mails, the newest first, and where the next page begins, if there is one."""
+
+    mails: Sequence[OutboxMail]
+    next: Position | None
+
+
+_COLUMNS = """
+    SELECT m.id, m.kind, m.sent_as, m.state, m.attempts, m.registration_id, r.state AS registration_state, m.silent,
+           m.due_at, m.reason, m.reply, m.created_at, m.changed_at, m.sent_at, m.replayed_at,
+           CASE WHEN m.created_at >= r.address_since THEN r.email ELSE coalesce(m.email, m.email_key) END AS address
+      FROM mails m
+      LEFT JOIN registrations r ON r.id = m.registration_id
+"""
+
+# Mails that were asked for by address, and those of registrations, which live or are over: an index for each.
+_OF_ADDRESS = """
+    m.id IN (SELECT o.id FROM mails o WHERE o.email_key = %(email_key)s
+              UNION ALL
+             SELECT o.id FROM mails o
+               JOIN registrations p ON p.id = o.registration_id AND o.created_at >= p.address_since
+              WHERE p.email_key = %(email_key)s AND p.state NOT IN ('confirmed', 'expired', 'repudiated')
+              UNION ALL
+             SELECT o.id FROM mails o
+               JOIN registrations p ON p.id = o.registration_id AND o.created_at >= p.address_since
+              WHERE p.email_key = %(email_key)s AND p.state IN ('confirmed', 'expired', 'repudiated'))
+"""
+
+
+async def list_mails(conn: Connection, filters: Filters, *, after: Position | None, limit: int) -> Page:
+    """Return a page of mails, the newest first.
+
+    Args:
+        conn: reads.
+        filters: which mails.
+        after: where the page begins; None for the newest.
+        limit: how many, `MAX_PAGE` at most.
+    """
+    conditions = [
+        *(["(m.created_at, m.id) < (%(created_at)s, %(id)s)"] if after else []),
+        # Written out, so that an index of some states is seen to be enough.
+        *([f"m.state = '{filters.state}'"] if filters.state else []),
+        *(["m.kind = %(kind)s"] if filters.kind else []),
+        *([_OF_ADDRESS] if filters.email_key else []),
+    ]
+    async with conn.cursor(row_factory=class_row(OutboxMail)) as cursor:
+        await cursor.execute(
+            f"""
+            {_COLUMNS}
+             WHERE {" AND ".join(conditions) or "true"}
+             ORDER BY m.created_at DESC, m.id DESC
+             LIMIT %(limit)s
+            """,  # constants of this module, and a state, which is one of seven words
+            {
+                **(vars(after) if after else {}),
+                "kind": filters.kind,
+                "email_key": filters.email_key,
+                "limit": min(limit, MAX_PAGE) + 1,
+            },
+        )
+        found = await cursor.fetchall()
+    mails = found[: min(limit, MAX_PAGE)]
+    more = len(found) > len(mails)
+    return Page(mails, Position(mails[-1].created_at, mails[-1].id) if more else None)
+
+
+async def get_mail(conn: Connection, mail_id: UUID) -> OutboxMail:
+    """Return a mail.
+
+    Raises:
+        MailNotFoundError: there is none of that id.
+    """
+    async with conn.cursor(row_factory=class_row(OutboxMail)) as cursor:
+        await cursor.execute(f"{_COLUMNS} WHERE m.id = %(id)s", {"id": mail_id})
+        mail = await cursor.fetchone()
+    if mail is None:
+        raise MailNotFoundError
+    return mail
+
+
+async def list_attempts(conn: Connection, mail_id: UUID) -> list[Attempt]:
+    """Return what was tried to send a mail, in all its lives, the oldest first."""
+    async with conn.cursor(row_factory=class_row(Attempt)) as cursor:
+        await cursor.execute(
+            """
+            SELECT attempt, tried_at, outcome, stage, reason, reply
+              FROM mail_attempts
+             WHERE mail_id = %(id)s
+             UNION ALL
+            SELECT attempts, sent_at, 'sent', NULL, NULL, reply
+              FROM mails
+             WHERE id = %(id)s AND state = 'sent'
+             ORDER BY tried_at
+            """,
+            {"id": mail_id},
+        )
+        return await cursor.fetchall()

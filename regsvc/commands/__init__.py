@@ -1,0 +1,1 @@
+"""What operators type: a module for each group of commands, and how all of them run."""

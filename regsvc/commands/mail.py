@@ -1,0 +1,195 @@
+"""`regsvc mail`: an operator finds mails, looks at them, replays and cancels them, and previews their kinds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import get_args
+from uuid import UUID
+
+import click
+import structlog
+
+from regsvc.accounts import interventions, outbox
+from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.outbox import Filters, Page, Position
+from regsvc.accounts.registration import RegistrationOverError
+from regsvc.commands.poison import poison
+from regsvc.commands.preview import preview
+from regsvc.commands.running import ACTOR, EX_FAILURE, open_operation, print_json, printable, run_command
+from regsvc.http.admin_mails import PAGE, MailWithAttempts, read_mail, show_mail
+from regsvc.http.problems import KINDS
+from regsvc.postgres.connection import Connection
+
+log = structlog.get_logger()
+
+Act = Callable[[Connection, UUID], Awaitable[None]]
+
+_REFUSALS = (
+    outbox.MailNotFoundError,
+    interventions.MailInHandError,
+    interventions.MailOverError,
+    RegistrationOverError,
+)
+
+as_json = click.option("--json", "machine", is_flag=True, help="For machines, in words of the API.")
+
+
+@click.group()
+def mail() -> None:
+    """Mails by hand: find them, look at them, replay and cancel them."""
+
+
+mail.add_command(preview)
+mail.add_command(poison)
+
+
+@mail.command("list")
+@click.option("--state", type=click.Choice(get_args(outbox.State)), help="Only those in this state.")
+@click.option("--kind", type=click.Choice(get_args(outbox.Kind)), help="Only those asked for in this way.")
+@click.option("--address", help="Only those to this address.")
+@click.option("--limit", type=click.IntRange(1, outbox.MAX_PAGE), default=PAGE, show_default=True)
+@click.option("--cursor", help="Go on where a list ended.")
+@as_json
+def list_(
+    state: outbox.State | None,
+    kind: outbox.Kind | None,
+    address: str | None,
+    limit: int,
+    cursor: str | None,
+    *,
+    machine: bool,
+) -> None:
+    """List mails, the newest first."""
+    try:
+        email_key = parse_address(address).key if address is not None else None
+    except AddressError as error:
+        raise click.BadParameter(str(error), param_hint="--address") from error
+    try:
+        after = Position.decode(cursor) if cursor is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--cursor") from error
+
+    async def run() -> None:
+        async with open_operation() as conn:
+            page = await outbox.list_mails(conn, Filters(state, kind, email_key), after=after, limit=limit)
+        given = {"state": state, "kind": kind, "address": address}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        log.info("mails listed", actor=ACTOR, count=len(page.mails), **wanted)
+        if machine:
+            next_cursor = page.next.encode() if page.next else None
+            print_json({"mails": [show_mail(found) for found in page.mails], "next_cursor": next_cursor})
+        else:
+            _print_page(page)
+
+    run_command(run)
+
+
+@mail.command()
+@click.argument("mail_id", type=click.UUID)
+@as_json
+def show(mail_id: UUID, *, machine: bool) -> None:
+    """Show a mail, and what was tried to send it."""
+
+    async def run() -> None:
+        async with open_operation() as conn:
+            shown = await read_mail(conn, mail_id)
+        log.info("mail shown", actor=ACTOR, mail=str(mail_id))
+        (print_json if machine else _print_mail)(shown)
+
+    run_command(run)
+
+
+@mail.command()
+@click.argument("mail_ids", type=click.UUID, nargs=-1)
+@click.option("--dead", is_flag=True, help="All that were given up and that somebody still waits for.")
+@as_json
+def replay(mail_ids: Sequence[UUID], *, dead: bool, machine: bool) -> None:
+    """Send mails again, or at last, whatever became of them before.
+
+    Each has a new life of 48 hours from now. Whom it is for, its link and its code stay the same.
+    """
+    if bool(mail_ids) == dead:
+        raise click.UsageError("Name mails, or say --dead.")
+    run_command(
+        partial(_replay_dead, machine=machine)
+        if dead
+        else partial(_act_on, mail_ids, interventions.replay_mail, "mail replayed", machine=machine)
+    )
+
+
+@mail.command()
+@click.argument("mail_ids", type=click.UUID, nargs=-1, required=True)
+@as_json
+def cancel(mail_ids: Sequence[UUID], *, machine: bool) -> None:
+    """Call off mails that are queued or delayed."""
+    run_command(partial(_act_on, mail_ids, interventions.cancel_mail, "mail cancelled", machine=machine))
+
+
+async def _replay_dead(*, machine: bool) -> None:
+    total = 0
+    async with open_operation() as conn:
+        while True:
+            async with conn.transaction():
+                count = await interventions.replay_dead(conn, interventions.DEAD_AT_ONCE)
+            total += count
+            if count < interventions.DEAD_AT_ONCE:
+                break
+    log.info("dead mails replayed", actor=ACTOR, count=total)
+    if machine:
+        print_json({"replayed": total})
+    else:
+        click.echo(f"{total} replayed")
+
+
+async def _act_on(mail_ids: Sequence[UUID], act: Act, event: str, *, machine: bool) -> None:
+    """Do the same with each mail; one that it cannot be done with does not keep it from the others."""
+    results: list[dict[str, object]] = []
+    async with open_operation() as conn:
+        for mail_id in mail_ids:
+            try:
+                async with conn.transaction():
+                    await act(conn, mail_id)
+            except _REFUSALS as error:
+                code = KINDS[type(error)].code
+                results.append({"id": str(mail_id), "done": False, "code": code, "detail": str(error)})
+            else:
+                log.info(event, actor=ACTOR, mail=str(mail_id))
+                results.append({"id": str(mail_id), "done": True})
+    if machine:
+        print_json(results)
+    else:
+        for result in results:
+            click.echo(
+                f"{result['id']}  {event if result['done'] else result['detail']}", err=not result["done"]
+            )
+    if not all(result["done"] for result in results):
+        sys.exit(EX_FAILURE)
+
+
+def _print_page(page: Page) -> None:
+    for found in page.mails:
+        shown = show_mail(found)
+        columns = (
+            shown["id"],
+            shown["created_at"],
+            f"{shown['state']:<9}",
+            f"{shown['attempts']:>2}",
+            f"{shown['kind']:<6}",
+            printable(shown["address"] or "-"),
+            printable(shown["reason"]),
+        )
+        click.echo("  ".join(columns).rstrip())
+    if page.next is not None:
+        click.echo(f"There are more: --cursor {page.next.encode()}", err=True)
+
+
+def _print_mail(shown: MailWithAttempts) -> None:
+    for name, value in shown.items():
+        if name != "tries" and value is not None and value is not False:
+            click.echo(f"{name.replace('_', ' '):<19} {printable(value)}")
+    for attempt in shown["tries"]:
+        said = "  ".join(printable(attempt[key]) for key in ("stage", "reason", "reply") if attempt[key])
+        line = f"{attempt['tried_at']}  {attempt['outcome']:<8} {said}".rstrip()
+        click.echo(f"{'try ' + str(attempt['attempt']):<19} {line}")

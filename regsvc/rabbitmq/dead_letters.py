@@ -1,0 +1,164 @@
+"""Dead letters: messages that nobody could read, looked at by hand, dropped, or sent on their way again.
+
+They are taken one by one (`basic.get`) and held until the link ends; what was not dropped by then goes back to its
+place in the queue. What they say is shown with secrets and addresses masked, for it may be anybody's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pamqp.commands import Basic
+
+from regsvc.errors import MalformedMessageError
+from regsvc.rabbitmq import message, queues
+from regsvc.rabbitmq.link import TIMEOUT, Link, open_link
+from regsvc.redaction import redact_text
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+    from uuid import UUID
+
+    from aiormq.abc import DeliveredMessage
+
+    from regsvc.rabbitmq.publisher import Publisher
+
+_SHOWN = 500  # characters of a body
+_SHOWN_NAME = 100  # characters of a property
+_LOOKED_AT = 65_536  # bytes of a body: masked as a whole before it is cut, or half a secret would show
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message in the queue of dead letters, held by this link.
+
+    Args:
+        id: twelve characters made of what it says; messages that say the same have the same.
+        mail_id: which mail it is about, if it can be read.
+        trouble: what is wrong with it; None if it can be read, and only came too often.
+        cause: why the broker moved it here, in its own words.
+        died_at: when that was.
+        size: bytes of the body.
+        content_type, type, message_id: as it came.
+        body: its beginning, fit to be shown.
+    """
+
+    id: str
+    mail_id: UUID | None
+    trouble: str | None
+    cause: str | None
+    died_at: datetime | None
+    size: int
+    content_type: str | None
+    type: str | None
+    message_id: str | None
+    body: str
+    tag: int = field(repr=False, compare=False)
+
+
+@asynccontextmanager
+async def open_dead_letters(
+    url: str,
+    *,
+    timeout: float = TIMEOUT,  # noqa: ASYNC109 - for each answer
+) -> AsyncIterator[DeadLetters]:
+    """Connect, declare the queues and give the DeadLetters (Trio flavour).
+
+    Raises:
+        BrokerUnavailableError: out of reach or refusing; BrokerTopologyError if a queue stands in the way.
+    """
+    async with open_link(DeadLetters, url, "dead letters", timeout=timeout) as letters:
+        await letters.run(letters.declare)
+        yield letters
+
+
+class DeadLetters(Link):
+    """A connection that looks through the dead letters."""
+
+    async def take(self, limit: int) -> list[DeadLetter]:
+        """Take so many letters, or all there are, the oldest first (Trio flavour).
+
+        Nobody else sees them until this ends.
+
+        Raises:
+            BrokerUnavailableError: this has ended.
+        """
+        return await self.run(self._take, limit)
+
+    async def drop(self, letters: Collection[DeadLetter]) -> None:
+        """Delete letters that this holds, and return when the broker has (Trio flavour).
+
+        Raises:
+            BrokerUnavailableError: this has ended; they may be there still.
+        """
+        if letters:
+            await self.write(*(Basic.Ack(letter.tag) for letter in letters))
+            await self.run(self.look)  # answered after the acks, which nothing answers
+
+    async def requeue(self, letters: Collection[DeadLetter], publisher: Publisher) -> list[DeadLetter]:
+        """Publish the ids of those letters that can be read, drop them once confirmed, and return them (Trio flavour).
+
+        One that cannot be read would be back at once, and is left where it is.
+
+        Raises:
+            BrokerUnavailableError: one of the two links has ended; a letter may be published and not dropped.
+        """
+        mail_ids = [letter.mail_id for letter in letters if letter.mail_id is not None]
+        confirmed = set((await publisher.publish(mail_ids)).confirmed)
+        done = [letter for letter in letters if letter.mail_id in confirmed]
+        await self.drop(done)
+        return done
+
+    async def _take(self, limit: int) -> list[DeadLetter]:
+        """Get letters one by one (asyncio flavour)."""
+        taken: list[DeadLetter] = []
+        while len(taken) < limit:
+            found = await self.channel.basic_get(queues.DEAD, timeout=self._timeout)
+            if isinstance(found.delivery, Basic.GetEmpty):
+                break
+            taken.append(_read(found))
+        return taken
+
+
+def _read(found: DeliveredMessage) -> DeadLetter:
+    properties, body = found.header.properties, found.body
+    mail_id, trouble = None, None
+    try:
+        mail_id = message.decode(body, properties)
+    except MalformedMessageError as error:
+        trouble = str(error)
+    death = _last_death(properties)
+    died_at = death.get("time")
+    named = (properties.content_type, properties.message_type, properties.message_id)
+    return DeadLetter(
+        id=hashlib.sha256(repr(named).encode() + body).hexdigest()[:12],
+        mail_id=mail_id,
+        trouble=trouble,
+        cause=_show(death.get("reason"), _SHOWN_NAME),
+        died_at=died_at.astimezone(UTC) if isinstance(died_at, datetime) else None,
+        size=len(body),
+        content_type=_show(named[0], _SHOWN_NAME),
+        type=_show(named[1], _SHOWN_NAME),
+        message_id=_show(named[2], _SHOWN_NAME),
+        body=_show(body[:_LOOKED_AT].decode("utf-8", "backslashreplace"), _SHOWN) or "",
+        tag=found.delivery_tag or 0,
+    )
+
+
+def _last_death(properties: Basic.Properties) -> dict[str, Any]:
+    """Return what the broker noted when it moved the message here; a header that anybody may write."""
+    deaths = (properties.headers or {}).get("x-death")
+    last = deaths[0] if isinstance(deaths, list) and deaths else None
+    return last if isinstance(last, dict) else {}
+
+
+def _show(value: object, limit: int) -> str | None:
+    """Return a text as it may be printed on a terminal: masked, cut, and without anything that moves its cursor."""
+    if value is None:
+        return None
+    text = redact_text(str(value)).replace("\n", " ")[:limit]
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,0 +1,66 @@
+"""Mails of tests: brought into the state that is wanted, and looked at as an operator does."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from regsvc.accounts import outbox, registration
+from regsvc.accounts.outbox import Filters, OutboxMail
+from regsvc.accounts.registration import Registration
+from regsvc.mail import jobs
+from regsvc.mail.jobs import Ended, Job, Retry
+from regsvc.postgres.pool import Pool
+
+ALL = Filters()
+
+
+async def execute(pool: Pool, statement: str) -> None:
+    async with pool.connection() as conn:
+        await conn.execute(statement.encode())
+
+
+async def get(pool: Pool, mail_id: UUID) -> OutboxMail:
+    async with pool.connection() as conn:
+        return await outbox.get_mail(conn, mail_id)
+
+
+async def get_registration(pool: Pool, registration_id: UUID) -> Registration:
+    async with pool.connection() as conn:
+        found = await registration.get_registration(conn, registration_id)
+    assert found is not None
+    return found
+
+
+async def list_ids(pool: Pool, filters: Filters = ALL) -> list[UUID]:
+    async with pool.connection() as conn:
+        return [mail.id for mail in (await outbox.list_mails(conn, filters, after=None, limit=50)).mails]
+
+
+async def take(pool: Pool, mail_id: UUID) -> Job:
+    """Claim a mail and show it as being sent."""
+    async with pool.transaction() as conn:
+        (job,) = await jobs.claim_mails(conn, [mail_id])
+        assert await registration.begin_sending(conn, [mail_id])
+    return job
+
+
+async def delay(pool: Pool, mail_id: UUID) -> None:
+    job = await take(pool, mail_id)
+    retry = Retry(job, timedelta(seconds=30), "mailbox_busy", "450 busy", "rcpt")
+    async with pool.transaction() as conn:
+        await registration.show_delayed(conn, await jobs.book_retries(conn, [retry]))
+
+
+async def end(pool: Pool, mail_id: UUID, state: jobs.Ending = "dead") -> None:
+    job = await take(pool, mail_id)
+    ended = Ended(job, state, "connect_failed", "no route", "connect")
+    async with pool.transaction() as conn:
+        await registration.show_bounced(conn, await jobs.book_ended(conn, [ended]))
+
+
+async def resend(pool: Pool, email_key: str) -> UUID:
+    mail_id = uuid4()
+    async with pool.transaction() as conn:
+        await jobs.add_resend(conn, mail_id, email_key, wanted=None)
+    return mail_id

@@ -102,12 +102,17 @@ async def heed_signals(
 ) -> None:
     """Set `stopping` at the first SIGINT or SIGTERM; at the second, end the process on the spot.
 
+    SIGHUP, by which a terminal that is closed says good-bye, counts as well, unless `nohup` has it ignored.
+
     Args:
         stopping: asks everything to end.
         at_once: is called before the process ends on the spot.
         task_status: told once signals are heeded.
     """
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    heeded = {signal.SIGINT, signal.SIGTERM}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heeded.add(signal.SIGHUP)
+    with trio.open_signal_receiver(*heeded) as signals:
         task_status.started()
         async for number in signals:
             name = signal.Signals(number).name

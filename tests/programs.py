@@ -193,7 +193,9 @@ async def run_program(
             env=whole,
             cwd=cwd or folder,
             start_new_session=True,
-            **({} if user is None else {"user": user, "group": user, "extra_groups": []}),
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
         )
     program = Program(process, f"http://127.0.0.1:{port}", output, whole)
     try:

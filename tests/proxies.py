@@ -162,6 +162,11 @@ class Proxy:
         self._traps.append(trap)
         return trap
 
+    def disarm(self, trap: Trap) -> None:
+        """Take a trap away that may not have sprung."""
+        if trap in self._traps:
+            self._traps.remove(trap)
+
     async def _listen(self, task_status: trio.TaskStatus[None]) -> None:
         listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
         self._closed = trio.Event()

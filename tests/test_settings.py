@@ -230,6 +230,8 @@ def test_the_public_url_is_an_origin_in_its_normal_form(given: str, normal: str)
 def test_foreign_mail_needs_to_know_where_from_and_never_takes_our_own() -> None:
     lines = refusal(GOOD | {"REGSVC_ACCEPT_FOREIGN_MAIL": "on"})
     assert [line.split()[0] for line in lines] == ["REGSVC_FOREIGN_AMQP_URL", "REGSVC_FOREIGN_QUEUE"]
+    lines = refusal({"REGSVC_ACCEPT_FOREIGN_MAIL": "on"}, mode="dev")
+    assert {"REGSVC_FOREIGN_AMQP_URL", "REGSVC_FOREIGN_QUEUE"} <= {line.split()[0] for line in lines}
     url = "amqp://app:correct-horse@rabbitmq/"
     foreign = {"ACCEPT_FOREIGN_MAIL": "on", "FOREIGN_AMQP_URL": url, "FOREIGN_QUEUE": "email_confirm"}
     serve(**foreign)

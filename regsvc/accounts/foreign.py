@@ -105,7 +105,7 @@ def read_request(body: bytes, message_id: str | None) -> ForeignRequest:
 async def add_foreign_mails(
     conn: Connection, secrets: Secrets, requests: Sequence[ForeignRequest]
 ) -> list[UUID]:
-    """Insert the mails of messages, due now, in the caller's transaction, and return their ids.
+    """Insert the mails of messages, due now, in the caller's transaction, and return their ids, in any order.
 
     What was asked for by the same message before, up to 30 days ago, is left out.
     """

@@ -116,7 +116,7 @@ class Delivery:
             claimed = await claim(conn)
             if not claimed:
                 return Taken(0, frozenset())
-            if not probing and (state := await breaker.get_breaker(conn)).open:
+            if not probing and (state := await breaker.keep_open(conn)).open:
                 await self._hold(conn, claimed, state)
                 return Taken(len(claimed), frozenset())
             nobodys = [job.id for job in claimed if job.registration_id is None]

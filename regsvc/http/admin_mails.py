@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import outbox
+from regsvc.accounts import interventions, outbox
 from regsvc.accounts.outbox import Attempt, Filters, OutboxMail, Position
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.errors import DatabaseUnavailableError
@@ -142,14 +142,14 @@ async def show(mail_id: str) -> Response:
 @documented(
     {200: MailWithAttempts},
     needs_token=True,
-    errors=[outbox.MailNotFoundError, outbox.MailInHandError, RegistrationOverError, *_ANY],
+    errors=[outbox.MailNotFoundError, interventions.MailInHandError, RegistrationOverError, *_ANY],
 )
 async def replay(mail_id: str) -> Response:
     """Send a mail again, or at last: a new life of 48 hours from now, whatever became of it before."""
     context = get_context()
     actor = await _authenticate(context)
     async with context.pool.transaction() as conn:
-        await outbox.replay_mail(conn, _read_id(mail_id))
+        await interventions.replay_mail(conn, _read_id(mail_id))
         shown = await read_mail(conn, _read_id(mail_id))
     log.info("mail replayed", mail=shown["id"], actor=actor)
     return answer(shown)
@@ -159,14 +159,14 @@ async def replay(mail_id: str) -> Response:
 @documented(
     {200: MailWithAttempts},
     needs_token=True,
-    errors=[outbox.MailNotFoundError, outbox.MailInHandError, outbox.MailOverError, *_ANY],
+    errors=[outbox.MailNotFoundError, interventions.MailInHandError, interventions.MailOverError, *_ANY],
 )
 async def cancel(mail_id: str) -> Response:
     """Call off a mail that is queued or delayed."""
     context = get_context()
     actor = await _authenticate(context)
     async with context.pool.transaction() as conn:
-        await outbox.cancel_mail(conn, _read_id(mail_id))
+        await interventions.cancel_mail(conn, _read_id(mail_id))
         shown = await read_mail(conn, _read_id(mail_id))
     log.info("mail cancelled", mail=shown["id"], actor=actor)
     return answer(shown)
@@ -182,7 +182,7 @@ async def replay_dead() -> Response:
     context = get_context()
     actor = await _authenticate(context)
     async with context.pool.transaction() as conn:
-        count = await outbox.replay_dead(conn, outbox.DEAD_AT_ONCE)
+        count = await interventions.replay_dead(conn, interventions.DEAD_AT_ONCE)
     log.info("dead mails replayed", count=count, actor=actor)
     shown: Replayed = {"replayed": count}
     return answer(shown)

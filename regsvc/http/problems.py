@@ -18,7 +18,7 @@ from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, RequestTimeout
 
 from regsvc import errors
-from regsvc.accounts import confirmation, outbox, registration, schedule, session
+from regsvc.accounts import confirmation, interventions, outbox, registration, schedule, session
 from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
 from regsvc.security import keys
@@ -109,8 +109,8 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     confirmation.AlreadyConfirmedError: Kind(HTTPStatus.CONFLICT, "already_confirmed"),
     confirmation.TokenExpiredError: Kind(HTTPStatus.GONE, "token_expired"),
     registration.RegistrationOverError: Kind(HTTPStatus.CONFLICT, "registration_over"),
-    outbox.MailInHandError: Kind(HTTPStatus.CONFLICT, "mail_in_hand"),
-    outbox.MailOverError: Kind(HTTPStatus.CONFLICT, "mail_over"),
+    interventions.MailInHandError: Kind(HTTPStatus.CONFLICT, "mail_in_hand"),
+    interventions.MailOverError: Kind(HTTPStatus.CONFLICT, "mail_over"),
     PreconditionFailedError: Kind(HTTPStatus.PRECONDITION_FAILED, "precondition_failed"),
     UnsupportedMediaTypeError: Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     WeakPasswordError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "weak_password"),

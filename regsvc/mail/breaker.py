@@ -117,6 +117,18 @@ async def get_breaker(conn: Connection) -> Breaker:
     return found or UNKNOWN
 
 
+async def keep_open(conn: Connection) -> Breaker:
+    """Return how the breaker stands, and if it is open keep it so until the caller's transaction ends.
+
+    What is held in that transaction is there, then, when the breaker closes and makes due what waited.
+    """
+    state = await get_breaker(conn)
+    if state.open:  # the row is locked no more often than that: every claim comes by here
+        await conn.execute("SELECT FROM mail_breaker FOR SHARE")
+        state = await get_breaker(conn)
+    return state
+
+
 async def claim_probe(conn: Connection) -> list[Job]:
     """Claim the one mail that finds out whether the server is back; nobody may claim another for ten seconds then.
 

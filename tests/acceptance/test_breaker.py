@@ -7,6 +7,7 @@ from pathlib import Path
 import trio
 
 from regsvc.postgres.pool import Pool
+from tests.proxies import open_proxy
 from tests.services import Service, run_test_service
 from tests.smtp_servers import ScriptedServer
 
@@ -73,3 +74,23 @@ async def test_a_refused_sender_pauses_sending_until_a_probe_succeeds(
             "late@example.com"
         }
         assert len(answers) + 1 == len(mails)
+
+
+async def test_a_lone_mail_is_sent_when_its_server_is_back_and_not_at_its_next_try_an_hour_later(
+    database: str, pool: Pool, tmp_path: Path
+) -> None:
+    async with ScriptedServer().running() as server, open_proxy(("127.0.0.1", server.port)) as way:
+        await way.refuse()
+        environ = {"REGSVC_SMTP_URL": f"smtp://127.0.0.1:{way.port}"}
+        async with run_test_service(database, tmp_path, environ) as service:
+            signed_up = await service.sign_up()
+            location, handle = signed_up.headers["Location"], signed_up.headers["Regsvc-Handle"]
+            with trio.fail_after(20):
+                while (await state_of(service, location, handle))["state"] != "delayed":  # noqa: ASYNC110 - the API is asked
+                    await trio.sleep(0.05)
+            async with pool.connection() as conn:
+                await conn.execute("UPDATE mails SET due_at = now() + interval '1 hour'")
+            assert (await service.client.get("/readyz")).json()["status"] == "ok"  # one failure is no alarm
+            await way.listen()
+            await hasten_probe(pool)
+            await server.wait_mails(1)

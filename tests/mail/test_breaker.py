@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+import trio
 
 from regsvc.mail import breaker, jobs
 from regsvc.mail.breaker import Verdict, weigh
@@ -197,3 +198,36 @@ async def test_a_held_mail_counts_no_attempt(pool: Pool) -> None:
 
 def test_nothing_to_weigh_says_nothing() -> None:
     assert weigh([]) == Verdict()
+
+
+async def test_what_is_being_held_while_it_closes_is_made_due_too(pool: Pool) -> None:
+    await note(pool, NO_LOGIN)
+    new = await sign_up(pool)
+    closed: list[bool | None] = []
+
+    async def close() -> None:
+        closed.append(await note(pool, OK))
+
+    async with trio.open_nursery() as nursery, pool.transaction() as conn:
+        (job,) = await jobs.claim_mails(conn, [new.mail_id])
+        assert (await breaker.keep_open(conn)).open
+        nursery.start_soon(close)
+        await wait_blocked(pool)
+        assert closed == []
+        await jobs.hold_jobs(conn, [Retry(job, breaker.HOLD, "auth_failed")])
+    assert closed == [False]
+    async with pool.connection() as conn:
+        assert (await jobs.seconds_until_due(conn) or 0) <= breaker.SPREAD.total_seconds()
+
+
+async def wait_blocked(pool: Pool) -> None:
+    """Wait until somebody waits for a lock."""
+    with trio.fail_after(10):
+        while True:
+            async with pool.connection() as conn:
+                cursor = await conn.execute(
+                    "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+            if cursor.rowcount:
+                return
+            await trio.sleep(0.01)

@@ -43,24 +43,20 @@ async def run_post_office(server: Server, *, seed: int = 1) -> AsyncIterator[Pos
         nursery.cancel_scope.cancel()
 
 
-async def sleep_until(seconds: float) -> None:
-    await trio.sleep_until(seconds)
-
-
 # -- one mail
 
 
 async def test_a_mail_is_sent_at_once_when_nothing_is_wrong(autojump_clock: MockClock) -> None:
     async with run_post_office(lambda _: OK) as office:
         mail = office.add()
-        await sleep_until(HOUR)
+        await trio.sleep_until(HOUR)
     assert (mail.state, mail.tries) == ("sent", [START])
 
 
 async def test_a_recipient_that_does_not_exist_is_tried_once(autojump_clock: MockClock) -> None:
     async with run_post_office(lambda _: GONE) as office:
         mail = office.add()
-        await sleep_until(72 * HOUR)
+        await trio.sleep_until(72 * HOUR)
     assert (mail.state, mail.tries) == ("bounced", [START])
 
 
@@ -71,7 +67,7 @@ async def test_a_mail_that_its_recipients_server_puts_off_is_tried_for_48_hours_
     """5 s, 30 s, 2, 10, 30 min, then hourly, each ± 20 %; the first try after 48 hours is the last."""
     async with run_post_office(lambda _: BUSY, seed=seed) as office:
         mail = office.add()
-        await sleep_until(72 * HOUR)
+        await trio.sleep_until(72 * HOUR)
     assert mail.state == "dead"
     expected = [5, 30, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, *[HOUR] * (len(mail.tries) - 6)]
     found = [*pauses(mail.tries)]
@@ -97,7 +93,7 @@ async def test_whatever_waited_for_the_server_is_sent_within_70_seconds_of_its_r
     async with run_post_office(make_outages((0, length), failure=LOST)) as office:
         for _ in range(mails):
             office.add()
-        await sleep_until(length + HOUR)
+        await trio.sleep_until(length + HOUR)
     back = START + timedelta(seconds=length)
     assert {mail.state for mail in office.mails.values()} == {"sent"}
     assert max(mail.sent_at for mail in office.mails.values()) <= back + RECOVERY
@@ -110,7 +106,7 @@ async def test_a_server_that_refuses_us_burns_no_mail_however_long(
     async with run_post_office(make_outages((0, hours * HOUR), failure=NO_LOGIN)) as office:
         for _ in range(20):
             office.add()
-        await sleep_until(hours * HOUR + HOUR)
+        await trio.sleep_until(hours * HOUR + HOUR)
     back = START + timedelta(hours=hours)
     assert max(mail.sent_at for mail in office.mails.values()) <= back + RECOVERY
 
@@ -123,7 +119,7 @@ async def test_a_server_that_is_away_for_more_than_48_hours_is_waited_for_no_lon
     async with run_post_office(make_outages((0, 50 * HOUR), failure=LOST)) as office:
         for _ in range(mails):
             office.add()
-        await sleep_until(51 * HOUR)
+        await trio.sleep_until(51 * HOUR)
     assert {mail.state for mail in office.mails.values()} == {"dead"}
     for mail in office.mails.values():
         assert jobs.GIVE_UP <= mail.changed_at - START <= jobs.GIVE_UP + breaker.HOLD
@@ -135,11 +131,11 @@ async def test_during_an_outage_one_mail_in_ten_seconds_is_tried_however_many_wa
     async with run_post_office(make_outages((0, 6 * HOUR), failure=LOST)) as office:
         for minute in range(300):
             office.add()
-            await sleep_until(minute * MINUTE)  # and more of them come in for most of that time
-        await sleep_until(6 * HOUR - 1)
+            await trio.sleep_until(minute * MINUTE)  # and more of them come in for most of that time
+        await trio.sleep_until(6 * HOUR - 1)
         tried = list(office.tries)
         assert office.open
-        await sleep_until(6 * HOUR + RECOVERY.total_seconds())
+        await trio.sleep_until(6 * HOUR + RECOVERY.total_seconds())
     assert {mail.state for mail in office.mails.values()} == {"sent"}
     first_probe = next(n for n, moment in enumerate(tried) if moment - START > 5 * timedelta(minutes=1))
     assert min(pauses(tried[first_probe:])) >= 10
@@ -152,7 +148,7 @@ async def test_a_lone_mail_is_tried_later_and_later_at_first_and_then_every_ten_
 ) -> None:
     async with run_post_office(make_outages((0, HOUR), failure=LOST)) as office:
         mail = office.add()
-        await sleep_until(2 * HOUR)
+        await trio.sleep_until(2 * HOUR)
     first, second, third, *rest = pauses(mail.tries)
     assert 4 <= first <= 6
     assert 24 <= second <= 36
@@ -180,9 +176,9 @@ async def test_however_the_server_comes_and_goes_a_minute_and_ten_seconds_of_it_
     )
     async with run_post_office(make_outages(*outages, failure=failure), seed=seed) as office:
         for second in sorted(rng.uniform(0, moment) for _ in range(rng.choice([1, 5, 60]))):
-            await sleep_until(second)
+            await trio.sleep_until(second)
             office.add()
-        await sleep_until(moment + HOUR)
+        await trio.sleep_until(moment + HOUR)
     enough = RECOVERY.total_seconds()
     for mail in office.mails.values():
         born, sent = ((at - START).total_seconds() for at in (mail.created_at, mail.sent_at))

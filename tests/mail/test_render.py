@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from regsvc.mail.dialogue import Transaction, plan
 from regsvc.mail.envelope import Envelope, UnusableAddressError
-from regsvc.mail.render import AccountExistsMail, ConfirmMail, Mail, Renderer
+from regsvc.mail.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
 from regsvc.mail.values import clean
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ CONFIRM = ConfirmMail(
     client="Firefox 128.0 on Linux",
 )
 EXISTS = AccountExistsMail(occurred_at=NOW, origin="2001:db8:1::/48", client="")
+LONGEST_HOST = ".".join(["acme" * 15] * 4)[:240] + ".example"
+FOREIGN = ForeignConfirmMail(link=f"https://{LONGEST_HOST}:65535/confirm#t={'t' * 512}")
 HEADERS = {
     "Date",
     "To",
@@ -125,6 +127,19 @@ def test_a_confirmation_has_what_a_person_needs() -> None:
     assert CONFIRM.code in html.seen
     assert html.open == []
     assert not html.tags & {"script", "link", "iframe", "form", "input"}
+
+
+def test_a_link_of_another_system_is_all_that_its_mail_has() -> None:
+    """No code, no way to take it back, no attempt: that system knows of them, and we do not."""
+    data = render(FOREIGN)
+    message = parse(data)
+    text, html = body(message, "plain"), Links(body(message, "html"))
+    assert message["Subject"] == "Confirm your e-mail address for Acme"
+    assert f"\r\n{FOREIGN.link}\r\n".encode() in data
+    assert html.links == [FOREIGN.link, FOREIGN.link]
+    assert not re.search(r"\b[0-9]{6}\b", text)
+    assert not {"When", "From", "With"} & {line.partition(":")[0] for line in text.splitlines()}
+    assert html.open == []
 
 
 def test_an_owner_learns_of_the_attempt() -> None:

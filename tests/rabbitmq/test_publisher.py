@@ -104,6 +104,22 @@ async def test_without_the_queue_publishing_says_so_and_ends(amqp_url: str, raw:
         assert (await publisher.publish(mails)).confirmed == tuple(mails)
 
 
+async def test_a_purged_or_deleted_queue_counts_as_empty_and_without_it_this_ends(
+    amqp_url: str, raw: RawChannel
+) -> None:
+    mails = [uuid4() for _ in range(3)]
+    async with open_publisher(amqp_url) as publisher:
+        await publisher.publish(mails)
+        assert await publisher.count_ready() == 3
+        await raw.purge(QUEUE)
+        assert await publisher.count_ready() == 0
+        assert (await publisher.publish(mails)).confirmed == tuple(mails)
+        await raw.delete(QUEUE)
+        assert await publisher.count_ready() == 0
+        with pytest.raises(BrokerUnavailableError, match="no queue"):
+            await publisher.wait_closed()
+
+
 async def test_a_break_while_publishing_leaves_the_rest_unanswered(
     amqp_url: str, proxy: Proxy, proxied_url: str
 ) -> None:

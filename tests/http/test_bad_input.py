@@ -203,9 +203,7 @@ async def test_tokens_that_are_wrong_cut_or_lengthened_are_invalid(service: Serv
     check_problem(await service.post("/confirm-email", {"token": token, "x": 1}), 400, "validation_failed")
 
 
-@pytest.mark.parametrize(
-    "header", [None, "", "Bearer", "Bearer a.b.c", "Basic eA==", "Bearer " + "x" * 5000]
-)
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer a.b.c", "Basic eA==", "Bearer " + "x" * 5000])
 async def test_a_request_without_a_good_access_token_is_401(service: Service, header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header}
     for method, path in (("GET", "/me"), ("PATCH", "/me"), ("POST", "/logout"), ("POST", "/logout/all")):

@@ -56,9 +56,7 @@ async def run_dev(data: Path) -> None:
     data = make_folder(data)
     secret = keep_secret(data)
     chosen = load_settings(data, secret, database_url=_EMBEDDED)
-    logs.configure(
-        format=chosen.log_format, level=chosen.log_level, secrets=chosen.secret_values()
-    )
+    logs.configure(format=chosen.log_format, level=chosen.log_level, secrets=chosen.secret_values())
     stopping = trio.Event()
     server = EmbeddedPostgres(data)
     async with trio.open_nursery() as nursery:

@@ -27,7 +27,7 @@ from regsvc.mail import breaker, jobs, policy
 from regsvc.mail.breaker import Breaker
 from regsvc.mail.envelope import UnusableAddressError
 from regsvc.mail.jobs import Ended, Held, Job, Retry, Sent
-from regsvc.mail.outcome import Aborted, Bounced, Outcome
+from regsvc.mail.outcome import CONNECTION_REASONS, Aborted, Accepted, Bounced, Outcome
 from regsvc.mail.transport import Transport
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
@@ -96,7 +96,20 @@ class Delivery:
         return self.free
 
     async def probe(self) -> None:
-        """Send a single mail, if it is time to find out whether the mail server is back."""
+        """Find out whether the mail server is back, if it is time to.
+
+        Where it could not be reached, that is tried without a mail first: being away costs no mail an attempt.
+        """
+        async with self.pool.connection() as conn:
+            reason = await breaker.get_due_probe(conn)
+        if reason is None:
+            return
+        if reason in CONNECTION_REASONS:
+            outcome = await self.transport.check()
+            if not isinstance(outcome, Accepted):
+                async with self.pool.transaction() as conn:
+                    await breaker.note_failed_probe(conn, outcome)
+                return
         await self.take(breaker.claim_probe, probing=True)
 
     async def take(self, claim: Claim, *, probing: bool = False) -> Taken:

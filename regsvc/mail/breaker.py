@@ -129,6 +129,21 @@ async def keep_open(conn: Connection) -> Breaker:
     return state
 
 
+async def get_due_probe(conn: Connection) -> str | None:
+    """Return why the server is in doubt, if it is time to find out whether it is back; else None."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT reason FROM mail_breaker WHERE (open OR failures > 0) AND probe_at <= now()"
+        )
+        return await cursor.fetchone()
+
+
+async def note_failed_probe(conn: Connection, outcome: Outcome) -> bool | None:
+    """Count a probe that failed without a mail, put the next one off, and say whether this opened the breaker."""
+    await conn.execute("UPDATE mail_breaker SET probe_at = now() + %(every)s", {"every": PROBE_EVERY})
+    return await note_verdict(conn, weigh([outcome]))
+
+
 async def claim_probe(conn: Connection) -> list[Job]:
     """Claim the one mail that finds out whether the server is back; nobody may claim another for ten seconds then.
 

@@ -8,7 +8,7 @@ import trio
 
 from regsvc.postgres.pool import Pool
 from tests.proxies import open_proxy
-from tests.services import Service, run_test_service
+from tests.services import Service, free_port, run_test_service
 from tests.smtp_servers import ScriptedServer
 
 
@@ -94,3 +94,44 @@ async def test_a_lone_mail_is_sent_when_its_server_is_back_and_not_at_its_next_t
             await way.listen()
             await hasten_probe(pool)
             await server.wait_mails(1)
+
+
+async def test_a_server_that_is_away_costs_a_lone_mail_no_more_attempts_than_its_schedule(
+    database: str, pool: Pool, tmp_path: Path
+) -> None:
+    port = free_port()
+    async with run_test_service(
+        database, tmp_path, {"REGSVC_SMTP_URL": f"smtp://127.0.0.1:{port}"}
+    ) as service:
+        signed_up = await service.sign_up()
+
+        async def failures() -> tuple[int, int]:
+            async with pool.connection() as conn:
+                cursor = await conn.execute(
+                    "SELECT failures, (SELECT max(attempts) FROM mails) FROM mail_breaker"
+                )
+                row = await cursor.fetchone()
+                assert row is not None
+                return row[0], row[1]
+
+        async def wait_failures(number: int) -> None:
+            with trio.fail_after(30):
+                while (await failures())[0] < number:  # noqa: ASYNC110 - a table has no event
+                    await trio.sleep(0.05)
+
+        await wait_failures(1)
+        # The last two of ten in a row are probes that find nobody there: the breaker opens, the mail was tried once.
+        async with pool.connection() as conn:
+            await conn.execute("UPDATE mails SET due_at = now() + interval '1 hour'")
+            await conn.execute("UPDATE mail_breaker SET failures = 8")
+        for number in (9, 10):
+            await hasten_probe(pool)
+            await wait_failures(number)
+        assert (await failures())[1] == 1
+        await wait_status(service, "degraded")
+        async with ScriptedServer(port=port).running() as server:
+            await hasten_probe(pool)
+            (mail,) = await server.wait_mails(1)
+        assert mail.recipient == "ann@example.com"
+        shown = await state_of(service, signed_up.headers["Location"], signed_up.headers["Regsvc-Handle"])
+        assert shown["attempts"] == 2

@@ -23,7 +23,8 @@ from regsvc.security.tokens import LinkToken, Secrets
 
 CODE_TRIES = 5
 CODE_TRIES_A_DAY = 30
-# A password is tried against this many attempts at most, the pressed one first: each try costs a whole hash.
+# A password is tried against this many attempts at most, since each try costs a whole hash: the pressed one, then the
+# oldest and the newest in turn, so that it takes a flood on both sides to push one out.
 CANDIDATES = 16
 
 
@@ -111,7 +112,9 @@ async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) 
             SELECT id, email_key, state, {_ALIVE} AS alive, password_hash
               FROM registrations
              WHERE email_key = %(email_key)s AND {_LIVE}
-             ORDER BY id <> %(id)s, created_at DESC
+             ORDER BY id <> %(id)s,
+                      least(row_number() OVER (ORDER BY created_at),
+                            row_number() OVER (ORDER BY created_at DESC))
              LIMIT %(limit)s
             """,  # noqa: S608 - constants of this module
             {"email_key": attempt.email_key, "id": attempt.id, "limit": CANDIDATES},
@@ -150,7 +153,9 @@ async def try_code(
         attempt.state != "confirmed" and not await _count_try(conn, attempt.email_key)
     ):
         return "exhausted"
-    if not tokens.code_matches(secrets, await _list_code_mails(conn, registration_id), code):
+    if not tokens.code_matches(
+        secrets, await _list_code_mails(conn, registration_id), attempt.email_key, code
+    ):
         return "wrong"
     if attempt.state != "confirmed":
         try:
@@ -187,7 +192,6 @@ async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> Non
     attempt = await _lock_attempt(conn, secrets, token, void_is_fine=True)
     if attempt.state == "confirmed":
         raise AlreadyConfirmedError
-    await schedule.quieten(conn, attempt.email_key)
     await conn.execute(
         """
         WITH moved AS (
@@ -201,6 +205,8 @@ async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> Non
         """,
         {"id": attempt.id, "channel": STATE_CHANNEL},
     )
+    # After the registration: whoever sends locks them in this order, too.
+    await schedule.quieten(conn, attempt.email_key)
 
 
 async def purge_code_tries(conn: Connection, limit: int) -> int:

@@ -196,13 +196,20 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
         await cursor.execute(
             """
             WITH taken AS (
-                SELECT m.id AS mail_id, m.admitted, m.silent, r.id AS registration_id
+                -- Locked as it is now: an address that is being changed is the new one. In one order for all.
+                SELECT m.id AS mail_id, m.admitted, m.silent, m.kind, r.id AS registration_id,
+                       r.email, r.email_key, r.locale, r.origin, r.client, r.created_at
                   FROM mails m
                   JOIN registrations r ON r.id = m.registration_id
                  WHERE m.id = ANY(%(mail_ids)s) AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
+                 ORDER BY r.id
+                   FOR UPDATE OF r
             ), moved AS (
                 UPDATE registrations r
                    SET state = 'sending', seq = r.seq + 1, attempts = r.attempts + 1,
+                       -- A new mail brings a new code, and that its five tries.
+                       code_tries = CASE WHEN r.id IN (SELECT registration_id FROM taken WHERE kind = 'resend')
+                                         THEN 0 ELSE r.code_tries END,
                        next_try_at = NULL, reason = NULL, changed_at = now()
                  WHERE r.id IN (SELECT registration_id FROM taken WHERE NOT silent)
                    AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
@@ -211,11 +218,10 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
                 SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
             )
             SELECT taken.mail_id, taken.registration_id, taken.admitted, taken.silent,
-                   r.email, r.email_key, r.locale, r.origin, r.client, r.created_at,
+                   taken.email, taken.email_key, taken.locale, taken.origin, taken.client, taken.created_at,
                    CASE WHEN u.id IS NULL THEN 'confirm' ELSE 'account_exists' END AS sent_as
               FROM taken
-              JOIN registrations r ON r.id = taken.registration_id
-              LEFT JOIN users u ON u.email_key = r.email_key
+              LEFT JOIN users u ON u.email_key = taken.email_key
              WHERE (SELECT count(*) FROM told) >= 0
             """,
             {"mail_ids": list(mail_ids), "channel": STATE_CHANNEL},
@@ -227,26 +233,22 @@ async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:
     """Show the attempts of these mails as sent; from now on their links live 24 h.
 
     A final state stays as it is, only its clock is set: a link that was pressed while the booking of its mail was
-    still on its way answers as long as any other. The clock is all that a silent mail sets, without a word.
+    still on its way answers as long as any other. A silent mail sets nothing: a clock that moved would tell of it.
     """
     await conn.execute(
         """
         WITH sent AS (
-            SELECT registration_id, bool_and(silent) AS silent
-              FROM mails WHERE id = ANY(%(mail_ids)s) GROUP BY registration_id
+            SELECT DISTINCT registration_id FROM mails WHERE id = ANY(%(mail_ids)s) AND NOT silent
         ), moved AS (
             UPDATE registrations r
-               SET state = CASE WHEN sent.silent OR r.state = 'confirmed' THEN r.state ELSE 'sent' END,
-                   seq = CASE WHEN sent.silent THEN r.seq ELSE r.seq + 1 END,
-                   changed_at = CASE WHEN sent.silent THEN r.changed_at ELSE now() END,
-                   expires_at = now() + %(life)s,
-                   next_try_at = CASE WHEN sent.silent THEN r.next_try_at END,
-                   reason = CASE WHEN sent.silent THEN r.reason END
+               SET state = CASE WHEN r.state = 'confirmed' THEN r.state ELSE 'sent' END,
+                   seq = r.seq + 1, expires_at = now() + %(life)s, next_try_at = NULL, reason = NULL,
+                   changed_at = now()
               FROM sent
              WHERE r.id = sent.registration_id AND r.state NOT IN ('expired', 'repudiated')
-            RETURNING r.id, r.seq, sent.silent
+            RETURNING r.id, r.seq
         )
-        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved WHERE NOT silent
+        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
         """,
         {"mail_ids": list(mail_ids), "life": LINK_LIFE, "channel": STATE_CHANNEL},
     )

@@ -174,15 +174,20 @@ async def _is_unused(conn: Connection, token: str) -> bool:
 
 async def _store_token(conn: Connection, session_id: UUID, token: str) -> int:
     """Insert a token, or find it there, and return the seconds until it expires."""
+    token_hash = tokens.hash_refresh_token(token)
+    # A token that is there is not touched: whoever presents it may hold it, and wait for the session that we hold.
+    await conn.execute(
+        """
+        INSERT INTO refresh_tokens (token_hash, session_id, expires_at)
+        SELECT %(hash)s, id, least(expires_at, now() + %(life)s) FROM sessions WHERE id = %(session_id)s
+        ON CONFLICT (token_hash) DO NOTHING
+        """,
+        {"hash": token_hash, "session_id": session_id, "life": IDLE_LIFE},
+    )
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            """
-            INSERT INTO refresh_tokens (token_hash, session_id, expires_at)
-            SELECT %(hash)s, id, least(expires_at, now() + %(life)s) FROM sessions WHERE id = %(session_id)s
-            ON CONFLICT (token_hash) DO UPDATE SET token_hash = excluded.token_hash
-            RETURNING extract(epoch FROM expires_at - now())::int
-            """,
-            {"hash": tokens.hash_refresh_token(token), "session_id": session_id, "life": IDLE_LIFE},
+            "SELECT extract(epoch FROM expires_at - now())::int FROM refresh_tokens WHERE token_hash = %(hash)s",
+            {"hash": token_hash},
         )
         seconds = await cursor.fetchone()
         assert isinstance(seconds, int)  # noqa: S101 - the session is locked or new

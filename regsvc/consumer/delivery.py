@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -32,6 +33,7 @@ from regsvc.mail.transport import Transport
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
+from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
 
@@ -60,6 +62,7 @@ class Delivery:
         pool: PostgreSQL.
         transport: the way to the mail server.
         writer: makes mails of letters.
+        stopping: the process is asked to end.
         room: how many jobs may be in hand.
         spaced: mails of one address keep to its schedule.
         on_booked: is told which mails are dealt with, once that is committed; it must not raise.
@@ -68,12 +71,15 @@ class Delivery:
     pool: Pool
     transport: Transport
     writer: LetterWriter
+    stopping: trio.Event
     room: int
     spaced: bool = True
     on_booked: OnBooked | None = None
     _in_hand: dict[UUID, InHand] = field(default_factory=dict)
     _outcomes: list[tuple[InHand, Booking | None]] = field(default_factory=list)
     _usual: float = _USUAL
+    _finish_by: float = math.inf
+    _broken: trio.Event = field(default_factory=trio.Event)
     _outcome_came: trio.Event = field(default_factory=trio.Event)
     _room_made: trio.Event = field(default_factory=trio.Event)
 
@@ -246,6 +252,12 @@ class Delivery:
 
     async def book_outcomes(self) -> None:
         """Book outcomes as they come, all that came while the last ones were committed at once."""
+        try:
+            await self._book_outcomes()
+        finally:
+            self._broken.set()
+
+    async def _book_outcomes(self) -> None:
         while True:
             await self._outcome_came.wait()
             self._outcome_came = trio.Event()
@@ -276,14 +288,27 @@ class Delivery:
                 h.held_until = renewed_at + ends if h.job.id in ours else renewed_at
 
     async def finish(self) -> None:
-        """Give back what is in line and wait until what is being sent is sent and booked, 15 s at most."""
-        with trio.move_on_after(_FINISHING, shield=True):
-            try:
-                await self.release_unbegun()
-            except DatabaseUnavailableError:
-                log.warning("mails in line wait for their leases to run out")
-            while self._in_hand:
-                await self._room_made.wait()
+        """Give back what is in line and wait until what is being sent is sent and booked.
+
+        Whoever ends for want of a database or a broker waits as long as that takes: what the server accepted must not
+        be forgotten for it. Once the process is asked to end, 15 s are all there is.
+        """
+        with trio.CancelScope(shield=True) as scope:
+            await wait_any(self._wait_finished, self._broken.wait, partial(self._limit_finish, scope))
+
+    async def _wait_finished(self) -> None:
+        try:
+            await self.release_unbegun()
+        except DatabaseUnavailableError:
+            log.warning("mails in line wait for their leases to run out")
+        while self._in_hand:
+            await self._room_made.wait()
+
+    async def _limit_finish(self, scope: trio.CancelScope) -> None:
+        await self.stopping.wait()
+        self._finish_by = min(self._finish_by, trio.current_time() + _FINISHING)
+        scope.deadline = self._finish_by
+        await trio.sleep_forever()
 
     async def release_unbegun(self) -> None:
         """Give back what is in line, so that others may send it at once."""
@@ -295,19 +320,28 @@ class Delivery:
                 break
         if not waiting:
             return
-        async with self.pool.transaction() as conn:
-            await jobs.release_jobs(conn, [held.job for held in waiting])
-        self._forget(waiting)
+        try:
+            async with self.pool.transaction() as conn:
+                admitted = [held.job.id for held in waiting if held.turn_at is None]
+                await jobs.release_jobs(conn, [held.job for held in waiting], admitted=admitted)
+        finally:
+            self._forget(waiting)
 
 
 @asynccontextmanager
 async def open_delivery(
-    pool: Pool, transport: Transport, writer: LetterWriter, *, sessions: int, spaced: bool
+    pool: Pool,
+    transport: Transport,
+    writer: LetterWriter,
+    *,
+    sessions: int,
+    spaced: bool,
+    stopping: trio.Event,
 ) -> AsyncIterator[Delivery]:
     """Run a delivery as long as the block lasts.
 
     However the block ends, what is in hand is finished first: mails that are being sent are sent and booked, those
-    in line are given back, for 15 s at most; what is cut off then is taken up again when its lease runs out.
+    in line are given back; what is cut off is taken up again when its lease runs out.
 
     Args:
         pool: PostgreSQL.
@@ -315,8 +349,9 @@ async def open_delivery(
         writer: makes mails of letters.
         sessions: how many mails are sent at the same time.
         spaced: mails of one address keep to its schedule.
+        stopping: the process is asked to end.
     """
-    delivery = Delivery(pool, transport, writer, room=sessions * 16, spaced=spaced)
+    delivery = Delivery(pool, transport, writer, stopping, room=sessions * 16, spaced=spaced)
     async with trio.open_nursery() as nursery:
         for _ in range(sessions):
             nursery.start_soon(delivery.send_mails)

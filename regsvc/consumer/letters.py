@@ -55,7 +55,7 @@ class LetterWriter:
         token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
         return ConfirmMail(
             link=f"{self.public_url}/confirm#t={token}",
-            code=mint_code(self.secrets, letter.mail_id),
+            code=mint_code(self.secrets, letter.mail_id, letter.email_key),
             not_me_link=f"{self.public_url}/not-me#t={token}",
             occurred_at=letter.created_at,
             origin=letter.origin,
@@ -68,4 +68,4 @@ class LetterWriter:
         if self.announcer is not None and isinstance(letter, Letter) and letter.sent_as == "confirm":
             token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
             link = f"{self.public_url}/confirm#t={token}"
-            self.announcer(letter, link, mint_code(self.secrets, letter.mail_id))
+            self.announcer(letter, link, mint_code(self.secrets, letter.mail_id, letter.email_key))

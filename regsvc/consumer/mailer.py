@@ -56,7 +56,9 @@ async def run_mailer(
     woken = Alarm()
     async with (
         aclosing(open_transport()) as transport,
-        open_delivery(pool, transport, writer, sessions=sessions, spaced=spaced) as delivery,
+        open_delivery(
+            pool, transport, writer, sessions=sessions, spaced=spaced, stopping=stopping
+        ) as delivery,
         trio.open_nursery() as nursery,
     ):
         if overdue == AT_ONCE:

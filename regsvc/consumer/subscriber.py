@@ -57,7 +57,9 @@ async def run_subscriber(
     """
     async with (
         aclosing(open_transport()) as transport,
-        open_delivery(pool, transport, writer, sessions=sessions, spaced=spaced) as delivery,
+        open_delivery(
+            pool, transport, writer, sessions=sessions, spaced=spaced, stopping=stopping
+        ) as delivery,
         open_consumer(url, prefetch=delivery.room, on_malformed=_note_malformed) as consumer,
     ):
         held: dict[UUID, Delivery] = {}

@@ -103,11 +103,11 @@ async def change_address(registration_id: str) -> Response:
     context = get_context()
     known = check_handle(context, registration_id, request.headers.get(HANDLE_HEADER, ""))
     body = await read_body(AddressBody)
+    address = address_of(body.email)
     turn = schedule.registration_key(known)
-    mail_id = uuid4()
     async with context.pool.transaction() as conn:
-        await _take_turn(conn, turn)
-        await registration.change_address(conn, known, address_of(body.email), mail_id)
+        await _take_turn(conn, schedule.client_key(address.key, get_origin()))
+        await registration.change_address(conn, known, address, uuid4())
         turns = await schedule.next_turns(conn, [turn])
     log.info("address changed before confirmation", registration=str(known), recipient=body.email)
     shown: Resent = {

@@ -48,6 +48,8 @@ SERVER_REASONS = frozenset(get_args(Reason)) - {
 # two of them.
 _EARLY: frozenset[Stage] = frozenset({"connect", "tls", "greeting", "ehlo", "starttls", "auth", "mail"})
 _LATE_WEIGHT = 5
+# Where a mail that bounces was judged by the server, and not by ourselves before it was asked.
+_JUDGED: frozenset[Stage] = frozenset({"rcpt", "data", "dot"})
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def weigh(outcomes: Sequence[Outcome]) -> Verdict:
     """
     works, weight, reason, reply = False, 0, "", ""
     for outcome in outcomes:
-        if isinstance(outcome, Accepted | Bounced):
+        if isinstance(outcome, Accepted) or (isinstance(outcome, Bounced) and outcome.stage in _JUDGED):
             works, weight = True, 0
         elif isinstance(outcome, Refused):
             weight += OPENS_AT if outcome.stage in _EARLY else _LATE_WEIGHT

@@ -349,24 +349,12 @@ async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
-            WITH booked AS (
-                UPDATE mails m
-                   SET state = 'delayed', due_at = b.until, lease = NULL, changed_at = now(), silent = true,
-                       attempts = m.attempts - 1, reason = 'held_back', reply = NULL
-                  FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(untils)s::timestamptz[])
-                       AS b (id, lease, until)
-                 WHERE m.id = b.id AND m.lease = b.lease
-                RETURNING m.id, m.registration_id
-            ), addresses AS (
-                SELECT DISTINCT r.email_key FROM booked JOIN registrations r ON r.id = booked.registration_id
-            ), coalesced AS (
-                UPDATE mails m
-                   SET state = 'cancelled', due_at = NULL, reason = 'coalesced', changed_at = now()
-                  FROM registrations r
-                 WHERE r.email_key IN (SELECT email_key FROM addresses) AND m.registration_id = r.id
-                   AND m.state = 'delayed' AND m.silent AND m.id NOT IN (SELECT id FROM booked)
-            )
-            SELECT id FROM booked
+            UPDATE mails m
+               SET state = 'delayed', due_at = b.until, lease = NULL, changed_at = now(), silent = true,
+                   attempts = m.attempts - 1, reason = 'held_back', reply = NULL
+              FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(untils)s::timestamptz[]) AS b (id, lease, until)
+             WHERE m.id = b.id AND m.lease = b.lease
+            RETURNING m.id
             """,
             {
                 "ids": [h.job.id for h in held],
@@ -374,7 +362,26 @@ async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
                 "untils": [h.until for h in held],
             },
         )
-        return await cursor.fetchall()
+        booked = await cursor.fetchall()
+    await conn.execute(
+        """
+        WITH waiting AS (
+            SELECT m.id, row_number() OVER (PARTITION BY r.email_key ORDER BY m.created_at DESC, m.id) AS place
+              FROM mails m
+              JOIN registrations r ON r.id = m.registration_id
+             WHERE m.silent AND m.state = 'delayed'
+               AND r.email_key IN (SELECT r.email_key
+                                     FROM mails m JOIN registrations r ON r.id = m.registration_id
+                                    WHERE m.id = ANY(%(ids)s))
+        )
+        UPDATE mails m
+           SET state = 'cancelled', due_at = NULL, reason = 'coalesced', changed_at = now()
+          FROM waiting
+         WHERE m.id = waiting.id AND waiting.place > 1
+        """,
+        {"ids": booked},
+    )
+    return booked
 
 
 async def book_ended(conn: Connection, ended: Sequence[Ended]) -> list[UUID]:
@@ -407,13 +414,17 @@ async def book_ended(conn: Connection, ended: Sequence[Ended]) -> list[UUID]:
         return await cursor.fetchall()
 
 
-async def release_jobs(conn: Connection, jobs: Sequence[Job]) -> None:
-    """Give back what was claimed and not tried: due at once, and no attempt counted."""
+async def release_jobs(conn: Connection, jobs: Sequence[Job], *, admitted: Collection[UUID] = ()) -> None:
+    """Give back what was claimed and not tried: due at once, and no attempt counted.
+
+    `admitted` are those that have had their address's turn, which is not asked for again.
+    """
     await conn.execute(
         """
         WITH released AS (
             UPDATE mails m
-               SET state = 'queued', due_at = now(), lease = NULL, attempts = m.attempts - 1, admitted = true,
+               SET state = 'queued', due_at = now(), lease = NULL, attempts = m.attempts - 1,
+                   admitted = m.admitted OR m.id = ANY(%(admitted)s),
                    changed_at = now()
               FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[]) AS held (id, lease)
              WHERE m.id = held.id AND m.lease = held.lease
@@ -423,6 +434,7 @@ async def release_jobs(conn: Connection, jobs: Sequence[Job]) -> None:
         {
             "ids": [job.id for job in jobs],
             "leases": [job.lease for job in jobs],
+            "admitted": list(admitted),
             "channel": DUE_CHANNEL,
         },
     )

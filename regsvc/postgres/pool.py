@@ -217,6 +217,9 @@ class Pool:
         if late and not connection.closed:
             # Slow, but there.
             return DatabaseUnavailableError("The database did not finish in time.")
+        if (error.sqlstate or "").startswith("40"):
+            # Rolled back for another's sake (a deadlock): the same will go well in a moment.
+            return DatabaseUnavailableError(retry_after=1.0)
         if late or _is_unavailable(error, connection):
             self._drop_older(generation)
             return DatabaseUnavailableError()

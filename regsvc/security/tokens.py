@@ -118,23 +118,23 @@ def read_link_token(text: str) -> LinkToken | None:
 # -- the six-digit code in the same mail
 
 
-def mint_code(secrets_: Secrets, mail_id: UUID) -> str:
-    """Return the six digits of a mail, the same at every try to send it."""
-    return _code(secrets_.key("confirm-code"), mail_id)
+def mint_code(secrets_: Secrets, mail_id: UUID, email_key: str) -> str:
+    """Return the six digits of a mail to an address, the same at every try; a changed address makes them worthless."""
+    return _code(secrets_.key("confirm-code"), mail_id, email_key)
 
 
-def code_matches(secrets_: Secrets, mail_ids: Sequence[UUID], code: str) -> bool:
-    """Say whether a code is that of one of these mails; every comparison is made, in constant time."""
+def code_matches(secrets_: Secrets, mail_ids: Sequence[UUID], email_key: str, code: str) -> bool:
+    """Say whether a code is that of one of these mails to the address; all are compared, in constant time."""
     given = code.encode("ascii", "replace")
     found = False
     for key in secrets_.keys("confirm-code"):
         for mail_id in mail_ids:
-            found |= hmac.compare_digest(_code(key, mail_id).encode("ascii"), given)
+            found |= hmac.compare_digest(_code(key, mail_id, email_key).encode("ascii"), given)
     return found
 
 
-def _code(key: bytes, mail_id: UUID) -> str:
-    number = int.from_bytes(_mac(key, (mail_id.bytes,))[:16], "big") % 10**CODE_DIGITS
+def _code(key: bytes, mail_id: UUID, email_key: str) -> str:
+    number = int.from_bytes(_mac(key, (mail_id.bytes, email_key.encode()))[:16], "big") % 10**CODE_DIGITS
     return f"{number:0{CODE_DIGITS}d}"
 
 

@@ -133,7 +133,7 @@ async def test_a_link_is_dead_24_hours_after_the_mail_was_accepted_and_not_befor
 
 async def test_the_code_confirms_and_stays_good(pool: Pool) -> None:
     new = await sign_up(pool)
-    code = mint_code(SECRETS, new.mail_id)
+    code = mint_code(SECRETS, new.mail_id, new.email_key)
     for _ in range(2):
         async with pool.transaction() as conn:
             assert await confirmation.try_code(conn, SECRETS, new.id, code) == "confirmed"
@@ -142,7 +142,7 @@ async def test_the_code_confirms_and_stays_good(pool: Pool) -> None:
 
 async def test_a_code_has_five_tries(pool: Pool) -> None:
     new = await sign_up(pool)
-    code = mint_code(SECRETS, new.mail_id)
+    code = mint_code(SECRETS, new.mail_id, new.email_key)
     wrong = f"{(int(code) + 1) % 1_000_000:06d}"
     outcomes = []
     for guess in [wrong] * 5 + [code]:
@@ -176,3 +176,20 @@ async def test_the_owner_of_an_account_is_told_so_by_mail(pool: Pool) -> None:
     second = await sign_up(pool, email="ANN@example.com")
     assert await send(pool, second.mail_id) == "account_exists"
     assert await state_of(pool, second.id) == "sent"
+
+
+async def test_a_code_that_went_to_another_address_is_wrong(pool: Pool) -> None:
+    new = await sign_up(pool)
+    async with pool.transaction() as conn:
+        elsewhere = mint_code(SECRETS, new.mail_id, "somebody.else@example.com")
+        assert await confirmation.try_code(conn, SECRETS, new.id, elsewhere) == "wrong"
+
+
+async def test_a_flood_of_sign_ups_after_the_owners_does_not_push_the_owners_out(pool: Pool) -> None:
+    owner = await sign_up(pool, password_hash="owner")
+    flood = [await sign_up(pool, password_hash=f"flood {n}") for n in range(40)]
+    async with pool.connection() as conn:
+        candidates = await confirmation.list_candidates(conn, SECRETS, link_token(flood[-1]))
+    assert len(candidates) == confirmation.CANDIDATES
+    assert candidates[0][0] == flood[-1].id
+    assert (owner.id, "owner") in candidates

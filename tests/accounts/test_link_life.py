@@ -59,7 +59,9 @@ async def press(pool: Pool, new: NewRegistration) -> bool:
 
 async def enter_code(pool: Pool, new: NewRegistration) -> str:
     async with pool.transaction() as conn:
-        return await confirmation.try_code(conn, SECRETS, new.id, mint_code(SECRETS, new.mail_id))
+        return await confirmation.try_code(
+            conn, SECRETS, new.id, mint_code(SECRETS, new.mail_id, new.email_key)
+        )
 
 
 async def expire(pool: Pool) -> int:

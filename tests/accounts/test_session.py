@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from uuid import UUID, uuid4
 
 import pytest
@@ -119,3 +120,18 @@ async def test_the_database_holds_no_token(pool: Pool) -> None:
         cursor = await conn.execute("SELECT t::text FROM refresh_tokens t")
         rows = [row[0] for row in await cursor.fetchall()]
     assert grant.refresh_token not in rows[0]
+
+
+async def test_a_token_and_its_child_presented_at_once_do_not_wait_for_each_other(pool: Pool) -> None:
+    for _ in range(20):
+        grant = await log_in(pool)
+        child = await refresh(pool, grant.refresh_token)
+        assert child is not None
+        async with trio.open_nursery() as nursery:
+            for token in (grant.refresh_token, child.refresh_token) * 4:
+                nursery.start_soon(refresh_if_alive, pool, token)
+
+
+async def refresh_if_alive(pool: Pool, token: str) -> None:
+    with suppress(session.RefreshTokenInvalidError):  # the reuse was noticed, which is another test's concern
+        await refresh(pool, token)

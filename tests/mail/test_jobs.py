@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from regsvc.mail import jobs
-from regsvc.mail.jobs import Ended, Job, Retry, Sent, retry_delay
+from regsvc.mail.jobs import Ended, Held, Job, Retry, Sent, retry_delay
 from tests.accounts.attempts import sign_up
 
 if TYPE_CHECKING:
@@ -267,3 +267,28 @@ def test_the_delay_grows_to_an_hour_with_a_fifth_of_jitter(attempt: int, seconds
     assert min(delays) >= seconds * 0.8
     assert max(delays) <= seconds * 1.2
     assert max(delays) - min(delays) > seconds * 0.3
+
+
+async def test_of_mails_held_for_one_address_the_newest_alone_goes_on_waiting(pool: Pool) -> None:
+    new = [await sign_up(pool) for _ in range(4)]
+    other = await sign_up(pool, "bob@example.com")
+    claimed = {job.id: job for job in await take_due(pool)}
+    until = datetime.now(UTC) + timedelta(minutes=1)
+    async with pool.transaction() as conn:
+        await jobs.book_held(conn, [Held(claimed[attempt.mail_id], until) for attempt in (*new[:3], other)])
+    async with pool.transaction() as conn:
+        await jobs.book_held(conn, [Held(claimed[new[3].mail_id], until)])
+    async with pool.connection() as conn:
+        cursor = await conn.execute("SELECT id FROM mails WHERE state = 'delayed'")
+        waiting = {row[0] for row in await cursor.fetchall()}
+    assert waiting == {new[3].mail_id, other.mail_id}
+
+
+async def test_a_mail_given_back_before_its_turn_asks_for_it_again(pool: Pool) -> None:
+    await sign_up(pool)
+    await sign_up(pool, "bob@example.com")
+    first, second = await take_due(pool)
+    async with pool.connection() as conn:
+        await jobs.release_jobs(conn, [first, second], admitted=[first.id])
+        cursor = await conn.execute("SELECT id FROM mails WHERE admitted")
+        assert await cursor.fetchall() == [(first.id,)]

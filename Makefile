@@ -9,11 +9,14 @@ SOURCES := $(shell find regsvc -type f ! -name '*.pyc')
 # What the tests import and start is the built wheel, not the checkout.
 WHEEL := build/installed
 
-.PHONY: help run test lint format pins clean
+.PHONY: help run test faults figures bench lint format pins clean
 
 help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
 	@echo 'make test    check and test everything, the way CI does'
+	@echo 'make faults  kill and cut everything for twenty minutes, and print what came of it'
+	@echo 'make figures long outages and many mails, for a quarter of an hour'
+	@echo 'make bench   measure speed and memory, for some six minutes'
 	@echo 'make lint    check formatting, style and types alone'
 	@echo 'make format  format the code'
 	@echo 'make pins    pin requirements/*.txt to the newest versions that fit pyproject.toml'
@@ -30,6 +33,18 @@ run: $(VENV)/.base
 
 test: lint $(WHEEL)
 	PYTHONPATH='$(CURDIR)/$(WHEEL)' PYTHONSAFEPATH=1 REGSVC_TEST_INSTALLED='$(CURDIR)/$(WHEEL)' $(BIN)/pytest
+
+# What docs/reliability.md shows; FAULTS="--help" lists what can be chosen.
+faults: $(VENV)/.test
+	$(BIN)/python -m tests.faults $(FAULTS)
+
+figures: $(VENV)/.test
+	$(BIN)/python -m tests.faults outage many plan
+
+# What docs/performance.md shows; each of them has options and says so with --help.
+BENCHES := mailer logins pool signup_latency dev_start memory websockets
+bench: $(VENV)/.test
+	@for name in $(BENCHES); do echo "== bench/$$name.py" && $(BIN)/python bench/$$name.py || exit 1; done
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

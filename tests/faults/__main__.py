@@ -1,0 +1,104 @@
+"""The command: python -m tests.faults [--minutes 25] [--kills 200] [--seed N] [--short] [--keep] [SECTION ...]."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from tests.faults import figures, suite
+from tests.faults.stage import open_stage
+from tests.faults.suite import SECTIONS, Suite
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+tell = partial(print, flush=True)
+
+FIGURES = ("outage", "many", "plan")
+
+
+@contextmanager
+def make_folder(*, keep: bool) -> Iterator[Path]:
+    """Hold a folder that a database server, which is never root, may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="regsvc-faults-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        if keep:
+            tell(f"logs and data are in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def run_faults(folder: Path, chosen: argparse.Namespace, sections: Collection[str]) -> list[str]:
+    """Run the faults, print the table, and return what is wrong."""
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        tell(f"[{time.monotonic() - began:5.0f} s] {text}")
+
+    async with open_stage(folder, folder) as stage:
+        run = Suite(stage, say, until=trio.current_time() + chosen.minutes * 60)
+        if chosen.short:
+            await suite.run_short(run, chosen.seed)
+        else:
+            rounds, kills = chosen.rounds, chosen.kills
+            await suite.run_long(run, sections, rounds=rounds, count=kills, seed=chosen.seed)
+        wrong = await run.judge()
+        tell(f"\n{run.table()}\n")
+        return wrong
+
+
+def main() -> int:
+    """Read the options, run, and return the exit code: 1 when a promise is broken."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults", description="Kill, cut and fill, and keep the books."
+    )
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        metavar="SECTION",
+        help=f"of {', '.join(SECTIONS + FIGURES)}; the first eight if none",
+    )
+    parser.add_argument("--kills", type=int, default=200, help="at random; 200")
+    parser.add_argument("--rounds", type=int, default=3, help="at each moment that matters; 3")
+    parser.add_argument("--minutes", type=float, default=25, help="after which no further fault begins; 25")
+    parser.add_argument(
+        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the kills at random"
+    )
+    parser.add_argument("--short", action="store_true", help="what the tests run")
+    parser.add_argument("--keep", action="store_true", help="keep logs and data")
+    chosen = parser.parse_args()
+    sections: Collection[str] = chosen.sections or SECTIONS
+    if unknown := set(sections) - {*SECTIONS, *FIGURES}:
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    tell(f"seed {chosen.seed}")
+    wrong: list[str] = []
+    if any(section in SECTIONS for section in sections):
+        with make_folder(keep=chosen.keep) as folder:
+            wrong += trio.run(run_faults, folder, chosen, sections)
+    for name in FIGURES:
+        if name in sections:
+            with make_folder(keep=chosen.keep) as folder:
+                found: figures.Finding = trio.run(getattr(figures, name), folder, not chosen.short)
+            tell(f"\n{found.text}")
+            wrong += found.wrong
+    tell("\n".join(["BROKEN:", *wrong]) if wrong else "every promise kept")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,8 @@ from regsvc.mail.outcome import Aborted, Accepted
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import check_schema
 from regsvc.rabbitmq import check_broker, check_foreign_queue
-from regsvc.roles import open_mail_transport
+from regsvc.roles import make_secrets, open_mail_transport
+from regsvc.security.keys import check_seals
 from regsvc.settings import Settings
 
 PATIENCE = 15.0  # seconds for each
@@ -47,6 +48,8 @@ async def _check_database(settings: Settings) -> None:
         settings.database_url.get_secret_value(), application_name="regsvc check"
     ) as conn:
         await check_schema(conn)
+        if settings.role != "worker":
+            await check_seals(conn, make_secrets(settings))
 
 
 async def _check_mail(settings: Settings) -> None:

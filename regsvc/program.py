@@ -17,7 +17,8 @@ from regsvc.consumer.letters import Announce
 from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import check_schema
-from regsvc.roles import make_children, open_parts
+from regsvc.roles import make_children, make_secrets, open_parts
+from regsvc.security.keys import load_key_ring
 from regsvc.settings import Settings
 from regsvc.supervisor import Supervisor, SupervisorStatistics
 
@@ -48,6 +49,7 @@ async def run_service(
 
     Raises:
         SchemaMismatchError: the database is there and has another schema.
+        SealError: it is there, and its signing keys were sealed with another secret.
         GaveUpError: a child without which there is no point in going on failed too often.
     """
     _raise_file_limit()
@@ -79,10 +81,11 @@ def _raise_file_limit() -> None:
 
 
 async def check_database(settings: Settings) -> None:
-    """Look at the schema; a database that cannot be reached is waited for by answering 503, not by not starting.
+    """Look at schema and signing keys; a database out of reach is waited for by answering 503, not by not starting.
 
     Raises:
         SchemaMismatchError: the schema is another one.
+        SealError: the secret is not the one that sealed the signing keys, which a worker has no use for.
     """
     try:
         conn = await Connection.connect(
@@ -90,6 +93,8 @@ async def check_database(settings: Settings) -> None:
         )
         async with conn:
             await check_schema(conn)
+            if settings.role != "worker":
+                await load_key_ring(conn, make_secrets(settings), settings.public_url)
     except psycopg.OperationalError as error:
         log.warning("database not reachable yet", error=" ".join(str(error).split()))
 

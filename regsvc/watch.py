@@ -12,7 +12,11 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError,
 from regsvc.errors import ConfigurationError, RegsvcError
 
 FINAL = frozenset({"confirmed", "expired", "repudiated"})
-_BAD_HANDLE = 4401
+_VERDICTS = {  # by close code
+    1000: "there is no such registration any more",  # since no state before was final
+    4401: "there is no such registration, or the handle is not its own",
+}
+_SERVER_ERROR = 500  # from here on it is the service, or a proxy in front of it, that is in trouble
 _RETRIES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each new try while the service is away
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
@@ -33,7 +37,7 @@ async def watch_registration(url: str, handle: str, show: Callable[[str], None])
 
     Raises:
         ConfigurationError: the URL is none.
-        WatchError: the handle does not open it, or the service stays away.
+        WatchError: it is gone, the handle does not open it, or the service stays away.
     """
     target = _live_url(url)
     seen = 0
@@ -50,19 +54,24 @@ async def watch_registration(url: str, handle: str, show: Callable[[str], None])
                         show(_line(frame))
                     if frame["state"] in FINAL:
                         return
-        except ConnectionRejected as error:
-            raise WatchError(f"the service answered {error.status_code}") from error
-        except ConnectionClosed as error:
-            if error.reason is not None and error.reason.code == _BAD_HANDLE:
-                raise WatchError("the handle does not open this registration") from error
-            trouble: Exception = error
-        except (HandshakeError, OSError) as error:
-            trouble = error
+        except (ConnectionClosed, HandshakeError, OSError) as error:
+            trouble = error  # kept, which `error` itself is not
+            if (verdict := _find_verdict(error)) is not None:
+                raise WatchError(verdict) from error
         failures = 0 if seen > before else failures
         if failures == len(_RETRIES):
             raise WatchError("the service cannot be reached") from trouble
         await trio.sleep(_RETRIES[failures])
         failures += 1
+
+
+def _find_verdict(error: Exception) -> str | None:
+    """Return why there is no point in connecting again, or None when there is."""
+    if isinstance(error, ConnectionRejected) and error.status_code < _SERVER_ERROR:
+        return f"the service answered {error.status_code}"
+    if isinstance(error, ConnectionClosed) and error.reason is not None:
+        return _VERDICTS.get(error.reason.code)
+    return None
 
 
 def _live_url(url: str) -> str:

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.errors import RegsvcError
 from regsvc.http.problems import UnsupportedMediaTypeError, ValidationFailedError
-from regsvc.security.keys import AccessTokenInvalidError
+from regsvc.security.keys import AccessTokenInvalidError, SealError
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -83,13 +83,13 @@ def documented(
         parameters: that it reads.
         headers: of the replies, those that matter, each with what it means.
         errors: our own that it raises; status and code follow from the table of problems.
-        needs_token: it is for whoever has an access token; brings along 401.
+        needs_token: it is for whoever has an access token; brings along 401, and 503 without keys to verify it with.
     """
     known = list(errors)
     if body is not None:
         known += [ValidationFailedError, UnsupportedMediaTypeError]
     if needs_token:
-        known.append(AccessTokenInvalidError)
+        known += [AccessTokenInvalidError, SealError]
     description = Description(
         parameters=tuple(parameters),
         headers=headers or {},

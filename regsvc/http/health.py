@@ -21,6 +21,8 @@ from regsvc.http.problems import ClientNotAllowedError
 from regsvc.mail.breaker import UNKNOWN, Breaker, get_breaker
 from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, REQUESTS, WAITERS
 from regsvc.postgres.migrate import check_schema
+from regsvc.redaction import redact_text
+from regsvc.security.keys import SealError
 
 blueprint = Blueprint("health", __name__)
 
@@ -108,7 +110,7 @@ async def readyz() -> Response:
         body["mail_breaker"] = {
             "open": breaker.open,
             "reason": breaker.reason,
-            "reply": breaker.reply,
+            "reply": None if breaker.reply is None else redact_text(breaker.reply),
             "opened_at": timestamp(breaker.opened_at),
         }
     if obstacle is not None:
@@ -129,7 +131,7 @@ async def metrics() -> Response:
 
 
 @blueprint.get("/.well-known/jwks.json")
-@documented({200: JsonWebKeys}, errors=[DatabaseUnavailableError])
+@documented({200: JsonWebKeys}, errors=[DatabaseUnavailableError, SealError])
 async def jwks() -> Response:
     """Serve the public halves of the signing keys (RFC 7517)."""
     ring = await get_context().key_rings.current()

@@ -43,12 +43,11 @@ async def live(registration_id: str) -> Response | None:
     if known is None:
         await websocket.close(NO_HANDLE, "bad or no handle")
         return None
-    shown = False
+    ending = RESTART
 
     async def show() -> None:
-        nonlocal shown
-        await _show_changes(context, known)
-        shown = True
+        nonlocal ending
+        ending = await _show_changes(context, known)
 
     try:
         await wait_any(show, context.stopping.wait, _ignore_frames)
@@ -57,12 +56,12 @@ async def live(registration_id: str) -> Response | None:
         log.exception("live status failed", exc_info=group)
         await websocket.close(FAILED)
     else:
-        await websocket.close(NORMAL if shown else RESTART)
+        await websocket.close(ending)
     return None
 
 
-async def _show_changes(context: Context, registration_id: UUID) -> None:
-    """Send each new state until a final one; return when that was sent, or when there is nothing to show."""
+async def _show_changes(context: Context, registration_id: UUID) -> int:
+    """Send each new state until a final one, or until there is none to show; return the close code of that end."""
     seen = 0
     with context.hub.waiting(registration_id) as waiter:
         while True:
@@ -73,12 +72,12 @@ async def _show_changes(context: Context, registration_id: UUID) -> None:
                 await trio.sleep(_RETRY)
                 continue
             if registration is None:
-                return
+                return NO_HANDLE  # deleted: there is nothing that the handle opens
             if registration.seq > seen:
                 seen = registration.seq
                 await websocket.send(json.dumps(_frame(registration)))
             if registration.state in FINAL:
-                return
+                return NORMAL
             await waiter.wait_change()
 
 

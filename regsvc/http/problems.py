@@ -118,6 +118,7 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     confirmation.CodeTriesExhaustedError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "code_tries_exhausted"),
     errors.DatabaseUnavailableError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable"),
     errors.SchemaMismatchError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "schema_mismatch"),
+    keys.SealError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "signing_keys_sealed"),
     errors.OverloadedError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
 }
 """Our own errors. Anything else that is raised is a bug: 500 `internal_error`, and its traceback in the log."""

@@ -19,7 +19,7 @@ from regsvc.http.clients import get_client_word, get_origin
 from regsvc.http.context import Context, get_context
 from regsvc.http.documented import Nothing, documented
 from regsvc.http.problems import InvalidCredentialsError
-from regsvc.security.keys import ACCESS_TOKEN_LIFE, AccessToken, AccessTokenInvalidError
+from regsvc.security.keys import ACCESS_TOKEN_LIFE, AccessToken, AccessTokenInvalidError, SealError
 
 log = structlog.get_logger()
 blueprint = Blueprint("sessions", __name__)
@@ -55,7 +55,7 @@ class Tokens(TypedDict):
 @documented(
     {200: Tokens},
     body=LoginBody,
-    errors=[InvalidCredentialsError, OverloadedError, DatabaseUnavailableError],
+    errors=[InvalidCredentialsError, OverloadedError, DatabaseUnavailableError, SealError],
 )
 async def login() -> Response:
     """Start a session.
@@ -93,7 +93,12 @@ async def login() -> Response:
 @documented(
     {200: Tokens},
     body=RefreshBody,
-    errors=[session.RefreshTokenInvalidError, session.RefreshTokenReusedError, DatabaseUnavailableError],
+    errors=[
+        session.RefreshTokenInvalidError,
+        session.RefreshTokenReusedError,
+        DatabaseUnavailableError,
+        SealError,
+    ],
 )
 async def refresh() -> Response:
     """Exchange a refresh token for a new pair."""

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import base64
 import secrets as random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import jwt
+import structlog
 import trio
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg.rows import class_row
 
 from regsvc.errors import ConfigurationError, DatabaseUnavailableError, RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
+from regsvc.security.seals import UnsealError, reseal, seal, unseal
 from regsvc.security.tokens import Secrets
+
+log = structlog.get_logger()
 
 ACCESS_TOKEN_LIFE = timedelta(minutes=10)
 LEEWAY = timedelta(seconds=30)
@@ -32,10 +35,10 @@ MAX_TOKEN_BYTES = 4096
 _ALGORITHM = "EdDSA"
 _TYPE = "at+jwt"
 _REQUIRED = ["iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp", "role"]
-_NONCE_BYTES = 12
+_SEAL = "signing-key-seal"
 _REFRESH = 60.0  # seconds that a ring is good for
 _RETRY = 5.0  # seconds until the next try when the database was away
-_LOCK = 0x5245_4753_4B45_5953  # "REGSKEYS": one process makes the first key
+_LOCK = 0x5245_4753_4B45_5953  # "REGSKEYS": one process makes the first key, or seals anew
 
 
 class AccessTokenInvalidError(RegsvcError):
@@ -43,7 +46,7 @@ class AccessTokenInvalidError(RegsvcError):
 
 
 class SealError(ConfigurationError):
-    """SECRET_KEY does not open the signing keys in this database: it is not the one they were sealed with."""
+    """REGSVC_SECRET_KEY does not open the signing keys in this database: it is not the one they were sealed with."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +160,11 @@ class KeyRings:
         self._reading = trio.Lock()
 
     async def current(self) -> KeyRing:
-        """Return the ring; an old one serves on while the database is away.
+        """Return the ring; an old one serves on while the database is away, or sealed anew by a newer secret.
 
         Raises:
             DatabaseUnavailableError: nothing was ever read, and it cannot be now.
-            SealError: the secret is not the one that sealed the keys.
+            SealError: nothing was ever read, and the secret is not the one that sealed the keys.
         """
         if self._ring is not None and trio.current_time() - self._read_at < _REFRESH:
             return self._ring
@@ -174,6 +177,12 @@ class KeyRings:
                     if self._ring is None:
                         raise
                     self._read_at = trio.current_time() - _REFRESH + _RETRY
+                except SealError as error:
+                    # Processes of a newer secret run beside this one, which serves on until it is restarted.
+                    log.warning("signing keys not opened", error=str(error))
+                    if self._ring is None:
+                        raise
+                    self._read_at = trio.current_time()
                 else:
                     self._read_at = trio.current_time()
             return self._ring
@@ -182,24 +191,39 @@ class KeyRings:
 async def load_key_ring(conn: Connection, secrets: Secrets, issuer: str) -> KeyRing:
     """Return the keys of this database, making the first one where there is none.
 
+    Keys that the secret before this one sealed are sealed anew, so that they open once that one is forgotten.
+
     Raises:
         SealError: the secret is not the one that sealed the keys.
     """
     keys = await _select_keys(conn)
-    if not any(key.retired_at is None for key in keys):
+    if _find_signer(keys) is None or _reseal(keys, secrets):
         async with conn.transaction():
             await conn.execute("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": _LOCK})
             keys = await _select_keys(conn)
-            if not any(key.retired_at is None for key in keys):
+            if _find_signer(keys) is None:
                 await _insert_key(conn, secrets)
-                keys = await _select_keys(conn)
-    newest = next(key for key in keys if key.retired_at is None)
+            await _update_seals(conn, _reseal(keys, secrets))
+            keys = await _select_keys(conn)
+    newest = _find_signer(keys)
+    assert newest is not None  # noqa: S101 - it was made above
     return KeyRing(
         issuer=issuer,
         signer=newest.kid,
         private=_unseal(newest, secrets),
         public={key.kid: Ed25519PublicKey.from_public_bytes(key.public) for key in keys},
     )
+
+
+async def check_seals(conn: Connection, secrets: Secrets) -> None:
+    """Make sure that the key that signs can be opened, and change nothing; no key at all is made later.
+
+    Raises:
+        SealError: the secret is not the one that sealed the keys.
+    """
+    newest = _find_signer(await _select_keys(conn))
+    if newest is not None:
+        _unseal(newest, secrets)
 
 
 async def _select_keys(conn: Connection) -> list[_StoredKey]:
@@ -217,28 +241,53 @@ async def _select_keys(conn: Connection) -> list[_StoredKey]:
         return await cursor.fetchall()
 
 
+def _find_signer(keys: Sequence[_StoredKey]) -> _StoredKey | None:
+    return next((key for key in keys if key.retired_at is None), None)
+
+
 async def _insert_key(conn: Connection, secrets: Secrets) -> None:
     private = Ed25519PrivateKey.generate()
     kid = random.token_urlsafe(12)
-    nonce = random.token_bytes(_NONCE_BYTES)
-    seal = AESGCM(secrets.key("signing-key-seal"))
     await conn.execute(
         "INSERT INTO signing_keys (kid, public, sealed) VALUES (%(kid)s, %(public)s, %(sealed)s)",
         {
             "kid": kid,
             "public": private.public_key().public_bytes_raw(),
-            # The kid is authenticated with it: a sealed key cannot be moved to another row.
-            "sealed": nonce + seal.encrypt(nonce, private.private_bytes_raw(), kid.encode()),
+            # Bound to the kid: a sealed key cannot be moved to another row.
+            "sealed": seal(secrets, _SEAL, private.private_bytes_raw(), bound=kid.encode()),
         },
     )
 
 
+def _reseal(keys: Sequence[_StoredKey], secrets: Secrets) -> dict[str, bytes]:
+    """Return, by `kid`, the new seals of those keys that the secret before this one sealed."""
+    renewed = {}
+    for key in keys:
+        with suppress(UnsealError):  # whether that matters depends on which key it is
+            sealed = reseal(secrets, _SEAL, key.sealed, bound=key.kid.encode())
+            if sealed is not None:
+                renewed[key.kid] = sealed
+    return renewed
+
+
+async def _update_seals(conn: Connection, renewed: Mapping[str, bytes]) -> None:
+    if not renewed:
+        return
+    await conn.execute(
+        """
+        UPDATE signing_keys
+           SET sealed = renewed.sealed
+          FROM unnest(%(kids)s::text[], %(seals)s::bytea[]) AS renewed (kid, sealed)
+         WHERE signing_keys.kid = renewed.kid
+        """,
+        {"kids": list(renewed), "seals": list(renewed.values())},
+    )
+    log.info("signing keys sealed anew", keys=len(renewed))
+
+
 def _unseal(key: _StoredKey, secrets: Secrets) -> Ed25519PrivateKey:
-    nonce, sealed = key.sealed[:_NONCE_BYTES], key.sealed[_NONCE_BYTES:]
-    for candidate in secrets.keys("signing-key-seal"):
-        try:
-            raw = AESGCM(candidate).decrypt(nonce, sealed, key.kid.encode())
-        except InvalidTag:
-            continue
-        return Ed25519PrivateKey.from_private_bytes(raw)
-    raise SealError
+    try:
+        raw = unseal(secrets, _SEAL, key.sealed, bound=key.kid.encode())
+    except UnsealError as error:
+        raise SealError from error
+    return Ed25519PrivateKey.from_private_bytes(raw)

@@ -43,3 +43,16 @@ def unseal(secrets: Secrets, label: str, sealed: bytes, *, bound: bytes) -> byte
         except (InvalidTag, ValueError):  # the second: it is too short to be anything of ours
             continue
     raise UnsealError
+
+
+def reseal(secrets: Secrets, label: str, sealed: bytes, *, bound: bytes) -> bytes | None:
+    """Return what the secret before this one sealed, sealed anew; None: the current one opens it already.
+
+    Raises:
+        UnsealError: neither of them opens it.
+    """
+    try:
+        unseal(Secrets(secrets.current), label, sealed, bound=bound)
+    except UnsealError:
+        return seal(secrets, label, unseal(secrets, label, sealed, bound=bound), bound=bound)
+    return None

@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
+from tests.databases import run_sql
 from tests.services import PASSWORD, Service
 from tests.websockets import open_socket
 
@@ -172,6 +173,21 @@ async def test_the_live_status_shows_every_step_until_it_is_final(service: Servi
     assert states[-2:] == ["sent", "confirmed"]
     order = ["queued", "sending", "sent", "confirmed"]
     assert [order.index(state) for state in states] == sorted({order.index(state) for state in states})
+
+
+async def test_a_registration_that_was_deleted_is_closed_with_4401_and_not_as_if_it_were_final(
+    service: Service,
+) -> None:
+    signed_up = await service.sign_up()
+    await service.wait_mail()
+    url = service.url.replace("http", "ws") + signed_up.headers["Location"] + "/live"
+    run_sql(service.settings.database_url.get_secret_value(), "DELETE FROM registrations")
+    async with open_socket(url) as socket:
+        await socket.send_message(json.dumps({"handle": signed_up.headers["Regsvc-Handle"]}))
+        with trio.fail_after(20), pytest.raises(ConnectionClosed) as closed:
+            await socket.get_message()
+    assert closed.value.reason is not None
+    assert closed.value.reason.code == 4401
 
 
 async def test_a_long_poll_waits_for_the_next_change(service: Service) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from regsvc.security.seals import UnsealError, seal, unseal
+from regsvc.security.seals import UnsealError, reseal, seal, unseal
 from regsvc.security.tokens import Secrets
 
 OLD = Secrets(b"an old secret of the tests, 32 bytes")
@@ -35,3 +35,12 @@ def test_it_opens_with_its_secret_for_its_use_in_its_place_and_unchanged_alone()
     ):
         with pytest.raises(UnsealError):
             unseal(secrets, label, content, bound=bound)
+
+
+def test_what_the_secret_before_sealed_is_sealed_anew_and_nothing_else() -> None:
+    renewed = reseal(NEW, "use", seal(OLD, "use", b"x", bound=b"row"), bound=b"row")
+    assert renewed is not None
+    assert unseal(Secrets(NEW.current), "use", renewed, bound=b"row") == b"x"
+    assert reseal(NEW, "use", renewed, bound=b"row") is None
+    with pytest.raises(UnsealError):
+        reseal(OTHER, "use", renewed, bound=b"row")

@@ -95,8 +95,8 @@ async def check_database(settings: Settings) -> None:
             await check_schema(conn)
             if settings.role != "worker":
                 await load_key_ring(conn, make_secrets(settings), settings.public_url)
-    except psycopg.OperationalError as error:
-        log.warning("database not reachable yet", error=" ".join(str(error).split()))
+    except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+        log.warning("database not usable yet", error=" ".join(str(error).split()))
 
 
 async def heed_signals(

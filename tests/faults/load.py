@@ -66,7 +66,8 @@ class Load:
 
     async def pause(self) -> None:
         """Send no more, and wait until all that were sent are answered or given up."""
-        self._flowing = trio.Event()
+        if self._flowing.is_set():  # else somebody waits for the event that is there
+            self._flowing = trio.Event()
         while self._in_flight:
             await self._settled.wait()
 

@@ -75,7 +75,8 @@ class Seat:
 
     def hold(self) -> None:
         """Do not start it again until `release`."""
-        self._may_run = trio.Event()
+        if self._may_run.is_set():
+            self._may_run = trio.Event()
 
     def release(self) -> None:
         """Start it again."""

@@ -162,9 +162,15 @@ async def test_errors_of_statements_pass(pool: Pool) -> None:
     with pytest.raises(errors.UndefinedTable):
         async with pool.transaction() as connection:
             await connection.execute("SELECT * FROM nothing")
-    with pytest.raises(errors.SerializationFailure):
-        async with pool.connection() as connection:
-            await connection.execute("DO $$ BEGIN RAISE serialization_failure; END $$")
+    assert pool.statistics().idle == 1
+
+
+@pytest.mark.parametrize("condition", ["serialization_failure", "deadlock_detected"])
+async def test_what_was_rolled_back_for_anothers_sake_may_be_tried_again(pool: Pool, condition: str) -> None:
+    with pytest.raises(DatabaseUnavailableError) as caught:
+        async with pool.transaction() as connection:
+            await connection.execute(f"DO $$ BEGIN RAISE {condition}; END $$")
+    assert caught.value.retry_after == 1
     assert pool.statistics().idle == 1
 
 

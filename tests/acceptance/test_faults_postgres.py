@@ -112,7 +112,7 @@ async def check_all_is_well(service: Service, calls: dict[str, Call], conninfo: 
 
     async with trio.open_nursery() as nursery:
         for name, call in calls.items():
-            for _ in range(12):
+            for _ in range(6):
                 nursery.start_soon(note, name, call)
     assert set(answers) == set(GOOD.items())
     # One that is lost stays like this for ever, one that works only for a moment.

@@ -87,6 +87,7 @@ class EmbeddedPostgres:
         self._place: tuple[Cluster, Path] | None = None
         self._process: trio.Process | None = None
         self._stopping = False
+        self._accepting = False
         self._last_lines: deque[str] = deque(maxlen=5)
         self._stack = AsyncExitStack()
 
@@ -142,7 +143,7 @@ class EmbeddedPostgres:
         settings = self._settings | {"unix_socket_directories": f'"{socket_directory}"'}
         options = [f"--{name}={value}" for name, value in settings.items()]
         process = self._process = await _start(cluster, "postgres", "-D", str(cluster.data), *options)
-        self._stopping = False
+        self._stopping = self._accepting = False
         ready = trio.Event()
         # What it says is read to the end, also while it shuts down.
         reading = trio.CancelScope(shield=True)
@@ -150,7 +151,8 @@ class EmbeddedPostgres:
             nursery.start_soon(self._follow_log, process, ready, reading)
             try:
                 await ready.wait()
-                if process.returncode is None:
+                # Not by the return code: a dying process closes its pipe before it can be waited for.
+                if self._accepting:
                     log.debug("embedded postgresql ready", pid=process.pid)
                     task_status.started()
                 await process.wait()
@@ -202,6 +204,7 @@ class EmbeddedPostgres:
                     else:
                         log.debug("postgresql said", message=message)
                     if message == _READY:
+                        self._accepting = True
                         ready.set()
         ready.set()
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
+from regsvc.accounts.audit import purge_audit
 from regsvc.accounts.confirmation import purge_code_tries
 from regsvc.accounts.foreign import purge_nobodys_mails
 from regsvc.accounts.registration import expire_registrations, purge_registrations
@@ -29,6 +30,7 @@ _CHORES: tuple[tuple[str, _Chore], ...] = (
     ("sessions purged", purge_sessions),
     ("mail schedules purged", purge_schedules),
     ("code tries purged", purge_code_tries),
+    ("audit events purged", purge_audit),
 )
 
 

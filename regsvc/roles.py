@@ -33,7 +33,7 @@ from regsvc.http.context import Context
 from regsvc.http.health import note_request
 from regsvc.http.server import Server
 from regsvc.live import LiveHub
-from regsvc.mail.jobs import BROKER_MISSED
+from regsvc.mail.publishing import BROKER_MISSED
 from regsvc.mail.render import Renderer
 from regsvc.mail.transport import Transport, open_transport
 from regsvc.mail.wire import Deadlines

@@ -24,10 +24,11 @@ from regsvc.accounts.foreign import AnyLetter, begin_sending_foreign
 from regsvc.consumer.letters import LetterWriter
 from regsvc.consumer.outcomes import Booking, InHand, book
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.mail import breaker, jobs, policy
+from regsvc.mail import bookings, breaker, jobs, policy
+from regsvc.mail.bookings import Ended, Held, Retry, Sent
 from regsvc.mail.breaker import Breaker
 from regsvc.mail.envelope import UnusableAddressError
-from regsvc.mail.jobs import Ended, Held, Job, Retry, Sent
+from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import CONNECTION_REASONS, Aborted, Accepted, Bounced, Outcome
 from regsvc.mail.transport import Transport
 from regsvc.metrics import MAILS
@@ -147,12 +148,12 @@ class Delivery:
             letters = {letter.mail_id: letter for letter in (*begun, *foreign)}
             over = [Ended(job, "cancelled", "registration_over") for job in claimed if job.id not in letters]
             if over:
-                await jobs.book_ended(conn, over)
+                await bookings.book_ended(conn, over)
             turns = await self._turns(conn, claimed, letters) if self.spaced else {}
         for job in claimed:
             if job.id in letters:
                 held_until = claimed_at + jobs.LEASE.total_seconds() - _MARGIN
-                held = InHand(job, letters[job.id], held_until, turns.get(job.id))
+                held = InHand(job, letters[job.id], held_until, turns.get(job.id), probing=probing)
                 self._in_hand[job.id] = held
                 self._send.send_nowait(held)
         return Taken(len(claimed), frozenset(letters))
@@ -186,11 +187,11 @@ class Delivery:
         steps = [policy.hold(job, state) for job in claimed]
         held = [step for step in steps if isinstance(step, Retry)]
         over = [step for step in steps if isinstance(step, Ended)]
-        await registration.show_delayed(conn, await jobs.hold_jobs(conn, held))
+        await registration.show_delayed(conn, await bookings.hold_jobs(conn, held))
         MAILS.labels("held").inc(len(held))
         log.info("mails held while the mail server refuses us", mails=len(held), reason=state.reason)
         if over:
-            await registration.show_bounced(conn, await jobs.book_ended(conn, over))
+            await registration.show_bounced(conn, await bookings.book_ended(conn, over))
             MAILS.labels("dead").inc(len(over))
             log.warning("mails given up", mails=len(over), reason=state.reason)
 
@@ -232,7 +233,7 @@ class Delivery:
             self._drop(held)
             return
         held.outcome = outcome
-        self._note(held, policy.next_step(held.job, outcome))
+        self._note(held, policy.next_step(held.job, outcome, probing=held.probing))
 
     def _note(self, held: InHand, booking: Booking | None) -> None:
         """Have an outcome booked; None is a job that somebody else has taken up, or will."""

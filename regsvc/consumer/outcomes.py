@@ -12,9 +12,10 @@ import trio
 from regsvc.accounts import registration
 from regsvc.accounts.foreign import AnyLetter
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.mail import breaker, jobs
-from regsvc.mail.breaker import Verdict
-from regsvc.mail.jobs import Ended, Held, Job, Retry, Sent
+from regsvc.mail import bookings, breaker
+from regsvc.mail.bookings import Ended, Held, Retry, Sent
+from regsvc.mail.breaker import Verdict, is_repetition
+from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import Outcome
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
@@ -37,6 +38,7 @@ class InHand:
         letter: whom it goes to.
         held_until: by Trio's clock; the margin is off already.
         turn_at: when its address's turn is, if that has not come.
+        probing: it finds out whether the mail server is back.
         outcome: what the transport said, once it did.
     """
 
@@ -44,6 +46,7 @@ class InHand:
     letter: AnyLetter
     held_until: float
     turn_at: datetime | None = None
+    probing: bool = False
     outcome: Outcome | None = None
 
     def is_held(self) -> bool:
@@ -55,7 +58,8 @@ async def book(pool: Pool, batch: Sequence[tuple[InHand, Booking]]) -> None:
     """Commit outcomes, as long as it takes: what a server accepted must not be forgotten for a restart."""
     if not batch:
         return
-    verdict = breaker.weigh([held.outcome for held, _ in batch if held.outcome is not None])
+    said = [(held.outcome, held.job.attempts) for held, _ in batch if held.outcome is not None]
+    verdict = breaker.weigh([outcome for outcome, attempt in said if not is_repetition(outcome, attempt)])
     while True:
         try:
             async with pool.transaction(limit=_LIMIT) as conn:
@@ -77,15 +81,15 @@ async def _write(conn: Connection, batch: Sequence[tuple[InHand, Booking]]) -> N
     retries = [booking for _, booking in batch if isinstance(booking, Retry)]
     ended = [booking for _, booking in batch if isinstance(booking, Ended)]
     if sent:
-        await registration.show_sent(conn, await jobs.book_sent(conn, sent))
+        await registration.show_sent(conn, await bookings.book_sent(conn, sent))
     if waiting:
         # What waits for its turn is shown as sent, before its row becomes silent.
         await registration.show_sent(conn, [booking.job.id for booking, silent in waiting if not silent])
-        await jobs.book_held(conn, [booking for booking, _ in waiting])
+        await bookings.book_held(conn, [booking for booking, _ in waiting])
     if retries:
-        await registration.show_delayed(conn, await jobs.book_retries(conn, retries))
+        await registration.show_delayed(conn, await bookings.book_retries(conn, retries))
     if ended:
-        await registration.show_bounced(conn, await jobs.book_ended(conn, ended))
+        await registration.show_bounced(conn, await bookings.book_ended(conn, ended))
 
 
 def _report_breaker(verdict: Verdict, *, opened: bool | None) -> None:

@@ -1,8 +1,8 @@
 """The relay: carries the ids of due mails from PostgreSQL to RabbitMQ.
 
 What the broker confirmed is noted; what it did not is given back at once. It may be published twice, or lost: the
-claim makes the first harmless, and five minutes without a claim end the second. When the queue turns out to be empty,
-on connecting or later, whatever it should have held is due again at once.
+claim makes the first harmless, and five minutes without a claim end the second, unless it is seen to wait in the queue.
+When the queue turns out to be empty, on connecting or later, whatever it should have held is due again at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import trio
 
 from regsvc.consumer.due import listen_due
 from regsvc.errors import BrokerUnavailableError, DatabaseUnavailableError
-from regsvc.mail import jobs
+from regsvc.mail import publishing
 from regsvc.metrics import PUBLISHED
 from regsvc.postgres.pool import Pool
 from regsvc.rabbitmq import Publisher, open_publisher
@@ -61,7 +61,7 @@ async def run_relay(
             await _publish_due(pool, publisher, woken, stopping)
             nursery.cancel_scope.cancel()
     except* BrokerUnavailableError:
-        await _release_stranded(pool)
+        await _strand(pool)
         raise
 
 
@@ -71,7 +71,7 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
         # An alarm on the broker's side: what waits longer than ten seconds is sent past it.
         await wait_any(stopping.wait, publisher.wait_unblocked)
         async with pool.connection() as conn:
-            mail_ids = await jobs.take_for_publishing(conn, BATCH)
+            mail_ids = await publishing.take_for_publishing(conn, BATCH)
         failed = False
         if mail_ids:
             failed = await _publish(pool, publisher, mail_ids)
@@ -80,8 +80,11 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
         if trio.current_time() >= next_look and not publisher.blocked:
             # Somebody may have purged or deleted the queue, which tells nobody but its consumers.
             next_look = trio.current_time() + _LOOK_EVERY
-            if await publisher.count_ready() == 0:
-                await _release_lost(pool, unclaimed_for=jobs.BROKER_MISSED)
+            ready = await publisher.count_ready()
+            if ready == 0:
+                await _release_lost(pool, unclaimed_for=publishing.BROKER_MISSED)
+            else:
+                await _review(pool, ready)
 
 
 async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bool:
@@ -89,9 +92,9 @@ async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bo
     result = await publisher.publish(mail_ids)
     async with pool.connection() as conn:
         if result.confirmed:
-            await jobs.note_published(conn, result.confirmed)
+            await publishing.note_published(conn, result.confirmed)
         if result.failed:
-            await jobs.release_unpublished(conn, list(result.failed))
+            await publishing.release_unpublished(conn, list(result.failed))
     PUBLISHED.inc(len(result.confirmed))
     for mail_id in result.confirmed:
         log.info("mail published", mail=str(mail_id))
@@ -103,16 +106,27 @@ async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bo
 async def _release_lost(pool: Pool, *, unclaimed_for: timedelta) -> None:
     """Make due what was published so long ago and is in the queue no more, nor claimed."""
     async with pool.connection() as conn:
-        released = await jobs.release_published(conn, unclaimed_for=unclaimed_for)
+        released = await publishing.release_published(conn, unclaimed_for=unclaimed_for)
     if released:
         log.warning("queue came back empty", mails=released)
 
 
-async def _release_stranded(pool: Pool) -> None:
+async def _review(pool: Pool, ready: int) -> None:
+    """Publish again what was published and is neither in the queue, where so many wait, nor claimed."""
+    async with pool.transaction() as conn:
+        reviewed = await publishing.review_published(conn, ready)
+    if reviewed.released:
+        log.warning("messages missing from the queue", mails=reviewed.released)
+    elif reviewed.kept:
+        log.debug("messages still in the queue", mails=reviewed.kept)
+
+
+async def _strand(pool: Pool) -> None:
+    """Let mails be sent past a broker that is gone."""
     try:
         async with pool.connection() as conn:
-            released = await jobs.release_published(conn, unclaimed_for=jobs.BROKER_MISSED)
+            stranded = await publishing.strand_published(conn)
     except DatabaseUnavailableError:
         return
-    if released:
-        log.warning("mails go past the broker", mails=released)
+    if stranded:
+        log.warning("mails go past the broker", mails=stranded)

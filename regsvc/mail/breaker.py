@@ -103,12 +103,25 @@ def weigh(outcomes: Sequence[Outcome]) -> Verdict:
         if isinstance(outcome, Accepted) or (isinstance(outcome, Bounced) and outcome.stage in _JUDGED):
             works, weight = True, 0
         elif isinstance(outcome, Refused):
-            weight += OPENS_AT if outcome.stage in _EARLY else _LATE_WEIGHT
+            weight += OPENS_AT if is_about_us(outcome) else _LATE_WEIGHT
             reason, reply = outcome.reason, outcome.reply
         elif isinstance(outcome, Delayed) and outcome.reason in CONNECTION_REASONS:
             weight += 1
             reason, reply = outcome.reason, outcome.reply
     return Verdict(works, weight, reason if weight else "", reply if weight else "")
+
+
+def is_about_us(outcome: Refused) -> bool:
+    """Say whether a refusal is about us for certain: it came before the server knew of a recipient."""
+    return outcome.stage in _EARLY
+
+
+def is_repetition(outcome: Outcome, attempt: int) -> bool:
+    """Say whether an outcome says of the server no more than the same mail's last one did.
+
+    One recipient's own policy refuses one mail as often as it is tried; that is not a second recipient.
+    """
+    return isinstance(outcome, Refused) and not is_about_us(outcome) and attempt > 1
 
 
 async def get_breaker(conn: Connection) -> Breaker:

@@ -9,25 +9,45 @@ address's turn has come.
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 
-from regsvc.mail.breaker import HOLD, Breaker
-from regsvc.mail.jobs import Ended, Job, Retry, Sent, retry_delay
+from regsvc.mail.bookings import Ended, Retry, Sent
+from regsvc.mail.breaker import HOLD, Breaker, is_about_us
+from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import CONNECTION_REASONS, Accepted, Bounced, Failure, Refused, Stage
 
 _REPLY = 500  # characters of a server's reply that are kept
+_DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)
+_JITTER = 0.2
+
+
+def retry_delay(attempt: int, *, rng: random.Random | None = None) -> timedelta:
+    """Return how long to wait after a failed attempt.
+
+    5 s, 30 s, 2 min, 10 min, 30 min, then 1 h each time, all ± 20 % so that what failed together does not come
+    back together: attempt 1 waits 4 to 6 s, attempt 4 8 to 12 min, attempt 40 48 to 72 min.
+
+    Args:
+        attempt: how many attempts there were, from 1.
+        rng: where the jitter comes from.
+    """
+    base = _DELAYS[min(max(attempt, 1), len(_DELAYS)) - 1]
+    return timedelta(seconds=base * (rng or random).uniform(1 - _JITTER, 1 + _JITTER))
 
 
 def next_step(
-    job: Job, outcome: Accepted | Failure, *, rng: random.Random | None = None
+    job: Job, outcome: Accepted | Failure, *, probing: bool = False, rng: random.Random | None = None
 ) -> Sent | Retry | Ended:
     """Return what comes of an attempt.
 
-    Accepted is sent, bounced has ended, and everything else is tried again; but what the server has against us is no
-    reason to ever give a mail up.
+    Accepted is sent, bounced has ended, and everything else is tried again for 48 hours; but what the server has
+    against us is no reason to ever give a mail up. A refusal at the recipient or later may be one recipient's own:
+    where it is about us all the same, others meet it, too, and the mail is held instead of tried.
 
     Args:
         job: of this attempt.
         outcome: of it.
+        probing: the mail was tried while the breaker is open.
         rng: where the jitter comes from.
     """
     reply = outcome.reply[:_REPLY].replace("\0", "")
@@ -36,7 +56,7 @@ def next_step(
             return Sent(job, reply)
         case Bounced(reason=reason, stage=stage):
             return Ended(job, "bounced", reason, reply, stage)
-        case Refused(reason=reason, stage=stage):
+        case Refused(reason=reason, stage=stage) if probing or is_about_us(outcome):
             return Retry(job, retry_delay(job.attempts, rng=rng), reason, reply, stage)
         case _:
             return put_off(job, outcome.reason, reply, outcome.stage, rng=rng)
@@ -59,5 +79,5 @@ def hold(job: Job, state: Breaker) -> Retry | Ended:
     """
     reason, reply = state.reason or "", state.reply or ""
     if job.given_up and reason in CONNECTION_REASONS:
-        return Ended(job, "dead", reason, reply)
+        return Ended(job, "dead", reason, reply, tried=False)
     return Retry(job, HOLD, reason, reply)

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from regsvc.accounts import registration
 from regsvc.accounts.registration import NewRegistration
-from regsvc.mail import jobs
+from regsvc.mail import bookings, jobs
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import LinkToken, Secrets, mint_link_token, read_link_token
@@ -41,7 +41,7 @@ async def send(pool: Pool, mail_id: UUID) -> jobs.SentAs:
         (letter,) = await registration.begin_sending(conn, [mail_id])
     async with pool.transaction() as conn:
         await registration.show_sent(
-            conn, await jobs.book_sent(conn, [(jobs.Sent(job, "250 ok"), letter.sent_as)])
+            conn, await bookings.book_sent(conn, [(bookings.Sent(job, "250 ok"), letter.sent_as)])
         )
     return letter.sent_as
 

@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 from regsvc.accounts import outbox, registration
 from regsvc.accounts.outbox import Filters, OutboxMail
 from regsvc.accounts.registration import Registration
-from regsvc.mail import jobs
-from regsvc.mail.jobs import Ended, Job, Retry
+from regsvc.mail import bookings, jobs
+from regsvc.mail.bookings import Ended, Retry
+from regsvc.mail.jobs import Job
 from regsvc.postgres.pool import Pool
 
 ALL = Filters()
@@ -49,14 +50,14 @@ async def delay(pool: Pool, mail_id: UUID) -> None:
     job = await take(pool, mail_id)
     retry = Retry(job, timedelta(seconds=30), "mailbox_busy", "450 busy", "rcpt")
     async with pool.transaction() as conn:
-        await registration.show_delayed(conn, await jobs.book_retries(conn, [retry]))
+        await registration.show_delayed(conn, await bookings.book_retries(conn, [retry]))
 
 
-async def end(pool: Pool, mail_id: UUID, state: jobs.Ending = "dead") -> None:
+async def end(pool: Pool, mail_id: UUID, state: bookings.Ending = "dead") -> None:
     job = await take(pool, mail_id)
     ended = Ended(job, state, "connect_failed", "no route", "connect")
     async with pool.transaction() as conn:
-        await registration.show_bounced(conn, await jobs.book_ended(conn, [ended]))
+        await registration.show_bounced(conn, await bookings.book_ended(conn, [ended]))
 
 
 async def resend(pool: Pool, email_key: str) -> UUID:

@@ -13,8 +13,9 @@ from regsvc.accounts import foreign, interventions, registration
 from regsvc.accounts.foreign import ForeignLetter, ForeignRequest, read_request
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.errors import MalformedMessageError
-from regsvc.mail import jobs
-from regsvc.mail.jobs import Ended, Job, Sent
+from regsvc.mail import bookings, jobs
+from regsvc.mail.bookings import Ended, Sent
+from regsvc.mail.jobs import Job
 from regsvc.postgres.pool import Pool
 from regsvc.security.seals import UnsealError
 from regsvc.security.tokens import Secrets
@@ -47,17 +48,17 @@ async def take(pool: Pool, mail_id: UUID) -> tuple[Job, ForeignLetter]:
     return job, letter
 
 
-async def end(pool: Pool, mail_id: UUID, state: jobs.Ending) -> None:
+async def end(pool: Pool, mail_id: UUID, state: bookings.Ending) -> None:
     job, _ = await take(pool, mail_id)
     async with pool.transaction() as conn:
-        ended = await jobs.book_ended(conn, [Ended(job, state, "because")])
+        ended = await bookings.book_ended(conn, [Ended(job, state, "because")])
         await registration.show_bounced(conn, ended)
 
 
 async def send(pool: Pool, mail_id: UUID) -> None:
     job, letter = await take(pool, mail_id)
     async with pool.transaction() as conn:
-        sent = await jobs.book_sent(conn, [(Sent(job, "250 ok"), letter.sent_as)])
+        sent = await bookings.book_sent(conn, [(Sent(job, "250 ok"), letter.sent_as)])
         await registration.show_sent(conn, sent)
         assert sent == [mail_id]
 
@@ -216,7 +217,7 @@ async def test_whoever_sends_hears_of_it(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("state", ["bounced", "cancelled"])
-async def test_a_token_is_forgotten_when_its_mail_has_ended(pool: Pool, state: jobs.Ending) -> None:
+async def test_a_token_is_forgotten_when_its_mail_has_ended(pool: Pool, state: bookings.Ending) -> None:
     (mail_id,) = await add(pool, make_request())
     await end(pool, mail_id, state)
     assert await row(pool, "state, foreign_token") == (state, None)

@@ -8,8 +8,8 @@ import pytest
 
 from regsvc.accounts import confirmation, registration
 from regsvc.accounts.registration import NewRegistration
-from regsvc.mail import jobs, policy
-from regsvc.mail.jobs import Retry
+from regsvc.mail import bookings, jobs, policy
+from regsvc.mail.bookings import Retry
 from regsvc.mail.outcome import Delayed
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import mint_code
@@ -42,7 +42,7 @@ async def hold(pool: Pool, new: NewRegistration, held: timedelta) -> int:
         step = policy.next_step(job, SILENT)
         assert isinstance(step, Retry)
         async with pool.transaction() as conn:
-            await registration.show_delayed(conn, await jobs.book_retries(conn, [step]))
+            await registration.show_delayed(conn, await bookings.book_retries(conn, [step]))
         assert await state_of(pool, new.id) == "delayed"
         pause = min(step.after, held - passed)
         await let_pass(pool, pause)

@@ -10,8 +10,8 @@ import pytest
 from regsvc.accounts import outbox, registration
 from regsvc.accounts.address import parse_address
 from regsvc.accounts.outbox import Filters, Position
-from regsvc.mail import jobs
-from regsvc.mail.jobs import Ended, Retry
+from regsvc.mail import bookings
+from regsvc.mail.bookings import Ended, Retry
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import send, sign_up
 from tests.accounts.mails import ALL, delay, execute, get, list_ids, resend, take
@@ -135,8 +135,8 @@ async def test_what_was_not_tried_is_no_attempt(pool: Pool) -> None:
     held, wanted_no_more = await sign_up(pool), await sign_up(pool)
     held_job, over_job = await take(pool, held.mail_id), await take(pool, wanted_no_more.mail_id)
     async with pool.transaction() as conn:
-        assert await jobs.hold_jobs(conn, [Retry(held_job, timedelta(minutes=30), "auth_failed")])
-        assert await jobs.book_ended(conn, [Ended(over_job, "cancelled", "registration_over")])
+        assert await bookings.hold_jobs(conn, [Retry(held_job, timedelta(minutes=30), "auth_failed")])
+        assert await bookings.book_ended(conn, [Ended(over_job, "cancelled", "registration_over")])
         for new in (held, wanted_no_more):
             assert await outbox.list_attempts(conn, new.mail_id) == []
     assert (await get(pool, held.mail_id)).attempts == 0
@@ -148,5 +148,5 @@ async def test_an_attempt_whose_lease_was_lost_is_not_noted(pool: Pool) -> None:
     await execute(pool, "UPDATE mails SET due_at = now()")
     await send(pool, new.mail_id)
     async with pool.transaction() as conn:
-        assert await jobs.book_retries(conn, [Retry(job, timedelta(seconds=5), "timeout")]) == []
+        assert await bookings.book_retries(conn, [Retry(job, timedelta(seconds=5), "timeout")]) == []
         assert [t.outcome for t in await outbox.list_attempts(conn, new.mail_id)] == ["sent"]

@@ -19,8 +19,9 @@ from uuid import UUID, uuid4
 import trio
 
 from regsvc.mail import breaker, jobs, policy
+from regsvc.mail.bookings import Ended, Retry, Sent
 from regsvc.mail.breaker import Verdict, weigh
-from regsvc.mail.jobs import Ended, Job, Retry, Sent
+from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import CONNECTION_REASONS, Accepted, Failure
 
 Server = Callable[[datetime], Accepted | Failure]
@@ -130,7 +131,7 @@ class PostOffice:
         ]
 
     def book(self, step: Sent | Retry | Ended, *, tried: bool = True) -> None:
-        """As `jobs.book_sent`, `book_retries`, `hold_jobs` and `book_ended`."""
+        """As `bookings.book_sent`, `book_retries`, `hold_jobs` and `book_ended`."""
         mail = self.mails[step.job.id]
         self._set_changed(mail)
         match step:
@@ -187,7 +188,7 @@ class PostOffice:
         while True:
             if probes := self.find_probes():
                 self.probes += 1
-                self._send(self.claim(probes[:1]), server)
+                self._send(self.claim(probes[:1]), server, probing=True)
             taken = self.claim(self.find_due())
             if self.open:
                 state = breaker.Breaker(
@@ -200,13 +201,15 @@ class PostOffice:
             if len(taken) < ROOM:
                 await self._wait()
 
-    def _send(self, taken: Sequence[Job], server: Server) -> None:
+    def _send(self, taken: Sequence[Job], server: Server, *, probing: bool = False) -> None:
         outcomes = []
         for job in taken:
             self.tries.append(self.now())
             self.mails[job.id].tries.append(self.now())
-            outcomes.append(server(self.now()))
-            self.book(policy.next_step(job, outcomes[-1], rng=self.rng))
+            outcome = server(self.now())
+            if not breaker.is_repetition(outcome, job.attempts):
+                outcomes.append(outcome)
+            self.book(policy.next_step(job, outcome, probing=probing, rng=self.rng))
         self.note(weigh(outcomes))
 
     async def _wait(self) -> None:

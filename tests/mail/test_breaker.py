@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import trio
 
-from regsvc.mail import breaker, jobs
+from regsvc.mail import bookings, breaker, jobs, policy
+from regsvc.mail.bookings import Ended, Retry
 from regsvc.mail.breaker import Verdict, weigh
-from regsvc.mail.jobs import Retry
-from regsvc.mail.outcome import Accepted, Bounced, Delayed, Outcome, Refused
+from regsvc.mail.jobs import Job
+from regsvc.mail.outcome import Accepted, Bounced, Delayed, Outcome, Refused, Stage
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import sign_up
 
@@ -101,7 +103,7 @@ async def delay(pool: Pool, *reasons: str, after: timedelta = timedelta(hours=1)
         new = await sign_up(pool, f"u{n}@example.com")
         async with pool.connection() as conn:
             (job,) = await jobs.claim_mails(conn, [new.mail_id])
-            await jobs.book_retries(conn, [Retry(job, after, reason)])
+            await bookings.book_retries(conn, [Retry(job, after, reason)])
         mails.append(new.mail_id)
     return mails
 
@@ -189,7 +191,7 @@ async def test_a_held_mail_counts_no_attempt(pool: Pool) -> None:
     new = await sign_up(pool)
     async with pool.connection() as conn:
         (job,) = await jobs.claim_mails(conn, [new.mail_id])
-        assert await jobs.hold_jobs(conn, [Retry(job, breaker.HOLD, "auth_failed")]) == [new.mail_id]
+        assert await bookings.hold_jobs(conn, [Retry(job, breaker.HOLD, "auth_failed")]) == [new.mail_id]
         cursor = await conn.execute("SELECT state, attempts FROM mails")
         assert await cursor.fetchone() == ("delayed", 0)
         (job,) = await jobs.claim_waiting(conn, ["auth_failed"], beyond=breaker.SPREAD)
@@ -214,7 +216,7 @@ async def test_what_is_being_held_while_it_closes_is_made_due_too(pool: Pool) ->
         nursery.start_soon(close)
         await wait_blocked(pool)
         assert closed == []
-        await jobs.hold_jobs(conn, [Retry(job, breaker.HOLD, "auth_failed")])
+        await bookings.hold_jobs(conn, [Retry(job, breaker.HOLD, "auth_failed")])
     assert closed == [False]
     async with pool.connection() as conn:
         assert (await jobs.seconds_until_due(conn) or 0) <= breaker.SPREAD.total_seconds()
@@ -231,3 +233,30 @@ async def wait_blocked(pool: Pool) -> None:
             if cursor.rowcount:
                 return
             await trio.sleep(0.01)
+
+
+def test_one_recipients_own_policy_does_not_open_it_however_often_their_mail_is_tried() -> None:
+    assert [breaker.is_repetition(NO_POLICY, attempt) for attempt in (1, 2, 3)] == [False, True, True]
+    assert not breaker.is_repetition(NO_LOGIN, 5)
+
+
+@pytest.mark.parametrize("stage", ["rcpt", "data", "dot"])
+def test_one_recipients_own_policy_ends_their_mail_after_48_hours(stage: Stage) -> None:
+    refused = Refused("policy_refused", stage, "550 5.7.1 not from you")
+    job = Job(uuid4(), None, uuid4(), 50, given_up=True)
+    assert policy.next_step(job, refused) == Ended(job, "dead", refused.reason, refused.reply, stage)
+    assert isinstance(policy.next_step(replace(job, given_up=False), refused), Retry)
+    # While sending is paused it is the server's trouble with us, and burns no mail.
+    assert isinstance(policy.next_step(job, refused, probing=True), Retry)
+
+
+async def test_a_mail_given_up_while_it_was_held_counts_no_attempt(pool: Pool) -> None:
+    new = await sign_up(pool)
+    async with pool.connection() as conn:
+        (job,) = await jobs.claim_mails(conn, [new.mail_id])
+        away = breaker.Breaker(open=True, failures=10, reason="connect_failed", reply="", opened_at=None)
+        given_up = policy.hold(replace(job, given_up=True), away)
+        assert isinstance(given_up, Ended)
+        assert await bookings.book_ended(conn, [given_up]) == [new.mail_id]
+        cursor = await conn.execute("SELECT state, attempts, (SELECT count(*) FROM mail_attempts) FROM mails")
+        assert await cursor.fetchone() == ("dead", 0, 0)

@@ -11,8 +11,10 @@ import psycopg
 import pytest
 import trio
 
-from regsvc.mail import jobs
-from regsvc.mail.jobs import Ended, Held, Job, Retry, Sent, retry_delay
+from regsvc.mail import bookings, jobs
+from regsvc.mail.bookings import Ended, Held, Retry, Sent
+from regsvc.mail.jobs import Job
+from regsvc.mail.policy import retry_delay
 from tests.accounts.attempts import sign_up
 
 if TYPE_CHECKING:
@@ -87,9 +89,9 @@ async def test_what_was_sent_under_a_lost_lease_is_not_sent_again(pool: Pool) ->
     await rewind(pool, "1 minute")
     (other,) = await take_due(pool)
     async with pool.connection() as conn:
-        assert await jobs.book_sent(conn, [(Sent(job, "250 ok"), "confirm")]) == [job.id]
+        assert await bookings.book_sent(conn, [(Sent(job, "250 ok"), "confirm")]) == [job.id]
         assert await jobs.renew_leases(conn, [other]) == set()
-        assert await jobs.book_retries(conn, [Retry(other, timedelta(seconds=5), "timeout")]) == []
+        assert await bookings.book_retries(conn, [Retry(other, timedelta(seconds=5), "timeout")]) == []
     assert await column(pool, "state") == "sent"
     assert await column(pool, "reply") == "250 ok"
 
@@ -98,15 +100,17 @@ async def test_a_sent_mail_is_booked_once(pool: Pool) -> None:
     await sign_up(pool)
     (job,) = await take_due(pool)
     async with pool.connection() as conn:
-        assert await jobs.book_sent(conn, [(Sent(job, "250 ok"), "confirm")]) == [job.id]
-        assert await jobs.book_sent(conn, [(Sent(job, "250 ok"), "confirm")]) == []
+        assert await bookings.book_sent(conn, [(Sent(job, "250 ok"), "confirm")]) == [job.id]
+        assert await bookings.book_sent(conn, [(Sent(job, "250 ok"), "confirm")]) == []
 
 
 async def test_a_delayed_mail_waits_for_its_time(pool: Pool) -> None:
     new = await sign_up(pool)
     (job,) = await take_due(pool)
     async with pool.connection() as conn:
-        assert await jobs.book_retries(conn, [Retry(job, timedelta(seconds=30), "timeout", "")]) == [job.id]
+        assert await bookings.book_retries(conn, [Retry(job, timedelta(seconds=30), "timeout", "")]) == [
+            job.id
+        ]
     assert await take_due(pool) == []
     assert await claim(pool, new.mail_id) == []  # an old message brings it no sooner
     await rewind(pool, "30 seconds")
@@ -114,11 +118,11 @@ async def test_a_delayed_mail_waits_for_its_time(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("state", ["bounced", "cancelled", "dead"])
-async def test_an_ended_mail_is_never_due_again(pool: Pool, state: jobs.Ending) -> None:
+async def test_an_ended_mail_is_never_due_again(pool: Pool, state: bookings.Ending) -> None:
     new = await sign_up(pool)
     (job,) = await take_due(pool)
     async with pool.connection() as conn:
-        assert await jobs.book_ended(conn, [Ended(job, state, "because")]) == [job.id]
+        assert await bookings.book_ended(conn, [Ended(job, state, "because")]) == [job.id]
     assert await take_due(pool) == []
     assert await claim(pool, new.mail_id) == []
 
@@ -129,84 +133,6 @@ async def test_a_mail_given_back_is_due_at_once_and_no_attempt_was_made(pool: Po
     async with pool.connection() as conn:
         await jobs.release_jobs(conn, [job])
     assert [job.attempts for job in await take_due(pool)] == [1]
-
-
-async def test_a_published_mail_that_nobody_claims_is_due_again_after_five_minutes(pool: Pool) -> None:
-    new = await sign_up(pool)
-    async with pool.connection() as conn:
-        assert await jobs.take_for_publishing(conn, 10) == [new.mail_id]
-        assert await jobs.take_for_publishing(conn, 10) == []
-        await jobs.note_published(conn, [new.mail_id])
-    await rewind(pool, "4 minutes 59 seconds")
-    assert await take_due(pool) == []
-    await rewind(pool, "1 second")
-    async with pool.connection() as conn:
-        assert await jobs.take_for_publishing(conn, 10) == [new.mail_id]
-
-
-async def test_a_mail_whose_relay_died_before_publishing_is_due_again_after_twenty_seconds(
-    pool: Pool,
-) -> None:
-    new = await sign_up(pool)
-    async with pool.connection() as conn:
-        assert await jobs.take_for_publishing(conn, 10) == [new.mail_id]
-    await rewind(pool, "20 seconds")
-    async with pool.connection() as conn:
-        assert await jobs.take_for_publishing(conn, 10) == [new.mail_id]
-
-
-async def test_a_message_of_a_published_mail_claims_it(pool: Pool) -> None:
-    new = await sign_up(pool)
-    async with pool.connection() as conn:
-        await jobs.take_for_publishing(conn, 10)
-        await jobs.note_published(conn, [new.mail_id])
-    assert [job.id for job in await claim(pool, new.mail_id)] == [new.mail_id]
-
-
-async def test_a_message_that_comes_while_its_publishing_is_being_noted_claims_its_mail_all_the_same(
-    pool: Pool,
-) -> None:
-    """It is acknowledged when nothing can be claimed, and no other message comes for that mail."""
-    new = await sign_up(pool)
-    claimed: list[Job] = []
-
-    async def claim_meanwhile() -> None:
-        claimed.extend(await claim(pool, new.mail_id))
-
-    async with trio.open_nursery() as nursery, pool.transaction() as relay:
-        await jobs.take_for_publishing(relay, 10)
-        await jobs.note_published(relay, [new.mail_id])
-        nursery.start_soon(claim_meanwhile)
-        await _wait_blocked(pool)
-    assert [job.id for job in claimed] == [new.mail_id]
-
-
-async def _wait_blocked(pool: Pool) -> None:
-    """Wait until some statement waits for another transaction."""
-    with trio.fail_after(10):
-        async with pool.connection(limit=10) as conn:
-            blocked = "SELECT 1 FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
-            while (await (await conn.execute(blocked)).fetchone()) is None:  # noqa: ASYNC110 - a lock has no event
-                await trio.sleep(0.01)
-
-
-async def test_when_the_queue_came_back_empty_what_it_held_is_due_at_once(pool: Pool) -> None:
-    new = await sign_up(pool)
-    async with pool.connection() as conn:
-        await jobs.take_for_publishing(conn, 10)
-        await jobs.note_published(conn, [new.mail_id])
-        assert await jobs.release_published(conn, unclaimed_for=timedelta(seconds=10)) == 0
-        assert await jobs.release_published(conn) == 1
-    assert [job.id for job in await take_due(pool, overdue=jobs.BROKER_MISSED)] == [new.mail_id]
-
-
-async def test_beside_a_broker_a_mail_is_taken_only_when_nobody_carried_it_for_ten_seconds(
-    pool: Pool,
-) -> None:
-    await sign_up(pool)
-    assert await take_due(pool, overdue=jobs.BROKER_MISSED) == []
-    await rewind(pool, "10 seconds")
-    assert len(await take_due(pool, overdue=jobs.BROKER_MISSED)) == 1
 
 
 async def test_many_who_claim_at_once_share_the_mails_and_none_gets_two(pool: Pool) -> None:
@@ -275,9 +201,11 @@ async def test_of_mails_held_for_one_address_the_newest_alone_goes_on_waiting(po
     claimed = {job.id: job for job in await take_due(pool)}
     until = datetime.now(UTC) + timedelta(minutes=1)
     async with pool.transaction() as conn:
-        await jobs.book_held(conn, [Held(claimed[attempt.mail_id], until) for attempt in (*new[:3], other)])
+        await bookings.book_held(
+            conn, [Held(claimed[attempt.mail_id], until) for attempt in (*new[:3], other)]
+        )
     async with pool.transaction() as conn:
-        await jobs.book_held(conn, [Held(claimed[new[3].mail_id], until)])
+        await bookings.book_held(conn, [Held(claimed[new[3].mail_id], until)])
     async with pool.connection() as conn:
         cursor = await conn.execute("SELECT id FROM mails WHERE state = 'delayed'")
         waiting = {row[0] for row in await cursor.fetchall()}

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from regsvc.mail import breaker, jobs, policy
+from regsvc.mail import bookings, breaker, jobs, policy
+from regsvc.mail.bookings import Ended, Retry, Sent
 from regsvc.mail.breaker import weigh
-from regsvc.mail.jobs import Ended, Job, Retry, Sent
+from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import Accepted, Bounced, Delayed, Failure, Refused
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
@@ -80,18 +81,18 @@ async def _deal(
             step: Sent | Retry | Ended = policy.hold(job, state)
             office.book(step, tried=False)
             if isinstance(step, Retry):
-                await jobs.hold_jobs(conn, [step])
+                await bookings.hold_jobs(conn, [step])
         else:
             outcome: Accepted | Failure = rng.choices([*OUTCOMES], [*OUTCOMES.values()])[0]
             outcomes.append(outcome)
             step = policy.next_step(job, outcome, rng=rng)
             office.book(step)
             if isinstance(step, Sent):
-                await jobs.book_sent(conn, [(step, "confirm")])
+                await bookings.book_sent(conn, [(step, "confirm")])
             elif isinstance(step, Retry):
-                await jobs.book_retries(conn, [step])
+                await bookings.book_retries(conn, [step])
         if isinstance(step, Ended):
-            await jobs.book_ended(conn, [step])
+            await bookings.book_ended(conn, [step])
     await breaker.note_verdict(conn, weigh(outcomes))
     for mail in office.note(weigh(outcomes)):  # spread at random: the model takes what PostgreSQL drew
         cursor = await conn.execute("SELECT due_at - now() FROM mails WHERE id = %(id)s", {"id": mail.id})

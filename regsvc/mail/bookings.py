@@ -1,0 +1,207 @@
+"""Writing down what became of a job: sent, to be tried again, waiting for its turn, or ended.
+
+Only whoever still holds the lease may write, but for the acceptance: a mail in the server's hands is sent, whoever
+took it up meanwhile. All functions take the caller's connection; none commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from psycopg.rows import scalar_row
+
+from regsvc.mail.jobs import Job, SentAs
+from regsvc.mail.outcome import Stage
+from regsvc.postgres.connection import Connection
+
+Ending = Literal["bounced", "cancelled", "dead"]
+
+# Failed attempts are noted in the statement that books them. The accepted one is not: it stands in the mail's row,
+# and a row more for every mail would be the dearest part of booking it.
+_NOTED = """noted AS (
+                INSERT INTO mail_attempts (mail_id, attempt, outcome, stage, reason, reply)
+                SELECT id, attempts, state, stage, reason, reply FROM booked WHERE tried"""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The server accepted the mail."""
+
+    job: Job
+    reply: str
+
+
+@dataclass(frozen=True)
+class Retry:
+    """The mail is to be tried again."""
+
+    job: Job
+    after: timedelta
+    reason: str
+    reply: str = ""
+    stage: Stage | None = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """The mail waits for its address's turn, and nobody is shown that it does."""
+
+    job: Job
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The mail will not be sent. `tried`: that is what came of an attempt; a mail is never cancelled by one."""
+
+    job: Job
+    state: Ending
+    reason: str
+    reply: str = ""
+    stage: Stage | None = None
+    tried: bool = True
+
+
+async def book_sent(conn: Connection, sent: Sequence[tuple[Sent, SentAs]]) -> list[UUID]:
+    """Book accepted mails and return their ids, less those that were booked before.
+
+    The lease is not asked for: the mail is in the server's hands, and whoever took it up meanwhile must not send
+    it again.
+    """
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            UPDATE mails m
+               SET state = 'sent', sent_at = now(), changed_at = now(), due_at = NULL, lease = NULL,
+                   published_at = NULL, reason = NULL, reply = b.reply, sent_as = b.sent_as,
+                   foreign_token = NULL
+              FROM unnest(%(ids)s::uuid[], %(replies)s::text[], %(sent_as)s::text[]) AS b (id, reply, sent_as)
+             WHERE m.id = b.id AND m.state IN ('queued', 'sending', 'delayed')
+            RETURNING m.id
+            """,
+            {
+                "ids": [booking.job.id for booking, _ in sent],
+                "replies": [booking.reply for booking, _ in sent],
+                "sent_as": [sent_as for _, sent_as in sent],
+            },
+        )
+        return await cursor.fetchall()
+
+
+async def book_retries(conn: Connection, retries: Sequence[Retry]) -> list[UUID]:
+    """Delay mails that are still ours, note the attempts, and return their ids."""
+    return await _delay(conn, retries, tried=True)
+
+
+async def hold_jobs(conn: Connection, held: Sequence[Retry]) -> list[UUID]:
+    """Delay mails that are still ours and were not tried, so that no attempt counts, and return their ids."""
+    return await _delay(conn, held, tried=False)
+
+
+async def _delay(conn: Connection, retries: Sequence[Retry], *, tried: bool) -> list[UUID]:
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            f"""
+            WITH booked AS (
+                UPDATE mails m
+                   SET state = 'delayed', due_at = now() + b.after, lease = NULL, changed_at = now(),
+                       reason = b.reason, reply = b.reply,
+                       attempts = CASE WHEN %(tried)s THEN m.attempts ELSE m.attempts - 1 END
+                  FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(afters)s::interval[], %(reasons)s::text[],
+                              %(replies)s::text[], %(stages)s::text[])
+                       AS b (id, lease, after, reason, reply, stage)
+                 WHERE m.id = b.id AND m.lease = b.lease
+                RETURNING m.id, m.attempts, m.state, b.stage, m.reason, m.reply, %(tried)s::boolean AS tried
+            ), {_NOTED})
+            SELECT id FROM booked
+            """,  # noqa: S608 - a constant of this module
+            {
+                "ids": [r.job.id for r in retries],
+                "leases": [r.job.lease for r in retries],
+                "afters": [r.after for r in retries],
+                "reasons": [r.reason for r in retries],
+                "replies": [r.reply for r in retries],
+                "stages": [r.stage for r in retries],
+                "tried": tried,
+            },
+        )
+        return await cursor.fetchall()
+
+
+async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
+    """Let mails that are still ours wait for their turn, no attempt counted, and return their ids.
+
+    Those of their address that waited already are cancelled: the newest that waits is the one that is sent.
+    """
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            UPDATE mails m
+               SET state = 'delayed', due_at = b.until, lease = NULL, changed_at = now(), silent = true,
+                   attempts = m.attempts - 1, reason = 'held_back', reply = NULL
+              FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(untils)s::timestamptz[]) AS b (id, lease, until)
+             WHERE m.id = b.id AND m.lease = b.lease
+            RETURNING m.id
+            """,
+            {
+                "ids": [h.job.id for h in held],
+                "leases": [h.job.lease for h in held],
+                "untils": [h.until for h in held],
+            },
+        )
+        booked = await cursor.fetchall()
+    await conn.execute(
+        """
+        WITH waiting AS (
+            SELECT m.id, row_number() OVER (PARTITION BY r.email_key ORDER BY m.created_at DESC, m.id) AS place
+              FROM mails m
+              JOIN registrations r ON r.id = m.registration_id
+             WHERE m.silent AND m.state = 'delayed'
+               AND r.email_key IN (SELECT r.email_key
+                                     FROM mails m JOIN registrations r ON r.id = m.registration_id
+                                    WHERE m.id = ANY(%(ids)s))
+        )
+        UPDATE mails m
+           SET state = 'cancelled', due_at = NULL, reason = 'coalesced', changed_at = now()
+          FROM waiting
+         WHERE m.id = waiting.id AND waiting.place > 1
+        """,
+        {"ids": booked},
+    )
+    return booked
+
+
+async def book_ended(conn: Connection, ended: Sequence[Ended]) -> list[UUID]:
+    """End mails that are still ours without sending them, note the attempts that were made, and return their ids."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            f"""
+            WITH booked AS (
+                UPDATE mails m
+                   SET state = b.state, due_at = NULL, lease = NULL, changed_at = now(),
+                       reason = b.reason, reply = b.reply,
+                       attempts = CASE WHEN b.tried THEN m.attempts ELSE m.attempts - 1 END,
+                       foreign_token = CASE b.state WHEN 'dead' THEN m.foreign_token END  -- it may be replayed
+                  FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(states)s::text[], %(reasons)s::text[],
+                              %(replies)s::text[], %(stages)s::text[], %(tried)s::boolean[])
+                       AS b (id, lease, state, reason, reply, stage, tried)
+                 WHERE m.id = b.id AND m.lease = b.lease
+                RETURNING m.id, m.attempts, m.state, b.stage, m.reason, m.reply, b.tried
+            ), {_NOTED})
+            SELECT id FROM booked
+            """,  # noqa: S608 - a constant of this module
+            {
+                "ids": [e.job.id for e in ended],
+                "leases": [e.job.lease for e in ended],
+                "states": [e.state for e in ended],
+                "reasons": [e.reason for e in ended],
+                "replies": [e.reply for e in ended],
+                "stages": [e.stage for e in ended],
+                "tried": [e.tried and e.state != "cancelled" for e in ended],
+            },
+        )
+        return await cursor.fetchall()

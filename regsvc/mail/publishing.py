@@ -1,0 +1,155 @@
+"""What the broker has been told of: the part of a mail's life that a relay writes.
+
+A published mail stays `queued`; `published_at` says that a message for it should be in the broker's queue. As long as
+it should be there no relay publishes it again, or every reset of a connection would make the queue longer by the whole
+backlog. Whoever needs no broker may take it all the same once it is due: the claim decides who sends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from psycopg.rows import scalar_row
+
+from regsvc.postgres.connection import Connection
+
+PUBLISHING = timedelta(seconds=20)  # that a relay has for publishing what it took
+UNCLAIMED = timedelta(minutes=5)  # after which a published message may have been lost
+BROKER_MISSED = timedelta(seconds=10)  # after which mails are taken past the broker
+
+
+@dataclass(frozen=True)
+class Review:
+    """What a look at late messages came to.
+
+    Args:
+        kept: mails whose message is still in the queue.
+        released: mails whose message is not there any more: they are to be published again.
+    """
+
+    kept: int = 0
+    released: int = 0
+
+
+async def take_for_publishing(conn: Connection, limit: int) -> list[UUID]:
+    """Take due mails for the broker; whoever dies before `note_published` loses them for 20 s only."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            UPDATE mails
+               SET state = 'queued', lease = NULL, due_at = now() + %(publishing)s, changed_at = now()
+             WHERE id IN (SELECT id FROM mails
+                           WHERE state IN ('queued', 'sending', 'delayed') AND due_at <= now()
+                             AND published_at IS NULL
+                           ORDER BY due_at LIMIT %(limit)s
+                             FOR UPDATE SKIP LOCKED)
+            RETURNING id
+            """,
+            {"publishing": PUBLISHING, "limit": limit},
+        )
+        return await cursor.fetchall()
+
+
+async def note_published(conn: Connection, mail_ids: Sequence[UUID]) -> None:
+    """Note that the broker has these mails; unclaimed, they are due again after 5 minutes.
+
+    A mail that is locked is being claimed: there is nothing left to note.
+    """
+    await conn.execute(
+        """
+        UPDATE mails SET published_at = now(), due_at = now() + %(unclaimed)s
+         WHERE id IN (SELECT id FROM mails WHERE id = ANY(%(ids)s) AND state = 'queued' FOR UPDATE SKIP LOCKED)
+        """,
+        {"ids": list(mail_ids), "unclaimed": UNCLAIMED},
+    )
+
+
+async def release_unpublished(conn: Connection, mail_ids: Sequence[UUID]) -> None:
+    """Give mails that could not be published to whoever needs no broker, at once."""
+    await conn.execute(
+        "UPDATE mails SET due_at = now() - %(missed)s WHERE id = ANY(%(ids)s) AND state = 'queued'",
+        {"ids": list(mail_ids), "missed": BROKER_MISSED},
+    )
+
+
+async def strand_published(conn: Connection) -> int:
+    """Give what was published to whoever needs no broker, at once, and return how many mails that are.
+
+    The broker is gone, perhaps for good and perhaps for a second: their messages may be where they were, so no relay
+    publishes them again.
+    """
+    cursor = await conn.execute(
+        """
+        UPDATE mails SET due_at = now() - %(missed)s
+         WHERE id IN (SELECT id FROM mails
+                       WHERE state = 'queued' AND due_at > now() AND published_at <= now() - %(missed)s
+                         FOR UPDATE SKIP LOCKED)
+        """,
+        {"missed": BROKER_MISSED},
+    )
+    return cursor.rowcount
+
+
+async def release_published(conn: Connection, *, unclaimed_for: timedelta = timedelta(0)) -> int:
+    """Make due what the broker was given and nobody claimed since: its queue is empty.
+
+    Nobody must have claimed it for `unclaimed_for`. Returns how many mails that are.
+    """
+    cursor = await conn.execute(
+        """
+        UPDATE mails SET due_at = now() - %(missed)s, published_at = NULL
+         WHERE id IN (SELECT id FROM mails
+                       WHERE state = 'queued' AND published_at <= now() - %(unclaimed_for)s
+                         FOR UPDATE SKIP LOCKED)
+        """,
+        {"missed": BROKER_MISSED, "unclaimed_for": unclaimed_for},
+    )
+    return cursor.rowcount
+
+
+async def review_published(conn: Connection, ready: int) -> Review:
+    """Decide what becomes of mails that were published and are due again, in a transaction of the caller's.
+
+    While as many messages wait in the queue as mails are published, each is there and only has not had its turn. What
+    is missing was lost, or is in a consumer's hands: so many mails, those that were published first and more than five
+    minutes ago, are published again. So whoever lost messages has them back, and a queue that nobody reads does not
+    grow.
+
+    Args:
+        conn: in a transaction.
+        ready: how many messages wait in the queue.
+    """
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT EXISTS (SELECT FROM mails"
+            " WHERE state = 'queued' AND due_at <= now() AND published_at IS NOT NULL)"
+        )
+        if not await cursor.fetchone():
+            return Review()
+        await cursor.execute("SELECT count(*) FROM mails WHERE state = 'queued' AND published_at IS NOT NULL")
+        missing = (await cursor.fetchone() or 0) - ready
+    if missing <= 0:
+        cursor = await conn.execute(
+            """
+            UPDATE mails SET due_at = now() + %(unclaimed)s
+             WHERE id IN (SELECT id FROM mails
+                           WHERE state = 'queued' AND due_at <= now() AND published_at IS NOT NULL
+                             FOR UPDATE SKIP LOCKED)
+            """,
+            {"unclaimed": UNCLAIMED},
+        )
+        return Review(kept=cursor.rowcount)
+    cursor = await conn.execute(
+        """
+        UPDATE mails SET published_at = NULL
+         WHERE id IN (SELECT id FROM mails
+                       WHERE state = 'queued' AND due_at <= now() AND published_at <= now() - %(unclaimed)s
+                       ORDER BY published_at LIMIT %(missing)s
+                         FOR UPDATE SKIP LOCKED)
+        """,
+        {"unclaimed": UNCLAIMED, "missing": missing},
+    )
+    return Review(released=cursor.rowcount)

@@ -150,12 +150,19 @@ def shared_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactor
             process.wait()
 
 
+@asynccontextmanager
+async def talk_to_shared(program: SharedProgram) -> AsyncIterator[Service]:
+    """Hold what speaks to the API of the session's program."""
+    chosen = settings.load(program.environ, mode="dev")
+    async with httpx.AsyncClient(base_url=program.url, timeout=60) as client:
+        yield Service(program.url, client, chosen, program.folder / "mail")
+
+
 @pytest.fixture
 async def shared_service(shared_program: SharedProgram) -> AsyncIterator[Service]:
     """The API of the session's program; other tests' accounts are there, too."""
-    chosen = settings.load(shared_program.environ, mode="dev")
-    async with httpx.AsyncClient(base_url=shared_program.url, timeout=60) as client:
-        yield Service(shared_program.url, client, chosen, shared_program.folder / "mail")
+    async with talk_to_shared(shared_program) as service:
+        yield service
 
 
 @asynccontextmanager

@@ -85,7 +85,15 @@ async def read_body(model: type[Model]) -> Model:
     }:
         raise UnsupportedMediaTypeError
     raw = await request.get_data(cache=False, as_text=False)
-    value = _parse(raw if isinstance(raw, bytes) else raw.encode())
+    return check_values(model, _parse(raw if isinstance(raw, bytes) else raw.encode()))
+
+
+def check_values(model: type[Model], value: object) -> Model:
+    """Return values as what the call takes.
+
+    Raises:
+        ValidationFailedError: they are not.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:

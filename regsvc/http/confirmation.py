@@ -110,8 +110,18 @@ async def confirm_by_code() -> Response:
     context = get_context()
     body = await read_body(CodeBody)
     known = check_handle(context, body.registration, request.headers.get(HANDLE_HEADER, ""))
+    await enter_code(context, known, body.code)
+    return answer(_CONFIRMED)
+
+
+async def enter_code(context: Context, known: UUID, code: str) -> None:
+    """Confirm a registration, whose handle the caller has checked, by its code; spaces do not matter.
+
+    Raises:
+        CodeInvalidError, CodeTriesExhaustedError, TokenExpiredError: it does not.
+    """
     async with context.pool.transaction() as conn:
-        outcome = await confirmation.try_code(conn, context.secrets, known, "".join(body.code.split()))
+        outcome = await confirmation.try_code(conn, context.secrets, known, "".join(code.split()))
     match outcome:
         case "wrong":
             raise confirmation.CodeInvalidError
@@ -120,7 +130,6 @@ async def confirm_by_code() -> Response:
         case "expired":
             raise confirmation.TokenExpiredError
     log.info("address confirmed", registration=str(known), by="code")
-    return answer(_CONFIRMED)
 
 
 @blueprint.post("/confirm-email/repudiate")

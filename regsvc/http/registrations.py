@@ -119,7 +119,26 @@ async def register() -> Response:
     Nothing here depends on whether the address has an account: the same statements run, for everybody.
     """
     context = get_context()
-    body = await read_body(RegisterBody)
+    new = await sign_up(context, await read_body(RegisterBody))
+    shown: Registered = {"message": "User registered successfully!"}
+    handle = mint_handle(context.secrets, new.id)
+    if _prefers_representation():
+        shown["registration"] = {"id": str(new.id), "handle": handle, "state": "queued", "seq": 1}
+    return answer(
+        shown,
+        201,
+        {"Location": f"/api/v1/registrations/{new.id}", HANDLE_HEADER: handle, "Vary": "Prefer"},
+    )
+
+
+async def sign_up(context: Context, body: RegisterBody) -> NewRegistration:
+    """Store a sign-up and its mail, durable together, and return it.
+
+    Raises:
+        WeakPasswordError: the policy says no.
+        OverloadedError: too many passwords wait to be hashed.
+        DatabaseUnavailableError: nothing is stored.
+    """
     address = address_of(body.email)
     weaknesses = check_password(
         context.settings.password_policy, body.password, email=address.email, name=body.name
@@ -145,15 +164,7 @@ async def register() -> Response:
             turns = [schedule.registration_key(new.id), schedule.client_key(new.email_key, new.origin)]
             await schedule.take_turns(conn, turns)
     log.info("mail queued", mail=str(new.mail_id), registration=str(new.id), recipient=new.email)
-    shown: Registered = {"message": "User registered successfully!"}
-    handle = mint_handle(context.secrets, new.id)
-    if _prefers_representation():
-        shown["registration"] = {"id": str(new.id), "handle": handle, "state": "queued", "seq": 1}
-    return answer(
-        shown,
-        201,
-        {"Location": f"/api/v1/registrations/{new.id}", HANDLE_HEADER: handle, "Vary": "Prefer"},
-    )
+    return new
 
 
 @blueprint.get("/registrations/<registration_id>")

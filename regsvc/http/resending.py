@@ -6,8 +6,9 @@ in hand. What is shown, the time of the next wish, depends on what this client t
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 from pydantic import StringConstraints
@@ -15,12 +16,13 @@ from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts import registration, schedule
+from regsvc.accounts.address import Address
 from regsvc.accounts.schedule import TooSoonError
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.bodies import Body, EmailText, address_of, read_body
 from regsvc.http.clients import get_origin, limits_apply
-from regsvc.http.context import get_context
+from regsvc.http.context import Context, get_context
 from regsvc.http.documented import Parameter, Timestamp, documented
 from regsvc.http.problems import RegistrationNotFoundError
 from regsvc.http.registrations import HANDLE, HANDLE_HEADER, check_handle
@@ -65,22 +67,35 @@ async def resend() -> Response:
     """Ask for the confirmation mail once more; the answer is the same whether or not anybody waits for it."""
     context = get_context()
     body = await read_body(ResendBody)
-    key = address_of(body.email).key
     wanted = None
     if body.registration is not None:
         wanted = check_handle(context, body.registration, request.headers.get(HANDLE_HEADER, ""))
-    turn = schedule.registration_key(wanted) if wanted else schedule.client_key(key, get_origin())
+    shown: Resent = {
+        "message": "If a sign-up waits for this address, its mail is on the way.",
+        "next_resend_at": timestamp(await ask_again(context, address_of(body.email), wanted)),
+    }
+    return answer(shown, 202)
+
+
+async def ask_again(context: Context, address: Address, wanted: UUID | None) -> datetime | None:
+    """Book another mail to an address and return when the next one may be asked for.
+
+    Args:
+        context: what to work with.
+        address: where it goes, if a sign-up waits for it.
+        wanted: the registration that is meant, whose handle the caller has checked.
+
+    Raises:
+        TooSoonError: the schedule says no.
+    """
+    turn = schedule.registration_key(wanted) if wanted else schedule.client_key(address.key, get_origin())
     mail_id = uuid4()
     async with context.pool.transaction() as conn:
         await _take_turn(conn, turn)
-        await jobs.add_resend(conn, mail_id, key, wanted=wanted)
+        await jobs.add_resend(conn, mail_id, address.key, wanted=wanted)
         turns = await schedule.next_turns(conn, [turn])
-    log.info("mail asked for again", mail=str(mail_id), recipient=body.email)
-    shown: Resent = {
-        "message": "If a sign-up waits for this address, its mail is on the way.",
-        "next_resend_at": timestamp(turns.get(turn)),
-    }
-    return answer(shown, 202)
+    log.info("mail asked for again", mail=str(mail_id), recipient=address.email)
+    return turns.get(turn)
 
 
 @blueprint.patch("/registrations/<registration_id>")
@@ -103,18 +118,27 @@ async def change_address(registration_id: str) -> Response:
     context = get_context()
     known = check_handle(context, registration_id, request.headers.get(HANDLE_HEADER, ""))
     body = await read_body(AddressBody)
-    address = address_of(body.email)
+    shown: Resent = {
+        "message": "The mail goes to the new address.",
+        "next_resend_at": timestamp(await move(context, known, address_of(body.email))),
+    }
+    return answer(shown, 202)
+
+
+async def move(context: Context, known: UUID, address: Address) -> datetime | None:
+    """Send the mail of a registration, whose handle the caller has checked, elsewhere; as `ask_again`.
+
+    Raises:
+        RegistrationOverError: it is over.
+        TooSoonError: the new address's schedule says no.
+    """
     turn = schedule.registration_key(known)
     async with context.pool.transaction() as conn:
         await _take_turn(conn, schedule.client_key(address.key, get_origin()))
         await registration.change_address(conn, known, address, uuid4())
         turns = await schedule.next_turns(conn, [turn])
-    log.info("address changed before confirmation", registration=str(known), recipient=body.email)
-    shown: Resent = {
-        "message": "The mail goes to the new address.",
-        "next_resend_at": timestamp(turns.get(turn)),
-    }
-    return answer(shown, 202)
+    log.info("address changed before confirmation", registration=str(known), recipient=address.email)
+    return turns.get(turn)
 
 
 async def _take_turn(conn: Connection, turn: bytes) -> None:

@@ -12,13 +12,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
 from regsvc.accounts.address import Address, AddressError, parse_address
-from regsvc.accounts.registration import KEEP_FINAL, Letter
+from regsvc.accounts.registration import KEEP_FINAL
 from regsvc.errors import MalformedMessageError
 from regsvc.mail.jobs import DUE_CHANNEL, SentAs
 from regsvc.postgres.connection import Connection
@@ -67,9 +67,6 @@ class ForeignLetter:
             UnsealError: the service's secret is not the one that sealed it.
         """
         return unseal(secrets, _SEAL, self.sealed_token, bound=self.mail_id.bytes).decode("ascii")
-
-
-AnyLetter: TypeAlias = Letter | ForeignLetter
 
 
 def read_request(body: bytes, message_id: str | None) -> ForeignRequest:

@@ -24,7 +24,7 @@ from regsvc.mail.jobs import SentAs
 from regsvc.postgres.connection import Connection
 
 State = Literal["queued", "sending", "sent", "delayed", "bounced", "cancelled", "dead"]
-Kind = Literal["signup", "resend", "foreign"]
+Kind = Literal["signup", "resend", "foreign", "notice", "forgot", "email_change"]
 
 MAX_PAGE = 200
 

@@ -3,6 +3,9 @@
 It is kept twice. Per address as typed *and* client it is shown (429, `next_resend_at`): it tells nothing of others.
 Per address alone it is hidden: a mail that comes too early for it waits for its turn and the newest one that waits is
 sent, while its registration walks on as if it had been; so a stranger can neither stop an owner's mail nor learn of it.
+
+Links for forgotten passwords and for moves to another address have schedules of their own, so that no kind of mail
+takes the turn of another.
 """
 
 from __future__ import annotations
@@ -57,6 +60,26 @@ def client_key(email_key: str, client: str) -> bytes:
 def registration_key(registration_id: UUID) -> bytes:
     """Return the key of the address of a registration for whoever holds its handle."""
     return hashlib.sha256(b"registration\0" + registration_id.bytes).digest()
+
+
+def reset_key(email_key: str) -> bytes:
+    """Return the key of an address's schedule of links for forgotten passwords."""
+    return hashlib.sha256(b"reset\0" + email_key.encode()).digest()
+
+
+def reset_client_key(email_key: str, client: str) -> bytes:
+    """Return the key of the same for an address as one client types it; the client is a network prefix."""
+    return hashlib.sha256(b"reset-client\0" + client.encode() + b"\0" + email_key.encode()).digest()
+
+
+def move_key(email_key: str) -> bytes:
+    """Return the key of the schedule of an address that accounts are to be moved to."""
+    return hashlib.sha256(b"move\0" + email_key.encode()).digest()
+
+
+def mover_key(user_id: UUID) -> bytes:
+    """Return the key of the schedule of a user who moves to another address."""
+    return hashlib.sha256(b"mover\0" + user_id.bytes).digest()
 
 
 async def take_turns(conn: Connection, keys: Collection[bytes]) -> set[bytes]:

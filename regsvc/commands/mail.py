@@ -176,7 +176,7 @@ def _print_page(page: Page) -> None:
             shown["created_at"],
             f"{shown['state']:<9}",
             f"{shown['attempts']:>2}",
-            f"{shown['kind']:<6}",
+            f"{shown['kind']:<12}",
             printable(shown["address"] or "-"),
             printable(shown["reason"]),
         )

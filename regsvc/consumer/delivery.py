@@ -20,8 +20,9 @@ import structlog
 import trio
 
 from regsvc.accounts import registration, schedule
-from regsvc.accounts.foreign import AnyLetter, begin_sending_foreign
-from regsvc.consumer.letters import LetterWriter
+from regsvc.accounts.account_mails import AccountLetter, begin_sending_account, choose_accounts
+from regsvc.accounts.foreign import begin_sending_foreign
+from regsvc.consumer.letters import AnyLetter, LetterWriter
 from regsvc.consumer.outcomes import Booking, InHand, book
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.mail import bookings, breaker, jobs, policy
@@ -140,12 +141,9 @@ class Delivery:
                 await self._hold(conn, claimed, state)
                 return Taken(len(claimed), frozenset())
             nobodys = [job.id for job in claimed if job.registration_id is None]
-            foreign: Sequence[AnyLetter] = []
-            if nobodys:
-                await registration.choose_attempts(conn, nobodys)
-                foreign = await begin_sending_foreign(conn, nobodys)
+            others = await _begin_others(conn, nobodys) if nobodys else []
             begun = await registration.begin_sending(conn, [job.id for job in claimed])
-            letters = {letter.mail_id: letter for letter in (*begun, *foreign)}
+            letters = {letter.mail_id: letter for letter in (*begun, *others)}
             over = [Ended(job, "cancelled", "registration_over") for job in claimed if job.id not in letters]
             if over:
                 await bookings.book_ended(conn, over)
@@ -172,7 +170,11 @@ class Delivery:
         ):
             letter = letters.get(job.id)
             if letter is not None and job.attempts == 1 and not letter.admitted:
-                keys[job.id] = schedule.address_key(letter.email_key)
+                keys[job.id] = (
+                    letter.turn
+                    if isinstance(letter, AccountLetter)
+                    else schedule.address_key(letter.email_key)
+                )
                 newest[keys[job.id]] = job.id
         if not keys:
             return {}
@@ -327,6 +329,16 @@ class Delivery:
                 await jobs.release_jobs(conn, [held.job for held in waiting], admitted=admitted)
         finally:
             self._forget(waiting)
+
+
+async def _begin_others(conn: Connection, mail_ids: Sequence[UUID]) -> list[AnyLetter]:
+    """Decide whose the mails are that were asked for by address alone; return what to send of no registration."""
+    await registration.choose_attempts(conn, mail_ids)
+    await choose_accounts(conn, mail_ids)
+    return [
+        *await begin_sending_foreign(conn, mail_ids),
+        *await begin_sending_account(conn, mail_ids),
+    ]
 
 
 @asynccontextmanager

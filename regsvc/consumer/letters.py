@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeAlias
 
-from regsvc.accounts.foreign import AnyLetter, ForeignLetter
+from regsvc.accounts.account_mails import AccountLetter
+from regsvc.accounts.foreign import ForeignLetter
 from regsvc.accounts.registration import LINK_LIFE, Letter
 from regsvc.mail.envelope import Envelope
+from regsvc.mail.kinds import ACCOUNT_KINDS, LinkedMail
 from regsvc.mail.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
 from regsvc.security.tokens import Secrets, mint_code, mint_link_token
 
+AnyLetter: TypeAlias = Letter | ForeignLetter | AccountLetter
 Announce = Callable[[Letter, str, str], None]
 """Is told letter, link and code of a confirmation mail that was sent; in `dev` alone."""
 
@@ -48,6 +52,8 @@ class LetterWriter:
     def _mail(self, letter: AnyLetter) -> Mail:
         if isinstance(letter, ForeignLetter):
             return ForeignConfirmMail(link=f"{self.public_url}/confirm#t={letter.open_token(self.secrets)}")
+        if isinstance(letter, AccountLetter):
+            return self._account_mail(letter)
         if letter.sent_as == "account_exists":
             return AccountExistsMail(
                 occurred_at=letter.created_at, origin=letter.origin, client=letter.client
@@ -61,6 +67,19 @@ class LetterWriter:
             origin=letter.origin,
             client=letter.client,
             valid_hours=int(LINK_LIFE.total_seconds() // 3600),
+        )
+
+    def _account_mail(self, letter: AccountLetter) -> Mail:
+        kind = ACCOUNT_KINDS[letter.sent_as]
+        if not issubclass(kind, LinkedMail):
+            return kind(occurred_at=letter.created_at, origin=letter.origin, client=letter.client)
+        token, life = letter.mint_link(self.secrets)
+        return kind(
+            occurred_at=letter.created_at,
+            origin=letter.origin,
+            client=letter.client,
+            link=f"{self.public_url}/{kind.page}#t={token}",
+            valid_for=life // kind.unit,
         )
 
     def announce(self, letter: AnyLetter) -> None:

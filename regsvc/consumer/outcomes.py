@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from regsvc.accounts import registration
-from regsvc.accounts.foreign import AnyLetter
+from regsvc.consumer.letters import AnyLetter
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.mail import bookings, breaker
 from regsvc.mail.bookings import Ended, Held, Retry, Sent

@@ -93,7 +93,7 @@ _FILTERS = [
     Parameter(
         "state", "`queued`, `sending`, `sent`, `delayed`, `bounced`, `cancelled` or `dead`.", where="query"
     ),
-    Parameter("kind", "`signup`, `resend` or `foreign`.", where="query"),
+    Parameter("kind", "`signup`, `resend`, `foreign`, `notice`, `forgot` or `email_change`.", where="query"),
     Parameter("address", "Of the recipient, whole.", where="query"),
     Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
     Parameter(

@@ -157,13 +157,17 @@ async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
     await conn.execute(
         """
         WITH waiting AS (
-            SELECT m.id, row_number() OVER (PARTITION BY r.email_key ORDER BY m.created_at DESC, m.id) AS place
+            SELECT m.id, row_number() OVER (
+                       -- What has no registration keeps to a schedule of its own kind.
+                       PARTITION BY coalesce(r.email_key, m.email_key), CASE WHEN r.id IS NULL THEN m.kind END
+                       ORDER BY m.created_at DESC, m.id) AS place
               FROM mails m
-              JOIN registrations r ON r.id = m.registration_id
+              LEFT JOIN registrations r ON r.id = m.registration_id
              WHERE m.silent AND m.state = 'delayed'
-               AND r.email_key IN (SELECT r.email_key
-                                     FROM mails m JOIN registrations r ON r.id = m.registration_id
-                                    WHERE m.id = ANY(%(ids)s))
+               AND coalesce(r.email_key, m.email_key)
+                IN (SELECT coalesce(r.email_key, m.email_key)
+                      FROM mails m LEFT JOIN registrations r ON r.id = m.registration_id
+                     WHERE m.id = ANY(%(ids)s))
         )
         UPDATE mails m
            SET state = 'cancelled', due_at = NULL, reason = 'coalesced', changed_at = now()

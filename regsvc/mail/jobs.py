@@ -29,7 +29,18 @@ RENEW_EVERY = timedelta(seconds=15)
 GIVE_UP = timedelta(hours=48)
 DUE_CHANNEL = "mail_due"
 
-SentAs = Literal["confirm", "account_exists", "foreign_confirm"]
+SentAs = Literal[
+    "confirm",
+    "account_exists",
+    "foreign_confirm",
+    "password_changed",
+    "password_reset",
+    "password_reset_done",
+    "refresh_token_reused",
+    "email_change",
+    "email_changed",
+    "email_taken",
+]
 
 
 @dataclass(frozen=True)

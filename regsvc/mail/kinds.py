@@ -6,9 +6,11 @@ that name in every language.
 
 # Without `from __future__ import annotations`: the fields' checks are read from their annotations.
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from functools import cache
-from typing import Annotated, Any, ClassVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, get_args, get_origin
 
 from regsvc.mail.values import Code, Link, Moment, OptionalLink, Shown
 
@@ -80,6 +82,92 @@ class ForeignConfirmMail(Mail):
     kind: ClassVar[str] = "foreign_confirm"
 
     link: Link
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkedMail(AttemptMail):
+    """A mail to whom an account concerns, with a link that changes something about it.
+
+    Args:
+        link: What opens the page with the button.
+        valid_for: How long it lives, in `unit`s.
+    """
+
+    page: ClassVar[str]  # that the link opens
+    unit: ClassVar[timedelta]  # that its life is told in; the kind's words name it
+
+    link: Link
+    valid_for: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordResetMail(LinkedMail):
+    """To whoever forgot their password: choose a new one."""
+
+    kind: ClassVar[str] = "password_reset"
+    page: ClassVar[str] = "reset"
+    unit: ClassVar[timedelta] = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmailChangeMail(LinkedMail):
+    """To the address that an account is to move to: confirm that it is yours."""
+
+    kind: ClassVar[str] = "email_change"
+    page: ClassVar[str] = "email-change"
+    unit: ClassVar[timedelta] = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmailChangedMail(LinkedMail):
+    """To the address that an account had: it has moved, and this takes it back."""
+
+    kind: ClassVar[str] = "email_changed"
+    page: ClassVar[str] = "email-undo"
+    unit: ClassVar[timedelta] = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmailTakenMail(AttemptMail):
+    """To an account's owner: somebody tried to move another account to your address."""
+
+    kind: ClassVar[str] = "email_taken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordChangedMail(AttemptMail):
+    """To an account's owner: your password was changed by somebody who knew it."""
+
+    kind: ClassVar[str] = "password_changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordResetDoneMail(AttemptMail):
+    """To an account's owner: a new password was set by somebody who had the link."""
+
+    kind: ClassVar[str] = "password_reset_done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshTokenReusedMail(AttemptMail):
+    """To an account's owner: a session's token came twice, so somebody else may have it."""
+
+    kind: ClassVar[str] = "refresh_token_reused"
+
+
+ACCOUNT_KINDS: Final[Mapping[str, type[AttemptMail]]] = {
+    kind.kind: kind
+    for kind in (
+        PasswordResetMail,
+        PasswordResetDoneMail,
+        PasswordChangedMail,
+        RefreshTokenReusedMail,
+        EmailChangeMail,
+        EmailChangedMail,
+        EmailTakenMail,
+    )
+}
+"""The mails about an account by their kind: they say what their letter brings, and no more."""
 
 
 def checked_values(mail: Mail) -> dict[str, Any]:

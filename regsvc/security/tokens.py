@@ -115,7 +115,33 @@ def read_link_token(text: str) -> LinkToken | None:
     return None if raw is None else LinkToken(UUID(bytes=raw[:_ID_BYTES]), raw[_ID_BYTES:])
 
 
-# -- the six-digit code in the same mail
+# -- links in mails about an account
+
+
+@dataclass(frozen=True)
+class AccountToken:
+    """A token as it came: what it claims to be about, and the proof of it, not yet checked."""
+
+    id: UUID
+    mac: bytes
+
+    def proves(self, secrets_: Secrets, use: str, *bound: str) -> bool:
+        """Say whether it was made for this use, and for what it is bound to as that is now (constant time)."""
+        return _verify(secrets_.keys(use), (self.id.bytes, *(part.encode() for part in bound)), self.mac)
+
+
+def mint_account_token(secrets_: Secrets, use: str, id_: UUID, *bound: str) -> str:
+    """Return the 64 characters of a link about an account; it is worthless once what it is bound to has changed."""
+    return _encode(id_.bytes + _mac(secrets_.key(use), (id_.bytes, *(part.encode() for part in bound))))
+
+
+def read_account_token(text: str) -> AccountToken | None:
+    """Return what such a token claims, or None when it cannot be one."""
+    raw = _decode(text, _ID_BYTES + _MAC_BYTES)
+    return None if raw is None else AccountToken(UUID(bytes=raw[:_ID_BYTES]), raw[_ID_BYTES:])
+
+
+# -- the six-digit code in a confirmation mail
 
 
 def mint_code(secrets_: Secrets, mail_id: UUID, email_key: str) -> str:

@@ -214,13 +214,13 @@ async def test_what_the_command_line_shows_is_what_the_api_shows(
 async def test_every_kind_is_previewed_without_any_setting(tmp_path: Path) -> None:
     whole = json.loads((await regsvc("preview", "--json")).stdout)
     templates = Path(outbox.__file__).parents[1] / "mail" / "templates"
-    kinds = {path.stem for path in templates.glob("*.txt")} - {"layout"}
+    kinds = {path.stem for path in templates.glob("*.txt") if not path.stem.startswith("layout")}
     languages = {path.stem for path in templates.glob("*.toml")}
     assert {(it["kind"], it["language"]) for it in whole} == {(k, lang) for k in kinds for lang in languages}
     for it in whole:
         assert it["subject"] in it["source"]
         assert it["html"].startswith("<!DOCTYPE html>")
-        assert "http://localhost:8080/" in it["text"]
+        assert it["text"].count("http") == it["text"].count("http://localhost:8080/")
     said = (await regsvc("preview")).stdout.decode()
     assert said.count("\n--- ") == len(whole) - 1
 

@@ -1,0 +1,110 @@
+"""Mails about an account: whom they go to, and what they say, decided when they are taken in hand.
+
+They have no registration, and nobody watches them. A notice goes to the address that the account had when it was
+booked. A link for a forgotten password goes to whoever has an account at the address that was typed, and to nobody
+otherwise. The link of a move goes to the new address, or tells its owner that it has an account already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from regsvc.accounts import moves, resets, schedule
+from regsvc.mail.jobs import SentAs
+from regsvc.postgres.connection import Connection
+from regsvc.security.tokens import Secrets
+
+
+@dataclass(frozen=True)
+class AccountLetter:
+    """Whom such a mail in hand goes to, and what it has to say; see `Letter`.
+
+    Args:
+        user_id: whose account it is about.
+        move_id: which move it is about, if it is about one.
+        password_hash: of the account, which a link for a new password is bound to.
+    """
+
+    mail_id: UUID
+    user_id: UUID
+    move_id: UUID | None
+    email: str
+    email_key: str
+    locale: str
+    origin: str
+    client: str
+    created_at: datetime
+    sent_as: SentAs
+    admitted: bool
+    silent: bool
+    password_hash: str = field(repr=False)
+
+    @property
+    def turn(self) -> bytes:
+        """The schedule of its address that it keeps to, unless it is admitted: one for each kind."""
+        key = schedule.reset_key if self.sent_as == "password_reset" else schedule.move_key
+        return key(self.email_key)
+
+    def mint_link(self, secrets: Secrets) -> tuple[str, timedelta]:
+        """Return the token of its link, of a kind that has one, and how long that is good for."""
+        if self.move_id is None:
+            token = resets.mint_reset_token(
+                secrets,
+                self.mail_id,
+                user_id=self.user_id,
+                email_key=self.email_key,
+                password_hash=self.password_hash,
+            )
+            return token, resets.RESET_LIFE
+        if self.sent_as == "email_changed":
+            return moves.mint_undo_token(secrets, self.move_id, self.email_key), moves.UNDO_LIFE
+        return moves.mint_move_token(secrets, self.move_id, self.email_key), moves.MOVE_LIFE
+
+
+async def choose_accounts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
+    """Decide whose those of these mails are that were asked for because of a forgotten password."""
+    await conn.execute(
+        """
+        UPDATE mails m SET user_id = u.id
+          FROM users u
+         WHERE m.id = ANY(%(mail_ids)s) AND m.kind = 'forgot' AND m.user_id IS NULL
+           AND u.email_key = m.email_key AND u.disabled_at IS NULL
+        """,
+        {"mail_ids": list(mail_ids)},
+    )
+
+
+async def begin_sending_account(conn: Connection, mail_ids: Sequence[UUID]) -> list[AccountLetter]:
+    """Return what to send for those of these mails, all claimed by the caller, that are about an account.
+
+    What nobody has a use for any more is not returned: of an account that has moved or is disabled, or of a move that
+    is over.
+    """
+    async with conn.cursor(row_factory=class_row(AccountLetter)) as cursor:
+        await cursor.execute(
+            """
+            SELECT m.id AS mail_id, m.user_id, m.move_id, coalesce(m.email, u.email) AS email, m.email_key,
+                   coalesce(owner.locale, u.locale) AS locale, coalesce(m.origin, '') AS origin,
+                   coalesce(m.client, '') AS client, m.created_at, m.admitted, m.silent, u.password_hash,
+                   CASE WHEN m.kind = 'notice' THEN m.notice
+                        WHEN m.kind = 'forgot' THEN 'password_reset'
+                        WHEN owner.id IS NULL THEN 'email_change'
+                        ELSE 'email_taken' END AS sent_as
+              FROM mails m
+              JOIN users u ON u.id = m.user_id
+              LEFT JOIN address_moves v ON v.id = m.move_id
+              LEFT JOIN users owner
+                ON m.kind = 'email_change' AND owner.email_key = m.email_key AND owner.id <> u.id
+             WHERE m.id = ANY(%(mail_ids)s)
+               AND CASE m.kind WHEN 'notice' THEN true
+                               WHEN 'forgot' THEN u.email_key = m.email_key AND u.disabled_at IS NULL
+                               WHEN 'email_change' THEN v.state = 'asked' AND u.disabled_at IS NULL END
+            """,
+            {"mail_ids": list(mail_ids)},
+        )
+        return await cursor.fetchall()

@@ -5,8 +5,9 @@
 | http       |  x  |  x  | health | x                | the API and the pages                           |
 | listener   |  x  |  x  |        | x                | tells waiting sockets of changes                |
 | relay      |  x  |  x  |   x    |                  | carries ids of due mails to the broker          |
-| subscriber |  x  |     |   x    |                  | sends the mails whose ids come from the broker  |
-| mailer     |  x  |     |   x    | x                | sends what is due past the broker               |
+| courier    |  x  |     |   x    | x                | sends mails and books what became of them       |
+| subscriber |  x  |     |   x    |                  | claims the mails whose ids the broker brings    |
+| mailer     |  x  |     |   x    | x                | claims what is due past the broker              |
 | foreign    |  x  |     |   x    | x                | takes mails that the system before this asks for |
 | janitor    |  x  |  x  |   x    | x                | ends and deletes what is over                   |
 """
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from regsvc.consumer.courier import Courier
 from regsvc.consumer.foreign import run_foreign
 from regsvc.consumer.janitor import run_janitor
 from regsvc.consumer.letters import Announce, LetterWriter
@@ -138,8 +140,7 @@ def make_children(parts: Parts) -> list[Child]:
         *(_http(parts) if serves else _health(parts)),
         *(_listener(parts) if serves else ()),
         *(_relay(parts) if settings.amqp_url else ()),
-        *(_subscriber(parts) if works and settings.amqp_url else ()),
-        *(_mailer(parts) if works else ()),
+        *(_sending(parts) if works else ()),
         *(_foreign(parts) if works and settings.accept_foreign_mail else ()),
         Child("janitor", partial(run_janitor, pool=parts.work_pool, stopping=parts.stopping), DEPENDENT),
     ]
@@ -195,31 +196,27 @@ def _relay(parts: Parts) -> Iterator[Child]:
     yield Child("relay", run, DEPENDENT)
 
 
-def _subscriber(parts: Parts) -> Iterator[Child]:
-    assert parts.settings.amqp_url is not None  # noqa: S101 - the caller looked
-    run = partial(
-        run_subscriber,
-        pool=parts.work_pool,
-        url=parts.settings.amqp_url.get_secret_value(),
-        open_transport=partial(open_mail_transport, parts.settings),
-        writer=_writer(parts),
-        sessions=parts.settings.smtp_sessions,
+def _sending(parts: Parts) -> Iterator[Child]:
+    """Those who claim mails hand them to one courier, which outlives whatever ends them."""
+    settings = parts.settings
+    courier = Courier(
+        parts.work_pool,
+        partial(open_mail_transport, settings),
+        _writer(parts),
+        sessions=settings.smtp_sessions,
         spaced=parts.spaced,
         stopping=parts.stopping,
     )
-    yield Child("subscriber", run, DEPENDENT)
-
-
-def _mailer(parts: Parts) -> Iterator[Child]:
+    yield Child("courier", courier.run, DEPENDENT)
+    if settings.amqp_url is not None:
+        url = settings.amqp_url.get_secret_value()
+        subscribe = partial(run_subscriber, courier=courier, url=url, stopping=parts.stopping)
+        yield Child("subscriber", subscribe, DEPENDENT)
     run = partial(
         run_mailer,
-        pool=parts.work_pool,
-        conninfo=parts.settings.database_url.get_secret_value(),
-        open_transport=partial(open_mail_transport, parts.settings),
-        writer=_writer(parts),
-        sessions=parts.settings.smtp_sessions,
-        spaced=parts.spaced,
-        overdue=BROKER_MISSED if parts.settings.amqp_url else AT_ONCE,
+        courier=courier,
+        conninfo=settings.database_url.get_secret_value(),
+        overdue=AT_ONCE if settings.amqp_url is None else BROKER_MISSED,
         stopping=parts.stopping,
     )
     yield Child("mailer", run, DEPENDENT)

@@ -165,6 +165,30 @@ async def test_what_ends_consuming_is_over_in_seconds_and_costs_no_sign_up(
         program.check_log()
 
 
+async def test_a_mail_server_that_keeps_a_mail_waiting_keeps_nobody_from_consuming(
+    database: str, network: BadNetwork, tmp_path: Path
+) -> None:
+    answer = trio.Event()
+    async with ScriptedServer({"DOT": [Hold(answer)]}).running() as smtp:
+        environ = serve_environ(database, tmp_path, amqp_url=network.url, smtp_url=smtp.url)
+        async with (
+            run_program("serve", folder=tmp_path, environ=environ) as program,
+            talk_to(program, tmp_path) as service,
+        ):
+            await service.sign_up("slow@example.com")
+            await smtp.wait(lambda: "DOT" in smtp.steps)
+            await wait_broker_used(program, service, smtp)
+            network.proxy.reset()
+            await wait_broker_used(program, service, smtp)
+            assert [mail.recipient for mail in smtp.mails].count("slow@example.com") == 0
+            answer.set()
+            await wait_arrival(smtp, "slow@example.com")
+            await wait_status(service, "ok")
+            recipients = [mail.recipient for mail in smtp.mails]
+            assert len(recipients) == len(set(recipients))
+            program.check_log()
+
+
 async def test_a_broker_that_is_killed_costs_no_sign_up_and_is_used_again_once_it_is_back(
     database: str, rabbitmq: Broker, amqp_url: str, smtp: ScriptedServer, tmp_path: Path
 ) -> None:

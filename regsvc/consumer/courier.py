@@ -1,0 +1,298 @@
+"""The courier: sends the mails that others claimed, and writes down what became of them.
+
+It is one child, so that nothing that happens to those who claim, above all the loss of a broker or a database, touches
+a mail in hand: they end and begin again at once, and the courier goes on. What it holds it holds under leases. Mails go
+out over several sessions at a time, outcomes are booked in batches, because PostgreSQL lets commits that NOTIFY
+through one at a time. Between the mail server's "accepted" and our commit lies the one window in which a crash doubles
+a mail; nothing but the booking happens in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from datetime import datetime
+from functools import partial
+from uuid import UUID
+
+import structlog
+import trio
+
+from regsvc.consumer.letters import LetterWriter
+from regsvc.consumer.outcomes import Booking, InHand, book
+from regsvc.errors import DatabaseUnavailableError
+from regsvc.mail import jobs, policy
+from regsvc.mail.bookings import Held, Sent
+from regsvc.mail.envelope import UnusableAddressError
+from regsvc.mail.outcome import Aborted, Bounced, Outcome
+from regsvc.mail.transport import Transport
+from regsvc.metrics import MAILS
+from regsvc.postgres.pool import Pool
+from regsvc.waiting import Alarm, wait_any
+
+log = structlog.get_logger()
+
+OnBooked = Callable[[Collection[UUID]], None]
+
+MARGIN = 5.0  # seconds before the end of a lease after which nothing more is sent under it
+_FINISHING = 15.0  # seconds that what is in hand has, once nothing new is taken
+_USUAL = 0.05  # seconds that sending a mail takes, until it is known
+_ROOM = 16  # jobs in hand for each session
+
+
+class Courier:
+    """What sends and books.
+
+    Args:
+        pool: PostgreSQL.
+        open_transport: opens the way to the mail server.
+        writer: makes mails of letters.
+        sessions: how many mails are sent at the same time.
+        spaced: mails of one address keep to its schedule.
+        stopping: the process is asked to end.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        open_transport: Callable[[], Transport],
+        writer: LetterWriter,
+        *,
+        sessions: int,
+        spaced: bool,
+        stopping: trio.Event,
+    ) -> None:
+        self.pool = pool
+        self.spaced = spaced
+        self.room = sessions * _ROOM
+        self._open_transport = open_transport
+        self._transport: Transport | None = None
+        self._writer = writer
+        self._sessions = sessions
+        self._stopping = stopping
+        self._on_booked: OnBooked | None = None
+        self._taking = 0
+        self._usual = _USUAL
+        self._changed = trio.Event()  # something that somebody may wait for
+        self._ended = trio.Event()
+        self._ended.set()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._in_hand: dict[UUID, InHand] = {}
+        self._outcomes: list[tuple[InHand, Booking | None]] = []
+        self._outcome_came = Alarm()
+        self._line, self._in_line = trio.open_memory_channel[InHand](math.inf)
+        self._note_change()
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    # -- for those who claim
+
+    @property
+    def free(self) -> int:
+        """How many more jobs may be claimed."""
+        return max(0, self.room - len(self._in_hand)) if self._transport else 0
+
+    async def wait_room(self) -> int:
+        """Wait until half of the room is free, and return how many jobs may be claimed.
+
+        The other half keeps the senders busy meanwhile, and a claim costs little more for many than for one.
+        """
+        while self.free < self.room / 2:
+            await self._changed.wait()
+        return self.free
+
+    @contextmanager
+    def taking(self) -> Iterator[Transport | None]:
+        """Let somebody claim and `add` jobs in the block; where there is no transport, nothing new is taken."""
+        self._taking += 1
+        try:
+            yield self._transport
+        finally:
+            self._taking -= 1
+            self._note_change()
+
+    def add(self, claimed: Sequence[InHand]) -> None:
+        """Put claimed jobs in line."""
+        for held in claimed:
+            self._in_hand[held.job.id] = held
+            self._line.send_nowait(held)
+
+    @contextmanager
+    def telling(self, on_booked: OnBooked) -> Iterator[None]:
+        """Tell a function which mails are dealt with, once that is committed, as long as the block lasts."""
+        self._on_booked = on_booked
+        try:
+            yield
+        finally:
+            self._on_booked = None
+
+    async def wait_ended(self) -> None:
+        """Wait until nothing new is taken and nothing is in hand, or what is will be forgotten."""
+        await self._ended.wait()
+
+    # -- the child
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Send what is put in line until the process is asked to end.
+
+        However this ends, what is in hand is finished first: mails that are being sent are sent and booked, those in
+        line are given back; what is cut off is taken up again when its lease runs out.
+        """
+        self._ended = trio.Event()
+        try:
+            async with aclosing(self._open_transport()) as transport, trio.open_nursery() as nursery:
+                for _ in range(self._sessions):
+                    nursery.start_soon(self._send_mails, transport)
+                nursery.start_soon(transport.tend)
+                broken = trio.Event()
+                nursery.start_soon(self._book_outcomes, broken)
+                nursery.start_soon(self._renew_leases)
+                self._transport = transport
+                self._note_change()
+                task_status.started()
+                try:
+                    await self._stopping.wait()
+                finally:
+                    self._transport = None
+                    await self._finish(broken)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._transport = None
+            self._forget(list(self._in_hand.values()))
+            self._clear()
+            self._ended.set()
+
+    async def _send_mails(self, transport: Transport) -> None:
+        """Send what is in line, one mail after the other; several of these run side by side."""
+        async for held in self._in_line.clone():
+            if not held.is_held():
+                self._drop(held)
+                continue
+            if held.turn_at is not None:
+                await self._pretend(held, held.turn_at)
+                continue
+            log.info(
+                "mail sending", mail=str(held.job.id), recipient=held.letter.email, attempt=held.job.attempts
+            )
+            try:
+                envelope = self._writer.write(held.letter)
+                begun = trio.current_time()
+                outcome = await transport.send(envelope, before_dot=held.is_held)
+                self._usual += (trio.current_time() - begun - self._usual) / 8
+            except UnusableAddressError as error:
+                outcome = Bounced("recipient_invalid", "mail", str(error))
+            except Exception:
+                # A mail that we cannot write or send for a reason of our own must not hold up the others.
+                log.exception("mail failed", mail=str(held.job.id))
+                self._note(held, policy.put_off(held.job, "internal_error"))
+                continue
+            self._settle(held, outcome)
+
+    async def _pretend(self, held: InHand, turn_at: datetime) -> None:
+        """Take as long as sending does, so that nobody can tell by the clock that a mail is held back."""
+        if not held.letter.silent:
+            await trio.sleep(self._usual)
+        self._note(held, Held(held.job, turn_at))
+
+    def _settle(self, held: InHand, outcome: Outcome) -> None:
+        """Turn what the transport says into what is booked."""
+        if isinstance(outcome, Aborted):
+            self._drop(held)
+            return
+        held.outcome = outcome
+        self._note(held, policy.next_step(held.job, outcome, probing=held.probing))
+
+    def _note(self, held: InHand, booking: Booking | None) -> None:
+        """Have an outcome booked; None is a job that somebody else has taken up, or will."""
+        self._outcomes.append((held, booking))
+        self._outcome_came.sound()
+
+    def _drop(self, held: InHand) -> None:
+        MAILS.labels("lease_lost").inc()
+        log.warning("mail lease lost", mail=str(held.job.id))
+        self._note(held, None)
+
+    def _forget(self, done: Sequence[InHand]) -> None:
+        for held in done:
+            if self._in_hand.get(held.job.id) is held:
+                del self._in_hand[held.job.id]
+        if self._on_booked is not None:
+            self._on_booked([held.job.id for held in done])
+        self._note_change()
+
+    async def _book_outcomes(self, broken: trio.Event) -> None:
+        """Book outcomes as they come, all that came while the last ones were committed at once."""
+        try:
+            while True:
+                await self._outcome_came.wait()
+                batch, self._outcomes = self._outcomes, []
+                await book(self.pool, [(held, booking) for held, booking in batch if booking is not None])
+                for held, booking in batch:
+                    if isinstance(booking, Sent):
+                        self._writer.announce(held.letter)
+                self._forget([held for held, _ in batch])
+        finally:
+            broken.set()
+
+    async def _renew_leases(self) -> None:
+        """Renew the leases of what is in hand; what was lost is not sent any more."""
+        while True:
+            await trio.sleep(jobs.RENEW_EVERY.total_seconds())
+            held = list(self._in_hand.values())
+            if not held:
+                continue
+            renewed_at = trio.current_time()
+            try:
+                async with self.pool.connection() as conn:
+                    ours = await jobs.renew_leases(conn, [h.job for h in held])
+            except DatabaseUnavailableError:
+                continue  # the leases run out by themselves, and with them the right to send
+            for h in held:
+                ends = jobs.LEASE.total_seconds() - MARGIN
+                h.held_until = renewed_at + ends if h.job.id in ours else renewed_at
+
+    async def _finish(self, broken: trio.Event) -> None:
+        """Give back what is in line and wait until what is being sent is sent and booked.
+
+        What the server accepted must not be forgotten, however long that takes; but once the process is asked to end,
+        15 s are all there is.
+        """
+        with trio.CancelScope(shield=True) as scope:
+            await wait_any(self._wait_finished, broken.wait, partial(self._limit_finish, scope))
+
+    async def _wait_finished(self) -> None:
+        while self._taking:
+            await self._changed.wait()
+        try:
+            await self._release_unbegun()
+        except DatabaseUnavailableError:
+            log.warning("mails in line wait for their leases to run out")
+        while self._in_hand:
+            await self._changed.wait()
+
+    async def _limit_finish(self, scope: trio.CancelScope) -> None:
+        await self._stopping.wait()
+        scope.deadline = trio.current_time() + _FINISHING
+        await trio.sleep_forever()
+
+    async def _release_unbegun(self) -> None:
+        """Give back what is in line, so that others may send it at once."""
+        waiting = []
+        while True:
+            try:
+                waiting.append(self._in_line.receive_nowait())
+            except trio.WouldBlock:
+                break
+        if not waiting:
+            return
+        try:
+            async with self.pool.transaction() as conn:
+                admitted = [held.job.id for held in waiting if held.turn_at is None]
+                await jobs.release_jobs(conn, [held.job for held in waiting], admitted=admitted)
+        finally:
+            self._forget(waiting)

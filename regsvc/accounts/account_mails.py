@@ -44,11 +44,10 @@ class AccountLetter:
     silent: bool
     password_hash: str = field(repr=False)
 
-    @property
-    def turn(self) -> bytes:
-        """The schedule of its address that it keeps to, unless it is admitted: one for each kind."""
+    def turn(self, secrets: Secrets) -> bytes:
+        """Return the key of the schedule of its address that it keeps to, unless it is admitted: one for each kind."""
         key = schedule.reset_key if self.sent_as == "password_reset" else schedule.move_key
-        return key(self.email_key)
+        return key(secrets, self.email_key)
 
     def mint_link(self, secrets: Secrets) -> tuple[str, timedelta]:
         """Return the token of its link, of a kind that has one, and how long that is good for."""

@@ -150,7 +150,7 @@ async def try_code(
         {"id": registration_id, "most": CODE_TRIES},
     )
     if counted.rowcount == 0 or (
-        attempt.state != "confirmed" and not await _count_try(conn, attempt.email_key)
+        attempt.state != "confirmed" and not await _count_try(conn, secrets, attempt.email_key)
     ):
         return "exhausted"
     if not tokens.code_matches(
@@ -165,7 +165,7 @@ async def try_code(
     return "confirmed"
 
 
-async def _count_try(conn: Connection, email_key: str) -> bool:
+async def _count_try(conn: Connection, secrets: Secrets, email_key: str) -> bool:
     """Count a try against the address and say whether it is one of today's 30, over all its registrations."""
     cursor = await conn.execute(
         """
@@ -175,7 +175,7 @@ async def _count_try(conn: Connection, email_key: str) -> bool:
                since = CASE WHEN c.since <= now() - interval '24 hours' THEN now() ELSE c.since END
          WHERE c.tries < %(most)s OR c.since <= now() - interval '24 hours'
         """,
-        {"key": schedule.address_key(email_key), "most": CODE_TRIES_A_DAY},
+        {"key": schedule.address_key(secrets, email_key), "most": CODE_TRIES_A_DAY},
     )
     return cursor.rowcount > 0
 
@@ -206,7 +206,7 @@ async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> Non
         {"id": attempt.id, "channel": STATE_CHANNEL},
     )
     # After the registration: whoever sends locks them in this order, too.
-    await schedule.quieten(conn, attempt.email_key)
+    await schedule.quieten(conn, secrets, attempt.email_key)
 
 
 async def purge_code_tries(conn: Connection, limit: int) -> int:

@@ -10,7 +10,6 @@ takes the turn of another.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -19,7 +18,9 @@ from psycopg.rows import scalar_row, tuple_row
 
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
+from regsvc.security.tokens import Secrets, blind
 
+_LABEL = "schedule"
 QUIET = timedelta(days=30)  # after "this was not me", at most one mail a day
 
 
@@ -47,39 +48,39 @@ _PAUSE = f"""
 """
 
 
-def address_key(email_key: str) -> bytes:
+def address_key(secrets: Secrets, email_key: str) -> bytes:
     """Return the key of an address's own schedule."""
-    return hashlib.sha256(b"address\0" + email_key.encode()).digest()
+    return blind(secrets, _LABEL, "address", email_key)
 
 
-def client_key(email_key: str, client: str) -> bytes:
+def client_key(secrets: Secrets, email_key: str, client: str) -> bytes:
     """Return the key of an address as one client types it; the client is a network prefix."""
-    return hashlib.sha256(b"client\0" + client.encode() + b"\0" + email_key.encode()).digest()
+    return blind(secrets, _LABEL, "client", client, email_key)
 
 
-def registration_key(registration_id: UUID) -> bytes:
+def registration_key(secrets: Secrets, registration_id: UUID) -> bytes:
     """Return the key of the address of a registration for whoever holds its handle."""
-    return hashlib.sha256(b"registration\0" + registration_id.bytes).digest()
+    return blind(secrets, _LABEL, "registration", registration_id.bytes)
 
 
-def reset_key(email_key: str) -> bytes:
+def reset_key(secrets: Secrets, email_key: str) -> bytes:
     """Return the key of an address's schedule of links for forgotten passwords."""
-    return hashlib.sha256(b"reset\0" + email_key.encode()).digest()
+    return blind(secrets, _LABEL, "reset", email_key)
 
 
-def reset_client_key(email_key: str, client: str) -> bytes:
+def reset_client_key(secrets: Secrets, email_key: str, client: str) -> bytes:
     """Return the key of the same for an address as one client types it; the client is a network prefix."""
-    return hashlib.sha256(b"reset-client\0" + client.encode() + b"\0" + email_key.encode()).digest()
+    return blind(secrets, _LABEL, "reset-client", client, email_key)
 
 
-def move_key(email_key: str) -> bytes:
+def move_key(secrets: Secrets, email_key: str) -> bytes:
     """Return the key of the schedule of an address that accounts are to be moved to."""
-    return hashlib.sha256(b"move\0" + email_key.encode()).digest()
+    return blind(secrets, _LABEL, "move", email_key)
 
 
-def mover_key(user_id: UUID) -> bytes:
+def mover_key(secrets: Secrets, user_id: UUID) -> bytes:
     """Return the key of the schedule of a user who moves to another address."""
-    return hashlib.sha256(b"mover\0" + user_id.bytes).digest()
+    return blind(secrets, _LABEL, "mover", user_id.bytes)
 
 
 async def take_turns(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
@@ -109,7 +110,7 @@ async def next_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, d
         return dict(await cursor.fetchall())
 
 
-async def quieten(conn: Connection, email_key: str) -> None:
+async def quieten(conn: Connection, secrets: Secrets, email_key: str) -> None:
     """Let at most one sign-up mail a day go to an address for 30 days; the one that was complained of counts."""
     await conn.execute(
         """
@@ -117,7 +118,7 @@ async def quieten(conn: Connection, email_key: str) -> None:
         VALUES (%(key)s, 1, now(), now() + %(quiet)s)
         ON CONFLICT (key) DO UPDATE SET quiet_until = excluded.quiet_until
         """,
-        {"key": address_key(email_key), "quiet": QUIET},
+        {"key": address_key(secrets, email_key), "quiet": QUIET},
     )
 
 

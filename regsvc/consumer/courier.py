@@ -65,6 +65,7 @@ class Courier:
     ) -> None:
         self.pool = pool
         self.spaced = spaced
+        self.secrets = writer.secrets
         self.room = sessions * _ROOM
         self._open_transport = open_transport
         self._transport: Transport | None = None

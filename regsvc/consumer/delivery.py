@@ -27,6 +27,7 @@ from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import CONNECTION_REASONS, Accepted
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
+from regsvc.security.tokens import Secrets
 
 log = structlog.get_logger()
 
@@ -96,7 +97,7 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
             over = [Ended(job, "cancelled", "registration_over") for job in claimed if job.id not in letters]
             if over:
                 await bookings.book_ended(conn, over)
-            turns = await _take_turns(conn, claimed, letters) if courier.spaced else {}
+            turns = await _take_turns(conn, courier.secrets, claimed, letters) if courier.spaced else {}
         held_until = claimed_at + jobs.LEASE.total_seconds() - MARGIN
         courier.add(
             [
@@ -109,7 +110,7 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
 
 
 async def _take_turns(
-    conn: Connection, claimed: Sequence[Job], letters: dict[UUID, AnyLetter]
+    conn: Connection, secrets: Secrets, claimed: Sequence[Job], letters: dict[UUID, AnyLetter]
 ) -> dict[UUID, datetime]:
     """Take the turns of the addresses of these mails, and return when it is those mails' that have none.
 
@@ -121,7 +122,9 @@ async def _take_turns(
         letter = letters.get(job.id)
         if letter is not None and job.attempts == 1 and not letter.admitted:
             keys[job.id] = (
-                letter.turn if isinstance(letter, AccountLetter) else schedule.address_key(letter.email_key)
+                letter.turn(secrets)
+                if isinstance(letter, AccountLetter)
+                else schedule.address_key(secrets, letter.email_key)
             )
             newest[keys[job.id]] = job.id
     if not keys:

@@ -161,7 +161,10 @@ async def sign_up(context: Context, body: RegisterBody) -> NewRegistration:
     async with context.pool.transaction() as conn:
         await add_registration(conn, new)
         if limits_apply():
-            turns = [schedule.registration_key(new.id), schedule.client_key(new.email_key, new.origin)]
+            turns = [
+                schedule.registration_key(context.secrets, new.id),
+                schedule.client_key(context.secrets, new.email_key, new.origin),
+            ]
             await schedule.take_turns(conn, turns)
     log.info("mail queued", mail=str(new.mail_id), registration=str(new.id), recipient=new.email)
     return new
@@ -211,7 +214,7 @@ async def _next_resend(context: Context, registration: Registration) -> datetime
     if registration.state in FINAL:
         return None
     async with context.pool.connection() as conn:
-        turn = schedule.registration_key(registration.id)
+        turn = schedule.registration_key(context.secrets, registration.id)
         return (await schedule.next_turns(conn, [turn])).get(turn)
 
 

@@ -88,7 +88,11 @@ async def ask_again(context: Context, address: Address, wanted: UUID | None) -> 
     Raises:
         TooSoonError: the schedule says no.
     """
-    turn = schedule.registration_key(wanted) if wanted else schedule.client_key(address.key, get_origin())
+    turn = (
+        schedule.registration_key(context.secrets, wanted)
+        if wanted
+        else schedule.client_key(context.secrets, address.key, get_origin())
+    )
     mail_id = uuid4()
     async with context.pool.transaction() as conn:
         await _take_turn(conn, turn)
@@ -132,9 +136,9 @@ async def move(context: Context, known: UUID, address: Address) -> datetime | No
         RegistrationOverError: it is over.
         TooSoonError: the new address's schedule says no.
     """
-    turn = schedule.registration_key(known)
+    turn = schedule.registration_key(context.secrets, known)
     async with context.pool.transaction() as conn:
-        await _take_turn(conn, schedule.client_key(address.key, get_origin()))
+        await _take_turn(conn, schedule.client_key(context.secrets, address.key, get_origin()))
         await registration.change_address(conn, known, address, uuid4())
         turns = await schedule.next_turns(conn, [turn])
     log.info("address changed before confirmation", registration=str(known), recipient=address.email)

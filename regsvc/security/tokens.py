@@ -192,6 +192,22 @@ def handle_matches(secrets_: Secrets, registration_id: UUID, handle: str) -> boo
     return raw is not None and _verify(secrets_.keys("handle"), (registration_id.bytes,), raw)
 
 
+# -- what is counted: limits and schedules know whom they are about without being able to say it
+
+
+def blind(secrets_: Secrets, label: str, *parts: str | bytes) -> bytes:
+    """Return the 32 bytes by which the database knows something that is not to be read from it.
+
+    Unlike a hash without a key, they do not let anybody find an address in a dump by trying addresses.
+
+    Args:
+        secrets_: the key derives from the current one; after a rotation the same thing is known by other bytes.
+        label: of the use that has a key of its own.
+        parts: of the thing; what kind of thing it is should be the first.
+    """
+    return _mac(secrets_.key(label), [part.encode() if isinstance(part, str) else part for part in parts])
+
+
 # -- refresh tokens: random at log-in, each next one derived from the one before, only hashes stored
 
 

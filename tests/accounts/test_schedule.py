@@ -10,8 +10,11 @@ import trio
 from regsvc.accounts import schedule
 from regsvc.accounts.schedule import address_key, client_key, next_turns, quieten, take_turns
 from regsvc.postgres.pool import Pool
+from regsvc.security.tokens import Secrets
+from tests.accounts.attempts import SECRETS
 
-KEY = address_key("ann@example.com")
+OTHER_SECRETS = Secrets(b"another secret of the tests, 32 byte")
+KEY = address_key(SECRETS, "ann@example.com")
 
 
 async def take(pool: Pool) -> bool:
@@ -70,7 +73,7 @@ async def test_of_fifty_at_once_one_gets_the_turn(pool: Pool) -> None:
 async def test_after_this_was_not_me_one_mail_a_day_goes_out_for_thirty_days(pool: Pool) -> None:
     await take(pool)
     async with pool.connection() as conn:
-        await quieten(conn, "ann@example.com")
+        await quieten(conn, SECRETS, "ann@example.com")
     await pass_time(pool, hours=23, minutes=59)
     assert not await take(pool)
     await pass_time(pool, minutes=1)
@@ -86,8 +89,8 @@ async def test_after_this_was_not_me_one_mail_a_day_goes_out_for_thirty_days(poo
 async def test_schedules_of_addresses_clients_and_registrations_are_apart(pool: Pool) -> None:
     keys = {
         KEY,
-        client_key("ann@example.com", "192.0.2.0/24"),
-        client_key("ann@example.com", "198.51.100.0/24"),
+        client_key(SECRETS, "ann@example.com", "192.0.2.0/24"),
+        client_key(SECRETS, "ann@example.com", "198.51.100.0/24"),
     }
     async with pool.connection() as conn:
         assert await take_turns(conn, keys) == keys
@@ -97,7 +100,7 @@ async def test_what_holds_nobody_up_is_purged(pool: Pool) -> None:
     await take(pool)
     async with pool.connection() as conn:
         assert await schedule.purge_schedules(conn, 10) == 0
-        await quieten(conn, "ann@example.com")
+        await quieten(conn, SECRETS, "ann@example.com")
         await pass_time(pool, hours=24)
         assert await schedule.purge_schedules(conn, 10) == 0
         await pass_time(pool, days=29)
@@ -106,6 +109,11 @@ async def test_what_holds_nobody_up_is_purged(pool: Pool) -> None:
 
 @pytest.mark.parametrize(("one", "other"), [("a", "b"), ("ab", "a")])
 def test_keys_of_different_things_differ(one: str, other: str) -> None:
-    assert address_key(one) != address_key(other)
-    assert client_key(one, "x") != client_key(other, "x")
-    assert client_key(one, "x") != address_key(one)
+    assert address_key(SECRETS, one) != address_key(SECRETS, other)
+    assert client_key(SECRETS, one, "x") != client_key(SECRETS, other, "x")
+    assert client_key(SECRETS, one, "x") != address_key(SECRETS, one)
+
+
+def test_a_dump_alone_does_not_tell_whose_schedule_it_is() -> None:
+    """Without the secret, trying addresses finds none: another secret gives other keys."""
+    assert address_key(SECRETS, "ann@example.com") != address_key(OTHER_SECRETS, "ann@example.com")

@@ -13,6 +13,7 @@ from regsvc.accounts.foreign import purge_nobodys_mails
 from regsvc.accounts.registration import expire_registrations, purge_registrations
 from regsvc.accounts.schedule import purge_schedules
 from regsvc.accounts.session import purge_sessions
+from regsvc.accounts.throttle import purge_throttles
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from regsvc.waiting import wait_any
@@ -30,6 +31,7 @@ _CHORES: tuple[tuple[str, _Chore], ...] = (
     ("sessions purged", purge_sessions),
     ("mail schedules purged", purge_schedules),
     ("code tries purged", purge_code_tries),
+    ("limits purged", purge_throttles),
     ("audit events purged", purge_audit),
 )
 

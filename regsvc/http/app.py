@@ -21,6 +21,7 @@ from regsvc.http import (
 from regsvc.http.context import Context, put_context
 from regsvc.http.problems import register_error_handlers
 from regsvc.http.request_ids import HEADER, get_request_id
+from regsvc.http.throttling import add_limit_headers
 
 PREFIX = "/api/v1"
 MAX_BODY = 16 * 1024  # bytes
@@ -62,6 +63,7 @@ async def _begin() -> None:
 
 async def _finish(response: Response) -> Response:
     """Put on every answer what every answer carries (ASVS 5.0 chapter 3.4)."""
+    add_limit_headers(response)
     headers = response.headers
     headers[HEADER] = get_request_id()
     headers["X-Content-Type-Options"] = "nosniff"

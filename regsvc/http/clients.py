@@ -86,6 +86,14 @@ def get_origin() -> str:
     return "unknown" if address is None else client_prefix(str(address))
 
 
+def get_client_network() -> str:
+    """Return who is counted as one client: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has."""
+    address = get_client_address()
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((int(address), 64), strict=False))
+    return "unknown" if address is None else str(address)
+
+
 def get_client_word() -> str:
     """Return a short word for the current client's software, made of our own words alone."""
     return client_word(request.headers.get("User-Agent", ""))

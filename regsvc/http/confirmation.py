@@ -14,6 +14,7 @@ from pydantic import StringConstraints
 from quart import Blueprint, Response, request
 
 from regsvc.accounts import confirmation
+from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty
 from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
@@ -21,6 +22,7 @@ from regsvc.http.context import Context, get_context
 from regsvc.http.documented import Message, Nothing, Parameter, documented
 from regsvc.http.problems import RegistrationNotFoundError
 from regsvc.http.registrations import HANDLE, HANDLE_HEADER, check_handle
+from regsvc.http.throttling import CONFIRM, throttle
 from regsvc.security.tokens import LinkToken, handle_matches, read_link_token
 
 log = structlog.get_logger()
@@ -65,6 +67,7 @@ _OLD_TOKEN = Parameter("token", "As it stands in the link.", where="query")
         confirmation.TokenInvalidError,
         confirmation.PasswordNeededError,
         confirmation.TokenExpiredError,
+        RateLimitedError,
         OverloadedError,
         DatabaseUnavailableError,
     ],
@@ -74,6 +77,7 @@ async def confirm() -> Response:
     context = get_context()
     body = await read_body(ConfirmBody)
     token = _read_token(body.token)
+    await throttle(CONFIRM)
     chosen = None
     if body.password is not None:
         chosen = await _find_attempt(context, token, body.password)
@@ -102,6 +106,7 @@ async def confirm() -> Response:
         RegistrationNotFoundError,
         confirmation.TokenExpiredError,
         confirmation.CodeTriesExhaustedError,
+        RateLimitedError,
         DatabaseUnavailableError,
     ],
 )
@@ -118,8 +123,10 @@ async def enter_code(context: Context, known: UUID, code: str) -> None:
     """Confirm a registration, whose handle the caller has checked, by its code; spaces do not matter.
 
     Raises:
+        RateLimitedError: this client tries too much.
         CodeInvalidError, CodeTriesExhaustedError, TokenExpiredError: it does not.
     """
+    await throttle(CONFIRM)
     async with context.pool.transaction() as conn:
         outcome = await confirmation.try_code(conn, context.secrets, known, "".join(code.split()))
     match outcome:
@@ -140,6 +147,7 @@ async def enter_code(context: Context, known: UUID, code: str) -> None:
         confirmation.TokenInvalidError,
         confirmation.AlreadyConfirmedError,
         confirmation.TokenExpiredError,
+        RateLimitedError,
         DatabaseUnavailableError,
     ],
 )
@@ -148,6 +156,7 @@ async def repudiate() -> Response:
     context = get_context()
     body = await read_body(RepudiateBody)
     token = _read_token(body.token)
+    await throttle(CONFIRM)
     async with context.pool.transaction() as conn:
         await confirmation.repudiate(conn, context.secrets, token)
     log.info("registration repudiated", registration=str(token.registration_id))

@@ -28,6 +28,7 @@ PATH = "/openapi.json"
 _ABOUT = """\
 Every error is `application/problem+json` (RFC 9457) with a stable `code`, and every answer has an `X-Request-Id`.
 Answers of 429 and 503 say in `Retry-After` how many seconds to wait. `HEAD` is answered wherever `GET` is.
+Where requests are limited, `RateLimit-Policy` and `RateLimit` say how a client stands.
 
 A registration's status is told live, too, over the websocket `/api/v1/registrations/{registration_id}/live`.\
 """

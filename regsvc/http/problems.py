@@ -18,7 +18,7 @@ from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, RequestTimeout
 
 from regsvc import errors
-from regsvc.accounts import confirmation, interventions, outbox, registration, schedule, session
+from regsvc.accounts import confirmation, interventions, outbox, registration, schedule, session, throttle
 from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
 from regsvc.security import keys
@@ -114,6 +114,7 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     PreconditionFailedError: Kind(HTTPStatus.PRECONDITION_FAILED, "precondition_failed"),
     UnsupportedMediaTypeError: Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     WeakPasswordError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "weak_password"),
+    throttle.RateLimitedError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited"),
     schedule.TooSoonError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "too_soon"),
     confirmation.CodeTriesExhaustedError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "code_tries_exhausted"),
     errors.DatabaseUnavailableError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable"),
@@ -168,7 +169,7 @@ async def answer_known(error: errors.RegsvcError) -> Response:
         return await answer_bug(error)
     headers: dict[str, str] = {}
     members: dict[str, object] = {}
-    if isinstance(error, errors.UnavailableError):
+    if isinstance(error, errors.UnavailableError | throttle.RateLimitedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif isinstance(error, schedule.TooSoonError):
         wait = (error.next_at - datetime.now(UTC)).total_seconds()

@@ -21,6 +21,7 @@ from regsvc.accounts.registration import (
     add_registration,
     get_registration,
 )
+from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.bodies import Body, EmailText, NameText, PasswordText, address_of, read_body
@@ -33,6 +34,7 @@ from regsvc.http.problems import (
     ValidationFailedError,
     WeakPasswordError,
 )
+from regsvc.http.throttling import REGISTER, REGISTER_DAY, throttle
 from regsvc.mail.languages import LOCALES
 from regsvc.security.passwords import check_password
 from regsvc.security.tokens import handle_matches, mint_handle
@@ -111,7 +113,7 @@ _SEQ = Parameter(
         "Location": "Path of the registration.",
         HANDLE_HEADER: "Opens the registration to whoever has it.",
     },
-    errors=[WeakPasswordError, OverloadedError, DatabaseUnavailableError],
+    errors=[WeakPasswordError, RateLimitedError, OverloadedError, DatabaseUnavailableError],
 )
 async def register() -> Response:
     """Take a sign-up: from the 201 on, the registration and its mail are durable together.
@@ -135,6 +137,7 @@ async def sign_up(context: Context, body: RegisterBody) -> NewRegistration:
     """Store a sign-up and its mail, durable together, and return it.
 
     Raises:
+        RateLimitedError: this client signs too many people up.
         WeakPasswordError: the policy says no.
         OverloadedError: too many passwords wait to be hashed.
         DatabaseUnavailableError: nothing is stored.
@@ -147,6 +150,7 @@ async def sign_up(context: Context, body: RegisterBody) -> NewRegistration:
         raise WeakPasswordError(
             weaknesses[0].detail, fields=[FieldError("/password", w.code, w.detail) for w in weaknesses]
         )
+    await throttle(REGISTER, REGISTER_DAY)
     new = NewRegistration(
         id=uuid4(),
         mail_id=uuid4(),

@@ -18,6 +18,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts import registration, schedule
 from regsvc.accounts.address import Address
 from regsvc.accounts.schedule import TooSoonError
+from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.bodies import Body, EmailText, address_of, read_body
@@ -26,6 +27,7 @@ from regsvc.http.context import Context, get_context
 from regsvc.http.documented import Parameter, Timestamp, documented
 from regsvc.http.problems import RegistrationNotFoundError
 from regsvc.http.registrations import HANDLE, HANDLE_HEADER, check_handle
+from regsvc.http.throttling import MAIL_REQUEST, REGISTER, REGISTER_DAY, throttle
 from regsvc.mail import jobs
 from regsvc.postgres.connection import Connection
 
@@ -61,7 +63,7 @@ _HANDLE = Parameter(HANDLE_HEADER, "The sign-up's secret, if `registration` is g
     {202: Resent},
     body=ResendBody,
     parameters=[_HANDLE],
-    errors=[RegistrationNotFoundError, TooSoonError, DatabaseUnavailableError],
+    errors=[RegistrationNotFoundError, RateLimitedError, TooSoonError, DatabaseUnavailableError],
 )
 async def resend() -> Response:
     """Ask for the confirmation mail once more; the answer is the same whether or not anybody waits for it."""
@@ -86,8 +88,10 @@ async def ask_again(context: Context, address: Address, wanted: UUID | None) -> 
         wanted: the registration that is meant, whose handle the caller has checked.
 
     Raises:
+        RateLimitedError: this client asks for too many.
         TooSoonError: the schedule says no.
     """
+    await throttle(MAIL_REQUEST)
     turn = (
         schedule.registration_key(context.secrets, wanted)
         if wanted
@@ -110,6 +114,7 @@ async def ask_again(context: Context, address: Address, wanted: UUID | None) -> 
     errors=[
         RegistrationNotFoundError,
         registration.RegistrationOverError,
+        RateLimitedError,
         TooSoonError,
         DatabaseUnavailableError,
     ],
@@ -134,8 +139,10 @@ async def move(context: Context, known: UUID, address: Address) -> datetime | No
 
     Raises:
         RegistrationOverError: it is over.
+        RateLimitedError: this client signs too many people up.
         TooSoonError: the new address's schedule says no.
     """
+    await throttle(REGISTER, REGISTER_DAY)
     turn = schedule.registration_key(context.secrets, known)
     async with context.pool.transaction() as conn:
         await _take_turn(conn, schedule.client_key(context.secrets, address.key, get_origin()))

@@ -153,6 +153,7 @@ async def test_a_code_has_thirty_tries_a_day_an_address_over_all_its_registratio
     assert outcomes == [400] * 30 + [429] * 5
     async with pool.connection() as conn:
         await conn.execute("UPDATE code_tries SET since = since - interval '24 hours'")
+        await conn.execute("UPDATE throttles SET free_at = free_at - interval '24 hours'")
     signed_up = await service.sign_up(password="another attempt")
     body = {"registration": signed_up.headers["Location"].rpartition("/")[2], "code": "00000x"}
     assert (await service.post("/confirm-email/code", body, handle_of(signed_up))).status_code == 400

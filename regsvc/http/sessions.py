@@ -11,7 +11,9 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.accounts import session, user
 from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.login_tries import forgive_tries, withdraw_try
 from regsvc.accounts.session import Grant
+from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty
 from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
@@ -19,6 +21,7 @@ from regsvc.http.clients import get_client_word, get_origin
 from regsvc.http.context import Context, get_context
 from regsvc.http.documented import Nothing, documented
 from regsvc.http.problems import InvalidCredentialsError
+from regsvc.http.throttling import begin_login
 from regsvc.security.keys import ACCESS_TOKEN_LIFE, AccessToken, AccessTokenInvalidError, SealError
 
 log = structlog.get_logger()
@@ -55,7 +58,7 @@ class Tokens(TypedDict):
 @documented(
     {200: Tokens},
     body=LoginBody,
-    errors=[InvalidCredentialsError, OverloadedError, DatabaseUnavailableError, SealError],
+    errors=[InvalidCredentialsError, RateLimitedError, OverloadedError, DatabaseUnavailableError, SealError],
 )
 async def login() -> Response:
     """Start a session.
@@ -69,9 +72,16 @@ async def login() -> Response:
         key = parse_address(body.email).key
     except AddressError:
         key = ""
+    tried = await begin_login(key or body.email.casefold())
     async with context.pool.connection() as conn:
         credentials = await user.find_credentials(conn, key)
-    verdict = await context.lane.verify(body.password, credentials.password_hash if credentials else None)
+    try:
+        verdict = await context.lane.verify(body.password, credentials.password_hash if credentials else None)
+    except OverloadedError:
+        if tried is not None:
+            async with context.pool.connection() as conn:
+                await withdraw_try(conn, tried)
+        raise
     if verdict.unreadable and credentials is not None:
         log.error("stored password hash not readable", user=str(credentials.user_id))
     if credentials is None or not verdict.ok:
@@ -82,6 +92,8 @@ async def login() -> Response:
             await user.replace_password_hash(
                 conn, credentials.user_id, old=credentials.password_hash, new=fresh
             )
+        if tried is not None:
+            await forgive_tries(conn, tried)
         grant = await session.start_session(
             conn, credentials.user_id, role=credentials.role, origin=get_origin(), client=get_client_word()
         )

@@ -11,8 +11,12 @@ from collections.abc import Sequence
 import structlog
 from quart import Response, g
 
+from regsvc.accounts import login_tries
+from regsvc.accounts.audit import record
+from regsvc.accounts.login_tries import LoginTry
 from regsvc.accounts.throttle import Limit, RateLimitedError, Standing, demand, take_permits
-from regsvc.http.clients import get_client_network, limits_apply
+from regsvc.http.audited import by_anyone
+from regsvc.http.clients import get_client_network, get_origin, limits_apply
 from regsvc.http.context import get_context
 from regsvc.metrics import RATE_LIMITED
 
@@ -54,9 +58,36 @@ async def throttle(*limits: Limit | tuple[Limit, str]) -> None:
             g.standings = await take_permits(conn, demands)
     except RateLimitedError as error:
         g.standings = error.standings
-        RATE_LIMITED.labels(error.limit).inc()
-        log.info("rate limited", limit=error.limit)
+        _note_refusal(error)
         raise
+
+
+async def begin_login(address: str) -> LoginTry | None:
+    """Count a try to log in against the limits of its client, and against those that failed; None: nobody counts.
+
+    Args:
+        address: as typed; whether it has an account makes no difference.
+
+    Raises:
+        RateLimitedError: the client is too fast, or guesses.
+        DatabaseUnavailableError: nobody can tell.
+    """
+    if not limits_apply():
+        return None
+    await throttle(LOGIN, (LOGIN_ADDRESS, address))
+    context = get_context()
+    async with context.pool.connection() as conn:
+        try:
+            return await login_tries.begin_try(conn, context.secrets, address, get_origin())
+        except RateLimitedError as error:
+            _note_refusal(error)
+            await record(conn, "login_held_back", by_anyone())
+            raise
+
+
+def _note_refusal(error: RateLimitedError) -> None:
+    RATE_LIMITED.labels(error.limit).inc()
+    log.info("rate limited", limit=error.limit)
 
 
 def add_limit_headers(response: Response) -> None:

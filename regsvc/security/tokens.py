@@ -205,7 +205,13 @@ def blind(secrets_: Secrets, label: str, *parts: str | bytes) -> bytes:
         label: of the use that has a key of its own.
         parts: of the thing; what kind of thing it is should be the first.
     """
-    return _mac(secrets_.key(label), [part.encode() if isinstance(part, str) else part for part in parts])
+    return blinds(secrets_, label, *parts)[0]
+
+
+def blinds(secrets_: Secrets, label: str, *parts: str | bytes) -> list[bytes]:
+    """Return what `blind` does, and then what it did before the rotation: by what a thing may be known already."""
+    raw = [part.encode() if isinstance(part, str) else part for part in parts]
+    return [_mac(key, raw) for key in secrets_.keys(label)]
 
 
 # -- refresh tokens: random at log-in, each next one derived from the one before, only hashes stored

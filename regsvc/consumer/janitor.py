@@ -10,6 +10,7 @@ import trio
 from regsvc.accounts.audit import purge_audit
 from regsvc.accounts.confirmation import purge_code_tries
 from regsvc.accounts.foreign import purge_nobodys_mails
+from regsvc.accounts.idempotency import purge_idempotency_keys
 from regsvc.accounts.login_tries import purge_login_tries
 from regsvc.accounts.registration import expire_registrations, purge_registrations
 from regsvc.accounts.schedule import purge_schedules
@@ -34,6 +35,7 @@ _CHORES: tuple[tuple[str, _Chore], ...] = (
     ("code tries purged", purge_code_tries),
     ("limits purged", purge_throttles),
     ("log-in tries purged", purge_login_tries),
+    ("idempotency keys purged", purge_idempotency_keys),
     ("audit events purged", purge_audit),
 )
 

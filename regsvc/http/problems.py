@@ -18,7 +18,16 @@ from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, RequestTimeout
 
 from regsvc import errors
-from regsvc.accounts import confirmation, interventions, outbox, registration, schedule, session, throttle
+from regsvc.accounts import (
+    confirmation,
+    idempotency,
+    interventions,
+    outbox,
+    registration,
+    schedule,
+    session,
+    throttle,
+)
 from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
 from regsvc.security import keys
@@ -108,12 +117,14 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     confirmation.PasswordNeededError: Kind(HTTPStatus.CONFLICT, "password_needed"),
     confirmation.AlreadyConfirmedError: Kind(HTTPStatus.CONFLICT, "already_confirmed"),
     confirmation.TokenExpiredError: Kind(HTTPStatus.GONE, "token_expired"),
+    idempotency.RequestInFlightError: Kind(HTTPStatus.CONFLICT, "request_in_flight"),
     registration.RegistrationOverError: Kind(HTTPStatus.CONFLICT, "registration_over"),
     interventions.MailInHandError: Kind(HTTPStatus.CONFLICT, "mail_in_hand"),
     interventions.MailOverError: Kind(HTTPStatus.CONFLICT, "mail_over"),
     PreconditionFailedError: Kind(HTTPStatus.PRECONDITION_FAILED, "precondition_failed"),
     UnsupportedMediaTypeError: Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     WeakPasswordError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "weak_password"),
+    idempotency.IdempotencyKeyReusedError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
     throttle.RateLimitedError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited"),
     schedule.TooSoonError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "too_soon"),
     confirmation.CodeTriesExhaustedError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "code_tries_exhausted"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Literal, NotRequired
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts import schedule
+from regsvc.accounts.idempotency import Once, claim_once
 from regsvc.accounts.registration import (
     FINAL,
     NewRegistration,
@@ -23,6 +25,7 @@ from regsvc.accounts.registration import (
 )
 from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.http import idempotency
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.bodies import Body, EmailText, NameText, PasswordText, address_of, read_body
 from regsvc.http.clients import get_client_word, get_origin, limits_apply
@@ -108,12 +111,18 @@ _SEQ = Parameter(
 @documented(
     {201: Registered},
     body=RegisterBody,
-    parameters=[_PREFER],
+    parameters=[_PREFER, idempotency.PARAMETER],
     headers={
         "Location": "Path of the registration.",
         HANDLE_HEADER: "Opens the registration to whoever has it.",
     },
-    errors=[WeakPasswordError, RateLimitedError, OverloadedError, DatabaseUnavailableError],
+    errors=[
+        *idempotency.ERRORS,
+        WeakPasswordError,
+        RateLimitedError,
+        OverloadedError,
+        DatabaseUnavailableError,
+    ],
 )
 async def register() -> Response:
     """Take a sign-up: from the 201 on, the registration and its mail are durable together.
@@ -121,22 +130,30 @@ async def register() -> Response:
     Nothing here depends on whether the address has an account: the same statements run, for everybody.
     """
     context = get_context()
-    new = await sign_up(context, await read_body(RegisterBody))
+    body = await read_body(RegisterBody)
+    once = idempotency.read_once(body)
+    made = await idempotency.find_done(once) or (await sign_up(context, body, once)).id
     shown: Registered = {"message": "User registered successfully!"}
-    handle = mint_handle(context.secrets, new.id)
+    handle = mint_handle(context.secrets, made)
     if _prefers_representation():
-        shown["registration"] = {"id": str(new.id), "handle": handle, "state": "queued", "seq": 1}
+        shown["registration"] = {"id": str(made), "handle": handle, "state": "queued", "seq": 1}
     return answer(
         shown,
         201,
-        {"Location": f"/api/v1/registrations/{new.id}", HANDLE_HEADER: handle, "Vary": "Prefer"},
+        {"Location": f"/api/v1/registrations/{made}", HANDLE_HEADER: handle, "Vary": "Prefer"},
     )
 
 
-async def sign_up(context: Context, body: RegisterBody) -> NewRegistration:
+async def sign_up(context: Context, body: RegisterBody, once: Once | None = None) -> NewRegistration:
     """Store a sign-up and its mail, durable together, and return it.
 
+    Args:
+        context: what to work with.
+        body: of the sign-up.
+        once: by what it is known when it comes again: then the first one's id is returned.
+
     Raises:
+        IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
         RateLimitedError: this client signs too many people up.
         WeakPasswordError: the policy says no.
         OverloadedError: too many passwords wait to be hashed.
@@ -163,6 +180,9 @@ async def sign_up(context: Context, body: RegisterBody) -> NewRegistration:
         client=get_client_word(),
     )
     async with context.pool.transaction() as conn:
+        made = await claim_once(conn, once, new.id)
+        if made != new.id:
+            return replace(new, id=made)
         await add_registration(conn, new)
         if limits_apply():
             turns = [

@@ -17,9 +17,11 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.accounts import registration, schedule
 from regsvc.accounts.address import Address
+from regsvc.accounts.idempotency import Once, claim_once
 from regsvc.accounts.schedule import TooSoonError
 from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError
+from regsvc.http import idempotency
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.bodies import Body, EmailText, address_of, read_body
 from regsvc.http.clients import get_origin, limits_apply
@@ -62,8 +64,14 @@ _HANDLE = Parameter(HANDLE_HEADER, "The sign-up's secret, if `registration` is g
 @documented(
     {202: Resent},
     body=ResendBody,
-    parameters=[_HANDLE],
-    errors=[RegistrationNotFoundError, RateLimitedError, TooSoonError, DatabaseUnavailableError],
+    parameters=[_HANDLE, idempotency.PARAMETER],
+    errors=[
+        *idempotency.ERRORS,
+        RegistrationNotFoundError,
+        RateLimitedError,
+        TooSoonError,
+        DatabaseUnavailableError,
+    ],
 )
 async def resend() -> Response:
     """Ask for the confirmation mail once more; the answer is the same whether or not anybody waits for it."""
@@ -72,22 +80,27 @@ async def resend() -> Response:
     wanted = None
     if body.registration is not None:
         wanted = check_handle(context, body.registration, request.headers.get(HANDLE_HEADER, ""))
+    again_at = await ask_again(context, address_of(body.email), wanted, idempotency.read_once(body))
     shown: Resent = {
         "message": "If a sign-up waits for this address, its mail is on the way.",
-        "next_resend_at": timestamp(await ask_again(context, address_of(body.email), wanted)),
+        "next_resend_at": timestamp(again_at),
     }
     return answer(shown, 202)
 
 
-async def ask_again(context: Context, address: Address, wanted: UUID | None) -> datetime | None:
+async def ask_again(
+    context: Context, address: Address, wanted: UUID | None, once: Once | None = None
+) -> datetime | None:
     """Book another mail to an address and return when the next one may be asked for.
 
     Args:
         context: what to work with.
         address: where it goes, if a sign-up waits for it.
         wanted: the registration that is meant, whose handle the caller has checked.
+        once: by what the request is known when it comes again: one mail is booked for both.
 
     Raises:
+        IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
         RateLimitedError: this client asks for too many.
         TooSoonError: the schedule says no.
     """
@@ -99,8 +112,9 @@ async def ask_again(context: Context, address: Address, wanted: UUID | None) -> 
     )
     mail_id = uuid4()
     async with context.pool.transaction() as conn:
-        await _take_turn(conn, turn)
-        await jobs.add_resend(conn, mail_id, address.key, wanted=wanted)
+        if await claim_once(conn, once, mail_id) == mail_id:
+            await _take_turn(conn, turn)
+            await jobs.add_resend(conn, mail_id, address.key, wanted=wanted)
         turns = await schedule.next_turns(conn, [turn])
     log.info("mail asked for again", mail=str(mail_id), recipient=address.email)
     return turns.get(turn)

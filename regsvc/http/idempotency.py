@@ -1,0 +1,66 @@
+"""The header `Idempotency-Key`: a client that is not sure whether a request arrived may send it again.
+
+A call that takes it reads `read_once(body)` and has its transaction begin with `claim_once`.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pydantic import BaseModel
+from quart import request
+
+from regsvc.accounts.idempotency import (
+    IdempotencyKeyReusedError,
+    Once,
+    RequestInFlightError,
+    find_subject,
+)
+from regsvc.http.clients import get_origin
+from regsvc.http.context import get_context
+from regsvc.http.documented import Parameter
+from regsvc.http.problems import FieldError, ValidationFailedError
+from regsvc.security.tokens import blind
+
+HEADER = "Idempotency-Key"
+PARAMETER = Parameter(HEADER, "1 to 255 characters of the client's choice: within 24 hours it is done once.")
+ERRORS = (IdempotencyKeyReusedError, RequestInFlightError)
+
+_LABEL = "idempotency"
+_LONGEST = 255
+
+
+def read_once(body: BaseModel) -> Once | None:
+    """Return by what the current request is known when it comes again; None: the client does not say.
+
+    Args:
+        body: what came, checked. Another body with the same key is another request.
+
+    Raises:
+        ValidationFailedError: the key is empty, too long, or not of ASCII's visible characters.
+    """
+    key = request.headers.get(HEADER)
+    if key is None:
+        return None
+    if not (0 < len(key) <= _LONGEST and key.isascii() and key.isprintable() and " " not in key):
+        raise ValidationFailedError(
+            f"{HEADER} has 1 to {_LONGEST} visible ASCII characters.",
+            fields=[FieldError(HEADER, "invalid", "not a key")],
+        )
+    secrets = get_context().secrets
+    return Once(
+        key=blind(secrets, _LABEL, "key", str(request.url_rule), get_origin(), key),
+        fingerprint=blind(secrets, _LABEL, "body", body.model_dump_json()),
+    )
+
+
+async def find_done(once: Once | None) -> UUID | None:
+    """Return what the current request was about when it was done before: whoever is about to do it may spare that.
+
+    Raises:
+        IdempotencyKeyReusedError: it was another request.
+    """
+    if once is None:
+        return None
+    async with get_context().pool.connection() as conn:
+        return await find_subject(conn, once)

@@ -34,7 +34,11 @@ class Mail:
     @property
     def token(self) -> str:
         """The token of its link."""
-        return self._find(r"^http\S+/confirm#t=([A-Za-z0-9._~-]+)$")
+        return self.token_for("confirm")
+
+    def token_for(self, page: str) -> str:
+        """The token of its link to a page."""
+        return self._find(rf"^http\S+/{page}#t=([A-Za-z0-9._~-]+)$")
 
     @property
     def code(self) -> str:

@@ -6,17 +6,47 @@ of it is stored, and once another password is set, by this link or in any other 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from psycopg.rows import class_row
+
+from regsvc.accounts import audit
 from regsvc.accounts.audit import By
+from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.notices import add_notice
+from regsvc.accounts.password import set_password
 from regsvc.mail.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
-from regsvc.security.tokens import Secrets, mint_account_token
+from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
 
 RESET_LIFE = timedelta(minutes=30)  # from the moment that the mail server accepted the mail
 
 _USE = "password-reset"
+
+
+class ResetExpiredError(TokenExpiredError):
+    """This link is no longer valid. Ask for a new one."""
+
+
+@dataclass(frozen=True)
+class Forgetful:
+    """Who forgot their password: what a new one is held against."""
+
+    user_id: UUID
+    email: str
+    name: str
+
+
+@dataclass(frozen=True, repr=False)
+class _Account:
+    user_id: UUID
+    email: str
+    email_key: str
+    name: str
+    password_hash: str
+    alive: bool
 
 
 async def add_forgot(conn: Connection, mail_id: UUID, email_key: str, by: By) -> None:
@@ -47,3 +77,58 @@ def mint_reset_token(
 ) -> str:
     """Return the token of a mail's link: good for this user at this address as long as they have this password."""
     return mint_account_token(secrets, _USE, mail_id, str(user_id), email_key, password_hash)
+
+
+async def find_forgetful(conn: Connection, secrets: Secrets, token: AccountToken) -> Forgetful:
+    """Return whose password a link may set.
+
+    Raises:
+        TokenInvalidError: no mail of ours had it.
+        ResetExpiredError: it is too old, or was used, or the account has another password or address by now.
+    """
+    return await _open(conn, secrets, token)
+
+
+async def reset_password(
+    conn: Connection, secrets: Secrets, token: AccountToken, new_hash: str, by: By
+) -> UUID:
+    """Set another password for whoever has the link, in the caller's transaction, and return whose it was.
+
+    It ends every session, and proves the address: whoever opened the link reads its mail.
+
+    Raises:
+        TokenInvalidError, ResetExpiredError: as `find_forgetful`.
+    """
+    found = await _open(conn, secrets, token, lock=True)
+    ended = await set_password(conn, found.user_id, new_hash, reason="password_reset")
+    await conn.execute("UPDATE users SET email_confirmed_at = now() WHERE id = %(id)s", {"id": found.user_id})
+    await audit.record(conn, "password_reset", by, user_id=found.user_id, sessions_ended=ended)
+    await add_notice(conn, found.user_id, "password_reset_done", by)
+    return found.user_id
+
+
+async def _open(conn: Connection, secrets: Secrets, token: AccountToken, *, lock: bool = False) -> Forgetful:
+    """Return whose password a link may set; locked, nobody else sets it until the transaction ends."""
+    async with conn.cursor(row_factory=class_row(_Account)) as cursor:
+        await cursor.execute(
+            f"""
+            SELECT u.id AS user_id, u.email, u.email_key, u.name, u.password_hash,
+                   u.email_key = m.email_key AND u.disabled_at IS NULL
+                   -- The clock starts when the mail was accepted, or else when it was given up.
+                   AND coalesce(m.sent_at, CASE WHEN m.due_at IS NULL THEN m.changed_at ELSE now() END)
+                       > now() - %(life)s AS alive
+              FROM mails m
+              JOIN users u ON u.id = m.user_id
+             WHERE m.id = %(id)s AND m.kind = 'forgot'
+             {"FOR NO KEY UPDATE OF u" if lock else ""}
+            """,  # noqa: S608 - a literal
+            {"id": token.id, "life": RESET_LIFE},
+        )
+        found = await cursor.fetchone()
+    if found is None:
+        raise TokenInvalidError
+    # A used link proves nothing any more: the password that it was made for is gone.
+    bound = (str(found.user_id), found.email_key, found.password_hash)
+    if not found.alive or not token.proves(secrets, _USE, *bound):
+        raise ResetExpiredError
+    return Forgetful(found.user_id, found.email, found.name)

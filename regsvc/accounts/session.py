@@ -108,14 +108,14 @@ async def end_session(conn: Connection, session_id: UUID, *, reason: str) -> boo
     return cursor.rowcount > 0
 
 
-async def end_all_sessions(conn: Connection, user_id: UUID, *, reason: str) -> int:
-    """End every session of a user and return how many were alive."""
+async def end_all_sessions(conn: Connection, user_id: UUID, *, reason: str, keep: UUID | None = None) -> int:
+    """End every session of a user, but for one to keep, and return how many were alive."""
     cursor = await conn.execute(
         """
         UPDATE sessions SET ended_at = now(), ended_reason = %(reason)s
-         WHERE user_id = %(id)s AND ended_at IS NULL
+         WHERE user_id = %(id)s AND ended_at IS NULL AND id IS DISTINCT FROM %(keep)s
         """,
-        {"id": user_id, "reason": reason},
+        {"id": user_id, "reason": reason, "keep": keep},
     )
     return cursor.rowcount
 

@@ -61,6 +61,20 @@ async def find_credentials(conn: Connection, email_key: str) -> Credentials | No
         return await cursor.fetchone()
 
 
+async def get_credentials(conn: Connection, user_id: UUID) -> Credentials | None:
+    """Return what a user who may act proves once more who they are with, or None."""
+    async with conn.cursor(row_factory=class_row(Credentials)) as cursor:
+        await cursor.execute(
+            """
+            SELECT id AS user_id, role, password_hash
+              FROM users
+             WHERE id = %(id)s AND disabled_at IS NULL
+            """,
+            {"id": user_id},
+        )
+        return await cursor.fetchone()
+
+
 async def update_profile(
     conn: Connection, user_id: UUID, *, name: str | None, locale: str | None, version: int | None
 ) -> User | None:

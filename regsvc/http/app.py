@@ -14,6 +14,7 @@ from regsvc.http import (
     me,
     openapi,
     pages,
+    passwords,
     registrations,
     resending,
     sessions,
@@ -49,7 +50,7 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
     app.after_request(_finish)
     app.register_blueprint(health.blueprint)
     if not health_only:
-        for room in (registrations, resending, confirmation, sessions, me, live, admin_mails):
+        for room in (registrations, resending, confirmation, sessions, passwords, me, live, admin_mails):
             app.register_blueprint(room.blueprint, url_prefix=PREFIX)
         app.register_blueprint(pages.blueprint)
         openapi.describe(app, public_url=context.settings.public_url)

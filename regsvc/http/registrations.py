@@ -31,6 +31,7 @@ from regsvc.http.bodies import Body, EmailText, NameText, PasswordText, address_
 from regsvc.http.clients import get_client_word, get_origin, limits_apply
 from regsvc.http.context import Context, get_context
 from regsvc.http.documented import Id, Parameter, Timestamp, documented
+from regsvc.http.new_passwords import check_new_password
 from regsvc.http.problems import (
     FieldError,
     RegistrationNotFoundError,
@@ -39,7 +40,6 @@ from regsvc.http.problems import (
 )
 from regsvc.http.throttling import REGISTER, REGISTER_DAY, throttle
 from regsvc.mail.languages import LOCALES
-from regsvc.security.passwords import check_password
 from regsvc.security.tokens import handle_matches, mint_handle
 from regsvc.waiting import wait_any
 
@@ -160,13 +160,7 @@ async def sign_up(context: Context, body: RegisterBody, once: Once | None = None
         DatabaseUnavailableError: nothing is stored.
     """
     address = address_of(body.email)
-    weaknesses = check_password(
-        context.settings.password_policy, body.password, email=address.email, name=body.name
-    )
-    if weaknesses:
-        raise WeakPasswordError(
-            weaknesses[0].detail, fields=[FieldError("/password", w.code, w.detail) for w in weaknesses]
-        )
+    await check_new_password(context, body.password, email=address.email, name=body.name)
     await throttle(REGISTER, REGISTER_DAY)
     new = NewRegistration(
         id=uuid4(),

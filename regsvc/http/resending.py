@@ -113,7 +113,7 @@ async def ask_again(
     mail_id = uuid4()
     async with context.pool.transaction() as conn:
         if await claim_once(conn, once, mail_id) == mail_id:
-            await _take_turn(conn, turn)
+            await take_turn(conn, turn)
             await jobs.add_resend(conn, mail_id, address.key, wanted=wanted)
         turns = await schedule.next_turns(conn, [turn])
     log.info("mail asked for again", mail=str(mail_id), recipient=address.email)
@@ -159,13 +159,18 @@ async def move(context: Context, known: UUID, address: Address) -> datetime | No
     await throttle(REGISTER, REGISTER_DAY)
     turn = schedule.registration_key(context.secrets, known)
     async with context.pool.transaction() as conn:
-        await _take_turn(conn, schedule.client_key(context.secrets, address.key, get_origin()))
+        await take_turn(conn, schedule.client_key(context.secrets, address.key, get_origin()))
         await registration.change_address(conn, known, address, uuid4())
         turns = await schedule.next_turns(conn, [turn])
     log.info("address changed before confirmation", registration=str(known), recipient=address.email)
     return turns.get(turn)
 
 
-async def _take_turn(conn: Connection, turn: bytes) -> None:
+async def take_turn(conn: Connection, turn: bytes) -> None:
+    """Take a turn on a schedule that the client is shown.
+
+    Raises:
+        TooSoonError: it has not come.
+    """
     if limits_apply() and turn not in await schedule.take_turns(conn, [turn]):
         raise TooSoonError((await schedule.next_turns(conn, [turn]))[turn])

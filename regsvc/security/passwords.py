@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 Policy: TypeAlias = Literal["basic", "strict"]
 
 LONGEST = 128  # characters
-_SHORTEST: dict[Policy, int] = {"basic": 8, "strict": 15}
-_CONTEXT_WORD = 3  # characters from which a word of the address or name counts
+STRICT_SHORTEST = 15
+_SHORTEST: dict[Policy, int] = {"basic": 8, "strict": STRICT_SHORTEST}
+_CONTEXT_WORD = 3  # characters from which a word of the address, the name or the service counts
 
 MIN_COST, MAX_COST = 10, 15  # for new hashes; nothing above MAX_COST is ever computed
 _LEAST_COST = 4  # that bcrypt knows
@@ -50,7 +51,13 @@ class Weakness:
 
 
 def check_password(
-    policy: Policy, password: str, *, email: str, name: str, common: Container[str] = frozenset()
+    policy: Policy,
+    password: str,
+    *,
+    email: str,
+    name: str,
+    service: str = "",
+    common: Container[str] = frozenset(),
 ) -> list[Weakness]:
     """Say what a policy has against a new password; nothing: it is taken.
 
@@ -59,10 +66,11 @@ def check_password(
 
     Args:
         policy: `basic`: 8 to 128 characters, equal neither to the address nor to the name, whatever their case.
-            `strict`: 15 or more, not put together from words of the address and name, none of `common`.
+            `strict`: 15 or more, not put together from words of the address, name and service, none of `common`.
         password: as typed.
         email: the address of the account.
         name: the name of the account.
+        service: the names of the service, in any writing.
         common: passwords that everybody tries, as `fold` makes them; for `strict`.
     """
     length = len(normalize(password))
@@ -78,8 +86,12 @@ def check_password(
     if folded == fold(name):
         found.append(Weakness("same_as_name", "Use something else than the name."))
     if policy == "strict" and not found:
-        if len(_without_context(folded, email, name)) < _SHORTEST["basic"]:
-            found.append(Weakness("context_words", "Use more than words of the e-mail address and name."))
+        if len(_without_context(folded, f"{email} {name} {service}")) < _SHORTEST["basic"]:
+            found.append(
+                Weakness(
+                    "context_words", "Use more than words of the e-mail address, the name and this service."
+                )
+            )
         if folded in common:
             found.append(Weakness("common", "Too many people use this password."))
     return found
@@ -95,8 +107,8 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
-def _without_context(folded: str, email: str, name: str) -> str:
-    words = {word for word in re.split(r"[\W_]+", fold(f"{email} {name}")) if len(word) >= _CONTEXT_WORD}
+def _without_context(folded: str, context: str) -> str:
+    words = {word for word in re.split(r"[\W_]+", fold(context)) if len(word) >= _CONTEXT_WORD}
     for word in sorted(words, key=len, reverse=True):
         folded = folded.replace(word, "")
     return folded

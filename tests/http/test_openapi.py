@@ -228,11 +228,27 @@ async def follow_a_sign_up(service: Service) -> None:
         await service.client.patch("/api/v1/me", json=body, headers=bearer | headers)
     await service.client.post("/api/v1/logout/all", headers=bearer)
     await service.client.post("/api/v1/logout", headers=bearer)
+    await choose_passwords(service, address)
     await service.client.get("/api/v1/admin/mails", headers=await service.log_in(address))
     await execute(service, "UPDATE users SET role = 'admin' WHERE email = %(email)s", email=address)
     bearer = await service.log_in(address)
     await look_after_mails(service, address, bearer)
     await service.client.post("/api/v1/logout", headers=bearer)
+
+
+async def choose_passwords(service: Service, address: str) -> None:
+    """Change the password, forget it, and set it with the link."""
+    bearer = await service.log_in(address)
+    for current, new in ((PASSWORD, "short"), ("wrong", PASSWORD), (PASSWORD, PASSWORD)):
+        body = {"current_password": current, "new_password": new}
+        await service.client.put("/api/v1/me/password", json=body, headers=bearer)
+    number = len(service.mails(address))
+    await service.post("/password/forgot", {"email": address})
+    await service.post("/password/forgot", {"email": "x"})
+    mail = await service.wait_mail(address, number=number + 2)
+    token = next(m for m in (mail, *service.mails(address)) if "/reset#t=" in m.text).token_for("reset")
+    for given, password in (("no", PASSWORD), (token, "short"), (token, PASSWORD), (token, PASSWORD)):
+        await service.post("/password/reset", {"token": given, "password": password})
 
 
 async def look_after_mails(service: Service, address: str, bearer: dict[str, str]) -> None:

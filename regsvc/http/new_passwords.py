@@ -1,0 +1,29 @@
+"""The one door that every new password passes."""
+
+from __future__ import annotations
+
+from regsvc.http.context import Context
+from regsvc.http.problems import FieldError, WeakPasswordError
+from regsvc.security.policy import find_weaknesses
+
+
+async def check_new_password(
+    context: Context, password: str, *, email: str, name: str, field: str = "password"
+) -> None:
+    """See that the operator's policy takes a password.
+
+    Args:
+        context: has the policy.
+        password: as typed.
+        email: of the account.
+        name: of the account.
+        field: of the body that the password stood in.
+
+    Raises:
+        WeakPasswordError: saying everything that is wrong with it.
+    """
+    weaknesses = await find_weaknesses(context.settings, password, email=email, name=name)
+    if weaknesses:
+        raise WeakPasswordError(
+            weaknesses[0].detail, fields=[FieldError(f"/{field}", w.code, w.detail) for w in weaknesses]
+        )

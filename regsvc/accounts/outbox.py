@@ -151,7 +151,8 @@ class Page:
 _COLUMNS = """
     SELECT m.id, m.kind, m.sent_as, m.state, m.attempts, m.registration_id, r.state AS registration_state, m.silent,
            m.due_at, m.reason, m.reply, m.created_at, m.changed_at, m.sent_at, m.replayed_at,
-           CASE WHEN m.created_at >= r.address_since THEN r.email ELSE coalesce(m.email, m.email_key) END AS address
+           nullif(CASE WHEN m.created_at >= r.address_since THEN r.email ELSE coalesce(m.email, m.email_key) END, '')
+               AS address
       FROM mails m
       LEFT JOIN registrations r ON r.id = m.registration_id
 """

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
+from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
+
+
+class LastAdminError(RegsvcError):
+    """Nobody else could administer this service then: make somebody else an administrator first."""
+
+
+class UserNotFoundError(RegsvcError):
+    """There is no such user."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,20 @@ async def get_user(conn: Connection, user_id: UUID) -> User | None:
         return await cursor.fetchone()
 
 
+async def find_address(conn: Connection, user_id: UUID) -> str:
+    """Return the address of a user, as it is compared.
+
+    Raises:
+        UserNotFoundError: there is no such user.
+    """
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute("SELECT email_key FROM users WHERE id = %(id)s", {"id": user_id})
+        found = await cursor.fetchone()
+    if found is None:
+        raise UserNotFoundError
+    return str(found)
+
+
 async def find_credentials(conn: Connection, email_key: str) -> Credentials | None:
     """Return what the owner of an address logs in with, or None."""
     async with conn.cursor(row_factory=class_row(Credentials)) as cursor:
@@ -76,18 +100,36 @@ async def get_credentials(conn: Connection, user_id: UUID) -> Credentials | None
 
 
 async def update_profile(
-    conn: Connection, user_id: UUID, *, name: str | None, locale: str | None, version: int | None
+    conn: Connection, user_id: UUID, *, name: str | None, locale: str | None, versions: Collection[int] | None
 ) -> User | None:
-    """Change what is given of a profile and return it, or None when its version is no longer the one expected."""
+    """Change what is given of a profile and return it, or None when it has none of the versions expected.
+
+    Its version rises if anything is different then.
+
+    Args:
+        conn: writes.
+        user_id: whose profile.
+        name: None for the one that it has.
+        locale: likewise.
+        versions: of which it may be; None for any.
+    """
     async with conn.cursor(row_factory=class_row(User)) as cursor:
         await cursor.execute(
             """
             UPDATE users
-               SET name = coalesce(%(name)s, name), locale = coalesce(%(locale)s, locale), version = version + 1
-             WHERE id = %(id)s AND disabled_at IS NULL AND version = coalesce(%(version)s, version)
+               SET name = coalesce(%(name)s, name), locale = coalesce(%(locale)s, locale),
+                   version = version + CASE WHEN name = coalesce(%(name)s, name)
+                                             AND locale = coalesce(%(locale)s, locale) THEN 0 ELSE 1 END
+             WHERE id = %(id)s AND disabled_at IS NULL
+               AND (%(versions)s::integer[] IS NULL OR version = ANY(%(versions)s))
             RETURNING id, email, name, locale, role, version, created_at
             """,
-            {"id": user_id, "name": name, "locale": locale, "version": version},
+            {
+                "id": user_id,
+                "name": name,
+                "locale": locale,
+                "versions": None if versions is None else list(versions),
+            },
         )
         return await cursor.fetchone()
 
@@ -98,3 +140,25 @@ async def replace_password_hash(conn: Connection, user_id: UUID, *, old: str, ne
         "UPDATE users SET password_hash = %(new)s WHERE id = %(id)s AND password_hash = %(old)s",
         {"id": user_id, "old": old, "new": new},
     )
+
+
+async def keep_an_admin(conn: Connection, user_id: UUID) -> None:
+    """Make sure, for the caller's transaction, that somebody else may administer the service if this user no more may.
+
+    To be called before any user is locked: administrators are, in the order of their ids, if the user is one.
+
+    Raises:
+        LastAdminError: this user is the only one.
+    """
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            SELECT id FROM users
+             WHERE role = 'admin' AND disabled_at IS NULL
+               AND EXISTS (SELECT FROM users WHERE id = %(id)s AND role = 'admin')
+             ORDER BY id FOR NO KEY UPDATE
+            """,
+            {"id": user_id},
+        )
+        if await cursor.fetchall() == [user_id]:
+            raise LastAdminError

@@ -13,11 +13,20 @@ import structlog
 
 from regsvc.accounts import interventions, outbox
 from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.audit import record
 from regsvc.accounts.outbox import Filters, Page, Position
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.commands.poison import poison
 from regsvc.commands.preview import preview
-from regsvc.commands.running import ACTOR, EX_FAILURE, open_operation, print_json, printable, run_command
+from regsvc.commands.running import (
+    ACTOR,
+    EX_FAILURE,
+    by_operator,
+    open_operation,
+    print_json,
+    printable,
+    run_command,
+)
 from regsvc.http.admin_mails import PAGE, MailWithAttempts, read_mail, show_mail
 from regsvc.http.problems import KINDS
 from regsvc.postgres.connection import Connection
@@ -133,6 +142,8 @@ async def _replay_dead(*, machine: bool) -> None:
         while True:
             async with conn.transaction():
                 count = await interventions.replay_dead(conn, interventions.DEAD_AT_ONCE)
+                if count:
+                    await record(conn, "dead_mails_replayed", by_operator(), count=count)
             total += count
             if count < interventions.DEAD_AT_ONCE:
                 break
@@ -151,6 +162,7 @@ async def _act_on(mail_ids: Sequence[UUID], act: Act, event: str, *, machine: bo
             try:
                 async with conn.transaction():
                     await act(conn, mail_id)
+                    await record(conn, event.replace(" ", "_"), by_operator(), mail=str(mail_id))
             except _REFUSALS as error:
                 code = KINDS[type(error)].code
                 results.append({"id": str(mail_id), "done": False, "code": code, "detail": str(error)})

@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from regsvc import logs, settings
+from regsvc.accounts.audit import By
 from regsvc.errors import ConfigurationError, RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import check_schema
@@ -73,6 +74,11 @@ async def open_operation() -> AsyncIterator[Connection]:
     ) as conn:
         await check_schema(conn)
         yield conn
+
+
+def by_operator() -> By:
+    """Return that whoever typed the command does it, as the audit log has it; the log knows the command by its id."""
+    return By("operator", request_id=structlog.contextvars.get_contextvars()["request_id"])
 
 
 def print_json(value: object) -> None:

@@ -11,12 +11,14 @@ from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts import interventions, outbox
+from regsvc.accounts.audit import record
 from regsvc.accounts.outbox import Attempt, Filters, OutboxMail, Position
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, timestamp
-from regsvc.http.bodies import Body, EmailText, address_of, read_query
-from regsvc.http.context import Context, get_context
+from regsvc.http.audited import by_admin
+from regsvc.http.bodies import Body, EmailText, address_of, read_id, read_query
+from regsvc.http.context import get_context
 from regsvc.http.documented import Parameter, Timestamp, documented
 from regsvc.http.operators import authenticate_admin
 from regsvc.http.problems import ForbiddenError, ValidationFailedError
@@ -108,14 +110,14 @@ _ANY = [ForbiddenError, DatabaseUnavailableError]
 async def list_mails() -> Response:
     """List mails, the newest first."""
     context = get_context()
-    actor = await _authenticate(context)
+    token = await authenticate_admin(context)
     query = read_query(MailQuery)
     filters = Filters(query.state, query.kind, address_of(query.address).key if query.address else None)
     async with context.pool.connection() as conn:
         page = await outbox.list_mails(conn, filters, after=query.cursor, limit=query.limit)
     log.info(
         "mails listed",
-        actor=actor,
+        actor=str(token.user_id),
         count=len(page.mails),
         **query.model_dump(include=_LOGGED, exclude_none=True),
     )
@@ -131,10 +133,10 @@ async def list_mails() -> Response:
 async def show(mail_id: str) -> Response:
     """Show a mail, and what was tried to send it."""
     context = get_context()
-    actor = await _authenticate(context)
+    token = await authenticate_admin(context)
     async with context.pool.connection() as conn:
-        shown = await read_mail(conn, _read_id(mail_id))
-    log.info("mail shown", mail=shown["id"], actor=actor)
+        shown = await read_mail(conn, read_id(mail_id, outbox.MailNotFoundError))
+    log.info("mail shown", mail=shown["id"], actor=str(token.user_id))
     return answer(shown)
 
 
@@ -147,11 +149,13 @@ async def show(mail_id: str) -> Response:
 async def replay(mail_id: str) -> Response:
     """Send a mail again, or at last: a new life of 48 hours from now, whatever became of it before."""
     context = get_context()
-    actor = await _authenticate(context)
+    token = await authenticate_admin(context)
+    wanted = read_id(mail_id, outbox.MailNotFoundError)
     async with context.pool.transaction() as conn:
-        await interventions.replay_mail(conn, _read_id(mail_id))
-        shown = await read_mail(conn, _read_id(mail_id))
-    log.info("mail replayed", mail=shown["id"], actor=actor)
+        await interventions.replay_mail(conn, wanted)
+        await record(conn, "mail_replayed", by_admin(token), mail=str(wanted))
+        shown = await read_mail(conn, wanted)
+    log.info("mail replayed", mail=shown["id"], actor=str(token.user_id))
     return answer(shown)
 
 
@@ -164,11 +168,13 @@ async def replay(mail_id: str) -> Response:
 async def cancel(mail_id: str) -> Response:
     """Call off a mail that is queued or delayed."""
     context = get_context()
-    actor = await _authenticate(context)
+    token = await authenticate_admin(context)
+    wanted = read_id(mail_id, outbox.MailNotFoundError)
     async with context.pool.transaction() as conn:
-        await interventions.cancel_mail(conn, _read_id(mail_id))
-        shown = await read_mail(conn, _read_id(mail_id))
-    log.info("mail cancelled", mail=shown["id"], actor=actor)
+        await interventions.cancel_mail(conn, wanted)
+        await record(conn, "mail_cancelled", by_admin(token), mail=str(wanted))
+        shown = await read_mail(conn, wanted)
+    log.info("mail cancelled", mail=shown["id"], actor=str(token.user_id))
     return answer(shown)
 
 
@@ -180,10 +186,12 @@ async def replay_dead() -> Response:
     Call it again until it replays none.
     """
     context = get_context()
-    actor = await _authenticate(context)
+    token = await authenticate_admin(context)
     async with context.pool.transaction() as conn:
         count = await interventions.replay_dead(conn, interventions.DEAD_AT_ONCE)
-    log.info("dead mails replayed", count=count, actor=actor)
+        if count:
+            await record(conn, "dead_mails_replayed", by_admin(token), count=count)
+    log.info("dead mails replayed", count=count, actor=str(token.user_id))
     shown: Replayed = {"replayed": count}
     return answer(shown)
 
@@ -233,20 +241,3 @@ def _show_attempt(attempt: Attempt) -> AttemptShown:
 
 
 _LOGGED = {"state", "kind", "address"}
-
-
-async def _authenticate(context: Context) -> str:
-    """Return the id of the calling administrator, for the log."""
-    return str((await authenticate_admin(context)).user_id)
-
-
-def _read_id(text: str) -> UUID:
-    """Return the id of a mail.
-
-    Raises:
-        MailNotFoundError: it can be none.
-    """
-    try:
-        return UUID(text)
-    except ValueError:
-        raise outbox.MailNotFoundError from None

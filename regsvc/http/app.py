@@ -12,6 +12,8 @@ from regsvc.http import (
     health,
     live,
     me,
+    my_data,
+    my_sessions,
     openapi,
     pages,
     passwords,
@@ -27,6 +29,18 @@ from regsvc.http.throttling import add_limit_headers
 PREFIX = "/api/v1"
 MAX_BODY = 16 * 1024  # bytes
 
+_API = (
+    registrations,
+    resending,
+    confirmation,
+    live,
+    sessions,
+    passwords,
+    my_sessions,
+    me,
+    my_data,
+    admin_mails,
+)
 _API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -50,7 +64,7 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
     app.after_request(_finish)
     app.register_blueprint(health.blueprint)
     if not health_only:
-        for room in (registrations, resending, confirmation, sessions, passwords, me, live, admin_mails):
+        for room in _API:
             app.register_blueprint(room.blueprint, url_prefix=PREFIX)
         app.register_blueprint(pages.blueprint)
         openapi.describe(app, public_url=context.settings.public_url)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import unicodedata
 from typing import Annotated, Any, NoReturn, TypeVar
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 from quart import request
 
 from regsvc.accounts.address import Address, AddressError, parse_address
+from regsvc.errors import RegsvcError
 from regsvc.http.problems import FieldError, UnsupportedMediaTypeError, ValidationFailedError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -68,6 +70,14 @@ TokenText = Annotated[str, StringConstraints(max_length=512)]
 def address_of(text: str) -> Address:
     """Return the address of a field that was validated as one."""
     return parse_address(text)
+
+
+def read_id(text: str, missing: type[RegsvcError]) -> UUID:
+    """Return an id of a path; what can be none is raised as what is not there."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise missing from None
 
 
 async def read_body(model: type[Model]) -> Model:

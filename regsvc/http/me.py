@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
+from regsvc.accounts.audit import record
 from regsvc.accounts.user import User, get_user, update_profile
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.http.answers import answer, timestamp
+from regsvc.http.answers import answer, empty, timestamp
+from regsvc.http.audited import by_user
 from regsvc.http.bodies import Body, NameText, read_body
 from regsvc.http.context import get_context
-from regsvc.http.documented import Id, Parameter, Timestamp, documented
+from regsvc.http.documented import Id, Nothing, Parameter, Timestamp, documented
+from regsvc.http.preconditions import entity_tag, is_known, read_if_match
 from regsvc.http.problems import FieldError, PreconditionFailedError, ValidationFailedError
 from regsvc.http.sessions import authenticate
 from regsvc.mail.languages import LOCALES
 from regsvc.security.keys import AccessTokenInvalidError
 
 blueprint = Blueprint("me", __name__)
-
-_DIGITS = 9  # more, and it is no version that the database could have
 
 
 class ProfileBody(Body):
@@ -45,11 +46,20 @@ class Profile(TypedDict):
 
 
 _ETAG = {"ETag": "The version of the profile."}
-_IF_MATCH = Parameter("If-Match", "The `ETag` of the version to change, or `*`.")
+_IF_MATCH = Parameter("If-Match", "The `ETag` of the version to change, several, or `*`.")
+_IF_NONE_MATCH = Parameter(
+    "If-None-Match", "The `ETag` of the version that is known: 304 if it is still that."
+)
 
 
 @blueprint.get("/me")
-@documented({200: Profile}, headers=_ETAG, needs_token=True, errors=[DatabaseUnavailableError])
+@documented(
+    {200: Profile, 304: Nothing},
+    parameters=[_IF_NONE_MATCH],
+    headers=_ETAG,
+    needs_token=True,
+    errors=[DatabaseUnavailableError],
+)
 async def show() -> Response:
     """Show the profile."""
     context = get_context()
@@ -58,6 +68,10 @@ async def show() -> Response:
         user = await get_user(conn, token.user_id)
     if user is None:
         raise AccessTokenInvalidError
+    if is_known(user.version):
+        unchanged = empty(304)
+        unchanged.headers["ETag"] = entity_tag(user.version)
+        return unchanged
     return _answer_user(user)
 
 
@@ -78,27 +92,24 @@ async def change() -> Response:
     if body.locale is not None and body.locale not in LOCALES:
         detail = f"One of {', '.join(LOCALES)}."
         raise ValidationFailedError(fields=[FieldError("/locale", "unknown_locale", detail)])
-    async with context.pool.connection() as conn:
+    async with context.pool.transaction() as conn:
         user = await update_profile(
-            conn, token.user_id, name=body.name, locale=body.locale, version=_expected_version()
+            conn, token.user_id, name=body.name, locale=body.locale, versions=read_if_match()
         )
-    if user is None:
-        raise PreconditionFailedError
+        if user is None and await get_user(conn, token.user_id) is None:
+            raise AccessTokenInvalidError
+        if user is None:
+            raise PreconditionFailedError
+        if body.model_fields_set:
+            await record(
+                conn, "profile_changed", by_user(token), fields=" ".join(sorted(body.model_fields_set))
+            )
     return _answer_user(user)
 
 
-def _expected_version() -> int | None:
-    """Return the version that the client wants to change: None for any, 0 for one that never was."""
-    match request.headers.get("If-Match"):
-        case None | "*":
-            return None
-        case tag:
-            text = tag.strip().strip('"')
-            return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0
-
-
-def _answer_user(user: User) -> Response:
-    profile: Profile = {
+def show_profile(user: User) -> Profile:
+    """Return a profile in words of the API."""
+    return {
         "id": str(user.id),
         "email": user.email,
         "name": user.name,
@@ -106,4 +117,7 @@ def _answer_user(user: User) -> Response:
         "role": user.role,
         "created_at": timestamp(user.created_at),
     }
-    return answer(profile, headers={"ETag": f'"{user.version}"'})
+
+
+def _answer_user(user: User) -> Response:
+    return answer(show_profile(user), headers={"ETag": entity_tag(user.version)})

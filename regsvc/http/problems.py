@@ -20,6 +20,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from regsvc import errors
 from regsvc.accounts import (
     confirmation,
+    grant,
     idempotency,
     interventions,
     outbox,
@@ -28,6 +29,7 @@ from regsvc.accounts import (
     schedule,
     session,
     throttle,
+    user,
 )
 from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
@@ -108,13 +110,14 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     confirmation.CodeInvalidError: Kind(HTTPStatus.BAD_REQUEST, "code_invalid"),
     InvalidCredentialsError: Kind(HTTPStatus.UNAUTHORIZED, "invalid_credentials"),
     keys.AccessTokenInvalidError: Kind(HTTPStatus.UNAUTHORIZED, "access_token_invalid"),
-    session.RefreshTokenInvalidError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_invalid"),
-    session.RefreshTokenReusedError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_reused"),
+    grant.RefreshTokenInvalidError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_invalid"),
+    grant.RefreshTokenReusedError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_reused"),
     password.WrongPasswordError: Kind(HTTPStatus.FORBIDDEN, "wrong_password"),
     ForbiddenError: Kind(HTTPStatus.FORBIDDEN, "forbidden"),
     OriginNotAllowedError: Kind(HTTPStatus.FORBIDDEN, "origin_not_allowed"),
     ClientNotAllowedError: Kind(HTTPStatus.FORBIDDEN, "client_not_allowed"),
     RegistrationNotFoundError: Kind(HTTPStatus.NOT_FOUND, "registration_not_found"),
+    session.SessionNotFoundError: Kind(HTTPStatus.NOT_FOUND, "session_not_found"),
     outbox.MailNotFoundError: Kind(HTTPStatus.NOT_FOUND, "mail_not_found"),
     confirmation.PasswordNeededError: Kind(HTTPStatus.CONFLICT, "password_needed"),
     confirmation.AlreadyConfirmedError: Kind(HTTPStatus.CONFLICT, "already_confirmed"),
@@ -123,6 +126,7 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     registration.RegistrationOverError: Kind(HTTPStatus.CONFLICT, "registration_over"),
     interventions.MailInHandError: Kind(HTTPStatus.CONFLICT, "mail_in_hand"),
     interventions.MailOverError: Kind(HTTPStatus.CONFLICT, "mail_over"),
+    user.LastAdminError: Kind(HTTPStatus.CONFLICT, "last_admin"),
     PreconditionFailedError: Kind(HTTPStatus.PRECONDITION_FAILED, "precondition_failed"),
     UnsupportedMediaTypeError: Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     WeakPasswordError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "weak_password"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import structlog
 
 from regsvc.accounts import user
+from regsvc.accounts.audit import record
 from regsvc.accounts.password import WrongPasswordError
 from regsvc.accounts.user import Credentials
+from regsvc.http.audited import by_user
 from regsvc.http.context import Context
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
@@ -37,5 +39,7 @@ async def verify_password(context: Context, token: AccessToken, password: str) -
     if verdict.unreadable:
         log.error("stored password hash not readable", user=str(credentials.user_id))
     if not verdict.ok:
+        async with context.pool.connection() as conn:
+            await record(conn, "password_refused", by_user(token))
         raise WrongPasswordError
     return credentials

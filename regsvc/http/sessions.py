@@ -9,13 +9,15 @@ from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import session, user
+from regsvc.accounts import grant, session, user
 from regsvc.accounts.address import AddressError, parse_address
-from regsvc.accounts.login_tries import forgive_tries, withdraw_try
-from regsvc.accounts.session import Grant
+from regsvc.accounts.audit import record
+from regsvc.accounts.grant import Grant, Reuse
+from regsvc.accounts.login_tries import LoginTry, forgive_tries, withdraw_try
 from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty
+from regsvc.http.audited import by_anyone, by_user
 from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
 from regsvc.http.clients import get_client_word, get_origin
 from regsvc.http.context import Context, get_context
@@ -67,38 +69,67 @@ async def login() -> Response:
     """
     context = get_context()
     body = await read_body(LoginBody)
-    credentials = None
     try:
         key = parse_address(body.email).key
     except AddressError:
         key = ""
     tried = await begin_login(key or body.email.casefold())
-    async with context.pool.connection() as conn:
-        credentials = await user.find_credentials(conn, key)
     try:
-        verdict = await context.lane.verify(body.password, credentials.password_hash if credentials else None)
+        try:
+            started = await _log_in(context, key, body.password, tried)
+        except grant.CredentialsChangedError:
+            # Mostly by another log-in that replaced an old hash at this moment: look once more.
+            started = await _log_in(context, key, body.password, tried)
     except OverloadedError:
         if tried is not None:
             async with context.pool.connection() as conn:
                 await withdraw_try(conn, tried)
         raise
+    log.info("logged in", user=str(started.user_id), session=str(started.session_id))
+    return await _answer_grant(context, started)
+
+
+async def _log_in(context: Context, email_key: str, password: str, tried: LoginTry | None) -> Grant:
+    """Check a password and start a session.
+
+    Args:
+        context: what to work with.
+        email_key: the address, as it is compared.
+        password: as typed.
+        tried: as it was counted, if it was.
+
+    Raises:
+        InvalidCredentialsError: there is no such user, or another password is theirs.
+        CredentialsChangedError: that changed meanwhile.
+        OverloadedError: too many passwords wait to be verified.
+    """
+    async with context.pool.connection() as conn:
+        credentials = await user.find_credentials(conn, email_key)
+    verdict = await context.lane.verify(password, credentials.password_hash if credentials else None)
     if verdict.unreadable and credentials is not None:
         log.error("stored password hash not readable", user=str(credentials.user_id))
     if credentials is None or not verdict.ok:
+        # The same statement for everybody; a user who is not there is a null in it.
+        known = None if credentials is None else credentials.user_id
+        async with context.pool.connection() as conn:
+            await record(conn, "login_failed", by_anyone(), user_id=known)
         raise InvalidCredentialsError
-    fresh = await _rehash(context, body.password) if verdict.rehash_needed else None
+    stored = credentials.password_hash
+    fresh = await _rehash(context, password) if verdict.rehash_needed else None
     async with context.pool.transaction() as conn:
         if fresh is not None:
-            await user.replace_password_hash(
-                conn, credentials.user_id, old=credentials.password_hash, new=fresh
-            )
+            await user.replace_password_hash(conn, credentials.user_id, old=stored, new=fresh)
         if tried is not None:
             await forgive_tries(conn, tried)
-        grant = await session.start_session(
-            conn, credentials.user_id, role=credentials.role, origin=get_origin(), client=get_client_word()
+        started = await grant.start_session(
+            conn,
+            credentials.user_id,
+            password_hash=fresh or stored,
+            origin=get_origin(),
+            client=get_client_word(),
         )
-    log.info("logged in", user=str(grant.user_id), session=str(grant.session_id))
-    return await _answer_grant(context, grant)
+        await record(conn, "logged_in", by_user(started.token()))
+    return started
 
 
 @blueprint.post("/token/refresh")
@@ -106,8 +137,8 @@ async def login() -> Response:
     {200: Tokens},
     body=RefreshBody,
     errors=[
-        session.RefreshTokenInvalidError,
-        session.RefreshTokenReusedError,
+        grant.RefreshTokenInvalidError,
+        grant.RefreshTokenReusedError,
         DatabaseUnavailableError,
         SealError,
     ],
@@ -117,11 +148,19 @@ async def refresh() -> Response:
     context = get_context()
     body = await read_body(RefreshBody)
     async with context.pool.transaction() as conn:
-        grant = await session.refresh_session(conn, context.secrets, body.refresh_token)
-    if grant is None:
-        log.warning("refresh token reused")
-        raise session.RefreshTokenReusedError
-    return await _answer_grant(context, grant)
+        found = await grant.refresh_session(conn, context.secrets, body.refresh_token)
+        if isinstance(found, Reuse):
+            await record(
+                conn,
+                "refresh_token_reused",
+                by_anyone(),
+                user_id=found.user_id,
+                session=str(found.session_id),
+            )
+    if isinstance(found, Reuse):
+        log.warning("refresh token reused", user=str(found.user_id), session=str(found.session_id))
+        raise grant.RefreshTokenReusedError
+    return await _answer_grant(context, found)
 
 
 @blueprint.post("/logout")
@@ -130,8 +169,9 @@ async def logout() -> Response:
     """End this session."""
     context = get_context()
     token = await authenticate(context)
-    async with context.pool.connection() as conn:
+    async with context.pool.transaction() as conn:
         await session.end_session(conn, token.session_id, reason="logout")
+        await record(conn, "logged_out", by_user(token))
     return empty()
 
 
@@ -141,8 +181,9 @@ async def logout_everywhere() -> Response:
     """End every session of this user."""
     context = get_context()
     token = await authenticate(context)
-    async with context.pool.connection() as conn:
-        await session.end_all_sessions(conn, token.user_id, reason="logout_all")
+    async with context.pool.transaction() as conn:
+        ended = await session.end_all_sessions(conn, token.user_id, reason="logout_all")
+        await record(conn, "logged_out_everywhere", by_user(token), sessions=ended)
     return empty()
 
 
@@ -171,15 +212,15 @@ async def _rehash(context: Context, password: str) -> str | None:
         return None
 
 
-async def _answer_grant(context: Context, grant: Grant) -> Response:
+async def _answer_grant(context: Context, granted: Grant) -> Response:
     ring = await context.key_rings.current()
-    access = ring.sign(AccessToken(grant.user_id, grant.session_id, grant.role))
+    access = ring.sign(granted.token())
     tokens: Tokens = {
         "token": access,
         "access_token": access,
         "token_type": "Bearer",
         "expires_in": int(ACCESS_TOKEN_LIFE.total_seconds()),
-        "refresh_token": grant.refresh_token,
-        "refresh_expires_in": grant.refresh_expires_in,
+        "refresh_token": granted.refresh_token,
+        "refresh_expires_in": granted.refresh_expires_in,
     }
     return answer(tokens, headers={"Referrer-Policy": "no-referrer"})

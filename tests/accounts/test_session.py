@@ -8,8 +8,10 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
+from regsvc.accounts import grant as grants
 from regsvc.accounts import session
-from regsvc.accounts.session import Grant
+from regsvc.accounts.grant import Grant, Reuse
+from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import SECRETS
 
@@ -21,12 +23,24 @@ async def log_in(pool: Pool) -> Grant:
             "INSERT INTO users (id, email, email_key, name, password_hash) VALUES (%s, 'a@b.c', %s, 'A', 'hash')",
             (user_id, str(user_id)),
         )
-        return await session.start_session(conn, user_id, role="user", origin="192.0.2.0/24", client="curl")
+        return await start(conn, user_id)
 
 
-async def refresh(pool: Pool, token: str) -> Grant | None:
+async def start(conn: Connection, user_id: UUID, password_hash: str = "hash") -> Grant:
+    return await grants.start_session(
+        conn, user_id, password_hash=password_hash, origin="192.0.2.0/24", client="curl"
+    )
+
+
+async def refresh(pool: Pool, token: str) -> Grant | Reuse:
     async with pool.transaction() as conn:
-        return await session.refresh_session(conn, SECRETS, token)
+        return await grants.refresh_session(conn, SECRETS, token)
+
+
+async def renew(pool: Pool, token: str) -> Grant:
+    renewed = await refresh(pool, token)
+    assert isinstance(renewed, Grant)
+    return renewed
 
 
 async def is_alive(pool: Pool, session_id: UUID) -> bool:
@@ -41,11 +55,10 @@ async def sql(pool: Pool, statement: str) -> None:
 
 async def test_a_refresh_token_is_exchanged_for_its_child(pool: Pool) -> None:
     grant = await log_in(pool)
-    child = await refresh(pool, grant.refresh_token)
-    assert child is not None
+    child = await renew(pool, grant.refresh_token)
     assert child.refresh_token != grant.refresh_token
     assert (child.session_id, child.user_id) == (grant.session_id, grant.user_id)
-    assert await refresh(pool, child.refresh_token) is not None
+    await renew(pool, child.refresh_token)
 
 
 async def test_fifty_parallel_refreshes_give_one_child_and_log_nobody_out(pool: Pool) -> None:
@@ -53,8 +66,7 @@ async def test_fifty_parallel_refreshes_give_one_child_and_log_nobody_out(pool: 
     children: set[str] = set()
 
     async def one() -> None:
-        child = await refresh(pool, grant.refresh_token)
-        assert child is not None
+        child = await renew(pool, grant.refresh_token)
         children.add(child.refresh_token)
 
     async with trio.open_nursery() as nursery:
@@ -66,21 +78,19 @@ async def test_fifty_parallel_refreshes_give_one_child_and_log_nobody_out(pool: 
 
 async def test_a_token_that_comes_back_after_the_grace_ends_the_session(pool: Pool) -> None:
     grant = await log_in(pool)
-    child = await refresh(pool, grant.refresh_token)
-    assert child is not None
+    child = await renew(pool, grant.refresh_token)
     await sql(pool, "UPDATE refresh_tokens SET used_at = used_at - interval '10 seconds'")
-    assert await refresh(pool, grant.refresh_token) is None
+    assert await refresh(pool, grant.refresh_token) == Reuse(grant.session_id, grant.user_id)
     assert not await is_alive(pool, grant.session_id)
-    with pytest.raises(session.RefreshTokenInvalidError):
+    with pytest.raises(grants.RefreshTokenInvalidError):
         await refresh(pool, child.refresh_token)
 
 
 async def test_a_token_whose_child_was_used_ends_the_session_even_within_the_grace(pool: Pool) -> None:
     grant = await log_in(pool)
-    child = await refresh(pool, grant.refresh_token)
-    assert child is not None
+    child = await renew(pool, grant.refresh_token)
     await refresh(pool, child.refresh_token)
-    assert await refresh(pool, grant.refresh_token) is None
+    assert await refresh(pool, grant.refresh_token) == Reuse(grant.session_id, grant.user_id)
     assert not await is_alive(pool, grant.session_id)
 
 
@@ -96,12 +106,106 @@ async def test_a_token_whose_child_was_used_ends_the_session_even_within_the_gra
 async def test_an_expired_ended_or_disabled_session_is_not_refreshed(pool: Pool, statement: str) -> None:
     grant = await log_in(pool)
     await sql(pool, statement)
-    with pytest.raises(session.RefreshTokenInvalidError):
+    with pytest.raises(grants.RefreshTokenInvalidError):
         await refresh(pool, grant.refresh_token)
 
 
+async def test_a_token_that_was_used_ends_the_session_however_old_it_is(pool: Pool) -> None:
+    grant = await log_in(pool)
+    await renew(pool, grant.refresh_token)
+    await sql(
+        pool,
+        "UPDATE refresh_tokens SET used_at = used_at - interval '8 days', expires_at = now() WHERE used_at < now()",
+    )
+    assert isinstance(await refresh(pool, grant.refresh_token), Reuse)
+    assert not await is_alive(pool, grant.session_id)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE users SET password_hash = 'another'",
+        "UPDATE users SET disabled_at = now()",
+        "DELETE FROM users",
+    ],
+)
+async def test_who_was_changed_while_the_password_was_checked_is_not_logged_in(
+    pool: Pool, statement: str
+) -> None:
+    grant = await log_in(pool)
+    await sql(pool, statement)
+    with pytest.raises(grants.CredentialsChangedError):
+        async with pool.transaction() as conn:
+            await start(conn, grant.user_id)
+
+
+async def test_a_password_that_changes_while_somebody_logs_in_with_the_old_one_ends_that_session(
+    pool: Pool,
+) -> None:
+    user_id = (await log_in(pool)).user_id
+    locked = trio.Event()
+
+    async def change() -> None:
+        await locked.wait()
+        async with pool.transaction() as conn:
+            await conn.execute("UPDATE users SET password_hash = 'another'")
+            await session.end_all_sessions(conn, user_id, reason="password_changed")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(change)
+        async with pool.transaction() as conn:
+            late = await start(conn, user_id)
+            locked.set()
+            await wait_for_lock(pool)
+    assert not await is_alive(pool, late.session_id)
+
+
+async def wait_for_lock(pool: Pool) -> None:
+    """Wait until some statement waits for another."""
+    with trio.fail_after(10):
+        while True:
+            async with pool.connection() as conn:
+                cursor = await conn.execute("SELECT FROM pg_locks WHERE NOT granted")
+                if await cursor.fetchone() is not None:
+                    return
+            await trio.sleep(0.01)
+
+
+async def test_the_sessions_of_a_disabled_user_are_not_alive(pool: Pool) -> None:
+    grant = await log_in(pool)
+    await sql(pool, "UPDATE users SET disabled_at = now()")
+    assert not await is_alive(pool, grant.session_id)
+
+
+async def test_all_sessions_end_but_the_one_to_keep(pool: Pool) -> None:
+    kept = await log_in(pool)
+    async with pool.transaction() as conn:
+        others = [await start(conn, kept.user_id) for _ in range(3)]
+        assert await session.end_all_sessions(conn, kept.user_id, reason="test", keep=kept.session_id) == 3
+    assert await is_alive(pool, kept.session_id)
+    assert not any([await is_alive(pool, other.session_id) for other in others])
+
+
+async def test_only_sessions_that_can_still_be_used_are_listed_those_used_last_first(pool: Pool) -> None:
+    first = await log_in(pool)
+    async with pool.transaction() as conn:
+        others = [await start(conn, first.user_id) for _ in range(3)]
+        await session.end_session(conn, others[0].session_id, reason="logout")
+    await sql(
+        pool,
+        f"""
+        UPDATE sessions SET last_used_at = now() - interval '8 days' WHERE id = '{others[1].session_id}';
+        UPDATE sessions SET last_used_at = now() - interval '1 day' WHERE id = '{first.session_id}'
+        """,
+    )
+    async with pool.connection() as conn:
+        found = await session.list_sessions(conn, first.user_id)
+    assert [each.id for each in found] == [others[2].session_id, first.session_id]
+    assert found[1].expires_at - found[1].last_used_at == session.IDLE_LIFE
+
+
 async def test_an_unknown_token_is_invalid(pool: Pool) -> None:
-    with pytest.raises(session.RefreshTokenInvalidError):
+    with pytest.raises(grants.RefreshTokenInvalidError):
         await refresh(pool, "unknown")
 
 
@@ -109,8 +213,7 @@ async def test_a_refresh_token_lives_7_days_and_never_longer_than_its_session(po
     grant = await log_in(pool)
     assert grant.refresh_expires_in == pytest.approx(7 * 86400, abs=5)
     await sql(pool, "UPDATE sessions SET expires_at = now() + interval '1 hour'")
-    child = await refresh(pool, grant.refresh_token)
-    assert child is not None
+    child = await renew(pool, grant.refresh_token)
     assert child.refresh_expires_in == pytest.approx(3600, abs=5)
 
 
@@ -125,13 +228,12 @@ async def test_the_database_holds_no_token(pool: Pool) -> None:
 async def test_a_token_and_its_child_presented_at_once_do_not_wait_for_each_other(pool: Pool) -> None:
     for _ in range(20):
         grant = await log_in(pool)
-        child = await refresh(pool, grant.refresh_token)
-        assert child is not None
+        child = await renew(pool, grant.refresh_token)
         async with trio.open_nursery() as nursery:
             for token in (grant.refresh_token, child.refresh_token) * 4:
                 nursery.start_soon(refresh_if_alive, pool, token)
 
 
 async def refresh_if_alive(pool: Pool, token: str) -> None:
-    with suppress(session.RefreshTokenInvalidError):  # the reuse was noticed, which is another test's concern
+    with suppress(grants.RefreshTokenInvalidError):  # the reuse was noticed, which is another test's concern
         await refresh(pool, token)

@@ -1,0 +1,104 @@
+"""Erasing an account, and what else there is about the person.
+
+The account goes, with its sessions and the mails about it. What tells of events stays without the person: sign-ups
+that are over, so that whoever watches one of them learns nothing; mails of theirs; the audit log.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from regsvc.accounts.audit import By, forget_person, record
+from regsvc.accounts.confirmation import lock_address
+from regsvc.accounts.user import UserNotFoundError, find_address, keep_an_admin
+from regsvc.postgres.connection import Connection
+
+ERASED = "account_deleted"
+_OPEN = [
+    "queued",
+    "sending",
+    "delayed",
+    "dead",
+]  # mails that may still be sent, the last if an operator replays it
+
+
+async def erase_user(conn: Connection, user_id: UUID, by: By, *, password_hash: str | None = None) -> None:
+    """Delete an account, in the caller's transaction, and erase the person.
+
+    Sign-ups of their address that still wait are attempts of their own, by whomever: they live to their end, and are
+    deleted 30 days later like all others.
+
+    Args:
+        conn: in a transaction.
+        user_id: whose account.
+        by: who deletes it.
+        password_hash: that has to be theirs still; None if it does not matter.
+
+    Raises:
+        UserNotFoundError: there is no such account, or its password was changed meanwhile.
+        LastAdminError: nobody else could administer the service then.
+    """
+    await keep_an_admin(conn, user_id)
+    email_key = await find_address(conn, user_id)
+    # As whoever confirms: the address, then its mails, then its registrations.
+    await lock_address(conn, email_key)
+    await _erase_mails(conn, email_key)
+    await _erase_registrations(conn, email_key)
+    await record(conn, ERASED, by, user_id=user_id)
+    await forget_person(conn, user_id)
+    cursor = await conn.execute(
+        """
+        DELETE FROM users
+         WHERE id = %(id)s AND email_key = %(email_key)s
+           AND password_hash = coalesce(%(password_hash)s, password_hash)
+        """,
+        {"id": user_id, "email_key": email_key, "password_hash": password_hash},
+    )
+    if cursor.rowcount == 0:
+        raise UserNotFoundError
+
+
+async def _erase_mails(conn: Connection, email_key: str) -> None:
+    """Take the address from mails that nobody sends any more: those asked for by it, and those of its registrations.
+
+    One that could still be sent, of a registration that is over, is called off, and one that was given up cannot be
+    replayed.
+    """
+    await conn.execute(
+        """
+        WITH theirs AS (
+            SELECT m.id
+              FROM mails m
+              LEFT JOIN registrations r ON r.id = m.registration_id
+             WHERE (r.email_key = %(email_key)s AND r.state IN ('confirmed', 'expired', 'repudiated'))
+                OR (r.id IS NULL AND m.email_key = %(email_key)s AND m.due_at IS NULL)
+             ORDER BY m.id
+               FOR UPDATE OF m
+        ), attempts AS (
+            UPDATE mail_attempts SET reply = NULL WHERE mail_id IN (SELECT id FROM theirs)
+        )
+        UPDATE mails m
+           SET state = CASE WHEN m.state = ANY(%(open)s) THEN 'cancelled' ELSE m.state END,
+               reason = CASE WHEN m.state = ANY(%(open)s) THEN %(reason)s ELSE m.reason END,
+               due_at = NULL, lease = NULL, published_at = NULL, reply = NULL, foreign_token = NULL,
+               email = CASE WHEN m.email IS NOT NULL THEN '' END,
+               email_key = CASE WHEN m.email_key IS NOT NULL THEN '' END
+          FROM theirs
+         WHERE m.id = theirs.id
+        """,
+        {"email_key": email_key, "reason": ERASED, "open": _OPEN},
+    )
+
+
+async def _erase_registrations(conn: Connection, email_key: str) -> None:
+    """Take from sign-ups that are over whose they were; how they stand is shown as before."""
+    await conn.execute(
+        """
+        UPDATE registrations
+           SET email = '', email_key = '', name = '', origin = '', client = ''
+         WHERE id IN (SELECT id FROM registrations
+                       WHERE email_key = %(email_key)s AND state IN ('confirmed', 'expired', 'repudiated')
+                       ORDER BY id FOR UPDATE)
+        """,
+        {"email_key": email_key},
+    )

@@ -1,0 +1,151 @@
+"""Taking one's data along, and having it erased."""
+
+from __future__ import annotations
+
+import re
+
+from regsvc.postgres.pool import Pool
+from tests.services import PASSWORD, Service
+
+ME = "/api/v1/me"
+PERSONAL = re.compile(r"ann@example|127\.0\.0|python", re.IGNORECASE)
+
+
+async def delete_me(service: Service, headers: dict[str, str], password: str = PASSWORD) -> tuple[int, str]:
+    answer = await service.client.request("DELETE", ME, json={"password": password}, headers=headers)
+    return answer.status_code, answer.json()["code"] if answer.content else ""
+
+
+async def dump(pool: Pool) -> dict[str, str]:
+    """Return all that is in the database, by table."""
+    found = {}
+    async with pool.connection() as conn:
+        cursor = await conn.execute("SELECT relname FROM pg_stat_user_tables")
+        for (table,) in await cursor.fetchall():
+            rows = await conn.execute(
+                f"SELECT coalesce(string_agg(t::text, E'\\n'), '') FROM {table} t".encode()
+            )
+            found[table] = str((await rows.fetchone() or [""])[0])
+    return found
+
+
+async def execute(pool: Pool, statement: str) -> None:
+    async with pool.connection() as conn:
+        await conn.execute(statement.encode())
+
+
+async def test_after_the_deletion_nothing_in_the_database_says_who_that_was(
+    service: Service, pool: Pool
+) -> None:
+    await service.confirm()
+    await service.sign_up()  # "you already have an account"
+    await service.wait_mail(number=2)
+    await service.post("/confirm-email/resend", {"email": "ann@example.com"})
+    await service.post("/login", {"email": "ann@example.com", "password": "wrong password"})
+    headers = await service.log_in()
+    await service.client.patch(ME, json={"name": "Python Ann@example"}, headers=headers)
+    # As if all of it were over: what still waits for the address lives on to its end.
+    await execute(
+        pool, "UPDATE registrations SET state = 'expired', password_hash = NULL WHERE state = 'sent'"
+    )
+    await execute(
+        pool,
+        "UPDATE mails SET state = 'dead', due_at = NULL, lease = NULL, sent_at = NULL, reason = 'timeout', "
+        "reply = '550 <ann@example.com>' WHERE kind = 'resend'",
+    )
+    await execute(
+        pool,
+        "INSERT INTO mail_attempts (mail_id, attempt, outcome, reason, reply) "
+        "SELECT id, 1, 'bounced', 'x', '550 ann@example.com' FROM mails",
+    )
+    assert {table for table, rows in (await dump(pool)).items() if PERSONAL.search(rows)} >= {
+        "users",
+        "registrations",
+        "mails",
+        "mail_attempts",
+        "sessions",
+        "audit_events",
+    }
+    assert await delete_me(service, headers) == (204, "")
+    left = await dump(pool)
+    assert {table: rows for table, rows in left.items() if PERSONAL.search(rows)} == {}
+    assert left["users"] == left["sessions"] == left["refresh_tokens"] == ""
+    assert "account_deleted" in left["audit_events"]
+    assert "dead" not in left["mails"]
+
+
+async def test_who_is_deleted_is_logged_out_everywhere_and_may_sign_up_again(service: Service) -> None:
+    await service.confirm()
+    tokens = (await service.post("/login", {"email": "ann@example.com", "password": PASSWORD})).json()
+    assert await delete_me(service, await service.log_in()) == (204, "")
+    bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+    assert (await service.client.get(ME, headers=bearer)).status_code == 401
+    refreshed = await service.post("/token/refresh", {"refresh_token": tokens["refresh_token"]})
+    assert (refreshed.status_code, refreshed.json()["code"]) == (401, "refresh_token_invalid")
+    answer = await service.post("/login", {"email": "ann@example.com", "password": PASSWORD})
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_credentials")
+    await service.sign_up()
+    mail = await service.wait_mail(number=2)
+    assert (await service.post("/confirm-email", {"token": mail.token})).status_code == 200
+    await service.log_in()
+
+
+async def test_an_account_is_deleted_with_its_password_alone(service: Service, pool: Pool) -> None:
+    await service.confirm()
+    headers = await service.log_in()
+    assert await delete_me(service, headers, "wrong password") == (403, "wrong_password")
+    assert await delete_me(service, {}) == (401, "access_token_invalid")
+    answer = await service.client.delete(ME, headers=headers)
+    assert answer.status_code == 415
+    assert (await service.client.get(ME, headers=headers)).status_code == 200
+    async with pool.connection() as conn:
+        cursor = await conn.execute("SELECT count(*) FROM audit_events WHERE event = 'password_refused'")
+        assert await cursor.fetchone() == (1,)
+
+
+async def test_whoever_watches_a_sign_up_of_the_address_does_not_see_that_its_account_was_deleted(
+    service: Service,
+) -> None:
+    await service.confirm()
+    stranger = await service.sign_up(password="the stranger's own")
+    await service.wait_mail(number=2)
+    handle = {"Regsvc-Handle": stranger.headers["Regsvc-Handle"]}
+
+    async def watch() -> object:
+        return (await service.client.get(stranger.headers["Location"], headers=handle)).json()
+
+    headers = await service.log_in()
+    before = await watch()
+    assert await delete_me(service, headers) == (204, "")
+    assert await watch() == before
+
+
+async def test_the_last_administrator_stays(service: Service, pool: Pool) -> None:
+    await service.confirm()
+    await service.confirm("bob@example.com")
+    await execute(pool, "UPDATE users SET role = 'admin'")
+    await execute(pool, "UPDATE users SET disabled_at = now() WHERE email = 'bob@example.com'")
+    headers = await service.log_in()
+    assert await delete_me(service, headers) == (409, "last_admin")
+    await execute(pool, "UPDATE users SET disabled_at = NULL")
+    assert await delete_me(service, headers) == (204, "")
+
+
+async def test_the_export_has_all_and_no_secret(service: Service) -> None:
+    await service.confirm()
+    await service.confirm("bob@example.com")
+    await service.log_in("bob@example.com")
+    mail = await service.wait_mail()
+    tokens = (await service.post("/login", {"email": "ann@example.com", "password": PASSWORD})).json()
+    bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+    answer = await service.client.get(f"{ME}/export", headers=bearer)
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="account.json"'
+    assert answer.headers["Cache-Control"] == "no-store"
+    exported = answer.json()
+    assert exported["profile"] == (await service.client.get(ME, headers=bearer)).json()
+    assert [each["client"] for each in exported["sessions"]] == ["a Python program"]
+    assert [each["state"] for each in exported["registrations"]] == ["confirmed"]
+    assert [(each["kind"], each["sent_as"]) for each in exported["mails"]] == [("signup", "confirm")]
+    assert [each["event"] for each in exported["events"]][:2] == ["account_exported", "logged_in"]
+    for secret in (mail.token, tokens["refresh_token"], tokens["access_token"], "$2b$", "bob@"):
+        assert secret not in answer.text

@@ -14,6 +14,7 @@ from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.audit import record
 from regsvc.accounts.grant import Grant, Reuse
 from regsvc.accounts.login_tries import LoginTry, forgive_tries, withdraw_try
+from regsvc.accounts.notices import add_notice
 from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty
@@ -150,13 +151,11 @@ async def refresh() -> Response:
     async with context.pool.transaction() as conn:
         found = await grant.refresh_session(conn, context.secrets, body.refresh_token)
         if isinstance(found, Reuse):
+            by = by_anyone()
             await record(
-                conn,
-                "refresh_token_reused",
-                by_anyone(),
-                user_id=found.user_id,
-                session=str(found.session_id),
+                conn, "refresh_token_reused", by, user_id=found.user_id, session=str(found.session_id)
             )
+            await add_notice(conn, found.user_id, "refresh_token_reused", by)
     if isinstance(found, Reuse):
         log.warning("refresh token reused", user=str(found.user_id), session=str(found.session_id))
         raise grant.RefreshTokenReusedError

@@ -98,6 +98,7 @@ async def test_log_ins_log_outs_and_stolen_tokens_are_audited(service: Service, 
         await conn.execute("UPDATE refresh_tokens SET used_at = used_at - interval '11 seconds'")
     reused = await service.post("/token/refresh", {"refresh_token": tokens["refresh_token"]})
     assert (reused.status_code, reused.json()["code"]) == (401, "refresh_token_reused")
+    await service.wait_mail(number=2)  # its owner is told
     await service.client.post("/api/v1/logout", headers=bearer(await log_in(service)))
     await service.client.post("/api/v1/logout/all", headers=bearer(await log_in(service)))
     assert (await events(pool))[before:] == [

@@ -224,8 +224,12 @@ async def follow_a_sign_up(service: Service) -> None:
     bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
     await service.client.get("/api/v1/me")
     await service.client.get("/api/v1/me", headers=bearer)
+    await service.client.get("/api/v1/me", headers=bearer | {"If-None-Match": "*"})
     for body, headers in (({"name": "B"}, {}), ({"locale": "xx"}, {}), ({"name": "C"}, {"If-Match": '"0"'})):
         await service.client.patch("/api/v1/me", json=body, headers=bearer | headers)
+    await look_at_ones_sessions(service, bearer)
+    bearer = await service.log_in(address)
+    await service.client.get("/api/v1/me/export", headers=bearer)
     await service.client.post("/api/v1/logout/all", headers=bearer)
     await service.client.post("/api/v1/logout", headers=bearer)
     await choose_passwords(service, address)
@@ -234,6 +238,26 @@ async def follow_a_sign_up(service: Service) -> None:
     bearer = await service.log_in(address)
     await look_after_mails(service, address, bearer)
     await service.client.post("/api/v1/logout", headers=bearer)
+    await leave(service, address)
+
+
+async def look_at_ones_sessions(service: Service, bearer: dict[str, str]) -> None:
+    """Make every call about one's sessions, and end that in which it is made."""
+    sessions = "/api/v1/sessions"
+    await service.client.get(sessions)
+    found = (await service.client.get(sessions, headers=bearer)).json()["sessions"]
+    (mine,) = [each["id"] for each in found if each["current"]]
+    for session_id in (str(uuid4()), mine):
+        await service.client.delete(f"{sessions}/{session_id}", headers=bearer)
+
+
+async def leave(service: Service, address: str) -> None:
+    """Delete an administrator's account, which is not the last of them."""
+    bearer = await service.log_in(address)
+    for password in ("not this one", PASSWORD):
+        await service.client.request("DELETE", "/api/v1/me", json={"password": password}, headers=bearer)
+    await execute(service, "UPDATE users SET role = 'user' WHERE email = %(email)s", email=address)
+    await service.client.request("DELETE", "/api/v1/me", json={"password": PASSWORD}, headers=bearer)
 
 
 async def choose_passwords(service: Service, address: str) -> None:

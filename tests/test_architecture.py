@@ -19,7 +19,7 @@ FLOORS = (
     {"cli"},
     {"commands"},
     {"dev", "checks"},
-    {"program", "watch"},
+    {"program", "watch", "selftest"},
     {"roles"},
     {"http", "consumer"},
     {"accounts"},

@@ -24,7 +24,7 @@ async def run(folder: Path, environ: dict[str, str], *arguments: str) -> tuple[i
 async def test_help_names_every_command(tmp_path: Path) -> None:
     code, said = await run(tmp_path, {}, "--help")
     assert code == 0
-    for command in ("dev", "serve", "migrate", "check", "watch"):
+    for command in ("dev", "serve", "migrate", "check", "watch", "selftest"):
         assert f"\n  {command} " in said
 
 

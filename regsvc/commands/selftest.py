@@ -1,0 +1,130 @@
+"""`regsvc selftest`: have a running service prove, from the outside, what it promises."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from regsvc.commands.running import EX_FAILURE, print_json, run_command
+from regsvc.errors import ConfigurationError
+from regsvc.selftest.caller import Caller
+from regsvc.selftest.enumeration import SAMPLES, Measurement, Stranger
+from regsvc.selftest.people import Account, Addresses, check_account, make_account
+
+_DEV_MAILBOX = Path(".regsvc/mail")
+
+
+@click.group()
+def selftest() -> None:
+    """Have a running service prove what it promises."""
+
+
+@selftest.command()
+@click.argument("url", default="http://127.0.0.1:8080")
+@click.option(
+    "--email", "address", help="Of an account that there is; new addresses are variants of it: ann+…@…"
+)
+@click.option(
+    "--password", envvar="REGSVC_TEST_PASSWORD", help="Of that account [env: REGSVC_TEST_PASSWORD]."
+)
+@click.option(
+    "--maildir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=lambda: _DEV_MAILBOX if _DEV_MAILBOX.is_dir() else None,
+    help="Where the service's mail goes, if no account is named: two are made. [default: that of `regsvc dev`]",
+)
+@click.option(
+    "--samples", type=click.IntRange(10), default=SAMPLES, show_default=True, help="Calls of each kind."
+)
+@click.option("--json", "machine", is_flag=True, help="For machines.")
+def enumeration(
+    url: str, address: str | None, password: str | None, maildir: Path | None, samples: int, *, machine: bool
+) -> None:
+    """Find out whether a stranger can learn who has an account.
+
+    Makes thousands of calls at URL, and as many mails: run it against an instance of its own, with
+    REGSVC_RATE_LIMITS=off, or against `regsvc dev` on this machine. Exits with 1 if accounts can be told apart.
+    """
+    if (address is None) != (password is None):
+        raise click.UsageError("--email and --password go together.")
+
+    def measure() -> list[Measurement]:
+        with closing(Caller(url)) as caller:
+            addresses = Addresses(address)
+            if address is not None and password is not None:
+                known, other = Account(address, password), None
+                check_account(caller, known)
+            elif maildir is not None:
+                known, other = (make_account(caller, addresses.make(), maildir) for _ in range(2))
+            else:
+                raise ConfigurationError("name an account (--email, --password) or the mailbox (--maildir)")
+            stranger = Stranger(caller, known, addresses, other)
+            return stranger.measure_all(samples, _ignore if machine else _show)
+
+    async def run() -> None:
+        measurements = await trio.to_thread.run_sync(measure, abandon_on_cancel=True)
+        if machine:
+            print_json([_describe(measurement) for measurement in measurements])
+        _conclude(measurements)
+
+    run_command(run)
+
+
+def _ignore(_: Measurement) -> None:
+    """Show nothing: it is all shown in the end."""
+
+
+def _show(measurement: Measurement) -> None:
+    click.echo(f"{measurement.name}: {measurement.verdict}")
+    if measurement.answers_differ:
+        click.echo("  answered differently:")
+        for kind, shapes in measurement.shapes.items():
+            for shape, times in shapes.items():
+                click.echo(f"  -- {kind}, {times} times\n{shape}")
+    for (first, second), found in measurement.comparisons():
+        medians = " and ".join(f"{1000 * seconds:.2f}" for seconds in found.medians)
+        click.echo(
+            f"  {first} and {second}: {medians} ms, shift {1000 * found.shift:+.2f} ms of {1000 * found.limit:.2f}"
+            f" (by luck: {found.chance:.3f}, n = {found.samples}): {found.verdict}"
+        )
+
+
+def _describe(measurement: Measurement) -> dict[str, Any]:
+    return {
+        "call": measurement.name,
+        "verdict": measurement.verdict,
+        "answers_differ": measurement.answers_differ,
+        "comparisons": [
+            {
+                "kinds": kinds,
+                "medians_ms": [1000 * seconds for seconds in found.medians],
+                "shift_ms": 1000 * found.shift,
+                "limit_ms": 1000 * found.limit,
+                "chance": found.chance,
+                "samples": found.samples,
+                "verdict": found.verdict,
+            }
+            for kinds, found in measurement.comparisons()
+        ],
+    }
+
+
+def _conclude(measurements: Sequence[Measurement]) -> None:
+    """Say in one line what was found, and end with 1 if it is not good."""
+    told = [it.name for it in measurements if it.verdict == "distinguishable"]
+    unclear = [it.name for it in measurements if it.verdict == "unclear"]
+    if told:
+        click.echo(f"accounts can be told apart by: {', '.join(told)}", err=True)
+        sys.exit(EX_FAILURE)
+    if unclear:
+        click.echo(
+            f"too noisy to tell: {', '.join(unclear)}; take more --samples, or a calmer machine", err=True
+        )
+        sys.exit(EX_FAILURE)
+    click.echo("accounts cannot be told apart", err=True)

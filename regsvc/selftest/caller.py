@@ -1,0 +1,133 @@
+"""Calls on one kept connection, each with the time that it took and an answer that can be compared with another's.
+
+The standard library's client, in a thread: between a request and its answer there is nothing but the wire.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from regsvc.errors import ConfigurationError, RegsvcError
+
+PREFIX = "/api/v1"
+_TIMEOUT = 60.0  # seconds; above what a call may wait for
+_TRIES = 20  # of a call that is answered with 503: a machine that is busy
+
+# What differs from request to request, whoever it is about.
+_VOLATILE = (
+    (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<uuid>"),
+    (re.compile(r"\b[0-9a-f]{32}\b"), "<id>"),
+    (re.compile(r"\b\d{4}-\d\d-\d\dT[0-9:.]+(Z|\+00:00)"), "<time>"),
+    (re.compile(r"\b[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} [0-9:]{8} GMT"), "<date>"),
+    (re.compile(r"(?<![\w-])[\w-]{43}(?![\w-])"), "<handle>"),
+)
+
+
+class UnreachableError(RegsvcError):
+    """The service cannot be reached."""
+
+
+class HeldBackError(RegsvcError):
+    """The service holds this client to its limits. Measure one that runs with REGSVC_RATE_LIMITS=off."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, and the seconds from the first byte sent until the last one read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def value(self) -> Any:
+        """The JSON in its body."""
+        return json.loads(self.body)
+
+    @property
+    def shape(self) -> str:
+        """Everything in it that does not differ from request to request anyway, as a text."""
+        lines = [f"{name}: {value}" for name, value in sorted(self.headers.items())]
+        text = "\n".join([str(self.status), *lines, "", self.body.decode("utf-8", "replace")])
+        for pattern, word in _VOLATILE:
+            text = pattern.sub(word, text)
+        return text
+
+
+class Caller:
+    """A client of one service.
+
+    Args:
+        url: of the service, such as http://localhost:8080.
+
+    Raises:
+        ConfigurationError: the URL is none.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if (
+            parts.scheme not in {"http", "https"}
+            or not parts.hostname
+            or parts.path.strip("/")
+            or parts.query
+        ):
+            raise ConfigurationError("a service's URL looks like http://HOST:8080")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def call(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Make a call of the API and return its answer.
+
+        Raises:
+            UnreachableError: there is none, or nothing but 503.
+            HeldBackError: it is 429.
+        """
+        for _ in range(_TRIES):
+            reply = self._ask(method, path, body, headers or {})
+            if (
+                reply.status == HTTPStatus.TOO_MANY_REQUESTS
+                and reply.value.get("code") != "code_tries_exhausted"
+            ):
+                raise HeldBackError
+            if reply.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                return reply
+            time.sleep(0.2)
+        raise UnreachableError(f"{method} {path} is answered with 503 all the time")
+
+    def _ask(self, method: str, path: str, body: object, headers: Mapping[str, str]) -> Reply:
+        content = None if body is None else json.dumps(body).encode()
+        typed = {**headers, "Content-Type": "application/json"} if content else dict(headers)
+        for last in (False, True):
+            began = time.perf_counter()
+            try:
+                self._connection.request(method, path, content, typed)
+                answer = self._connection.getresponse()
+                data = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                with suppress(OSError):
+                    self._connection.close()  # the next request opens another
+                # A server may close a kept connection just as a request is on its way.
+                if last or isinstance(error, ConnectionRefusedError):
+                    raise UnreachableError(f"the service cannot be reached: {error}") from error
+            else:
+                seconds = time.perf_counter() - began
+                found = {name.lower(): value for name, value in answer.getheaders()}
+                return Reply(answer.status, found, data, seconds)
+        raise AssertionError("not reached")

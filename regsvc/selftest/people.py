@@ -1,0 +1,105 @@
+"""Addresses to measure with: of somebody who has an account, of somebody who signed up, and of nobody."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from email.message import EmailMessage
+from http import HTTPStatus
+from pathlib import Path
+
+from regsvc.errors import ConfigurationError
+from regsvc.selftest.caller import PREFIX, Caller
+
+_LINK = re.compile(r"/confirm#t=([A-Za-z0-9._~-]+)")
+_PATIENCE = 30.0  # seconds for a mail
+
+
+@dataclass(frozen=True, repr=False)
+class Account:
+    """Somebody who can log in."""
+
+    email: str
+    password: str
+
+
+class Addresses:
+    """Addresses of nobody yet, all of one length, and all in the mailbox of one person.
+
+    Args:
+        like: an address that they are variants of (`ann+…@example.com`); None for made-up ones.
+    """
+
+    def __init__(self, like: str | None) -> None:
+        self._local, _, self._domain = (like or "selftest@example.com").rpartition("@")
+        if not self._local or not self._domain:
+            raise ConfigurationError("an address looks like ann@example.com")
+
+    def make(self) -> str:
+        """Return the next one."""
+        return f"{self._local.partition('+')[0]}+{secrets.token_hex(6)}@{self._domain}"
+
+
+def sign_up(caller: Caller, address: str, password: str) -> None:
+    """Sign an address up.
+
+    Raises:
+        ConfigurationError: the service does not take it.
+    """
+    reply = caller.call(
+        "POST", f"{PREFIX}/register", {"email": address, "password": password, "name": "Selftest"}
+    )
+    if reply.status != HTTPStatus.CREATED:
+        raise ConfigurationError(f"{address} cannot be signed up: {reply.value.get('detail')}")
+
+
+def make_account(caller: Caller, address: str, mailbox: Path) -> Account:
+    """Sign an address up and press the link in its mail.
+
+    Args:
+        caller: of the service.
+        address: of nobody yet.
+        mailbox: the Maildir that the service's mail goes into.
+
+    Raises:
+        ConfigurationError: no mail came, or its link was not taken.
+    """
+    account = Account(address, make_password())
+    sign_up(caller, account.email, account.password)
+    body = {"token": _wait_token(mailbox, address), "password": account.password}
+    reply = caller.call("POST", f"{PREFIX}/confirm-email", body)
+    if reply.status != HTTPStatus.OK:
+        raise ConfigurationError(f"{address} cannot be confirmed: {reply.value.get('detail')}")
+    return account
+
+
+def check_account(caller: Caller, account: Account) -> None:
+    """Make sure that an account is one.
+
+    Raises:
+        ConfigurationError: it cannot log in.
+    """
+    reply = caller.call("POST", f"{PREFIX}/login", {"email": account.email, "password": account.password})
+    if reply.status != HTTPStatus.OK:
+        raise ConfigurationError(f"{account.email} cannot log in: {reply.value.get('detail')}")
+
+
+def make_password() -> str:
+    """Return a password that any policy takes."""
+    return secrets.token_urlsafe(24)
+
+
+def _wait_token(mailbox: Path, address: str) -> str:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        for path in (mailbox / "new").glob("*"):
+            message = email.message_from_bytes(path.read_bytes(), EmailMessage, policy=email.policy.default)
+            text = message.get_body(("plain",)) if message["To"] == address else None
+            if text is not None and (found := _LINK.search(text.get_content())):
+                return found[1]
+        time.sleep(0.05)
+    raise ConfigurationError(f"no mail to {address} came into {mailbox} within {_PATIENCE:g} s")

@@ -1,0 +1,53 @@
+"""`regsvc selftest enumeration` against the real program."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.programs import SharedProgram, clean_environ, run_program, serve_environ
+
+# docs/security.md has what 300 bring. These find what a missing hash or statement shows, or any other answer.
+SAMPLES = 16
+
+
+async def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "regsvc", "selftest", "enumeration", *arguments]
+    done = await trio.run_process(
+        command, capture_stdout=True, capture_stderr=True, check=False, env=clean_environ({})
+    )
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.mark.timeout(300)
+async def test_nobody_learns_who_has_an_account(shared_program: SharedProgram) -> None:
+    """A machine that is too busy may leave something unclear; nothing may be distinguishable."""
+    mailbox = str(shared_program.folder / "mail")
+    done = await run(shared_program.url, "--maildir", mailbox, "--samples", str(SAMPLES), "--json")
+    found = {each["call"]: each for each in json.loads(done.stdout)}
+    assert {"register", "resend", "change of a sign-up's address", "after a sign-up: code"} < set(found)
+    assert all(each["comparisons"] for each in found.values() if each["call"] != "after a sign-up: code")
+    told = [each for each in found.values() if each["verdict"] == "distinguishable"]
+    assert told == []
+    assert done.returncode == (1 if any(each["verdict"] == "unclear" for each in found.values()) else 0)
+
+
+async def test_a_service_with_limits_is_not_measured_and_says_why(database: str, tmp_path: Path) -> None:
+    environ = serve_environ(database, tmp_path, rate_limits="on")
+    async with run_program("serve", folder=tmp_path, environ=environ) as program:
+        done = await run(program.url, "--maildir", str(tmp_path / "mail"), "--samples", "10")
+    assert done.returncode == 1
+    assert "REGSVC_RATE_LIMITS=off" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_without_an_account_or_a_mailbox_it_says_what_it_needs(shared_program: SharedProgram) -> None:
+    done = await run(shared_program.url)
+    assert (done.returncode, "--maildir" in done.stderr) == (78, True)
+    done = await run(shared_program.url, "--email", "ann@example.com")
+    assert (done.returncode, "--password" in done.stderr) == (2, True)

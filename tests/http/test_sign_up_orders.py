@@ -1,0 +1,172 @@
+"""Nobody's sign-up decides another's password: a stranger signs up for somebody's address, in every order.
+
+Whoever reads the mail presses any link, gives any code, asks again, says "not me"; the account that results has the
+password that they chose. The rules underneath are tested in tests/accounts/test_confirmation.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from regsvc.security.tokens import read_link_token
+from tests.services import Mail, Service
+
+OWN, STRANGERS = "the password of the owner", "the password of the stranger"
+# S: the stranger signs up; M: does so elsewhere, and moves the sign-up here; O: the owner signs up.
+ORDERS = ("SO", "OS", "SOS", "MO")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An address that several have signed up for.
+
+    Args:
+        service: that they did it at.
+        address: the owner's.
+        own: the owner's sign-up.
+        mails: by registration, all of them in the owner's hands.
+    """
+
+    service: Service
+    address: str
+    own: httpx.Response
+    mails: dict[str, Mail]
+
+    @property
+    def own_id(self) -> str:
+        """The owner's registration."""
+        return self.own.headers["Location"].rpartition("/")[2]
+
+    @property
+    def handle(self) -> dict[str, str]:
+        """What only the owner's browser has."""
+        return {"Regsvc-Handle": self.own.headers["Regsvc-Handle"]}
+
+    @property
+    def strangers(self) -> list[str]:
+        """The stranger's registrations."""
+        return [registration for registration in self.mails if registration != self.own_id]
+
+    async def press(
+        self, registration: str, password: str | None = None, handle: dict[str, str] | None = None
+    ) -> int:
+        """Press the link in a mail."""
+        body = {"token": self.mails[registration].token}
+        if password is not None:
+            body["password"] = password
+        return (await self.service.post("/confirm-email", body, handle)).status_code
+
+    async def enter(self, registration: str) -> int:
+        """Enter the code of a mail where one waits for one's own."""
+        body = {"registration": self.own_id, "code": self.mails[registration].code}
+        return (await self.service.post("/confirm-email/code", body, self.handle)).status_code
+
+    async def ask_again(self, handle: dict[str, str] | None) -> str:
+        """Ask for a mail once more and return whose came."""
+        body = {"email": self.address} | ({"registration": self.own_id} if handle else {})
+        assert (await self.service.post("/confirm-email/resend", body, handle)).status_code == 202
+        mail = await self.service.wait_mail(self.address, number=len(self.mails) + 1)
+        registration = registration_of(mail)
+        self.mails[registration] = mail
+        return registration
+
+
+def registration_of(mail: Mail) -> str:
+    token = read_link_token(mail.token)
+    assert token is not None
+    return str(token.registration_id)
+
+
+async def set_stage(service: Service, order: str) -> Stage:
+    """Have everybody sign up, one after the other, and their mails come."""
+    address = f"{uuid4()}@example.com"
+    own = None
+    for who in order:
+        match who:
+            case "O":
+                own = await service.sign_up(address, OWN)
+            case "S":
+                await service.sign_up(address, STRANGERS)
+            case _:
+                elsewhere = await service.sign_up(f"stranger-{address}", STRANGERS)
+                handle = {"Regsvc-Handle": elsewhere.headers["Regsvc-Handle"]}
+                url = elsewhere.headers["Location"]
+                moved = await service.client.patch(url, json={"email": address}, headers=handle)
+                assert moved.status_code == 202
+    assert own is not None
+    await service.wait_mail(address, number=len(order))
+    mails = {registration_of(mail): mail for mail in service.mails(address)}
+    assert len(mails) == len(order)
+    return Stage(service, address, own, mails)
+
+
+Act = Callable[[Stage], Awaitable[None]]
+
+
+async def give_the_password(stage: Stage) -> None:
+    """No link alone is enough, whoever's it is, nor that of the newest mail; the last one is pressed with the password."""
+    await stage.ask_again(None)
+    for registration in stage.mails:
+        assert await stage.press(registration) == 409
+    assert await stage.press(stage.own_id, "a password of nobody") == 409
+    assert await stage.press(stage.strangers[-1], OWN) == 200
+
+
+async def press_where_one_signed_up(stage: Stage) -> None:
+    """One's own handle opens one's own attempt alone."""
+    for registration in stage.strangers:
+        assert await stage.press(registration, handle=stage.handle) == 409
+    assert await stage.press(stage.own_id, handle=stage.handle) == 200
+
+
+async def enter_every_code(stage: Stage) -> None:
+    """The code of a stranger's mail is worth nothing where one waits for one's own, which comes again on request."""
+    for registration in stage.strangers:
+        assert await stage.enter(registration) == 400
+    assert await stage.ask_again(stage.handle) == stage.own_id
+    assert await stage.enter(stage.own_id) == 200
+
+
+async def say_not_me_to_every_stranger(stage: Stage) -> None:
+    """Then one's own is the only one, and its link alone is enough."""
+    for registration in stage.strangers:
+        token = stage.mails[registration].token
+        assert (await stage.service.post("/confirm-email/repudiate", {"token": token})).status_code == 200
+        assert await stage.press(registration, STRANGERS) == 410
+    assert await stage.press(stage.own_id) == 200
+
+
+ACTS: tuple[Act, ...] = (
+    give_the_password,
+    press_where_one_signed_up,
+    enter_every_code,
+    say_not_me_to_every_stranger,
+)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
+async def test_the_account_has_the_password_of_whoever_read_the_mail(
+    shared_service: Service, order: str, act: Act
+) -> None:
+    stage = await set_stage(shared_service, order)
+    await act(stage)
+    await shared_service.log_in(stage.address, OWN)
+    answer = await shared_service.post("/login", {"email": stage.address, "password": STRANGERS})
+    assert answer.status_code == 401
+
+
+async def test_a_sign_up_after_the_confirmation_changes_nothing(shared_service: Service) -> None:
+    stage = await set_stage(shared_service, "SO")
+    await press_where_one_signed_up(stage)
+    await shared_service.sign_up(stage.address, STRANGERS)
+    notice = await shared_service.wait_mail(stage.address, number=3)
+    assert "#t=" not in notice.text
+    for registration in stage.strangers:  # no link of before does either, whatever password is given with it
+        assert await stage.press(registration, STRANGERS) == 410
+    await shared_service.log_in(stage.address, OWN)

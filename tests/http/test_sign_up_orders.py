@@ -109,7 +109,7 @@ Act = Callable[[Stage], Awaitable[None]]
 
 
 async def give_the_password(stage: Stage) -> None:
-    """No link alone is enough, whoever's it is, nor that of the newest mail; the last one is pressed with the password."""
+    """No link alone is enough, whoever's it is, nor that of the newest mail; one with the password is."""
     await stage.ask_again(None)
     for registration in stage.mails:
         assert await stage.press(registration) == 409

@@ -2,7 +2,14 @@
 
 import signal
 
-pytest_plugins = ["tests.databases", "tests.brokers", "tests.browsers", "tests.services", "tests.programs"]
+pytest_plugins = [
+    "tests.databases",
+    "tests.brokers",
+    "tests.browsers",
+    "tests.services",
+    "tests.programs",
+    "tests.visits",
+]
 
 
 def pytest_configure() -> None:

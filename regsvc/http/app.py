@@ -15,13 +15,13 @@ from regsvc.http import (
     my_data,
     my_sessions,
     openapi,
-    pages,
     passwords,
     registrations,
     resending,
     sessions,
 )
 from regsvc.http.context import Context, put_context
+from regsvc.http.pages import inbox, links, page, signup  # noqa: F401 - they add their routes
 from regsvc.http.problems import register_error_handlers
 from regsvc.http.request_ids import HEADER, get_request_id
 from regsvc.http.throttling import add_limit_headers
@@ -66,7 +66,8 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
     if not health_only:
         for room in _API:
             app.register_blueprint(room.blueprint, url_prefix=PREFIX)
-        app.register_blueprint(pages.blueprint)
+        page.dress(app, context.settings)
+        app.register_blueprint(page.blueprint)
         openapi.describe(app, public_url=context.settings.public_url)
     return app
 

@@ -10,19 +10,21 @@ from typing import Annotated
 from uuid import UUID
 
 import structlog
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
+from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import confirmation
+from regsvc.accounts import confirmation, preview
 from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
-from regsvc.http.answers import answer, empty
+from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
 from regsvc.http.context import Context, get_context
-from regsvc.http.documented import Message, Nothing, Parameter, documented
+from regsvc.http.documented import Message, Nothing, Parameter, Timestamp, documented
 from regsvc.http.problems import RegistrationNotFoundError
 from regsvc.http.registrations import HANDLE, HANDLE_HEADER, check_handle
 from regsvc.http.throttling import CONFIRM, throttle
+from regsvc.logs import mask_email
 from regsvc.security.tokens import LinkToken, handle_matches, read_link_token
 
 log = structlog.get_logger()
@@ -46,10 +48,28 @@ class CodeBody(Body):
     code: Annotated[str, StringConstraints(max_length=32)]
 
 
+class PreviewBody(Body):
+    """The link's token."""
+
+    token: TokenText
+
+
 class RepudiateBody(Body):
     """The token of the mail that should not have come."""
 
     token: TokenText
+
+
+class Previewed(TypedDict):
+    """The attempt that a link is about."""
+
+    email: Annotated[str, Field(description="Masked: its first character and its domain.")]
+    at: Annotated[Timestamp, Field(description="When the sign-up came.")]
+    origin: Annotated[str, Field(description="The network that it came from, or `unknown`.")]
+    client: Annotated[
+        str, Field(description="A short word for the software that it came from, or `unknown`.")
+    ]
+    confirmed: Annotated[bool, Field(description="It has been confirmed already.")]
 
 
 _HANDLE = Parameter(
@@ -137,6 +157,35 @@ async def enter_code(context: Context, known: UUID, code: str) -> None:
         case "expired":
             raise confirmation.TokenExpiredError
     log.info("address confirmed", registration=str(known), by="code")
+
+
+@blueprint.post("/confirm-email/preview")
+@documented(
+    {200: Previewed},
+    body=PreviewBody,
+    errors=[
+        confirmation.TokenInvalidError,
+        confirmation.TokenExpiredError,
+        preview.TokenVoidError,
+        RateLimitedError,
+        DatabaseUnavailableError,
+    ],
+)
+async def show_preview() -> Response:
+    """Say what a link would confirm: when, roughly from where and with what its sign-up came. It changes nothing."""
+    context = get_context()
+    body = await read_body(PreviewBody)
+    await throttle(CONFIRM)
+    async with context.pool.connection() as conn:
+        found = await preview.preview_link(conn, context.secrets, _read_token(body.token))
+    shown: Previewed = {
+        "email": mask_email(found.email),
+        "at": timestamp(found.created_at),
+        "origin": found.origin,
+        "client": found.client,
+        "confirmed": found.state == "confirmed",
+    }
+    return answer(shown)
 
 
 @blueprint.post("/confirm-email/repudiate")

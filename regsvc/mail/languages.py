@@ -5,12 +5,14 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
+
+Chosen = TypeVar("Chosen")
 
 FALLBACK: Final = "en"
 """Its file has everything; whatever another language lacks is said in it."""
@@ -56,6 +58,19 @@ def load_languages(folders: Iterable[Path]) -> Mapping[str, Language]:
     Raises:
         ValueError: A file is not TOML.
     """
+    languages = {}
+    for tag, texts in read_texts(folders).items():
+        direction, months, moment = texts.pop("direction"), tuple(texts.pop("months")), texts.pop("moment")
+        languages[tag] = Language(tag, direction, months, moment, texts)
+    return languages
+
+
+def read_texts(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Return what the folders' `*.toml` hold by language tag, each on top of the fallback's.
+
+    Raises:
+        ValueError: A file is not TOML.
+    """
     read: dict[str, dict[str, Any]] = {}
     for folder in folders:
         for file in sorted(folder.glob("*.toml")):
@@ -65,12 +80,11 @@ def load_languages(folders: Iterable[Path]) -> Mapping[str, Language]:
         texts: dict[str, Any] = {}
         _overlay(texts, read[FALLBACK])
         _overlay(texts, own)
-        direction, months, moment = texts.pop("direction"), tuple(texts.pop("months")), texts.pop("moment")
-        languages[tag] = Language(tag, direction, months, moment, texts)
+        languages[tag] = texts
     return languages
 
 
-def choose_language(languages: Mapping[str, Language], locale: str) -> Language:
+def choose_language(languages: Mapping[str, Chosen], locale: str) -> Chosen:
     """Return the best language for a tag: "de-AT" finds "de-at", else "de", else the fallback (RFC 4647, 3.4)."""
     tag = locale.replace("_", "-").lower()
     while tag not in languages and "-" in tag:

@@ -74,11 +74,10 @@ def check_password(
         common: passwords that everybody tries, as `fold` makes them; for `strict`.
     """
     length = len(normalize(password))
-    shortest = _SHORTEST[policy]
     folded = fold(password)
     found = []
-    if length < shortest:
-        found.append(Weakness("too_short", f"Use at least {shortest} characters."))
+    if length < _SHORTEST[policy]:
+        found.append(Weakness("too_short", f"Use at least {_SHORTEST[policy]} characters."))
     if length > LONGEST:
         found.append(Weakness("too_long", f"Use at most {LONGEST} characters."))
     if folded == fold(email):
@@ -95,6 +94,11 @@ def check_password(
         if folded in common:
             found.append(Weakness("common", "Too many people use this password."))
     return found
+
+
+def shortest(policy: Policy) -> int:
+    """The characters that a policy asks for at least."""
+    return _SHORTEST[policy]
 
 
 def normalize(password: str) -> str:

@@ -34,7 +34,20 @@ Document = dict[str, Any]
 
 API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 # For people, for sockets, and the description itself.
-ELSEWHERE = {"/", "/confirm", "/not-me", "/static/brand.css", "/static/{filename}", "/openapi.json"}
+ELSEWHERE = {
+    "/",
+    "/confirm",
+    "/not-me",
+    "/openapi.json",
+    "/signup",
+    "/signup/address",
+    "/signup/check",
+    "/signup/code",
+    "/signup/resend",
+    "/signup/status",
+    "/static/brand.css",
+    "/static/{filename}",
+}
 URI = "urn:openapi"
 
 
@@ -207,6 +220,7 @@ async def follow_a_sign_up(service: Service) -> None:
     for _ in range(6):
         await service.post("/confirm-email/code", by_code, known)
     await service.sign_up(address)  # a second one: the link alone is not enough any more
+    await service.post("/confirm-email/preview", {"token": mail.token})
     await service.post("/confirm-email", {"token": mail.token})
     await service.post("/confirm-email", {"token": mail.token, "password": "not this one"})
     await service.post("/confirm-email", {"token": "no"})

@@ -1,0 +1,166 @@
+"""What becomes of a sign-up, for browsers without scripts: steps, code, a second mail, another address.
+
+With scripts all this is on the page of the sign-up and moves by itself. Here a cookie holds the handle, and every form
+leads back to a page that can be read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from uuid import UUID
+
+from quart import Response
+
+from regsvc.accounts import confirmation
+from regsvc.accounts.preview import get_recipient
+from regsvc.accounts.registration import Registration, RegistrationOverError, get_registration
+from regsvc.accounts.schedule import TooSoonError
+from regsvc.http.bodies import address_of, check_values
+from regsvc.http.confirmation import enter_code
+from regsvc.http.context import Context, get_context
+from regsvc.http.pages.forms import get_cookie, lead_to, read_form, set_cookie
+from regsvc.http.pages.page import blueprint, fill, show_page
+from regsvc.http.pages.words import Texts, get_words
+from regsvc.http.problems import RegistrationNotFoundError, ValidationFailedError
+from regsvc.http.registrations import check_handle
+from regsvc.http.resending import AddressBody, ask_again, move
+from regsvc.mail.outcome import CONNECTION_REASONS
+from regsvc.security.tokens import mint_handle
+
+_COOKIE = "regsvc-signup"
+_STATUS = "/signup/status"
+# Seconds until a page whose state will change by itself looks again; a code that is being typed is left alone.
+_LOOK_AGAIN = {"queued": 2, "sending": 2, "delayed": 30}
+_REASONS = {
+    **dict.fromkeys(CONNECTION_REASONS, "connection"),
+    "mailbox_full": "mailbox_full",
+    "mailbox_busy": "mailbox_busy",
+    **dict.fromkeys(("recipient_refused", "recipient_invalid", "smtputf8_not_supported"), "recipient"),
+    **dict.fromkeys(("message_refused", "message_too_large"), "message"),
+    "gave_up": "gave_up",
+}
+
+
+def keep_handle(response: Response, registration_id: UUID) -> None:
+    """Have a browser without scripts know the sign-up that it made."""
+    handle = mint_handle(get_context().secrets, registration_id)
+    set_cookie(response, _COOKIE, f"{registration_id}.{handle}")
+
+
+def explain_reasons(texts: Texts) -> dict[str, str]:
+    """Return why a mail may wait or fail in the reader's words, by the API's; `""` is for every other reason."""
+    return {"": texts["us"]} | {reason: texts[name] for reason, name in _REASONS.items()}
+
+
+@blueprint.get(_STATUS)
+async def show_status() -> Response:
+    """Show how the sign-up of this browser stands."""
+    return await _show()
+
+
+@blueprint.post("/signup/code")
+async def submit_code() -> Response:
+    """Try a code."""
+
+    async def enter(context: Context, known: UUID, form: Mapping[str, str]) -> None:
+        await enter_code(context, known, form.get("code", "")[:32])
+
+    return await _do(enter)
+
+
+@blueprint.post("/signup/resend")
+async def submit_resend() -> Response:
+    """Have the mail sent again."""
+
+    async def ask(context: Context, known: UUID, _: Mapping[str, str]) -> None:
+        await ask_again(context, address_of(await _find_recipient(context, known)), known)
+
+    return await _do(ask)
+
+
+@blueprint.post("/signup/address")
+async def submit_address() -> Response:
+    """Have the mail sent elsewhere."""
+
+    async def change(context: Context, known: UUID, form: Mapping[str, str]) -> None:
+        body = check_values(AddressBody, {"email": form.get("email", "")})
+        await move(context, known, address_of(body.email))
+
+    return await _do(change)
+
+
+async def _do(deed: Callable[[Context, UUID, Mapping[str, str]], Awaitable[None]]) -> Response:
+    """Do what a form asks for and lead back to the status, or show the status with what is wrong."""
+    form = await read_form()
+    texts = get_words()["inbox"]
+    try:
+        await deed(get_context(), _read_handle(), form)
+    except ValidationFailedError:
+        return await _show(422, problem=get_words()["signup"]["email_invalid"])
+    except TooSoonError as error:
+        return await _show(429, problem=fill(texts["too_soon"], time=_say_moment(error.next_at)))
+    except confirmation.CodeInvalidError:
+        return await _show(400, problem=texts["code_invalid"])
+    except confirmation.CodeTriesExhaustedError:
+        return await _show(429, problem=texts["code_tries_exhausted"])
+    except (confirmation.TokenExpiredError, RegistrationOverError):
+        return await _show(410, problem=texts["registration_over"])
+    except RegistrationNotFoundError:
+        pass
+    return lead_to(_STATUS)
+
+
+async def _show(status: int = 200, *, problem: str = "") -> Response:
+    context = get_context()
+    try:
+        known = _read_handle()
+        registration, email = await _get(context, known), await _find_recipient(context, known)
+    except RegistrationNotFoundError:
+        return lead_to("/signup")
+    texts = get_words()
+    page = await show_page(
+        "status.html",
+        status,
+        submits=True,
+        registration=registration,
+        email=email,
+        problem=problem,
+        reason=_say_reason(texts["reasons"], registration),
+        next_try=_say_moment(registration.next_try_at) if registration.next_try_at else "",
+    )
+    seconds = _LOOK_AGAIN.get(registration.state)
+    if seconds is not None:
+        page.headers["Refresh"] = f"{seconds}; url={_STATUS}"
+    return page
+
+
+def _read_handle() -> UUID:
+    registration_id, _, handle = get_cookie(_COOKIE).partition(".")
+    return check_handle(get_context(), registration_id, handle)
+
+
+async def _get(context: Context, known: UUID) -> Registration:
+    async with context.pool.connection() as conn:
+        registration = await get_registration(conn, known)
+    if registration is None:
+        raise RegistrationNotFoundError
+    return registration
+
+
+async def _find_recipient(context: Context, known: UUID) -> str:
+    async with context.pool.connection() as conn:
+        email = await get_recipient(conn, known)
+    if email is None:
+        raise RegistrationNotFoundError
+    return email
+
+
+def _say_reason(texts: Texts, registration: Registration) -> str:
+    if registration.reason is None:
+        return ""
+    return texts[_REASONS.get(registration.reason, "us")]
+
+
+def _say_moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,142 @@
+"""What every page has: its brand, its words, its files, and the rules that a browser holds it to.
+
+A folder `pages` in REGSVC_TEMPLATES stands in for what is here: its templates by name, its words text by text, and a
+`brand.css` that comes after our style.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from jinja2 import StrictUndefined
+from quart import Blueprint, Quart, Response, render_template, request
+from werkzeug.exceptions import NotFound
+
+from regsvc.errors import RegsvcError, UnavailableError
+from regsvc.http.context import get_context
+from regsvc.http.pages.words import Words, get_words, load_words, put_words
+from regsvc.http.problems import KINDS, answer_known
+from regsvc.mail.render import readable_on
+from regsvc.settings import Settings
+
+blueprint = Blueprint(
+    "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static"
+)
+
+
+def dress(app: Quart, settings: Settings) -> None:
+    """Give an application's pages their words, and the operator's own templates before ours.
+
+    Raises:
+        ValueError: a file of the operator's is not TOML.
+    """
+    folder = _own_folder(settings)
+    put_words(app.config, load_words(settings.brand_name, folder))
+    app.template_folder = None if folder is None else str(folder)
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters["fill"] = fill
+
+
+def fill(text: str, **values: object) -> str:
+    """Return a text with its placeholders filled; braces in the values are just braces."""
+    return text.format(**values)
+
+
+async def show_page(
+    template: str, status: int = 200, *, words: Words | None = None, submits: bool = False, **values: object
+) -> Response:
+    """Return a page that no cache keeps.
+
+    Args:
+        template: its file.
+        status: of the answer.
+        words: its language, if not the one that the browser asks for.
+        submits: it has a form that works without scripts.
+        values: for the template.
+    """
+    settings = get_context().settings
+    known = words or get_words()
+    html = await render_template(
+        template, brand=settings.brand_name, logo=settings.brand_logo, words=known, **values
+    )
+    return Response(
+        html,
+        status=status,
+        content_type="text/html; charset=utf-8",
+        headers={
+            "Content-Security-Policy": _policy(settings.brand_logo, submits=submits),
+            "Content-Language": known.language,
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+@blueprint.errorhandler(RegsvcError)
+async def show_error(error: RegsvcError) -> Response:
+    """Show a person what went wrong; a script gets the problem as the API would say it."""
+    problem = await answer_known(error)
+    if "text/html" not in request.headers.get("Accept", ""):
+        return problem
+    text = describe_error(get_words()["common"], error)
+    page = await show_page("error.html", problem.status_code, text=text)
+    if "Retry-After" in problem.headers:
+        page.headers["Retry-After"] = problem.headers["Retry-After"]
+    return page
+
+
+def describe_error(texts: Mapping[str, str], error: RegsvcError) -> str:
+    """Return an error that is not about what was typed in a person's words."""
+    if isinstance(error, UnavailableError):
+        return fill(texts["busy"], seconds=max(1, round(error.retry_after)))
+    kind = next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), None)
+    return texts.get(kind.code if kind else "failed", texts["failed"])
+
+
+def only_in_dev() -> None:
+    """Have a page of `dev` exist there alone.
+
+    Raises:
+        NotFound: this is not `regsvc dev`.
+    """
+    if not get_context().dev:
+        raise NotFound
+
+
+@blueprint.get("/")
+async def welcome() -> Response:
+    """Show a newcomer around, in `dev` alone."""
+    only_in_dev()
+    return await show_page("welcome.html", public_url=get_context().settings.public_url)
+
+
+@blueprint.get("/static/brand.css")
+async def brand() -> Response:
+    """Serve what is the operator's choice: a colour, and their own style on top of ours if they have one."""
+    settings = get_context().settings
+    color = settings.brand_color
+    style = f":root {{ --brand: {color}; --on-brand: {readable_on(color)}; }}\n"
+    folder = _own_folder(settings)
+    if folder is not None and (folder / "brand.css").is_file():
+        style += (folder / "brand.css").read_text("utf-8")
+    return Response(style, content_type="text/css; charset=utf-8", headers={"Cache-Control": "no-cache"})
+
+
+def _own_folder(settings: Settings) -> Path | None:
+    return None if settings.templates is None else settings.templates / "pages"
+
+
+def _policy(logo: str | None, *, submits: bool) -> str:
+    """Allow a page nothing but its own files and the operator's picture: no inline code, no frames (CSP level 3)."""
+    images = ""
+    if logo is not None:
+        url = urlsplit(logo)
+        images = f"{url.scheme}://{url.netloc}"
+    forms = "'self'" if submits else "'none'"
+    return (
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: {images}; connect-src 'self'; "
+        f"form-action {forms}; base-uri 'none'; frame-ancestors 'none'"
+    )

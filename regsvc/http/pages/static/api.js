@@ -1,0 +1,26 @@
+// Calls of the API. What comes back has `ok` and `status`, beside what the service said.
+import { fill, words } from "./words.js";
+
+export async function call(method, path, body, headers = {}) {
+  try {
+    const response = await fetch(path, {
+      method,
+      headers: { Accept: "application/json", ...(body && { "Content-Type": "application/json" }), ...headers },
+      body: body && JSON.stringify(body),
+      cache: "no-store",
+      credentials: "omit",
+      referrerPolicy: "no-referrer",
+    });
+    const told = response.status === 204 ? {} : await response.json();
+    return { ...told, ok: response.ok, status: response.status, wait: response.headers.get("Retry-After") };
+  } catch {
+    return { ok: false, status: 0, code: "unreachable" };
+  }
+}
+
+// What went wrong, for a person, where nothing better is known.
+export function explain({ status, wait }) {
+  if (status === 0) return words.common.unreachable;
+  if (wait && (status === 429 || status === 503)) return fill(words.common.busy, { seconds: wait });
+  return words.common.failed;
+}

@@ -1,0 +1,137 @@
+"""People at browsers: who they are, and what their browsers are seen doing.
+
+Whatever a test has a browser do, no token or handle leaves it in an address or a `Referer`, no rule of a page's
+policy is broken, and nothing is said on the console.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it has no types
+
+from tests.services import PASSWORD, Mail, read_mails
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+
+    from tests.programs import SharedProgram
+
+PHONE = {"width": 320, "height": 568}
+_REPORT_VIOLATIONS = """
+addEventListener("securitypolicyviolation", (event) =>
+  console.error(`policy violated: ${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+
+@dataclass
+class Person:
+    """Somebody with a mailbox who signs up.
+
+    Args:
+        program: what they sign up with.
+        address: of their own.
+    """
+
+    program: SharedProgram
+    address: str = field(default_factory=lambda: f"{uuid4()}@example.com")
+
+    def sign_up(self, password: str = PASSWORD) -> Mail:
+        """Sign up and return the mail that comes."""
+        with httpx.Client(base_url=self.program.url, timeout=60) as client:
+            body = {"email": self.address, "password": password, "name": "Ann"}
+            answer = client.post("/api/v1/register", json=body)
+            url, handle = answer.headers["Location"], answer.headers["Regsvc-Handle"]
+            seen = {"state": "", "seq": 0}
+            for _ in range(10):
+                if seen["state"] == "sent":
+                    break
+                seen = client.get(f"{url}?wait=5&seq={seen['seq']}", headers={"Regsvc-Handle": handle}).json()
+        return self.mail()
+
+    def mail(self) -> Mail:
+        """Return the newest mail to this address, once there is one."""
+        deadline = time.monotonic() + 20
+        while not (found := read_mails(self.program.folder / "mail", self.address)):
+            assert time.monotonic() < deadline, "no mail came"
+            time.sleep(0.05)
+        return found[-1]
+
+    def log_in(self, password: str = PASSWORD) -> int:
+        """Return the status of a log-in."""
+        body = {"email": self.address, "password": password}
+        return httpx.post(f"{self.program.url}/api/v1/login", json=body, timeout=60).status_code
+
+
+@dataclass
+class Visit:
+    """A browser of its own, and what it was seen doing."""
+
+    context: BrowserContext
+    requests: list[Request] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.context.set_default_timeout(20_000)
+        self.context.add_init_script(_REPORT_VIOLATIONS)
+        self.context.on("request", self._note_request)
+        self.context.on("console", self._note)
+        self.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+
+    def open(self, url: str) -> Page:
+        """Open an address in a new tab."""
+        page = self.context.new_page()
+        page.goto(url)
+        return page
+
+    def posts(self) -> list[str]:
+        """Return the paths that something was posted to."""
+        return [httpx.URL(request.url).path for request in self.requests if request.method == "POST"]
+
+    def _note_request(self, request: Request) -> None:
+        self.requests.append(request)
+
+    def _note(self, message: ConsoleMessage) -> None:
+        # Chromium reports an answer of 4xx as an error; the page shows it.
+        if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
+            self.complaints.append(message.text)
+
+
+@pytest.fixture
+def person(shared_program: SharedProgram) -> Person:
+    return Person(shared_program)
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    """Opens browsers; whatever they did, none gave a token away or broke a rule of its page."""
+    visits: list[Visit] = []
+
+    def begin(**options: Any) -> Visit:
+        visits.append(Visit(browser.new_context(**options)))
+        return visits[-1]
+
+    yield begin
+    for each in visits:
+        assert each.complaints == []
+        for request in each.requests:
+            told = f"{request.url.partition('#')[0]} {request.headers.get('referer', '')}"
+            assert not re.search(r"[A-Za-z0-9_-]{40,}", told), told
+        each.context.close()
+
+
+def find_barriers(page: Page) -> list[str]:
+    """Return what would keep somebody from using a page, as axe-core finds it: serious and critical rules."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']}: {[node['html'][:200] for node in rule['nodes']]}"
+        for rule in found
+        if rule["impact"] in {"serious", "critical"}
+    ]

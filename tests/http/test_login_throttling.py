@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
 from regsvc.postgres.pool import Pool
 from tests.services import PASSWORD, Service, run_test_service
@@ -37,6 +39,14 @@ async def pass_time(pool: Pool, **time: float) -> None:
         await conn.execute("UPDATE login_failures SET last_at = last_at - %(by)s", by)
 
 
+@asynccontextmanager
+async def no_time(pool: Pool) -> AsyncIterator[None]:
+    """Take back the time that the block takes: on a busy machine, limits would fill up again meanwhile."""
+    began = trio.current_time()
+    yield
+    await pass_time(pool, seconds=began - trio.current_time())
+
+
 async def test_a_client_tries_an_address_five_times_a_minute(service: Service, pool: Pool) -> None:
     for _ in range(5):
         assert (await log_in(service, OWNER)).status_code == 401
@@ -49,9 +59,13 @@ async def test_a_client_tries_an_address_five_times_a_minute(service: Service, p
     assert (await log_in(service, OWNER)).status_code == 401
 
 
-async def test_a_client_tries_twenty_times_a_minute_whatever_the_addresses(service: Service) -> None:
-    for number in range(20):
-        assert (await log_in(service, "2001:db8::1", f"a{number}@example.com")).status_code == 401
+async def test_a_client_tries_twenty_times_a_minute_whatever_the_addresses(
+    service: Service, pool: Pool
+) -> None:
+    assert (await log_in(service, "2001:db8::1")).status_code == 401
+    async with no_time(pool):
+        for number in range(19):
+            assert (await log_in(service, "2001:db8::1", f"a{number}@example.com")).status_code == 401
     refused = await log_in(service, "2001:db8::2", "b@example.com")
     assert (refused.status_code, refused.headers["RateLimit"].partition(";t=")[0]) == (429, '"login";r=0')
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
+import trio
 
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import Secrets, mint_link_token
@@ -46,10 +48,20 @@ async def pass_time(pool: Pool, seconds: float) -> None:
         await conn.execute("UPDATE throttles SET free_at = free_at - %(by)s", by)
 
 
+@asynccontextmanager
+async def no_time(pool: Pool) -> AsyncIterator[None]:
+    """Take back the time that the block takes: on a busy machine, limits would fill up again meanwhile."""
+    began = trio.current_time()
+    yield
+    await pass_time(pool, seconds=began - trio.current_time())
+
+
 async def test_a_client_signs_twenty_people_up_and_then_one_every_three_seconds(
     service: Service, pool: Pool
 ) -> None:
-    taken = [await sign_up(service, "192.0.2.1") for _ in range(20)]
+    taken = [await sign_up(service, "192.0.2.1")]
+    async with no_time(pool):
+        taken += [await sign_up(service, "192.0.2.1") for _ in range(19)]
     assert {answer.status_code for answer in taken} == {201}
     refused = await sign_up(service, "192.0.2.1")
     assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
@@ -112,13 +124,14 @@ async def test_a_client_has_thirty_tries_at_confirming_in_five_minutes_whatever_
         assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
 
 
-async def test_mending_addresses_counts_as_signing_up(service: Service) -> None:
+async def test_mending_addresses_counts_as_signing_up(service: Service, pool: Pool) -> None:
     signed_up = await sign_up(service, "192.0.2.1")
     known = come_from("192.0.2.1") | {"Regsvc-Handle": signed_up.headers["Regsvc-Handle"]}
     path = signed_up.headers["Location"]
-    for number in range(19):
-        answer = await service.client.patch(path, json={"email": f"a{number}@example.com"}, headers=known)
-        assert answer.status_code == 202
+    async with no_time(pool):
+        for number in range(19):
+            answer = await service.client.patch(path, json={"email": f"a{number}@example.com"}, headers=known)
+            assert answer.status_code == 202
     answer = await service.client.patch(path, json={"email": "a@example.com"}, headers=known)
     assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
     assert (await sign_up(service, "192.0.2.1")).status_code == 429

@@ -164,6 +164,7 @@ def _welcome(chosen: Settings, data: Path) -> None:
   regsvc is ready.
 
     open     {chosen.public_url}
+    mailbox  {chosen.public_url}/dev/mail
     sign up  curl -X POST {chosen.public_url}/api/v1/register \\
                -H 'Content-Type: application/json' \\
                -d '{{"email": "test@example.com", "password": "password123", "name": "Test User"}}'

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,14 +121,26 @@ class SharedProgram:
 @pytest.fixture(scope="session")
 def shared_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProgram]:
     """One `regsvc serve` for all tests that do not mind the others' accounts."""
-    folder = tmp_path_factory.mktemp("shared")
+    with _share_program("serve", postgres_server, tmp_path_factory.mktemp("shared")) as program:
+        yield program
+
+
+@pytest.fixture(scope="session")
+def dev_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProgram]:
+    """One `regsvc dev`, on a database of the tests, for all tests that do not mind the others' accounts."""
+    with _share_program("dev", postgres_server, tmp_path_factory.mktemp("dev")) as program:
+        yield program
+
+
+@contextmanager
+def _share_program(command: str, postgres_server: str, folder: Path) -> Iterator[SharedProgram]:
     port = free_port()
     with clone_database(postgres_server) as database:
         environ = serve_environ(database, folder, http_port=str(port), public_url=f"http://127.0.0.1:{port}")
         output = folder / "program.log"
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "regsvc", "serve"],
+                [sys.executable, "-m", "regsvc", command],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

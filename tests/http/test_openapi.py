@@ -37,6 +37,11 @@ API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 ELSEWHERE = {
     "/",
     "/confirm",
+    "/dev/mail",
+    "/dev/mail/news",
+    "/dev/mail/{name}",
+    "/dev/mail/{name}/html",
+    "/dev/mail/{name}/source",
     "/not-me",
     "/openapi.json",
     "/signup",

@@ -46,7 +46,13 @@ def fill(text: str, **values: object) -> str:
 
 
 async def show_page(
-    template: str, status: int = 200, *, words: Words | None = None, submits: bool = False, **values: object
+    template: str,
+    status: int = 200,
+    *,
+    words: Words | None = None,
+    submits: bool = False,
+    frames: bool = False,
+    **values: object,
 ) -> Response:
     """Return a page that no cache keeps.
 
@@ -55,6 +61,7 @@ async def show_page(
         status: of the answer.
         words: its language, if not the one that the browser asks for.
         submits: it has a form that works without scripts.
+        frames: it shows another answer of ours in a frame.
         values: for the template.
     """
     settings = get_context().settings
@@ -67,7 +74,7 @@ async def show_page(
         status=status,
         content_type="text/html; charset=utf-8",
         headers={
-            "Content-Security-Policy": _policy(settings.brand_logo, submits=submits),
+            "Content-Security-Policy": _policy(settings.brand_logo, submits=submits, frames=frames),
             "Content-Language": known.language,
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cache-Control": "no-store",
@@ -129,14 +136,15 @@ def _own_folder(settings: Settings) -> Path | None:
     return None if settings.templates is None else settings.templates / "pages"
 
 
-def _policy(logo: str | None, *, submits: bool) -> str:
-    """Allow a page nothing but its own files and the operator's picture: no inline code, no frames (CSP level 3)."""
+def _policy(logo: str | None, *, submits: bool, frames: bool) -> str:
+    """Allow a page nothing but its own files and the operator's picture: no inline code (CSP level 3)."""
     images = ""
     if logo is not None:
         url = urlsplit(logo)
         images = f"{url.scheme}://{url.netloc}"
     forms = "'self'" if submits else "'none'"
+    framed = "frame-src 'self'; " if frames else ""
     return (
         f"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: {images}; connect-src 'self'; "
-        f"form-action {forms}; base-uri 'none'; frame-ancestors 'none'"
+        f"{framed}form-action {forms}; base-uri 'none'; frame-ancestors 'none'"
     )

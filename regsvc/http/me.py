@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -14,13 +15,13 @@ from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_user
 from regsvc.http.bodies import Body, NameText, read_body
-from regsvc.http.context import get_context
+from regsvc.http.context import Context, get_context
 from regsvc.http.documented import Id, Nothing, Parameter, Timestamp, documented
 from regsvc.http.preconditions import entity_tag, is_known, read_if_match
 from regsvc.http.problems import FieldError, PreconditionFailedError, ValidationFailedError
 from regsvc.http.sessions import authenticate
 from regsvc.mail.languages import LOCALES
-from regsvc.security.keys import AccessTokenInvalidError
+from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 blueprint = Blueprint("me", __name__)
 
@@ -88,13 +89,30 @@ async def change() -> Response:
     """Change the profile; with `If-Match`, only if nobody else did meanwhile (RFC 9110 section 13.1.1)."""
     context = get_context()
     token = await authenticate(context)
-    body = await read_body(ProfileBody)
+    return _answer_user(await change_profile(context, token, await read_body(ProfileBody), read_if_match()))
+
+
+async def change_profile(
+    context: Context, token: AccessToken, body: ProfileBody, versions: Collection[int] | None = None
+) -> User:
+    """Change one's profile and return it.
+
+    Args:
+        context: what to work with.
+        token: of whoever it is.
+        body: what to change.
+        versions: those that may be changed; None: any.
+
+    Raises:
+        ValidationFailedError: there is no such language.
+        PreconditionFailedError: it is of another version.
+    """
     if body.locale is not None and body.locale not in LOCALES:
         detail = f"One of {', '.join(LOCALES)}."
         raise ValidationFailedError(fields=[FieldError("/locale", "unknown_locale", detail)])
     async with context.pool.transaction() as conn:
         user = await update_profile(
-            conn, token.user_id, name=body.name, locale=body.locale, versions=read_if_match()
+            conn, token.user_id, name=body.name, locale=body.locale, versions=versions
         )
         if user is None and await get_user(conn, token.user_id) is None:
             raise AccessTokenInvalidError
@@ -104,7 +122,7 @@ async def change() -> Response:
             await record(
                 conn, "profile_changed", by_user(token), fields=" ".join(sorted(body.model_fields_set))
             )
-    return _answer_user(user)
+    return user
 
 
 def show_profile(user: User) -> Profile:

@@ -28,12 +28,12 @@ from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_user
 from regsvc.http.bodies import Body, PasswordText, read_body
-from regsvc.http.context import get_context
+from regsvc.http.context import Context, get_context
 from regsvc.http.documented import Id, Nothing, Timestamp, documented
 from regsvc.http.me import Profile, show_profile
 from regsvc.http.reauthentication import verify_password
 from regsvc.http.sessions import authenticate
-from regsvc.security.keys import AccessTokenInvalidError
+from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -114,7 +114,11 @@ class Export(TypedDict):
 async def export() -> Response:
     """Export all that is known of oneself."""
     context = get_context()
-    token = await authenticate(context)
+    return await export_own(context, await authenticate(context))
+
+
+async def export_own(context: Context, token: AccessToken) -> Response:
+    """Return all that is known of whoever is logged in, as a file."""
     async with context.pool.connection() as conn:
         user = await get_user(conn, token.user_id)
         if user is None:
@@ -142,8 +146,18 @@ async def export() -> Response:
 async def delete() -> Response:
     """Delete one's account, for good."""
     context = get_context()
-    token = await authenticate(context)
-    body = await read_body(PasswordBody)
+    await erase_own(context, await authenticate(context), await read_body(PasswordBody))
+    return empty()
+
+
+async def erase_own(context: Context, token: AccessToken, body: PasswordBody) -> None:
+    """Delete the account of whoever is logged in and knows its password.
+
+    Raises:
+        WrongPasswordError: they do not.
+        LastAdminError: nobody else could administer the service then.
+        OverloadedError: too many passwords wait to be verified.
+    """
     proved = await verify_password(context, token, body.password)
     try:
         async with context.pool.transaction() as conn:
@@ -151,7 +165,6 @@ async def delete() -> Response:
     except UserNotFoundError:  # deleted, or its password changed, at this very moment
         raise AccessTokenInvalidError from None
     log.info("account deleted", user=str(token.user_id))
-    return empty()
 
 
 def _show(found: Sequence[DataclassInstance]) -> list[dict[str, object]]:

@@ -35,7 +35,7 @@ from regsvc.http.reauthentication import verify_password
 from regsvc.http.resending import take_turn
 from regsvc.http.sessions import authenticate
 from regsvc.http.throttling import MAIL_REQUEST, throttle
-from regsvc.security.keys import AccessTokenInvalidError
+from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import read_account_token
 
 log = structlog.get_logger()
@@ -79,8 +79,18 @@ class Asked(TypedDict):
 async def change() -> Response:
     """Choose another password, knowing the present one; every other session ends, and the owner is told by mail."""
     context = get_context()
-    token = await authenticate(context)
-    body = await read_body(ChangeBody)
+    await change_own(context, await authenticate(context), await read_body(ChangeBody))
+    return empty()
+
+
+async def change_own(context: Context, token: AccessToken, body: ChangeBody) -> None:
+    """Set another password for whoever is logged in and knows the present one.
+
+    Raises:
+        WrongPasswordError: they do not.
+        WeakPasswordError: the policy says no.
+        OverloadedError: too many passwords wait to be hashed.
+    """
     known = await verify_password(context, token, body.current_password)
     async with context.pool.connection() as conn:
         owner = await user.get_user(conn, token.user_id)
@@ -100,7 +110,6 @@ async def change() -> Response:
             by=by_user(token),
         )
     log.info("password changed", user=str(token.user_id))
-    return empty()
 
 
 @blueprint.post("/password/forgot")

@@ -70,24 +70,35 @@ async def login() -> Response:
     """
     context = get_context()
     body = await read_body(LoginBody)
+    return await _answer_grant(context, await log_in(context, body.email, body.password))
+
+
+async def log_in(context: Context, email: str, password: str) -> Grant:
+    """Start a session for whoever knows the password of an address.
+
+    Raises:
+        InvalidCredentialsError: nobody does, or this is another one's.
+        RateLimitedError: the client is too fast, or guesses.
+        OverloadedError: too many passwords wait to be verified.
+    """
     try:
-        key = parse_address(body.email).key
+        key = parse_address(email).key
     except AddressError:
         key = ""
-    tried = await begin_login(key or body.email.casefold())
+    tried = await begin_login(key or email.casefold())
     try:
         try:
-            started = await _log_in(context, key, body.password, tried)
+            started = await _log_in(context, key, password, tried)
         except grant.CredentialsChangedError:
             # Mostly by another log-in that replaced an old hash at this moment: look once more.
-            started = await _log_in(context, key, body.password, tried)
+            started = await _log_in(context, key, password, tried)
     except OverloadedError:
         if tried is not None:
             async with context.pool.connection() as conn:
                 await withdraw_try(conn, tried)
         raise
     log.info("logged in", user=str(started.user_id), session=str(started.session_id))
-    return await _answer_grant(context, started)
+    return started
 
 
 async def _log_in(context: Context, email_key: str, password: str, tried: LoginTry | None) -> Grant:

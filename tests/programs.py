@@ -118,6 +118,9 @@ class SharedProgram:
     folder: Path
 
 
+ALLOWED_ORIGIN = "http://shop.localhost"  # of another site whose pages may call the shared program
+
+
 @pytest.fixture(scope="session")
 def shared_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProgram]:
     """One `regsvc serve` for all tests that do not mind the others' accounts."""
@@ -136,7 +139,13 @@ def dev_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) 
 def _share_program(command: str, postgres_server: str, folder: Path) -> Iterator[SharedProgram]:
     port = free_port()
     with clone_database(postgres_server) as database:
-        environ = serve_environ(database, folder, http_port=str(port), public_url=f"http://127.0.0.1:{port}")
+        environ = serve_environ(
+            database,
+            folder,
+            http_port=str(port),
+            public_url=f"http://127.0.0.1:{port}",
+            allowed_origins=ALLOWED_ORIGIN,
+        )
         output = folder / "program.log"
         with output.open("wb") as file:
             process = subprocess.Popen(

@@ -21,6 +21,7 @@ from regsvc.http import (
     sessions,
 )
 from regsvc.http.context import Context, put_context
+from regsvc.http.cors import add_cors_headers
 from regsvc.http.pages import inbox, links, mailbox, page, signup  # noqa: F401 - they add their routes
 from regsvc.http.problems import register_error_handlers
 from regsvc.http.request_ids import HEADER, get_request_id
@@ -80,6 +81,7 @@ async def _begin() -> None:
 async def _finish(response: Response) -> Response:
     """Put on every answer what every answer carries (ASVS 5.0 chapter 3.4)."""
     add_limit_headers(response)
+    add_cors_headers(response)
     headers = response.headers
     headers[HEADER] = get_request_id()
     headers["X-Content-Type-Options"] = "nosniff"

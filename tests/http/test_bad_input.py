@@ -219,7 +219,10 @@ async def test_unknown_paths_and_methods_are_problems_too(service: Service) -> N
     answer = await service.client.get("/api/v1/register")
     check_problem(answer, 405, "method_not_allowed")
     assert answer.headers["Allow"] == "OPTIONS, POST"
-    check_problem(await service.client.delete("/api/v1/login"), 405, "method_not_allowed")
+    for method in ("DELETE", "PUT", "PATCH", "TRACE", "PROPFIND", "INVENTED"):
+        answer = await service.client.request(method, "/api/v1/login")
+        check_problem(answer, 405, "method_not_allowed")
+        assert answer.headers["Allow"] == "OPTIONS, POST"
     for path in ("/%00", "/%ff", "/api/v1/registrations/%2e%2e", "/static/..%2f..%2fapp.py", "/static/%00"):
         check_problem(
             await service.client.get(path),

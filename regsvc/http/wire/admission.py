@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from regsvc.http.wire.limits import Limits
 
 _KEY_BYTES = 16
+# Headers that say one thing: of two, a proxy may have heeded the other (RFC 9110 section 5.3).
+_SINGLE = (b"authorization", b"content-type", b"idempotency-key", b"origin", b"regsvc-handle")
 
 
 def check_head(request: h11.Request, size: int, limits: Limits) -> None:
@@ -30,6 +32,12 @@ def check_head(request: h11.Request, size: int, limits: Limits) -> None:
         raise RefusedError(505)  # HTTP/2 by prior knowledge ("PRI * HTTP/2.0") too
     if size > limits.header_bytes:
         raise RefusedError(431)
+    # Methods are case-sensitive (RFC 9110 section 9.1), and ours are in capitals. A target is a path: one that names
+    # a host could go elsewhere than `Host` says, and a fragment is where links carry tokens.
+    if not request.method.isupper() or not request.target.startswith(b"/") or b"#" in request.target:
+        raise RefusedError(400)
+    if any(len(_values(request, name)) > 1 for name in _SINGLE):
+        raise RefusedError(400)
     lengths = _values(request, b"content-length")
     if _values(request, b"transfer-encoding") and (lengths or request.http_version == b"1.0"):
         raise RefusedError(400)  # may mean two things to two servers (RFC 9112 section 6.1)
@@ -39,25 +47,6 @@ def check_head(request: h11.Request, size: int, limits: Limits) -> None:
     expectations = _tokens(request, b"expect")
     if request.http_version != b"1.0" and expectations - {b"100-continue"}:
         raise RefusedError(417)
-
-
-def origin_form(target: bytes) -> tuple[bytes, bytes | None]:
-    """Return the target as path and query, and the authority if it named one (RFC 9112 section 3.2.2).
-
-    Raises:
-        RefusedError: it is neither a path nor an `http` URI, or has a fragment, where links carry tokens.
-    """
-    if b"#" in target:
-        raise RefusedError(400)
-    if target.startswith(b"/"):
-        return target, None
-    scheme, separator, rest = target.partition(b"://")
-    if not separator or scheme.lower() not in {b"http", b"https"}:
-        raise RefusedError(400)
-    authority, slash, path = rest.partition(b"/")
-    if not slash or not authority or b"?" in authority:
-        raise RefusedError(400)
-    return slash + path, authority
 
 
 def asks_for_websocket(request: h11.Request) -> bool:

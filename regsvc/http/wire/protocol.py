@@ -21,7 +21,7 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.typing import ConnectionState, H11SendableEvent
 
 from regsvc.http.events import RequestLine
-from regsvc.http.wire.admission import asks_for_websocket, check_head, headers_for_websocket, origin_form
+from regsvc.http.wire.admission import asks_for_websocket, check_head, headers_for_websocket
 from regsvc.http.wire.exchange import Exchange
 from regsvc.http.wire.refusals import REQUEST_ID, RefusedError, answer
 from regsvc.http.wire.reporter import METHOD_CHARACTERS, SWITCHED, told_path
@@ -159,11 +159,8 @@ class Protocol(H11Protocol):
         return True
 
     async def _create_stream(self, request: h11.Request) -> None:
-        target, authority = origin_form(request.target)
         is_websocket = asks_for_websocket(request)
         headers = headers_for_websocket(request) if is_websocket else list(request.headers)
-        if authority is not None:
-            headers = [(name, authority if name == b"host" else value) for name, value in headers]
         if is_websocket:
             self.connection = H11WSConnection(self._http)
         stream = (WebSocket if is_websocket else Exchange)(
@@ -185,8 +182,8 @@ class Protocol(H11Protocol):
                 STREAM_ID,
                 headers=headers,
                 http_version="1.0" if request.http_version == b"1.0" else "1.1",
-                method=request.method.decode("ascii").upper(),
-                raw_path=target,
+                method=request.method.decode("ascii"),
+                raw_path=request.target,
                 state=ConnectionState({**self.connection_state, "request_id": self._request_id}),
             )
         )

@@ -15,6 +15,7 @@ FINAL = frozenset({"confirmed", "expired", "repudiated"})
 _VERDICTS = {  # by close code
     1000: "there is no such registration any more",  # since no state before was final
     4401: "there is no such registration, or the handle is not its own",
+    4429: "it is watched too often at the moment",
 }
 _SERVER_ERROR = 500  # from here on it is the service, or a proxy in front of it, that is in trouble
 _RETRIES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each new try while the service is away

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from quart import request
+from quart import has_request_context, request, websocket
 
 from regsvc.http.context import get_context
 from regsvc.logs import client_prefix
@@ -63,10 +63,11 @@ def client_address(
 
 
 def get_client_address() -> IPAddress | None:
-    """Return the address of the current request's client."""
+    """Return the address of the current request's or websocket's client."""
+    connection = request if has_request_context() else websocket
     return client_address(
-        request.remote_addr,
-        request.headers.getlist("X-Forwarded-For"),
+        connection.remote_addr,
+        connection.headers.getlist("X-Forwarded-For"),
         get_context().settings.trusted_proxies,
     )
 

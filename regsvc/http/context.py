@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import trio
 from quart import current_app
 
+from regsvc.http.sockets import OpenSockets
 from regsvc.live import LiveHub
 from regsvc.postgres.pool import Pool
 from regsvc.security.keys import KeyRings
@@ -34,6 +35,7 @@ class Context:
         stopping: set once the process is asked to end.
         children: how the children of this process are.
         dev: this is `regsvc dev`: a newcomer is shown around.
+        sockets: which are open.
     """
 
     settings: Settings
@@ -45,6 +47,7 @@ class Context:
     stopping: trio.Event
     children: Callable[[], SupervisorStatistics]
     dev: bool = False
+    sockets: OpenSockets = field(default_factory=OpenSockets)
 
 
 def put_context(config: dict[str, object], context: Context) -> None:

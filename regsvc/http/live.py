@@ -7,6 +7,7 @@ fault, the first frame is right, and a state that came and went meanwhile is sim
 from __future__ import annotations
 
 import json
+import math
 from uuid import UUID
 
 import structlog
@@ -16,9 +17,12 @@ from quart import Blueprint, Response, websocket
 from regsvc.accounts.registration import FINAL, Registration, get_registration
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import timestamp
+from regsvc.http.clients import get_client_network, limits_apply
 from regsvc.http.context import Context, get_context
 from regsvc.http.problems import OriginNotAllowedError, RegistrationNotFoundError
 from regsvc.http.registrations import check_handle
+from regsvc.http.sockets import PER_CLIENT, PER_REGISTRATION, TooManySocketsError
+from regsvc.metrics import RATE_LIMITED
 from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
@@ -31,6 +35,7 @@ NORMAL = 1000
 FAILED = 1011
 RESTART = 1012
 NO_HANDLE = 4401
+TOO_MANY = 4429
 
 
 @blueprint.websocket("/registrations/<registration_id>/live")
@@ -39,10 +44,23 @@ async def live(registration_id: str) -> Response | None:
     context = get_context()
     _check_origin(context)
     await websocket.accept()
-    known = await _read_handle(context, registration_id)
-    if known is None:
-        await websocket.close(NO_HANDLE, "bad or no handle")
-        return None
+    per_registration, per_client = (PER_REGISTRATION, PER_CLIENT) if limits_apply() else (math.inf, math.inf)
+    try:
+        with context.sockets.counted(get_client_network(), per_client):
+            known = await _read_handle(context, registration_id)
+            if known is None:
+                await websocket.close(NO_HANDLE, "bad or no handle")
+                return None
+            with context.sockets.counted(known, per_registration):
+                await _follow(context, known)
+    except TooManySocketsError:
+        RATE_LIMITED.labels("websockets").inc()
+        await websocket.close(TOO_MANY, "too many websockets")
+    return None
+
+
+async def _follow(context: Context, known: UUID) -> None:
+    """Show a registration until there is nothing more to show, or the process ends, and close."""
     ending = RESTART
 
     async def show() -> None:
@@ -57,7 +75,6 @@ async def live(registration_id: str) -> Response | None:
         await websocket.close(FAILED)
     else:
         await websocket.close(ending)
-    return None
 
 
 async def _show_changes(context: Context, registration_id: UUID) -> int:

@@ -235,11 +235,21 @@ async def test_a_good_token_in_any_other_place_is_401(shared_service: Service, f
         f"Bearer, {token}",
     ):
         check_challenge(await ask(shared_service, value))
-    check_challenge(await ask(shared_service, f"Bearer {token}", f"Bearer {token}"))
-    check_challenge(await ask(shared_service, "Bearer x", f"Bearer {token}"))
-    check_challenge(await ask(shared_service, f"Bearer {token}", "Basic eDp5"))
     for url in (f"/api/v1/me?access_token={token}", f"/api/v1/me?token={token}"):
         check_challenge(await shared_service.client.get(url))
+
+
+async def test_a_good_token_beside_another_authorization_is_refused(
+    shared_service: Service, forger: Forger
+) -> None:
+    token = forger.forge()
+    for values in (
+        (f"Bearer {token}",) * 2,
+        ("Bearer x", f"Bearer {token}"),
+        (f"Bearer {token}", "Basic eDp5"),
+    ):
+        answer = await ask(shared_service, *values)
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request"), answer.text
     for headers in ({"Cookie": f"access_token={token}"}, {"Proxy-Authorization": f"Bearer {token}"}):
         check_challenge(await shared_service.client.get("/api/v1/me", headers=headers))
     answer = await shared_service.client.patch("/api/v1/me", json={"access_token": token, "name": "B"})

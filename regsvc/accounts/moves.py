@@ -1,19 +1,55 @@
-"""Moving an account to another address: the new one confirms it, the old one may undo it."""
+"""Moving an account to another address: the new one confirms it, and the old one may undo it for a week.
+
+What the two links prove is derived, and each goes to one address alone. How a move stands is in its row, under the lock
+of its user: of several that were asked for the newest alone can be confirmed, and undoing one also voids those after
+it, so that whoever took an account over cannot take it back from its owner.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from uuid import UUID
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID, uuid4
 
-from regsvc.accounts.registration import LINK_LIFE
-from regsvc.security.tokens import Secrets, mint_account_token
+import psycopg
+from psycopg.rows import class_row
 
-MOVE_LIFE = LINK_LIFE
-UNDO_LIFE = timedelta(
-    days=7
-)  # from the move: long enough for whoever was away, and the mail may have been late
+from regsvc.accounts import audit, resets
+from regsvc.accounts.address import Address
+from regsvc.accounts.audit import By
+from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.notices import add_notice
+from regsvc.accounts.password import WrongPasswordError, set_password
+from regsvc.accounts.registration import KEEP_FINAL, LINK_LIFE
+from regsvc.mail.jobs import DUE_CHANNEL
+from regsvc.postgres.connection import Connection
+from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
+
+MOVE_LIFE = LINK_LIFE  # from the moment that the mail server accepted the mail
+UNDO_LIFE = timedelta(days=7)  # from the move: long enough for whoever was away
 
 _CONFIRM, _UNDO = "email-change", "email-undo"
+
+
+class MoveExpiredError(TokenExpiredError):
+    """This link is no longer valid. Change the address again, if you still want to."""
+
+
+@dataclass(frozen=True)
+class _Move:
+    id: UUID
+    user_id: UUID
+    old_email: str
+    old_key: str
+    new_email: str
+    new_key: str
+    state: Literal["asked", "done", "undone", "void"]
+    done_at: datetime | None
+    confirmable: bool  # its link is not too old
+    undoable: bool
+    email_key: str  # that the account has
+    disabled: bool
 
 
 def mint_move_token(secrets: Secrets, move_id: UUID, new_key: str) -> str:
@@ -24,3 +60,204 @@ def mint_move_token(secrets: Secrets, move_id: UUID, new_key: str) -> str:
 def mint_undo_token(secrets: Secrets, move_id: UUID, old_key: str) -> str:
     """Return the token of the link that goes to the old address and undoes a move."""
     return mint_account_token(secrets, _UNDO, move_id, old_key)
+
+
+async def ask_move(
+    conn: Connection, mail_id: UUID, user_id: UUID, address: Address, *, password_hash: str, by: By
+) -> None:
+    """Book the mail that asks another address to confirm a move, in the caller's transaction.
+
+    Whether that address has an account is not looked up; its mail says so when it is taken in hand.
+
+    Args:
+        conn: in a transaction.
+        mail_id: of the mail.
+        user_id: whose account.
+        address: where it is to move.
+        password_hash: what was verified.
+        by: who asks for it.
+
+    Raises:
+        WrongPasswordError: the password was changed since it was verified.
+    """
+    cursor = await conn.execute(
+        "SELECT FROM users WHERE id = %(id)s AND password_hash = %(hash)s FOR NO KEY UPDATE",
+        {"id": user_id, "hash": password_hash},
+    )
+    if cursor.rowcount == 0:
+        raise WrongPasswordError
+    await _void_asked(conn, user_id)
+    await conn.execute(
+        """
+        WITH asked AS (
+            INSERT INTO address_moves (id, user_id, old_email, old_key, new_email, new_key)
+            SELECT %(id)s, id, email, email_key, %(email)s, %(key)s FROM users WHERE id = %(user_id)s
+            RETURNING id, user_id, new_email, new_key
+        ), added AS (
+            INSERT INTO mails (id, kind, user_id, move_id, email, email_key, origin, client)
+            SELECT %(mail_id)s, 'email_change', user_id, id, new_email, new_key, %(origin)s, %(client)s FROM asked
+        )
+        SELECT pg_notify(%(channel)s, '')
+        """,
+        {
+            "id": uuid4(),
+            "user_id": user_id,
+            "email": address.email,
+            "key": address.key,
+            "mail_id": mail_id,
+            "origin": by.origin,
+            "client": by.client,
+            "channel": DUE_CHANNEL,
+        },
+    )
+    await audit.record(conn, "email_change_asked", by, user_id=user_id)
+
+
+async def confirm_move(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> UUID:
+    """Move an account to the address that the link went to, in the caller's transaction, and return whose it is.
+
+    The address before is told, with a link to undo it. The link again changes nothing.
+
+    Raises:
+        TokenInvalidError: no mail of ours had it.
+        MoveExpiredError: it is too old or void, or the address has another account by now.
+    """
+    move = await _lock_move(conn, token)
+    if not token.proves(secrets, _CONFIRM, move.new_key):
+        raise TokenInvalidError
+    if move.disabled or not move.confirmable:
+        raise MoveExpiredError
+    if move.state == "done" and move.email_key == move.new_key:
+        return move.user_id
+    if move.state != "asked" or move.email_key != move.old_key:
+        raise MoveExpiredError
+    await add_notice(conn, move.user_id, "email_changed", by, move_id=move.id)  # while it has that address
+    await _set_address(conn, move.user_id, move.new_email, move.new_key)
+    await conn.execute(
+        "UPDATE address_moves SET state = 'done', done_at = now() WHERE id = %(id)s", {"id": move.id}
+    )
+    await audit.record(conn, "email_changed", by, user_id=move.user_id)
+    return move.user_id
+
+
+async def check_undo(conn: Connection, secrets: Secrets, token: AccountToken) -> None:
+    """See that a link undoes a move, or did.
+
+    Raises:
+        TokenInvalidError, MoveExpiredError: as `undo_move`.
+    """
+    _check_undo(secrets, token, await _get_move(conn, token))
+
+
+async def undo_move(
+    conn: Connection, secrets: Secrets, token: AccountToken, unknown_hash: str, by: By
+) -> UUID:
+    """Give an account its address back, in the caller's transaction, and return whose it is.
+
+    Whoever moved it knew its password. So every session ends, nobody knows the password any more, and the address is
+    sent a link to choose a new one. The link again changes nothing.
+
+    Args:
+        conn: in a transaction.
+        secrets: what the link was made with.
+        token: of the link.
+        unknown_hash: of a password that nobody knows.
+        by: who asks for it.
+
+    Raises:
+        TokenInvalidError: no mail of ours had it.
+        MoveExpiredError: it is too old or void, or the address has another account by now.
+    """
+    move = await _lock_move(conn, token)
+    if _check_undo(secrets, token, move) == "undone":
+        return move.user_id
+    await _set_address(conn, move.user_id, move.old_email, move.old_key)
+    ended = await set_password(conn, move.user_id, unknown_hash, reason="email_change_undone")
+    await conn.execute(
+        """
+        UPDATE address_moves SET state = CASE WHEN id = %(id)s THEN 'undone' ELSE 'void' END
+         WHERE user_id = %(user_id)s AND done_at >= %(done_at)s AND state = 'done'
+        """,
+        {"id": move.id, "user_id": move.user_id, "done_at": move.done_at},
+    )
+    await audit.record(conn, "email_change_undone", by, user_id=move.user_id, sessions_ended=ended)
+    await resets.add_forgot(conn, uuid4(), move.old_key, by, admitted=True)
+    return move.user_id
+
+
+async def purge_moves(conn: Connection, limit: int) -> int:
+    """Delete moves, and their mails, that ended 30 days ago, and return how many."""
+    cursor = await conn.execute(
+        """
+        DELETE FROM address_moves
+         WHERE id IN (SELECT id FROM address_moves
+                       WHERE asked_at <= now() - %(keep)s AND coalesce(done_at, asked_at) <= now() - %(keep)s
+                       LIMIT %(limit)s
+                         FOR UPDATE SKIP LOCKED)
+        """,
+        {"keep": KEEP_FINAL, "limit": limit},
+    )
+    return cursor.rowcount
+
+
+async def _get_move(conn: Connection, token: AccountToken) -> _Move:
+    async with conn.cursor(row_factory=class_row(_Move)) as cursor:
+        await cursor.execute(
+            """
+            SELECT v.id, v.user_id, v.old_email, v.old_key, v.new_email, v.new_key, v.state, v.done_at,
+                   coalesce(v.done_at > now() - %(undo)s, false) AS undoable,
+                   -- The clock starts when the mail was accepted, or else when it was given up.
+                   EXISTS (SELECT FROM mails m
+                            WHERE m.move_id = v.id AND m.kind = 'email_change'
+                              AND coalesce(m.sent_at, CASE WHEN m.due_at IS NULL THEN m.changed_at ELSE now() END)
+                                  > now() - %(life)s) AS confirmable,
+                   u.email_key, u.disabled_at IS NOT NULL AS disabled
+              FROM address_moves v
+              JOIN users u ON u.id = v.user_id
+             WHERE v.id = %(id)s
+            """,
+            {"id": token.id, "life": MOVE_LIFE, "undo": UNDO_LIFE},
+        )
+        move = await cursor.fetchone()
+    if move is None:
+        raise TokenInvalidError
+    return move
+
+
+async def _lock_move(conn: Connection, token: AccountToken) -> _Move:
+    """Return a move as it is once nobody else changes anything about its user."""
+    move = await _get_move(conn, token)
+    await conn.execute("SELECT FROM users WHERE id = %(id)s FOR UPDATE", {"id": move.user_id})
+    return await _get_move(conn, token)
+
+
+def _check_undo(secrets: Secrets, token: AccountToken, move: _Move) -> Literal["done", "undone"]:
+    if not token.proves(secrets, _UNDO, move.old_key):
+        raise TokenInvalidError
+    if move.disabled or not move.undoable:
+        raise MoveExpiredError
+    if move.state == "undone" and move.email_key == move.old_key:
+        return "undone"
+    if move.state != "done":
+        raise MoveExpiredError
+    return "done"
+
+
+async def _void_asked(conn: Connection, user_id: UUID) -> None:
+    await conn.execute(
+        "UPDATE address_moves SET state = 'void' WHERE user_id = %(id)s AND state = 'asked'", {"id": user_id}
+    )
+
+
+async def _set_address(conn: Connection, user_id: UUID, email: str, email_key: str) -> None:
+    try:
+        await conn.execute(
+            """
+            UPDATE users
+               SET email = %(email)s, email_key = %(key)s, email_confirmed_at = now(), version = version + 1
+             WHERE id = %(id)s
+            """,
+            {"id": user_id, "email": email, "key": email_key},
+        )
+    except psycopg.errors.UniqueViolation as error:
+        raise MoveExpiredError from error

@@ -36,6 +36,7 @@ class Forgetful:
 
     user_id: UUID
     email: str
+    email_key: str
     name: str
 
 
@@ -49,16 +50,19 @@ class _Account:
     alive: bool
 
 
-async def add_forgot(conn: Connection, mail_id: UUID, email_key: str, by: By) -> None:
+async def add_forgot(
+    conn: Connection, mail_id: UUID, email_key: str, by: By, *, admitted: bool = False
+) -> None:
     """Insert the mail that somebody asked for by address, due now, and wake whoever sends.
 
-    Whose account it is for, if there is one, is decided when it is taken in hand.
+    Whose account it is for, if there is one, is decided when it is taken in hand. Unless it is admitted, it keeps to
+    the schedule of its address.
     """
     await conn.execute(
         """
         WITH added AS (
-            INSERT INTO mails (id, kind, email_key, origin, client)
-            VALUES (%(id)s, 'forgot', %(email_key)s, %(origin)s, %(client)s)
+            INSERT INTO mails (id, kind, email_key, origin, client, admitted)
+            VALUES (%(id)s, 'forgot', %(email_key)s, %(origin)s, %(client)s, %(admitted)s)
         )
         SELECT pg_notify(%(channel)s, '')
         """,
@@ -67,6 +71,7 @@ async def add_forgot(conn: Connection, mail_id: UUID, email_key: str, by: By) ->
             "email_key": email_key,
             "origin": by.origin,
             "client": by.client,
+            "admitted": admitted,
             "channel": DUE_CHANNEL,
         },
     )
@@ -91,8 +96,8 @@ async def find_forgetful(conn: Connection, secrets: Secrets, token: AccountToken
 
 async def reset_password(
     conn: Connection, secrets: Secrets, token: AccountToken, new_hash: str, by: By
-) -> UUID:
-    """Set another password for whoever has the link, in the caller's transaction, and return whose it was.
+) -> None:
+    """Set another password for whoever has the link, in the caller's transaction.
 
     It ends every session, and proves the address: whoever opened the link reads its mail.
 
@@ -104,7 +109,6 @@ async def reset_password(
     await conn.execute("UPDATE users SET email_confirmed_at = now() WHERE id = %(id)s", {"id": found.user_id})
     await audit.record(conn, "password_reset", by, user_id=found.user_id, sessions_ended=ended)
     await add_notice(conn, found.user_id, "password_reset_done", by)
-    return found.user_id
 
 
 async def _open(conn: Connection, secrets: Secrets, token: AccountToken, *, lock: bool = False) -> Forgetful:
@@ -131,4 +135,4 @@ async def _open(conn: Connection, secrets: Secrets, token: AccountToken, *, lock
     bound = (str(found.user_id), found.email_key, found.password_hash)
     if not found.alive or not token.proves(secrets, _USE, *bound):
         raise ResetExpiredError
-    return Forgetful(found.user_id, found.email, found.name)
+    return Forgetful(found.user_id, found.email, found.email_key, found.name)

@@ -39,6 +39,7 @@ class Credentials:
     """What a log-in is checked against."""
 
     user_id: UUID
+    email_key: str
     role: str
     password_hash: str
 
@@ -76,7 +77,7 @@ async def find_credentials(conn: Connection, email_key: str) -> Credentials | No
     async with conn.cursor(row_factory=class_row(Credentials)) as cursor:
         await cursor.execute(
             """
-            SELECT id AS user_id, role, password_hash
+            SELECT id AS user_id, email_key, role, password_hash
               FROM users
              WHERE email_key = %(email_key)s AND disabled_at IS NULL
             """,
@@ -90,7 +91,7 @@ async def get_credentials(conn: Connection, user_id: UUID) -> Credentials | None
     async with conn.cursor(row_factory=class_row(Credentials)) as cursor:
         await cursor.execute(
             """
-            SELECT id AS user_id, role, password_hash
+            SELECT id AS user_id, email_key, role, password_hash
               FROM users
              WHERE id = %(id)s AND disabled_at IS NULL
             """,

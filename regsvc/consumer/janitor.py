@@ -12,6 +12,7 @@ from regsvc.accounts.confirmation import purge_code_tries
 from regsvc.accounts.foreign import purge_nobodys_mails
 from regsvc.accounts.idempotency import purge_idempotency_keys
 from regsvc.accounts.login_tries import purge_login_tries
+from regsvc.accounts.moves import purge_moves
 from regsvc.accounts.registration import expire_registrations, purge_registrations
 from regsvc.accounts.schedule import purge_schedules
 from regsvc.accounts.session import purge_sessions
@@ -30,6 +31,7 @@ _CHORES: tuple[tuple[str, _Chore], ...] = (
     ("registrations expired", expire_registrations),
     ("registrations purged", purge_registrations),
     ("mails of no registration purged", purge_nobodys_mails),
+    ("address changes purged", purge_moves),
     ("sessions purged", purge_sessions),
     ("mail schedules purged", purge_schedules),
     ("code tries purged", purge_code_tries),

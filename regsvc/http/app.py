@@ -9,6 +9,7 @@ from quart_trio import QuartTrio
 from regsvc.http import (
     admin_mails,
     confirmation,
+    email_change,
     health,
     live,
     me,
@@ -39,6 +40,7 @@ _API = (
     passwords,
     my_sessions,
     me,
+    email_change,
     my_data,
     admin_mails,
 )

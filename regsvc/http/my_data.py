@@ -23,6 +23,7 @@ from regsvc.accounts.export import (
     export_sessions,
 )
 from regsvc.accounts.password import WrongPasswordError
+from regsvc.accounts.throttle import RateLimitedError
 from regsvc.accounts.user import LastAdminError, UserNotFoundError, find_address, get_user
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty, timestamp
@@ -141,7 +142,13 @@ async def export_own(context: Context, token: AccessToken) -> Response:
     {204: Nothing},
     body=PasswordBody,
     needs_token=True,
-    errors=[WrongPasswordError, LastAdminError, OverloadedError, DatabaseUnavailableError],
+    errors=[
+        WrongPasswordError,
+        LastAdminError,
+        RateLimitedError,
+        OverloadedError,
+        DatabaseUnavailableError,
+    ],
 )
 async def delete() -> Response:
     """Delete one's account, for good."""

@@ -17,6 +17,7 @@ from regsvc.accounts import resets, schedule, user
 from regsvc.accounts.address import Address
 from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.idempotency import Once, claim_once
+from regsvc.accounts.login_tries import remember_client
 from regsvc.accounts.password import WrongPasswordError, change_password
 from regsvc.accounts.schedule import TooSoonError
 from regsvc.accounts.throttle import RateLimitedError
@@ -34,7 +35,7 @@ from regsvc.http.problems import WeakPasswordError
 from regsvc.http.reauthentication import verify_password
 from regsvc.http.resending import take_turn
 from regsvc.http.sessions import authenticate
-from regsvc.http.throttling import MAIL_REQUEST, throttle
+from regsvc.http.throttling import CONFIRM, MAIL_REQUEST, throttle
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import read_account_token
 
@@ -74,7 +75,13 @@ class Asked(TypedDict):
     {204: Nothing},
     body=ChangeBody,
     needs_token=True,
-    errors=[WrongPasswordError, WeakPasswordError, OverloadedError, DatabaseUnavailableError],
+    errors=[
+        WrongPasswordError,
+        WeakPasswordError,
+        RateLimitedError,
+        OverloadedError,
+        DatabaseUnavailableError,
+    ],
 )
 async def change() -> Response:
     """Choose another password, knowing the present one; every other session ends, and the owner is told by mail."""
@@ -164,6 +171,7 @@ async def ask_for_link(context: Context, address: Address, once: Once | None = N
         TokenInvalidError,
         TokenExpiredError,
         WeakPasswordError,
+        RateLimitedError,
         OverloadedError,
         DatabaseUnavailableError,
     ],
@@ -179,10 +187,12 @@ async def set_by_link(context: Context, body: ResetBody) -> None:
     """Set a new password for whoever has a link.
 
     Raises:
+        RateLimitedError: this client tries too many links.
         TokenInvalidError, ResetExpiredError: the link is none of ours, or no longer good.
         WeakPasswordError: the policy says no; the link stays good.
         OverloadedError: too many passwords wait to be hashed.
     """
+    await throttle(CONFIRM)
     token = read_account_token(body.token)
     if token is None:
         raise TokenInvalidError
@@ -191,5 +201,7 @@ async def set_by_link(context: Context, body: ResetBody) -> None:
     await check_new_password(context, body.password, email=owner.email, name=owner.name)
     new_hash = await context.lane.hash(body.password)
     async with context.pool.transaction() as conn:
-        user_id = await resets.reset_password(conn, context.secrets, token, new_hash, by_anyone())
-    log.info("password reset", user=str(user_id))
+        await resets.reset_password(conn, context.secrets, token, new_hash, by_anyone())
+        # Whatever strangers guess at this address, it is not who reads its mail that waits for it.
+        await remember_client(conn, context.secrets, owner.email_key, get_origin())
+    log.info("password reset", user=str(owner.user_id))

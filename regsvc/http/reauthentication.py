@@ -6,10 +6,13 @@ import structlog
 
 from regsvc.accounts import user
 from regsvc.accounts.audit import record
+from regsvc.accounts.login_tries import forgive_tries, withdraw_try
 from regsvc.accounts.password import WrongPasswordError
 from regsvc.accounts.user import Credentials
+from regsvc.errors import OverloadedError
 from regsvc.http.audited import by_user
 from regsvc.http.context import Context
+from regsvc.http.throttling import begin_login
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 log = structlog.get_logger()
@@ -17,6 +20,8 @@ log = structlog.get_logger()
 
 async def verify_password(context: Context, token: AccessToken, password: str) -> Credentials:
     """See that whoever holds a session knows the password, too; to be called outside of any transaction.
+
+    It counts like a log-in to this address, and so does a wrong one: a stolen session guesses no faster.
 
     Args:
         context: what to work with.
@@ -28,6 +33,7 @@ async def verify_password(context: Context, token: AccessToken, password: str) -
 
     Raises:
         WrongPasswordError: it is another one.
+        RateLimitedError: the client is too fast, or guesses.
         AccessTokenInvalidError: the account is gone or disabled.
         OverloadedError: too many passwords wait to be verified.
     """
@@ -35,11 +41,21 @@ async def verify_password(context: Context, token: AccessToken, password: str) -
         credentials = await user.get_credentials(conn, token.user_id)
     if credentials is None:
         raise AccessTokenInvalidError
-    verdict = await context.lane.verify(password, credentials.password_hash)
+    tried = await begin_login(credentials.email_key)
+    try:
+        verdict = await context.lane.verify(password, credentials.password_hash)
+    except OverloadedError:
+        if tried is not None:
+            async with context.pool.connection() as conn:
+                await withdraw_try(conn, tried)
+        raise
     if verdict.unreadable:
         log.error("stored password hash not readable", user=str(credentials.user_id))
     if not verdict.ok:
         async with context.pool.connection() as conn:
             await record(conn, "password_refused", by_user(token))
         raise WrongPasswordError
+    if tried is not None:
+        async with context.pool.transaction() as conn:
+            await forgive_tries(conn, tried)
     return credentials

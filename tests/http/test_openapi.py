@@ -252,6 +252,7 @@ async def follow_a_sign_up(service: Service) -> None:
     await service.client.post("/api/v1/logout/all", headers=bearer)
     await service.client.post("/api/v1/logout", headers=bearer)
     await choose_passwords(service, address)
+    await move_there_and_back(service, address)
     await service.client.get("/api/v1/admin/mails", headers=await service.log_in(address))
     await execute(service, "UPDATE users SET role = 'admin' WHERE email = %(email)s", email=address)
     bearer = await service.log_in(address)
@@ -292,6 +293,23 @@ async def choose_passwords(service: Service, address: str) -> None:
     token = next(m for m in (mail, *service.mails(address)) if "/reset#t=" in m.text).token_for("reset")
     for given, password in (("no", PASSWORD), (token, "short"), (token, PASSWORD), (token, PASSWORD)):
         await service.post("/password/reset", {"token": given, "password": password})
+
+
+async def move_there_and_back(service: Service, address: str) -> None:
+    """Move the account to another address, and undo that."""
+    bearer, new = await service.log_in(address), f"moved-{address}"
+    for email, password in ((address, PASSWORD), (new, "wrong"), (new, PASSWORD)):
+        await service.post("/me/email", {"email": email, "password": password}, bearer)
+    confirm = (await service.wait_mail(new)).token_for("email-change")
+    number = len(service.mails(address))
+    for token in ("no", confirm):
+        await service.post("/me/email/confirm", {"token": token})
+    undo = (await service.wait_mail(address, number=number + 1)).token_for("email-undo")
+    for token in ("no", undo):
+        await service.post("/me/email/undo", {"token": token})
+    await service.post("/me/email/confirm", {"token": confirm})
+    reset = (await service.wait_mail(address, number=number + 2)).token_for("reset")
+    await service.post("/password/reset", {"token": reset, "password": PASSWORD})
 
 
 async def look_after_mails(service: Service, address: str, bearer: dict[str, str]) -> None:

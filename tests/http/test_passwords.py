@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import bcrypt
 import pytest
 
 from regsvc.postgres.pool import Pool
-from tests.services import PASSWORD, Service
+from tests.services import PASSWORD, Service, run_test_service
 
 OTHER = "another horse battery"
 
@@ -74,6 +76,23 @@ async def test_a_new_password_keeps_to_the_policy(service: Service, new: str) ->
     )
     assert (answer.status_code, answer.json()["code"]) == (422, "weak_password")
     assert {error["pointer"] for error in answer.json()["errors"]} == {"/new_password"}
+
+
+async def test_a_stolen_session_does_not_guess_the_password_faster_than_a_log_in(
+    database: str, tmp_path: Path
+) -> None:
+    """Whatever asks for the password counts together, and being right does not wait for long."""
+    async with run_test_service(database, tmp_path, {"REGSVC_RATE_LIMITS": "on"}) as service:
+        await service.confirm()
+        bearer = await service.log_in()
+        move = {"email": "new@example.com", "password": "not this one"}
+        answers = [await change(service, bearer, current="not this one") for _ in range(2)]
+        answers += [
+            (moved.status_code, moved.json()["code"])
+            for moved in [await service.post("/me/email", move, bearer) for _ in range(3)]
+        ]
+        assert answers == [(403, "wrong_password")] * 4 + [(429, "rate_limited")]
+        assert await change(service, bearer) == (429, "rate_limited")
 
 
 @pytest.mark.parametrize("version", ["2a", "2b"])

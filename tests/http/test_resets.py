@@ -220,3 +220,16 @@ async def test_many_clients_together_cannot_flood_an_owner(limited: Service, poo
     await wait_state(pool, "forgot", "delayed")
     assert len(limited.mails(ANN)) == 2
     assert await reset(limited, limited.mails(ANN)[1]) == (204, None)
+
+
+async def test_whoever_reset_the_password_logs_in_whatever_strangers_guess(limited: Service) -> None:
+    await limited.confirm()
+    here, wrong = {"X-Forwarded-For": "203.0.113.9"}, {"email": ANN, "password": "not this one"}
+    for n in range(10):
+        assert (await limited.post("/login", wrong, {"X-Forwarded-For": f"198.51.{n}.1"})).status_code == 401
+    right = {"email": ANN, "password": NEW}
+    assert (await limited.post("/login", right, here)).status_code == 429
+    mail = await get_link(limited)
+    body = {"token": mail.token_for("reset"), "password": NEW}
+    assert (await limited.post("/password/reset", body, here)).status_code == 204
+    assert (await limited.post("/login", right, here)).status_code == 200

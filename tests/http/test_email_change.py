@@ -1,0 +1,254 @@
+"""Moving an account to another address, and taking that back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from regsvc.postgres.pool import Pool
+from tests.services import PASSWORD, Service, run_test_service
+
+ANN, NEW, BOB = "ann@example.com", "Ann@new.example", "bob@example.com"
+
+
+@pytest.fixture
+async def limited(database: str, tmp_path: Path) -> AsyncIterator[Service]:
+    """A service that keeps its limits."""
+    async with run_test_service(database, tmp_path, {"REGSVC_RATE_LIMITS": "on"}) as service:
+        yield service
+
+
+async def execute(pool: Pool, statement: str) -> list[tuple[object, ...]]:
+    async with pool.connection() as conn:
+        cursor = await conn.execute(statement.encode())
+        return await cursor.fetchall() if cursor.description else []
+
+
+async def ask(
+    service: Service, bearer: dict[str, str], email: str = NEW, password: str = PASSWORD
+) -> httpx.Response:
+    return await service.post("/me/email", {"email": email, "password": password}, bearer)
+
+
+async def use(service: Service, deed: str, token: str) -> tuple[int, str]:
+    """Use a link and return status and code, or message, of the answer."""
+    answer = await service.post(f"/me/email/{deed}", {"token": token})
+    body = answer.json()
+    return answer.status_code, body.get("code") or body["message"]
+
+
+async def start(service: Service) -> tuple[dict[str, str], str]:
+    """Ask for a move and return a session and the token of the link."""
+    await service.confirm()
+    bearer = await service.log_in()
+    answer = await ask(service, bearer)
+    assert answer.status_code == 202, answer.text
+    return bearer, (await service.wait_mail(NEW)).token_for("email-change")
+
+
+async def moved(service: Service) -> tuple[dict[str, str], str]:
+    """Move an account and return a session and the token that undoes it."""
+    bearer, token = await start(service)
+    assert await use(service, "confirm", token) == (200, "email changed")
+    return bearer, (await service.wait_mail(number=2)).token_for("email-undo")
+
+
+async def address_of(service: Service, bearer: dict[str, str]) -> tuple[str, str]:
+    """Return the address of the profile and the profile's version."""
+    answer = await service.client.get("/api/v1/me", headers=bearer)
+    return answer.json()["email"], answer.headers["ETag"]
+
+
+async def logs_in(service: Service, address: str, password: str = PASSWORD) -> bool:
+    answer = await service.post("/login", {"email": address, "password": password})
+    return answer.status_code == 200
+
+
+async def test_the_new_address_confirms_and_then_the_account_has_it(service: Service, pool: Pool) -> None:
+    bearer, token = await start(service)
+    assert await address_of(service, bearer) == (ANN, '"1"')
+    assert await logs_in(service, ANN)
+    assert await use(service, "confirm", token) == (200, "email changed")
+    assert await address_of(service, bearer) == (NEW, '"2"')
+    assert await logs_in(service, NEW)
+    assert not await logs_in(service, ANN)
+    told = await service.wait_mail(number=2)
+    assert told.message["Subject"] == "The e-mail address of your regsvc account was changed"
+    assert "7 days" in told.text
+    events = "SELECT event, actor FROM audit_events WHERE event LIKE 'email%' ORDER BY id"
+    assert await execute(pool, events) == [("email_change_asked", "user"), ("email_changed", "anonymous")]
+
+
+async def test_the_link_again_changes_nothing(service: Service) -> None:
+    bearer, token = await start(service)
+    for _ in range(2):
+        assert await use(service, "confirm", token) == (200, "email changed")
+    assert await address_of(service, bearer) == (NEW, '"2"')
+    await service.wait_mail(number=2)
+    assert len(service.mails(ANN)) == 2
+
+
+async def test_nothing_is_asked_for_without_the_password(service: Service, pool: Pool) -> None:
+    await service.confirm()
+    bearer = await service.log_in()
+    answer = await ask(service, bearer, password="not this one")
+    assert (answer.status_code, answer.json()["code"]) == (403, "wrong_password")
+    assert (await ask(service, {})).status_code == 401
+    assert await execute(pool, "SELECT count(*) FROM address_moves") == [(0,)]
+
+
+async def test_the_address_that_one_has_is_refused_and_another_writing_of_it_is_a_move(
+    service: Service,
+) -> None:
+    await service.confirm()
+    bearer = await service.log_in()
+    answer = await ask(service, bearer, ANN)
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (400, "same_address")
+    assert (await ask(service, bearer, "ANN@example.com")).status_code == 202
+    token = (await service.wait_mail("ANN@example.com")).token_for("email-change")
+    assert await use(service, "confirm", token) == (200, "email changed")
+    assert (await address_of(service, bearer))[0] == "ANN@example.com"
+
+
+async def test_an_address_that_has_an_account_is_told_and_nobody_else(service: Service) -> None:
+    """Who asks is answered as for any other address."""
+    await service.confirm()
+    await service.confirm(BOB, "bob's own password")
+    bearer = await service.log_in()
+    free, taken = await ask(service, bearer), await ask(service, bearer, BOB)
+    assert (taken.status_code, taken.text) == (free.status_code, free.text) == (202, free.text)
+    assert {*taken.headers} == {*free.headers}
+    told = await service.wait_mail(BOB, number=2)
+    assert told.message["Subject"] == "This address already has an account with regsvc"
+    assert "http" not in told.text
+
+
+async def test_an_address_that_was_taken_meanwhile_is_not_moved_to(service: Service, pool: Pool) -> None:
+    bearer, token = await start(service)
+    await service.sign_up(NEW, "the other's password")
+    mail = await service.wait_mail(NEW, number=2)
+    assert (await service.post("/confirm-email", {"token": mail.token})).status_code == 200
+    assert await use(service, "confirm", token) == (410, "token_expired")
+    assert await address_of(service, bearer) == (ANN, '"1"')
+    assert await execute(pool, "SELECT count(*) FROM mails WHERE kind = 'notice'") == [(0,)]
+
+
+async def test_a_sign_up_for_an_address_that_was_moved_to_becomes_nobody(service: Service) -> None:
+    _, token = await start(service)
+    await service.sign_up(NEW, "a stranger's password")
+    mail = await service.wait_mail(NEW, number=2)
+    assert await use(service, "confirm", token) == (200, "email changed")
+    answer = await service.post("/confirm-email", {"token": mail.token})
+    assert (answer.status_code, answer.json()["code"]) == (410, "token_expired")
+    assert await logs_in(service, NEW)
+
+
+async def test_of_two_moves_the_newer_alone_can_be_confirmed(service: Service) -> None:
+    bearer, first = await start(service)
+    await ask(service, bearer, BOB)
+    second = (await service.wait_mail(BOB)).token_for("email-change")
+    assert await use(service, "confirm", first) == (410, "token_expired")
+    assert await use(service, "confirm", second) == (200, "email changed")
+
+
+async def test_a_link_lives_a_day_from_the_acceptance_of_its_mail(service: Service, pool: Pool) -> None:
+    _, token = await start(service)
+    with trio.fail_after(20):
+        while not await execute(  # noqa: ASYNC110 - a row has no event
+            pool, "SELECT id FROM mails WHERE kind = 'email_change' AND state = 'sent'"
+        ):
+            await trio.sleep(0.02)
+    age = "UPDATE mails SET sent_at = now() - interval '{}' WHERE kind = 'email_change'"
+    await execute(pool, age.format("24 hours"))
+    assert await use(service, "confirm", token) == (410, "token_expired")
+    await execute(pool, age.format("23 hours 59 minutes"))
+    assert await use(service, "confirm", token) == (200, "email changed")
+
+
+@pytest.mark.parametrize("deed", ["confirm", "undo"])
+async def test_a_link_does_what_it_is_for_and_nothing_else(service: Service, deed: str) -> None:
+    _, token = await start(service)
+    other = {"confirm": "undo", "undo": "confirm"}[deed]
+    if deed == "undo":
+        await use(service, "confirm", token)
+        token = (await service.wait_mail(number=2)).token_for("email-undo")
+    for wrong in (token, "no", "A" * 64):
+        assert await use(service, other, wrong) == (400, "token_invalid")
+    answer = await service.post("/password/reset", {"token": token, "password": PASSWORD})
+    assert (answer.status_code, answer.json()["code"]) == (400, "token_invalid")
+
+
+async def test_another_password_voids_a_move_that_is_not_confirmed(service: Service) -> None:
+    bearer, token = await start(service)
+    body = {"current_password": PASSWORD, "new_password": "another horse battery"}
+    assert (await service.client.put("/api/v1/me/password", json=body, headers=bearer)).status_code == 204
+    assert await use(service, "confirm", token) == (410, "token_expired")
+
+
+async def test_the_old_address_takes_its_account_back_from_whoever_knew_the_password(
+    service: Service, pool: Pool
+) -> None:
+    """Its owner chooses a new password with the mail that follows; the other has neither password nor session."""
+    bearer, undo = await moved(service)
+    assert await use(service, "undo", undo) == (200, "email restored")
+    assert (await service.client.get("/api/v1/me", headers=bearer)).status_code == 401
+    assert not await logs_in(service, ANN)
+    assert not await logs_in(service, NEW)
+    mail = await service.wait_mail(number=3)
+    body = {"token": mail.token_for("reset"), "password": "only its owner knows"}
+    assert (await service.post("/password/reset", body)).status_code == 204
+    assert await logs_in(service, ANN, "only its owner knows")
+    assert await use(service, "undo", undo) == (200, "email restored")
+    assert await logs_in(service, ANN, "only its owner knows")
+    events = "SELECT event FROM audit_events WHERE event LIKE 'email%' ORDER BY id DESC LIMIT 1"
+    assert await execute(pool, events) == [("email_change_undone",)]
+
+
+async def test_whoever_moved_it_on_cannot_take_it_back_from_its_owner(service: Service) -> None:
+    bearer, undo = await moved(service)
+    assert (await ask(service, bearer, BOB)).status_code == 202
+    token = (await service.wait_mail(BOB)).token_for("email-change")
+    assert await use(service, "confirm", token) == (200, "email changed")
+    theirs = (await service.wait_mail(NEW, number=2)).token_for("email-undo")
+    assert await use(service, "undo", undo) == (200, "email restored")
+    assert await use(service, "undo", theirs) == (410, "token_expired")
+    mail = await service.wait_mail(number=3)
+    assert mail.token_for("reset")
+
+
+async def test_a_move_can_be_undone_for_a_week(service: Service, pool: Pool) -> None:
+    _, undo = await moved(service)
+    await execute(pool, "UPDATE address_moves SET done_at = now() - interval '7 days'")
+    assert await use(service, "undo", undo) == (410, "token_expired")
+    await execute(pool, "UPDATE address_moves SET done_at = now() - interval '6 days 23 hours'")
+    assert await use(service, "undo", undo) == (200, "email restored")
+
+
+async def test_an_old_address_that_has_a_new_account_keeps_that(service: Service) -> None:
+    bearer, undo = await moved(service)
+    await service.sign_up(ANN, "a second account's")
+    mail = await service.wait_mail(number=3)
+    assert (await service.post("/confirm-email", {"token": mail.token})).status_code == 200
+    assert await use(service, "undo", undo) == (410, "token_expired")
+    assert (await address_of(service, bearer))[0] == NEW
+
+
+async def test_of_parallel_presses_one_moves_the_account(service: Service, pool: Pool) -> None:
+    _, token = await start(service)
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(use, service, "confirm", token)
+    assert await execute(pool, "SELECT version FROM users") == [(2,)]
+    assert await execute(pool, "SELECT count(*) FROM mails WHERE kind = 'notice'") == [(1,)]
+
+
+async def test_moves_are_asked_for_on_a_schedule(limited: Service) -> None:
+    await limited.confirm()
+    bearer = await limited.log_in()
+    assert (await ask(limited, bearer)).status_code == 202
+    early = await ask(limited, bearer, BOB)
+    assert (early.status_code, early.json()["code"]) == (429, "too_soon")

@@ -15,6 +15,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from regsvc.accounts import moves, resets, schedule
+from regsvc.accounts.audit import By, record
 from regsvc.mail.jobs import SentAs
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
@@ -66,16 +67,23 @@ class AccountLetter:
 
 
 async def choose_accounts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Decide whose those of these mails are that were asked for because of a forgotten password."""
-    await conn.execute(
+    """Decide whose those of these mails are that were asked for because of a forgotten password.
+
+    Here it is audited, and not when it was asked for: nobody knew then whom it was about.
+    """
+    cursor = await conn.execute(
         """
         UPDATE mails m SET user_id = u.id
           FROM users u
          WHERE m.id = ANY(%(mail_ids)s) AND m.kind = 'forgot' AND m.user_id IS NULL
            AND u.email_key = m.email_key AND u.disabled_at IS NULL
+        RETURNING u.id, m.origin, m.client
         """,
         {"mail_ids": list(mail_ids)},
     )
+    for user_id, origin, client in await cursor.fetchall():
+        by = By("anonymous", origin=origin, client=client)
+        await record(conn, "password_reset_asked", by, user_id=user_id)
 
 
 async def begin_sending_account(conn: Connection, mail_ids: Sequence[UUID]) -> list[AccountLetter]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from functools import cache
 from regsvc.security.passwords import STRICT_SHORTEST, fold
 
 _LEAST = 100_000  # entries; fewer, and the package has changed under us
+_READING = threading.Lock()
 
 
 class CommonPasswords:
@@ -40,13 +42,20 @@ class CommonPasswords:
         return place < len(self._hashes) and self._hashes[place] == wanted
 
 
-@cache
 def load_common_passwords() -> CommonPasswords:
     """Return the common passwords that are long enough for the strict policy; the first call reads them.
+
+    Of several threads that call it first, one reads and the others wait.
 
     Raises:
         RuntimeError: the package has not what it had.
     """
+    with _READING:
+        return _load()
+
+
+@cache
+def _load() -> CommonPasswords:
     found = CommonPasswords(_read_long())
     if len(found) < _LEAST:
         raise RuntimeError(f"the list of common passwords has {len(found)} entries alone")

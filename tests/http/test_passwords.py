@@ -78,6 +78,27 @@ async def test_a_new_password_keeps_to_the_policy(service: Service, new: str) ->
     assert {error["pointer"] for error in answer.json()["errors"]} == {"/new_password"}
 
 
+async def test_every_new_password_keeps_to_the_strict_policy_where_that_is_set(
+    database: str, tmp_path: Path
+) -> None:
+    """Signing up, changing, resetting: each refuses what everybody tries, and takes what nobody does."""
+    common, good = "qwertyuiop123456", "seven otters knit quietly"
+    async with run_test_service(database, tmp_path, {"REGSVC_PASSWORD_POLICY": "strict"}) as service:
+        sign_up = {"email": "ann@example.com", "password": common, "name": "Ann"}
+        answers = [await service.post("/register", sign_up)]
+        await service.confirm(password=PASSWORD)
+        bearer = await service.log_in()
+        body = {"current_password": PASSWORD, "new_password": common}
+        answers.append(await service.client.put("/api/v1/me/password", json=body, headers=bearer))
+        await service.post("/password/forgot", {"email": "ann@example.com"})
+        token = (await service.wait_mail(number=2)).token_for("reset")
+        answers.append(await service.post("/password/reset", {"token": token, "password": common}))
+        found = [(a.status_code, a.json()["code"], a.json()["errors"][0]["code"]) for a in answers]
+        assert found == [(422, "weak_password", "common")] * 3
+        taken = await service.post("/password/reset", {"token": token, "password": good})
+        assert taken.status_code == 204
+
+
 async def test_a_stolen_session_does_not_guess_the_password_faster_than_a_log_in(
     database: str, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ PASSWORDS = ("the first password", "the second password")
 NOBODYS = "a password of nobody"
 GRACE = 10.0  # seconds in which the parent of an unused refresh token is answered with it
 CODE_TRIES = 5
+TRIES = 100  # of a call that is answered with 503
 
 MOSTLY = st.sampled_from([True, True, True, False])
 
@@ -50,8 +51,13 @@ class Life(RuleBasedStateMachine):
     def ask(
         self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
     ) -> httpx.Response:
-        """Make a call."""
-        return self.client.request(method, path, json=body, headers=headers)
+        """Make a call; a machine that is busy is asked again, nothing having been accepted."""
+        for _ in range(TRIES):
+            answer = self.client.request(method, path, json=body, headers=headers)
+            if answer.status_code != 503:
+                return answer
+            time.sleep(0.2)
+        raise AssertionError(answer.text)
 
     @initialize(target=people)
     def meet(self) -> Person:

@@ -10,8 +10,10 @@ from uuid import UUID
 
 from regsvc.accounts.audit import By, forget_person, record
 from regsvc.accounts.confirmation import lock_address
+from regsvc.accounts.login_tries import forget_address
 from regsvc.accounts.user import UserNotFoundError, find_address, keep_an_admin
 from regsvc.postgres.connection import Connection
+from regsvc.security.tokens import Secrets
 
 ERASED = "account_deleted"
 _OPEN = [
@@ -22,7 +24,9 @@ _OPEN = [
 ]  # mails that may still be sent, the last if an operator replays it
 
 
-async def erase_user(conn: Connection, user_id: UUID, by: By, *, password_hash: str | None = None) -> None:
+async def erase_user(
+    conn: Connection, secrets: Secrets, user_id: UUID, by: By, *, password_hash: str | None = None
+) -> None:
     """Delete an account, in the caller's transaction, and erase the person.
 
     Sign-ups of their address that still wait are attempts of their own, by whomever: they live to their end, and are
@@ -30,6 +34,7 @@ async def erase_user(conn: Connection, user_id: UUID, by: By, *, password_hash: 
 
     Args:
         conn: in a transaction.
+        secrets: what keys of the address derive from.
         user_id: whose account.
         by: who deletes it.
         password_hash: that has to be theirs still; None if it does not matter.
@@ -56,6 +61,8 @@ async def erase_user(conn: Connection, user_id: UUID, by: By, *, password_hash: 
     )
     if cursor.rowcount == 0:
         raise UserNotFoundError
+    # As whoever logs in: the user, and then what counts their log-ins.
+    await forget_address(conn, secrets, email_key)
 
 
 async def _erase_mails(conn: Connection, email_key: str) -> None:

@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 from regsvc.accounts import audit
 from regsvc.accounts.audit import By
 from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.login_tries import remember_client
 from regsvc.accounts.notices import add_notice
 from regsvc.accounts.password import set_password
 from regsvc.mail.jobs import DUE_CHANNEL
@@ -99,7 +100,8 @@ async def reset_password(
 ) -> None:
     """Set another password for whoever has the link, in the caller's transaction.
 
-    It ends every session, and proves the address: whoever opened the link reads its mail.
+    It ends every session, and proves the address: whoever opened the link reads its mail. So their client is
+    known from now on, and does not wait for what strangers guessed.
 
     Raises:
         TokenInvalidError, ResetExpiredError: as `find_forgetful`.
@@ -107,6 +109,8 @@ async def reset_password(
     found = await _open(conn, secrets, token, lock=True)
     ended = await set_password(conn, found.user_id, new_hash, reason="password_reset")
     await conn.execute("UPDATE users SET email_confirmed_at = now() WHERE id = %(id)s", {"id": found.user_id})
+    if by.origin is not None:
+        await remember_client(conn, secrets, found.email_key, by.origin)
     await audit.record(conn, "password_reset", by, user_id=found.user_id, sessions_ended=ended)
     await add_notice(conn, found.user_id, "password_reset_done", by)
 

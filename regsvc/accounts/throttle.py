@@ -103,7 +103,8 @@ async def take_permits(conn: Connection, demands: Sequence[Demand]) -> list[Stan
 
 def _standing(limit: Limit, used: float) -> Standing:
     """Say how a limit stands of which so many seconds are used up."""
-    return Standing(limit, math.floor((1 - used / limit.seconds) * limit.quota + _ROUNDING), used)
+    remaining = math.floor((1 - used / limit.seconds) * limit.quota + _ROUNDING)
+    return Standing(limit, max(remaining, 0), used)
 
 
 async def purge_throttles(conn: Connection, limit: int) -> int:

@@ -168,7 +168,9 @@ async def erase_own(context: Context, token: AccessToken, body: PasswordBody) ->
     proved = await verify_password(context, token, body.password)
     try:
         async with context.pool.transaction() as conn:
-            await erase_user(conn, token.user_id, by_user(token), password_hash=proved.password_hash)
+            await erase_user(
+                conn, context.secrets, token.user_id, by_user(token), password_hash=proved.password_hash
+            )
     except UserNotFoundError:  # deleted, or its password changed, at this very moment
         raise AccessTokenInvalidError from None
     log.info("account deleted", user=str(token.user_id))

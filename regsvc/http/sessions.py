@@ -131,8 +131,6 @@ async def _log_in(context: Context, email_key: str, password: str, tried: LoginT
     async with context.pool.transaction() as conn:
         if fresh is not None:
             await user.replace_password_hash(conn, credentials.user_id, old=stored, new=fresh)
-        if tried is not None:
-            await forgive_tries(conn, tried)
         started = await grant.start_session(
             conn,
             credentials.user_id,
@@ -140,6 +138,8 @@ async def _log_in(context: Context, email_key: str, password: str, tried: LoginT
             origin=get_origin(),
             client=get_client_word(),
         )
+        if tried is not None:
+            await forgive_tries(conn, tried)
         await record(conn, "logged_in", by_user(started.token()))
     return started
 

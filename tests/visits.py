@@ -16,6 +16,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it has no types
+from playwright.sync_api import expect
 
 from tests.services import PASSWORD, Mail, read_mails
 
@@ -56,13 +57,20 @@ class Person:
                 seen = client.get(f"{url}?wait=5&seq={seen['seq']}", headers={"Regsvc-Handle": handle}).json()
         return self.mail()
 
-    def mail(self) -> Mail:
-        """Return the newest mail to this address, once there is one."""
+    def mail(self, *, number: int = 1) -> Mail:
+        """Return the newest mail to this address, once there are so many."""
         deadline = time.monotonic() + 20
-        while not (found := read_mails(self.program.folder / "mail", self.address)):
+        while len(found := read_mails(self.program.folder / "mail", self.address)) < number:
             assert time.monotonic() < deadline, "no mail came"
             time.sleep(0.05)
         return found[-1]
+
+    def join(self, password: str = PASSWORD) -> None:
+        """Sign up and confirm."""
+        token = self.sign_up(password).token
+        httpx.post(
+            f"{self.program.url}/api/v1/confirm-email", json={"token": token}, timeout=60
+        ).raise_for_status()
 
     def log_in(self, password: str = PASSWORD) -> int:
         """Return the status of a log-in."""
@@ -113,6 +121,7 @@ def person(shared_program: SharedProgram) -> Person:
 def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     """Opens browsers; whatever they did, none gave a token away or broke a rule of its page."""
     visits: list[Visit] = []
+    expect.set_options(timeout=20_000)  # for a busy machine
 
     def begin(**options: Any) -> Visit:
         visits.append(Visit(browser.new_context(**options)))

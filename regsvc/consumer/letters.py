@@ -56,7 +56,11 @@ class LetterWriter:
             return self._account_mail(letter)
         if letter.sent_as == "account_exists":
             return AccountExistsMail(
-                occurred_at=letter.created_at, origin=letter.origin, client=letter.client
+                occurred_at=letter.created_at,
+                origin=letter.origin,
+                client=letter.client,
+                login_link=f"{self.public_url}/login",
+                reset_link=f"{self.public_url}/forgot",
             )
         token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
         return ConfirmMail(

@@ -23,7 +23,15 @@ from regsvc.http import (
 )
 from regsvc.http.context import Context, put_context
 from regsvc.http.cors import add_cors_headers
-from regsvc.http.pages import inbox, links, mailbox, page, signup  # noqa: F401 - they add their routes
+from regsvc.http.pages import (  # noqa: F401 - they add their routes
+    account,
+    inbox,
+    links,
+    login,
+    mailbox,
+    page,
+    signup,
+)
 from regsvc.http.problems import register_error_handlers
 from regsvc.http.request_ids import HEADER, get_request_id
 from regsvc.http.throttling import add_limit_headers

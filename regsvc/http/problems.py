@@ -181,9 +181,14 @@ def problem(
     return answer
 
 
+def find_kind(error: errors.RegsvcError) -> Kind | None:
+    """Return how an error of our own is answered, as its nearest class says; None: nobody thought of it."""
+    return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), None)
+
+
 async def answer_known(error: errors.RegsvcError) -> Response:
     """Answer an error of our own."""
-    kind = next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), None)
+    kind = find_kind(error)
     if kind is None:
         return await answer_bug(error)
     headers: dict[str, str] = {}

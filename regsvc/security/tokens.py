@@ -192,6 +192,22 @@ def handle_matches(secrets_: Secrets, registration_id: UUID, handle: str) -> boo
     return raw is not None and _verify(secrets_.keys("handle"), (registration_id.bytes,), raw)
 
 
+# -- a browser's session: its cookie is good as long as the session is, and nothing of it is stored
+
+
+def mint_session_cookie(secrets_: Secrets, session_id: UUID) -> str:
+    """Return the 64 characters by which a browser is known to be in a session."""
+    return _encode(session_id.bytes + _mac(secrets_.key("browser-session"), (session_id.bytes,)))
+
+
+def read_session_cookie(secrets_: Secrets, cookie: str) -> UUID | None:
+    """Return the session that a cookie was made for (constant time), or None; whether it lives is another matter."""
+    raw = _decode(cookie, _ID_BYTES + _MAC_BYTES)
+    if raw is None or not _verify(secrets_.keys("browser-session"), (raw[:_ID_BYTES],), raw[_ID_BYTES:]):
+        return None
+    return UUID(bytes=raw[:_ID_BYTES])
+
+
 # -- what is counted: limits and schedules know whom they are about without being able to say it
 
 

@@ -7,22 +7,23 @@ leads back to a page that can be read again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from uuid import UUID
 
 from quart import Response
 
-from regsvc.accounts import confirmation
+from regsvc.accounts.confirmation import CodeInvalidError, CodeTriesExhaustedError, TokenExpiredError
 from regsvc.accounts.preview import get_recipient
 from regsvc.accounts.registration import Registration, RegistrationOverError, get_registration
 from regsvc.accounts.schedule import TooSoonError
+from regsvc.errors import RegsvcError
 from regsvc.http.bodies import address_of, check_values
 from regsvc.http.confirmation import enter_code
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.forms import get_cookie, lead_to, read_form, set_cookie
-from regsvc.http.pages.page import blueprint, fill, show_page
+from regsvc.http.pages.moments import say_moment
+from regsvc.http.pages.page import blueprint, describe_error, fill, show_page
 from regsvc.http.pages.words import Texts, get_words
-from regsvc.http.problems import RegistrationNotFoundError, ValidationFailedError
+from regsvc.http.problems import RegistrationNotFoundError, ValidationFailedError, find_kind
 from regsvc.http.registrations import check_handle
 from regsvc.http.resending import AddressBody, ask_again, move
 from regsvc.mail.outcome import CONNECTION_REASONS
@@ -93,22 +94,32 @@ async def submit_address() -> Response:
 async def _do(deed: Callable[[Context, UUID, Mapping[str, str]], Awaitable[None]]) -> Response:
     """Do what a form asks for and lead back to the status, or show the status with what is wrong."""
     form = await read_form()
-    texts = get_words()["inbox"]
     try:
         await deed(get_context(), _read_handle(), form)
-    except ValidationFailedError:
-        return await _show(422, problem=get_words()["signup"]["email_invalid"])
-    except TooSoonError as error:
-        return await _show(429, problem=fill(texts["too_soon"], time=_say_moment(error.next_at)))
-    except confirmation.CodeInvalidError:
-        return await _show(400, problem=texts["code_invalid"])
-    except confirmation.CodeTriesExhaustedError:
-        return await _show(429, problem=texts["code_tries_exhausted"])
-    except (confirmation.TokenExpiredError, RegistrationOverError):
-        return await _show(410, problem=texts["registration_over"])
     except RegistrationNotFoundError:
-        pass
+        return lead_to("/signup")
+    except RegsvcError as error:
+        kind = find_kind(error)
+        return await _show(int(kind.status) if kind else 500, problem=_explain(error))
     return lead_to(_STATUS)
+
+
+def _explain(error: RegsvcError) -> str:
+    words = get_words()
+    texts = words["inbox"]
+    match error:
+        case ValidationFailedError():
+            return words["signup"]["email_invalid"]
+        case TooSoonError():
+            return fill(texts["too_soon"], time=say_moment(error.next_at))
+        case CodeInvalidError():
+            return texts["code_invalid"]
+        case CodeTriesExhaustedError():
+            return texts["code_tries_exhausted"]
+        case TokenExpiredError() | RegistrationOverError():
+            return texts["registration_over"]
+        case _:
+            return describe_error(words["common"], error)
 
 
 async def _show(status: int = 200, *, problem: str = "") -> Response:
@@ -127,7 +138,7 @@ async def _show(status: int = 200, *, problem: str = "") -> Response:
         email=email,
         problem=problem,
         reason=_say_reason(texts["reasons"], registration),
-        next_try=_say_moment(registration.next_try_at) if registration.next_try_at else "",
+        next_try=say_moment(registration.next_try_at) if registration.next_try_at else "",
     )
     seconds = _LOOK_AGAIN.get(registration.state)
     if seconds is not None:
@@ -160,7 +171,3 @@ def _say_reason(texts: Texts, registration: Registration) -> str:
     if registration.reason is None:
         return ""
     return texts[_REASONS.get(registration.reason, "us")]
-
-
-def _say_moment(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

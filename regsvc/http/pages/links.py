@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from quart import Response
 
+from regsvc.http.pages.faults import get_lengths
 from regsvc.http.pages.page import blueprint, show_page
 
 
@@ -21,3 +22,21 @@ async def open_confirm() -> Response:
 async def open_not_me() -> Response:
     """Show the page behind "this was not me"."""
     return await show_page("not_me.html")
+
+
+@blueprint.get("/reset")
+async def open_reset() -> Response:
+    """Show the page on which a new password is chosen."""
+    return await show_page("reset.html", lengths=get_lengths())
+
+
+@blueprint.get("/email-change")
+async def open_email_change() -> Response:
+    """Show the page on which an account's new address is confirmed."""
+    return await show_page("address_link.html", deed="change")
+
+
+@blueprint.get("/email-undo")
+async def open_email_undo() -> Response:
+    """Show the page on which the old address takes a change back."""
+    return await show_page("address_link.html", deed="undo")

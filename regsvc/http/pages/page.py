@@ -14,10 +14,11 @@ from jinja2 import StrictUndefined
 from quart import Blueprint, Quart, Response, render_template, request
 from werkzeug.exceptions import NotFound
 
+from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import RegsvcError, UnavailableError
 from regsvc.http.context import get_context
 from regsvc.http.pages.words import Words, get_words, load_words, put_words
-from regsvc.http.problems import KINDS, answer_known
+from regsvc.http.problems import answer_known, find_kind
 from regsvc.mail.render import readable_on
 from regsvc.settings import Settings
 
@@ -97,9 +98,9 @@ async def show_error(error: RegsvcError) -> Response:
 
 def describe_error(texts: Mapping[str, str], error: RegsvcError) -> str:
     """Return an error that is not about what was typed in a person's words."""
-    if isinstance(error, UnavailableError):
+    if isinstance(error, UnavailableError | RateLimitedError):
         return fill(texts["busy"], seconds=max(1, round(error.retry_after)))
-    kind = next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), None)
+    kind = find_kind(error)
     return texts.get(kind.code if kind else "failed", texts["failed"])
 
 

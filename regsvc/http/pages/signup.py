@@ -12,17 +12,19 @@ from pydantic import ConfigDict
 from quart import Response
 
 from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import OverloadedError
 from regsvc.http.answers import answer
 from regsvc.http.bodies import Body, check_values, read_body
 from regsvc.http.context import get_context
+from regsvc.http.new_passwords import check_new_password
+from regsvc.http.pages.faults import explain, get_lengths
 from regsvc.http.pages.forms import check_same_origin, lead_to, read_form
 from regsvc.http.pages.inbox import explain_reasons, keep_handle
-from regsvc.http.pages.page import blueprint, describe_error, fill, show_page
-from regsvc.http.pages.words import Texts, get_words
-from regsvc.http.problems import FieldError, ValidationFailedError
+from regsvc.http.pages.page import blueprint, describe_error, show_page
+from regsvc.http.pages.words import get_words
+from regsvc.http.problems import FieldError, ValidationFailedError, WeakPasswordError
 from regsvc.http.registrations import RegisterBody, sign_up
-from regsvc.security.passwords import LONGEST, check_password, shortest
 from regsvc.security.strength import rate_password
 
 _FIELDS = ("name", "email", "password")
@@ -49,12 +51,14 @@ async def submit_signup() -> Response:
     """Take the form as a browser without scripts sends it, and lead to what becomes of the sign-up."""
     form = await read_form()
     typed = {name: form.get(name, "") for name in _FIELDS}
-    faults = find_faults(typed)
+    faults = await find_faults(typed)
     if faults:
         return await _show_form(422, typed=typed, faults=explain(faults, typed))
     context = get_context()
     try:
         new = await sign_up(context, check_values(RegisterBody, typed))
+    except RateLimitedError as error:
+        return await _show_form(429, typed=typed, problem=describe_error(get_words()["common"], error))
     except OverloadedError as error:
         return await _show_form(503, typed=typed, problem=describe_error(get_words()["common"], error))
     response = lead_to("/signup/status")
@@ -69,10 +73,10 @@ async def check() -> Response:
     body = await read_body(_Typed)
     typed = body.model_dump()
     strength = await rate_password(body.password, [body.email, body.name]) if body.password else None
-    return answer({"faults": explain(find_faults(typed), typed), "strength": strength})
+    return answer({"faults": explain(await find_faults(typed), typed), "strength": strength})
 
 
-def find_faults(typed: Mapping[str, str]) -> Sequence[FieldError]:
+async def find_faults(typed: Mapping[str, str]) -> Sequence[FieldError]:
     """Return what the API would have against a sign-up, the password last."""
     found: list[FieldError] = []
     try:
@@ -83,28 +87,11 @@ def find_faults(typed: Mapping[str, str]) -> Sequence[FieldError]:
         email = parse_address(typed["email"]).email
     except AddressError:
         email = typed["email"]
-    policy = get_context().settings.password_policy
-    weaknesses = check_password(policy, typed["password"], email=email, name=typed["name"])
-    return [*found, *(FieldError("/password", weakness.code, weakness.detail) for weakness in weaknesses)]
-
-
-def explain(faults: Sequence[FieldError], typed: Mapping[str, str]) -> dict[str, str]:
-    """Return the first fault of each field in the reader's words."""
-    texts = get_words()["signup"]
-    told: dict[str, str] = {}
-    for fault in faults:
-        field = fault.pointer.removeprefix("/")
-        code = fault.code if typed[field].strip() else "missing"
-        told.setdefault(field, _say(texts, f"{field}_{code}", f"{field}_invalid"))
-    return told
-
-
-def _say(texts: Texts, name: str, otherwise: str) -> str:
-    return fill(texts.get(name, texts[otherwise]), **_lengths())
-
-
-def _lengths() -> dict[str, int]:
-    return {"shortest": shortest(get_context().settings.password_policy), "longest": LONGEST}
+    try:
+        await check_new_password(get_context(), typed["password"], email=email, name=typed["name"])
+    except WeakPasswordError as error:
+        found += error.fields
+    return found
 
 
 async def _show_form(
@@ -121,6 +108,6 @@ async def _show_form(
         typed=typed or dict.fromkeys(_FIELDS, ""),
         faults=faults or {},
         problem=problem,
-        lengths=_lengths(),
+        lengths=get_lengths(),
         reasons=explain_reasons(get_words()["reasons"]),
     )

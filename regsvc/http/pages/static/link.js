@@ -2,17 +2,22 @@
 // once, and is posted to confirm or to void when a person presses a button. Until then it is kept with this page's
 // place in the tab's history, so that a reload does not lose it.
 import { call, explain } from "./api.js";
-import { sayMoment, words } from "./words.js";
+import { afterTyping, offerToShow, showStrength } from "./strength.js";
+import { fill, sayMoment, words } from "./words.js";
 
 const by = (id) => document.getElementById(id);
 const form = by("form");
 const buttons = [...form.querySelectorAll("button")];
 const password = by("password"); // on one of the two pages
 const texts = words.confirm;
-const DEEDS = {
-  confirm: { path: "/api/v1/confirm-email", heading: texts.done_title, done: texts.done },
-  repudiate: { path: "/api/v1/confirm-email/repudiate", heading: texts.voided_title, done: texts.voided },
+const PATHS = {
+  confirm: "/api/v1/confirm-email",
+  repudiate: "/api/v1/confirm-email/repudiate",
+  reset: "/api/v1/password/reset",
+  change: "/api/v1/me/email/confirm",
+  undo: "/api/v1/me/email/undo",
 };
+const ONWARD = new Set(["confirm", "reset", "change"]); // to the log-in
 // After these, pressing again changes nothing.
 const OVER = new Set(["token_invalid", "token_expired", "token_void", "already_confirmed"]);
 
@@ -23,9 +28,10 @@ function say(text, tone = "") {
 
 function showDone(deed) {
   by("ask").hidden = true;
-  by("heading").textContent = DEEDS[deed].heading;
+  by("heading").textContent = words.deeds[deed].done_title;
   by("heading").focus();
-  say(`${DEEDS[deed].done} ${words.common.closable}`, "good");
+  by("onward").hidden = !ONWARD.has(deed);
+  say(words.deeds[deed].done, "good");
 }
 
 function showProblem(told) {
@@ -47,6 +53,7 @@ async function begin() {
   by("ask").hidden = false;
   if (by("it-was-me")) by("it-was-me").hash = `t=${token}`;
   say("");
+  if (!by("facts")) return;
   const told = await call("POST", "/api/v1/confirm-email/preview", { token });
   if (told.confirmed && form.dataset.action === "confirm") showDone("confirm");
   else if (told.ok) showFacts(told);
@@ -65,10 +72,10 @@ function showFacts({ email, at, origin, client }) {
 
 async function press(deed) {
   const body = { token: history.state.token };
-  if (deed === "confirm" && password.required) body.password = password.value;
+  if (deed === "reset" || (deed === "confirm" && password.required)) body.password = password.value;
   buttons.forEach((button) => (button.disabled = true));
   say(words.common.working);
-  const told = await call("POST", DEEDS[deed].path, body);
+  const told = await call("POST", PATHS[deed], body);
   buttons.forEach((button) => (button.disabled = false));
   if (told.ok) {
     history.replaceState({ done: deed }, "");
@@ -78,15 +85,34 @@ async function press(deed) {
     by("password-field").hidden = false;
     password.required = true;
     password.select();
+  } else if (deed === "reset" && (told.status === 422 || told.status === 400) && told.errors) {
+    showWeakness(told.errors[0].code);
   } else {
     showProblem(told);
   }
+}
+
+function showWeakness(code) {
+  const name = password.value ? `password_${code}` : "password_missing";
+  by("password-fault").textContent = fill(words.signup[name] ?? words.signup.password_invalid, words.lengths);
+  password.setAttribute("aria-invalid", "true");
+  password.focus();
+  say("");
+}
+
+function prepareReset() {
+  offerToShow(password);
+  afterTyping(password, async () => {
+    const told = await call("POST", "/signup/check", { password: password.value });
+    if (told.ok) showStrength(told.strength);
+  });
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   press(form.dataset.action);
 });
+if (form.dataset.action === "reset") prepareReset();
 by("other")?.addEventListener("click", () => press("repudiate"));
 addEventListener("hashchange", () => location.reload()); // another link, opened in the same tab
 begin();

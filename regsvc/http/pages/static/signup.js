@@ -1,6 +1,7 @@
 // The form to sign up: checked while somebody types by the code that the API checks with, then sent, then followed.
 import { call, explain } from "./api.js";
 import { openInbox, reopenInbox } from "./inbox.js";
+import { offerToShow, showStrength } from "./strength.js";
 import { words } from "./words.js";
 
 const TYPING = 350; // milliseconds of silence after which what was typed is looked at
@@ -20,14 +21,6 @@ function showFault(name, text) {
   by(`${name}-fault`).textContent = text;
   if (text) fields[name].setAttribute("aria-invalid", "true");
   else fields[name].removeAttribute("aria-invalid");
-}
-
-function showStrength(score) {
-  by("strength").hidden = !fields.password.value || score === null;
-  if (score === null) return;
-  by("strength").dataset.score = score;
-  const text = words.signup[`strength_${score}`];
-  if (by("strength-text").textContent !== text) by("strength-text").textContent = text;
 }
 
 async function check() {
@@ -79,9 +72,6 @@ for (const [name, input] of Object.entries(fields)) {
     noticeTyping();
   });
 }
-by("show").hidden = false;
-by("show-password").addEventListener("change", ({ target }) => {
-  fields.password.type = target.checked ? "text" : "password";
-});
+offerToShow(fields.password);
 form.addEventListener("submit", submit);
 reopenInbox();

@@ -1,0 +1,193 @@
+"""One's account: profile, address, password, sessions, data. Plain forms do all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from quart import Response, request
+
+from regsvc.accounts.audit import record
+from regsvc.accounts.password import WrongPasswordError
+from regsvc.accounts.schedule import TooSoonError
+from regsvc.accounts.session import SessionNotFoundError, end_all_sessions, end_own_session, list_sessions
+from regsvc.accounts.user import LastAdminError, get_user
+from regsvc.errors import RegsvcError
+from regsvc.http.audited import by_user
+from regsvc.http.bodies import address_of, check_values, read_id
+from regsvc.http.context import Context, get_context
+from regsvc.http.email_change import MoveBody, ask_move
+from regsvc.http.me import ProfileBody, change_profile
+from regsvc.http.my_data import PasswordBody, erase_own, export_own
+from regsvc.http.pages.faults import explain
+from regsvc.http.pages.forms import lead_to, read_form
+from regsvc.http.pages.moments import say_moment
+from regsvc.http.pages.page import blueprint, describe_error, fill, show_page
+from regsvc.http.pages.visitors import find_visitor, forget_session
+from regsvc.http.pages.words import Words, get_languages
+from regsvc.http.passwords import ChangeBody, change_own
+from regsvc.http.problems import ValidationFailedError, find_kind
+from regsvc.mail.languages import LOCALES, choose_language
+from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+
+Deed = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[None]]
+
+# Where a form leads when it is done: to the account, saying so, or away from it.
+_DONE = {
+    "profile": "saved",
+    "address": "address_asked",
+    "password": "password_changed",
+    "sessions": "session_ended",
+}
+
+
+@blueprint.get("/account")
+async def open_account() -> Response:
+    """Show the account of whoever is logged in; others are led to the log-in."""
+    visitor = await find_visitor()
+    return lead_to("/login") if visitor is None else await _show(visitor, done=request.args.get("done", ""))
+
+
+@blueprint.post("/account/profile")
+async def submit_profile() -> Response:
+    """Change name and language."""
+
+    async def change(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
+        typed = {"name": form.get("name", ""), "locale": form.get("locale", "")}
+        await change_profile(context, visitor, check_values(ProfileBody, typed))
+
+    return await _do("profile", change)
+
+
+@blueprint.post("/account/address")
+async def submit_new_address() -> Response:
+    """Ask to move the account to another address."""
+
+    async def move(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
+        typed = {"email": form.get("email", "").strip(), "password": form.get("password", "")}
+        body = check_values(MoveBody, typed)
+        await ask_move(context, visitor, address_of(body.email), body.password)
+
+    return await _do("address", move)
+
+
+@blueprint.post("/account/password")
+async def submit_new_password() -> Response:
+    """Set another password."""
+
+    async def change(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
+        typed = {name: form.get(name, "") for name in ("current_password", "new_password")}
+        await change_own(context, visitor, check_values(ChangeBody, typed))
+
+    return await _do("password", change)
+
+
+@blueprint.post("/account/sessions/end")
+async def submit_end() -> Response:
+    """End one session; one that has ended meanwhile is what was asked for."""
+
+    async def end(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
+        try:
+            wanted = read_id(form.get("session", ""), SessionNotFoundError)
+            async with context.pool.transaction() as conn:
+                await end_own_session(conn, visitor.user_id, wanted, reason="ended_by_user")
+                await record(conn, "session_ended", by_user(visitor), session=str(wanted))
+        except SessionNotFoundError:
+            pass
+
+    return await _do("sessions", end)
+
+
+@blueprint.post("/account/sessions/end-all")
+async def submit_end_all() -> Response:
+    """End every session, this browser's too."""
+
+    async def end(context: Context, visitor: AccessToken, _: Mapping[str, str]) -> None:
+        async with context.pool.transaction() as conn:
+            ended = await end_all_sessions(conn, visitor.user_id, reason="logout_all")
+            await record(conn, "logged_out_everywhere", by_user(visitor), sessions=ended)
+
+    return await _do("sessions", end, away="/login?done=logged_out")
+
+
+@blueprint.get("/account/export")
+async def download_export() -> Response:
+    """Download all that is known of oneself."""
+    visitor = await find_visitor()
+    return lead_to("/login") if visitor is None else await export_own(get_context(), visitor)
+
+
+@blueprint.post("/account/delete")
+async def submit_delete() -> Response:
+    """Delete the account."""
+
+    async def erase(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
+        await erase_own(context, visitor, check_values(PasswordBody, {"password": form.get("password", "")}))
+
+    return await _do("delete", erase, away="/login?done=deleted")
+
+
+async def _do(part: str, deed: Deed, *, away: str = "") -> Response:
+    """Do what a form of one part of the page asks for; what is wrong with it is said in that part."""
+    form = await read_form()
+    visitor = await find_visitor()
+    if visitor is None:
+        return lead_to("/login")
+    try:
+        await deed(get_context(), visitor, form)
+    except AccessTokenInvalidError:
+        return lead_to("/login")
+    except RegsvcError as error:
+        kind = find_kind(error)
+        if kind is None:
+            raise
+        return await _show(visitor, int(kind.status), part=part, error=error)
+    if not away:
+        return lead_to(f"/account?done={part}#{part}")
+    response = lead_to(away)
+    forget_session(response)
+    return response
+
+
+async def _show(
+    visitor: AccessToken,
+    status: int = 200,
+    *,
+    done: str = "",
+    part: str = "",
+    error: RegsvcError | None = None,
+) -> Response:
+    async with get_context().pool.connection() as conn:
+        user = await get_user(conn, visitor.user_id)
+        sessions = await list_sessions(conn, visitor.user_id)
+    if user is None:
+        return lead_to("/login")
+    words = choose_language(get_languages(), user.locale)
+    return await show_page(
+        "account.html",
+        status,
+        words=words,
+        submits=True,
+        user=user,
+        sessions=sessions,
+        here=visitor.session_id,
+        locales={locale: get_languages()[locale]["common"]["language"] for locale in LOCALES},
+        done={done: words["account"][_DONE[done]]} if done in _DONE else {},
+        problems={} if error is None else {part: _explain(words, error)},
+        say_moment=say_moment,
+    )
+
+
+def _explain(words: Words, error: RegsvcError) -> str:
+    match error:
+        case WrongPasswordError():
+            return words["account"]["wrong_password"]
+        case LastAdminError():
+            return words["account"]["last_admin"]
+        case TooSoonError():
+            return fill(words["inbox"]["too_soon"], time=say_moment(error.next_at))
+        case ValidationFailedError() if error.fields and error.fields[0].code == "same_address":
+            return words["account"]["same_address"]
+        case ValidationFailedError() if error.fields:
+            return next(iter(explain(error.fields, words=words).values()))
+        case _:
+            return describe_error(words["common"], error)

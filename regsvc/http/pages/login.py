@@ -1,0 +1,107 @@
+"""Logging in with a browser, logging out, and what to do when the password is forgotten."""
+
+from __future__ import annotations
+
+from quart import Response, request
+
+from regsvc.accounts.audit import record
+from regsvc.accounts.schedule import TooSoonError
+from regsvc.accounts.session import end_session
+from regsvc.accounts.throttle import RateLimitedError
+from regsvc.errors import OverloadedError
+from regsvc.http.audited import by_user
+from regsvc.http.bodies import address_of, check_values
+from regsvc.http.context import get_context
+from regsvc.http.pages.forms import lead_to, read_form
+from regsvc.http.pages.moments import say_moment
+from regsvc.http.pages.page import blueprint, describe_error, fill, show_page
+from regsvc.http.pages.visitors import find_visitor, forget_session, keep_session
+from regsvc.http.pages.words import get_words
+from regsvc.http.passwords import ForgotBody, ask_for_link
+from regsvc.http.problems import InvalidCredentialsError, ValidationFailedError
+from regsvc.http.sessions import LoginBody, log_in
+
+_DONE = ("logged_out", "deleted")
+
+
+@blueprint.get("/login")
+async def open_login() -> Response:
+    """Show the form, or the account of whoever is logged in already."""
+    if await find_visitor() is not None:
+        return lead_to("/account")
+    done = request.args.get("done", "")
+    return await _show_login(done=get_words()["login"][done] if done in _DONE else "")
+
+
+@blueprint.post("/login")
+async def submit_login() -> Response:
+    """Start a session of this browser."""
+    form = await read_form()
+    words = get_words()
+    try:
+        body = check_values(
+            LoginBody, {name: form.get(name, "").strip("\r\n") for name in ("email", "password")}
+        )
+        granted = await log_in(get_context(), body.email.strip(), body.password)
+    except (InvalidCredentialsError, ValidationFailedError):
+        return await _show_login(
+            401, email=form.get("email", ""), problem=words["login"]["invalid_credentials"]
+        )
+    except RateLimitedError as error:
+        return await _show_login(429, email=body.email, problem=describe_error(words["common"], error))
+    except OverloadedError as error:
+        return await _show_login(503, email=body.email, problem=describe_error(words["common"], error))
+    response = lead_to("/account")
+    keep_session(response, granted)
+    return response
+
+
+@blueprint.post("/logout")
+async def submit_logout() -> Response:
+    """End the session of this browser."""
+    await read_form()
+    visitor = await find_visitor()
+    if visitor is not None:
+        async with get_context().pool.transaction() as conn:
+            await end_session(conn, visitor.session_id, reason="logout")
+            await record(conn, "logged_out", by_user(visitor))
+    response = lead_to("/login?done=logged_out")
+    forget_session(response)
+    return response
+
+
+@blueprint.get("/forgot")
+async def open_forgot() -> Response:
+    """Show the form to ask for a new password with."""
+    return await _show_forgot()
+
+
+@blueprint.post("/forgot")
+async def submit_forgot() -> Response:
+    """Ask for a link; what is said is the same whether or not the address has an account."""
+    email = (await read_form()).get("email", "").strip()
+    words = get_words()
+    try:
+        body = check_values(ForgotBody, {"email": email})
+        await ask_for_link(get_context(), address_of(body.email))
+    except ValidationFailedError:
+        fault = words["signup"]["email_invalid" if email else "email_missing"]
+        return await _show_forgot(422, email=email, fault=fault)
+    except TooSoonError as error:
+        when = fill(words["inbox"]["too_soon"], time=say_moment(error.next_at))
+        return await _show_forgot(429, email=email, problem=when)
+    except RateLimitedError as error:
+        return await _show_forgot(429, email=email, problem=describe_error(words["common"], error))
+    return await _show_forgot(asked=fill(words["forgot"]["asked"], email=email))
+
+
+async def _show_login(status: int = 200, *, email: str = "", problem: str = "", done: str = "") -> Response:
+    return await show_page("login.html", status, submits=True, email=email, problem=problem, done=done)
+
+
+async def _show_forgot(
+    status: int = 200, *, email: str = "", fault: str = "", problem: str = "", asked: str = ""
+) -> Response:
+    return await show_page(
+        "forgot.html", status, submits=True, email=email, fault=fault, problem=problem, asked=asked
+    )

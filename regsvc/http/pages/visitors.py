@@ -1,0 +1,40 @@
+"""Who looks at a page: the session that a browser's cookie stands for.
+
+The cookie is of this host alone, out of the reach of scripts and of other sites (`__Host-`, HttpOnly, SameSite=Strict).
+The API never looks at it: it knows bearer tokens, which no browser sends by itself.
+"""
+
+from __future__ import annotations
+
+from quart import Response
+
+from regsvc.accounts.browsing import resume_session
+from regsvc.accounts.grant import Grant
+from regsvc.accounts.session import LIFE
+from regsvc.http.context import get_context
+from regsvc.http.pages.forms import get_cookie, set_cookie
+from regsvc.security.keys import AccessToken
+from regsvc.security.tokens import mint_session_cookie, read_session_cookie
+
+_COOKIE = "regsvc-session"
+
+
+async def find_visitor() -> AccessToken | None:
+    """Return who is logged in with this browser, or None."""
+    context = get_context()
+    session_id = read_session_cookie(context.secrets, get_cookie(_COOKIE))
+    if session_id is None:
+        return None
+    async with context.pool.connection() as conn:
+        return await resume_session(conn, session_id)
+
+
+def keep_session(response: Response, granted: Grant) -> None:
+    """Have a browser be in a session that was just started; its refresh token is given to nobody."""
+    cookie = mint_session_cookie(get_context().secrets, granted.session_id)
+    set_cookie(response, _COOKIE, cookie, seconds=int(LIFE.total_seconds()))
+
+
+def forget_session(response: Response) -> None:
+    """Have a browser be in no session any more."""
+    set_cookie(response, _COOKIE, "")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from psycopg.rows import scalar_row
+
 from regsvc.accounts.audit import By, forget_person, record
 from regsvc.accounts.confirmation import lock_address
 from regsvc.accounts.login_tries import forget_address
-from regsvc.accounts.user import UserNotFoundError, find_address, keep_an_admin
+from regsvc.accounts.user import UserNotFoundError, keep_an_admin
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
 
@@ -44,25 +46,32 @@ async def erase_user(
         LastAdminError: nobody else could administer the service then.
     """
     await keep_an_admin(conn, user_id)
-    email_key = await find_address(conn, user_id)
+    email_key = await _lock_user(conn, user_id, password_hash)
     # As whoever confirms: the address, then its mails, then its registrations.
     await lock_address(conn, email_key)
     await _erase_mails(conn, email_key)
     await _erase_registrations(conn, email_key)
     await record(conn, ERASED, by, user_id=user_id)
     await forget_person(conn, user_id)
-    cursor = await conn.execute(
-        """
-        DELETE FROM users
-         WHERE id = %(id)s AND email_key = %(email_key)s
-           AND password_hash = coalesce(%(password_hash)s, password_hash)
-        """,
-        {"id": user_id, "email_key": email_key, "password_hash": password_hash},
-    )
-    if cursor.rowcount == 0:
-        raise UserNotFoundError
-    # As whoever logs in: the user, and then what counts their log-ins.
     await forget_address(conn, secrets, email_key)
+    await conn.execute("DELETE FROM users WHERE id = %(id)s", {"id": user_id})
+
+
+async def _lock_user(conn: Connection, user_id: UUID, password_hash: str | None) -> str:
+    """Keep everybody else from a user, and return their address as it is compared."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            SELECT email_key FROM users
+             WHERE id = %(id)s AND password_hash = coalesce(%(password_hash)s, password_hash)
+               FOR UPDATE
+            """,
+            {"id": user_id, "password_hash": password_hash},
+        )
+        email_key = await cursor.fetchone()
+    if email_key is None:
+        raise UserNotFoundError
+    return str(email_key)
 
 
 async def _erase_mails(conn: Connection, email_key: str) -> None:

@@ -87,11 +87,7 @@ async def log_in(context: Context, email: str, password: str) -> Grant:
         key = ""
     tried = await begin_login(key or email.casefold())
     try:
-        try:
-            started = await _log_in(context, key, password, tried)
-        except grant.CredentialsChangedError:
-            # Mostly by another log-in that replaced an old hash at this moment: look once more.
-            started = await _log_in(context, key, password, tried)
+        started = await _log_in(context, key, password, tried)
     except OverloadedError:
         if tried is not None:
             async with context.pool.connection() as conn:
@@ -101,20 +97,9 @@ async def log_in(context: Context, email: str, password: str) -> Grant:
     return started
 
 
-async def _log_in(context: Context, email_key: str, password: str, tried: LoginTry | None) -> Grant:
-    """Check a password and start a session.
-
-    Args:
-        context: what to work with.
-        email_key: the address, as it is compared.
-        password: as typed.
-        tried: as it was counted, if it was.
-
-    Raises:
-        InvalidCredentialsError: there is no such user, or another password is theirs.
-        CredentialsChangedError: that changed meanwhile.
-        OverloadedError: too many passwords wait to be verified.
-    """
+async def _log_in(
+    context: Context, email_key: str, password: str, tried: LoginTry | None, *, again: bool = True
+) -> Grant:
     async with context.pool.connection() as conn:
         credentials = await user.find_credentials(conn, email_key)
     verdict = await context.lane.verify(password, credentials.password_hash if credentials else None)
@@ -128,19 +113,25 @@ async def _log_in(context: Context, email_key: str, password: str, tried: LoginT
         raise InvalidCredentialsError
     stored = credentials.password_hash
     fresh = await _rehash(context, password) if verdict.rehash_needed else None
-    async with context.pool.transaction() as conn:
-        if fresh is not None:
-            await user.replace_password_hash(conn, credentials.user_id, old=stored, new=fresh)
-        started = await grant.start_session(
-            conn,
-            credentials.user_id,
-            password_hash=fresh or stored,
-            origin=get_origin(),
-            client=get_client_word(),
-        )
-        if tried is not None:
-            await forgive_tries(conn, tried)
-        await record(conn, "logged_in", by_user(started.token()))
+    try:
+        async with context.pool.transaction() as conn:
+            if fresh is not None:
+                await user.replace_password_hash(conn, credentials.user_id, old=stored, new=fresh)
+            started = await grant.start_session(
+                conn,
+                credentials.user_id,
+                password_hash=fresh or stored,
+                origin=get_origin(),
+                client=get_client_word(),
+            )
+            if tried is not None:
+                await forgive_tries(conn, tried)
+            await record(conn, "logged_in", by_user(started.token()))
+    except grant.CredentialsChangedError:
+        if not again:
+            raise InvalidCredentialsError from None
+        # Mostly by another log-in that replaced an old hash at this moment: look once more.
+        return await _log_in(context, email_key, password, tried, again=False)
     return started
 
 

@@ -15,6 +15,7 @@ from regsvc.checks import check_dependencies
 from regsvc.commands.mail import mail
 from regsvc.commands.running import EX_FAILURE, configure_logs, run_command
 from regsvc.commands.selftest import selftest
+from regsvc.commands.users import users
 from regsvc.dev import run_dev
 from regsvc.postgres.migrate import migrate as migrate_schema
 from regsvc.program import heed_signals, run_service
@@ -119,3 +120,4 @@ def watch(registration_url: str, handle: str) -> None:
 
 main.add_command(mail)
 main.add_command(selftest)
+main.add_command(users)

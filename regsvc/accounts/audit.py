@@ -42,6 +42,9 @@ class By:
     request_id: str | None = None
 
 
+ANYONE = By("anonymous")
+
+
 async def record(
     conn: Connection, event: str, by: By, *, user_id: UUID | None = None, **details: str | int | bool | None
 ) -> None:

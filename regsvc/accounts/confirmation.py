@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
 from regsvc.accounts import schedule
-from regsvc.accounts.registration import LINK_LIFE, STATE_CHANNEL, State
+from regsvc.accounts.audit import ANYONE, By
+from regsvc.accounts.enrolment import ALIVE, LIVE, AddressTakenError, enrol, lock_address
+from regsvc.accounts.registration import STATE_CHANNEL, State
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.security import tokens
@@ -65,6 +67,7 @@ async def confirm_by_link(
     chosen: UUID | None = None,
     has_handle: bool = False,
     password_required: bool = False,
+    by: By = ANYONE,
 ) -> bool:
     """Confirm the address that a link was mailed to, inside the caller's transaction.
 
@@ -75,6 +78,7 @@ async def confirm_by_link(
         chosen: the live attempt whose password was given.
         has_handle: the one who pressed holds the handle of the link's own attempt.
         password_required: never trust a link alone (CONFIRM_REQUIRES_PASSWORD).
+        by: who does.
 
     Returns:
         True when this call confirmed it, False when that had been done before.
@@ -94,7 +98,11 @@ async def confirm_by_link(
         if password_required or await _count_live(conn, attempt.email_key) > 1:
             raise PasswordNeededError
         winner = attempt.id
-    return await _make_user(conn, winner, attempt.email_key)
+    try:
+        await enrol(conn, winner, attempt.email_key, by)
+    except AddressTakenError:
+        raise TokenExpiredError from None
+    return True
 
 
 async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) -> list[tuple[UUID, str]]:
@@ -109,9 +117,9 @@ async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) 
     async with conn.cursor(row_factory=class_row(_Attempt)) as cursor:
         await cursor.execute(
             f"""
-            SELECT id, email_key, state, {_ALIVE} AS alive, password_hash
+            SELECT id, email_key, state, {ALIVE} AS alive, password_hash
               FROM registrations
-             WHERE email_key = %(email_key)s AND {_LIVE}
+             WHERE email_key = %(email_key)s AND {LIVE}
              ORDER BY id <> %(id)s,
                       least(row_number() OVER (ORDER BY created_at),
                             row_number() OVER (ORDER BY created_at DESC))
@@ -123,7 +131,7 @@ async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) 
 
 
 async def try_code(
-    conn: Connection, secrets: Secrets, registration_id: UUID, code: str
+    conn: Connection, secrets: Secrets, registration_id: UUID, code: str, by: By = ANYONE
 ) -> Literal["confirmed", "wrong", "expired", "exhausted"]:
     """Try a code against the mails of an attempt whose handle the caller has checked, in the caller's transaction.
 
@@ -133,7 +141,7 @@ async def try_code(
     async with conn.cursor(row_factory=class_row(_Attempt)) as cursor:
         await cursor.execute(
             f"""
-            SELECT id, email_key, state, {_ALIVE} AS alive, password_hash
+            SELECT id, email_key, state, {ALIVE} AS alive, password_hash
               FROM registrations WHERE id = %(id)s
             """,  # noqa: S608 - a constant of this module
             {"id": registration_id},
@@ -159,8 +167,8 @@ async def try_code(
         return "wrong"
     if attempt.state != "confirmed":
         try:
-            await _make_user(conn, registration_id, attempt.email_key)
-        except TokenExpiredError:
+            await enrol(conn, registration_id, attempt.email_key, by)
+        except AddressTakenError:
             return "expired"
     return "confirmed"
 
@@ -226,17 +234,13 @@ class AlreadyConfirmedError(RegsvcError):
     """This address has been confirmed already."""
 
 
-_ALIVE = "state NOT IN ('expired', 'repudiated') AND coalesce(expires_at > now(), true)"
-_LIVE = f"state <> 'confirmed' AND {_ALIVE}"
-
-
 async def _get_attempt(
     conn: Connection, secrets: Secrets, token: LinkToken, *, void_is_fine: bool = False
 ) -> _Attempt:
     async with conn.cursor(row_factory=class_row(_Attempt)) as cursor:
         await cursor.execute(
             f"""
-            SELECT id, email_key, state, {_ALIVE} AS alive, password_hash
+            SELECT id, email_key, state, {ALIVE} AS alive, password_hash
               FROM registrations WHERE id = %(id)s
             """,  # noqa: S608 - a constant of this module
             {"id": token.registration_id},
@@ -258,15 +262,10 @@ async def _lock_attempt(
     return await _get_attempt(conn, secrets, token, void_is_fine=void_is_fine)
 
 
-async def lock_address(conn: Connection, email_key: str) -> None:
-    """Keep everybody else from turning attempts of an address into its account, or undoing that, meanwhile."""
-    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%(key)s, 0))", {"key": email_key})
-
-
 async def _count_live(conn: Connection, email_key: str) -> int:
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            f"SELECT count(*) FROM registrations WHERE email_key = %(email_key)s AND {_LIVE}",  # noqa: S608
+            f"SELECT count(*) FROM registrations WHERE email_key = %(email_key)s AND {LIVE}",  # noqa: S608
             {"email_key": email_key},
         )
         return await cursor.fetchone() or 0
@@ -284,33 +283,3 @@ async def _list_code_mails(conn: Connection, registration_id: UUID) -> Sequence[
             {"id": registration_id},
         )
         return await cursor.fetchall()
-
-
-async def _make_user(conn: Connection, registration_id: UUID, email_key: str) -> bool:
-    """Make the attempt a user and show it as confirmed."""
-    cursor = await conn.execute(
-        f"""
-        INSERT INTO users (id, email, email_key, name, locale, password_hash)
-        SELECT %(user_id)s, email, email_key, name, locale, password_hash
-          FROM registrations
-         WHERE id = %(id)s AND email_key = %(email_key)s AND {_LIVE}
-        ON CONFLICT (email_key) DO NOTHING
-        """,  # noqa: S608 - a constant of this module
-        {"user_id": uuid4(), "id": registration_id, "email_key": email_key},
-    )
-    if cursor.rowcount == 0:  # the address has an account by another attempt, or this one ended meanwhile
-        raise TokenExpiredError
-    await conn.execute(
-        """
-        WITH moved AS (
-            UPDATE registrations
-               SET state = 'confirmed', seq = seq + 1, password_hash = NULL, next_try_at = NULL, reason = NULL,
-                   changed_at = now(), expires_at = coalesce(expires_at, now() + %(life)s)
-             WHERE id = %(id)s
-            RETURNING id, seq
-        )
-        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
-        """,
-        {"id": registration_id, "life": LINK_LIFE, "channel": STATE_CHANNEL},
-    )
-    return True

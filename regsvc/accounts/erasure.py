@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg.rows import scalar_row
 
 from regsvc.accounts.audit import By, forget_person, record
-from regsvc.accounts.confirmation import lock_address
+from regsvc.accounts.enrolment import lock_address
 from regsvc.accounts.login_tries import forget_address
 from regsvc.accounts.user import UserNotFoundError, keep_an_admin
 from regsvc.postgres.connection import Connection

@@ -8,17 +8,16 @@ left no word; its number is missing.
 
 from __future__ import annotations
 
-import base64
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Literal, Self
+from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from psycopg.rows import class_row
 
 from regsvc.accounts import registration
+from regsvc.accounts.position import Position
 from regsvc.errors import RegsvcError
 from regsvc.mail.jobs import SentAs
 from regsvc.postgres.connection import Connection
@@ -27,10 +26,6 @@ State = Literal["queued", "sending", "sent", "delayed", "bounced", "cancelled", 
 Kind = Literal["signup", "resend", "foreign", "notice", "forgot", "email_change"]
 
 MAX_PAGE = 200
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_POSITION = struct.Struct(">q16s")
 
 
 class MailNotFoundError(RegsvcError):
@@ -112,32 +107,6 @@ class Filters:
     state: State | None = None
     kind: Kind | None = None
     email_key: str | None = None
-
-
-@dataclass(frozen=True)
-class Position:
-    """A place in the list of all mails, which stays where it is whatever is added: right behind one mail."""
-
-    created_at: datetime
-    id: UUID
-
-    def encode(self) -> str:
-        """Return the place as 32 characters for a URL."""
-        microseconds = (self.created_at - _EPOCH) // _MICROSECOND
-        return base64.urlsafe_b64encode(_POSITION.pack(microseconds, self.id.bytes)).decode("ascii")
-
-    @classmethod
-    def decode(cls, text: str) -> Self:
-        """Return the place that `encode` made a text of.
-
-        Raises:
-            ValueError: it did not.
-        """
-        try:
-            microseconds, raw = _POSITION.unpack(base64.b64decode(text, altchars=b"-_", validate=True))
-            return cls(_EPOCH + microseconds * _MICROSECOND, UUID(bytes=raw))
-        except (struct.error, ValueError, OverflowError):
-            raise ValueError("no cursor of this list") from None
 
 
 @dataclass(frozen=True)

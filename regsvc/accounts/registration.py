@@ -127,6 +127,10 @@ async def get_registration(conn: Connection, registration_id: UUID) -> Registrat
         return await cursor.fetchone()
 
 
+class RegistrationNotFoundError(RegsvcError):
+    """There is no such registration, or the handle is not its own."""
+
+
 class RegistrationOverError(RegsvcError):
     """This registration is over: confirmed, expired or voided."""
 

@@ -14,7 +14,8 @@ import structlog
 from regsvc.accounts import interventions, outbox
 from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.audit import record
-from regsvc.accounts.outbox import Filters, Page, Position
+from regsvc.accounts.outbox import Filters, Page
+from regsvc.accounts.position import Position
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.commands.poison import poison
 from regsvc.commands.preview import preview

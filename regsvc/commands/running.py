@@ -68,7 +68,18 @@ async def open_operation() -> AsyncIterator[Connection]:
         ConfigurationError: the settings are not usable, or the database has another schema.
         psycopg.OperationalError: it is out of reach.
     """
-    chosen = load_operation()
+    async with open_database(load_operation()) as conn:
+        yield conn
+
+
+@asynccontextmanager
+async def open_database(chosen: Settings) -> AsyncIterator[Connection]:
+    """Hold a connection to the database of these settings.
+
+    Raises:
+        ConfigurationError: the database has another schema.
+        psycopg.OperationalError: it is out of reach.
+    """
     async with await Connection.connect(
         chosen.database_url.get_secret_value(), timeout=_CONNECTING, application_name="regsvc operator"
     ) as conn:

@@ -12,7 +12,8 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.accounts import interventions, outbox
 from regsvc.accounts.audit import record
-from regsvc.accounts.outbox import Attempt, Filters, OutboxMail, Position
+from regsvc.accounts.outbox import Attempt, Filters, OutboxMail
+from regsvc.accounts.position import Position
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, timestamp

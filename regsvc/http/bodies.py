@@ -63,6 +63,7 @@ EmailText = Annotated[
 NameText = Annotated[
     str, StringConstraints(min_length=1, max_length=200), Field(examples=["Ann"]), AfterValidator(_check_name)
 ]
+SearchText = Annotated[str, StringConstraints(min_length=1, max_length=320), AfterValidator(_check_name)]
 PasswordText = Annotated[str, StringConstraints(max_length=4096), Field(examples=["correct horse battery"])]
 TokenText = Annotated[str, StringConstraints(max_length=512)]
 

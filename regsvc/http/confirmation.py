@@ -15,13 +15,15 @@ from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts import confirmation, preview
+from regsvc.accounts.audit import record
+from regsvc.accounts.registration import RegistrationNotFoundError
 from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty, timestamp
+from regsvc.http.audited import by_anyone
 from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
 from regsvc.http.context import Context, get_context
 from regsvc.http.documented import Message, Nothing, Parameter, Timestamp, documented
-from regsvc.http.problems import RegistrationNotFoundError
 from regsvc.http.registrations import HANDLE, HANDLE_HEADER, check_handle
 from regsvc.http.throttling import CONFIRM, throttle
 from regsvc.logs import mask_email
@@ -110,6 +112,7 @@ async def confirm() -> Response:
             chosen=chosen,
             has_handle=handle_matches(context.secrets, token.registration_id, handle),
             password_required=context.settings.confirm_requires_password,
+            by=by_anyone(),
         )
     if changed:
         log.info("address confirmed", registration=str(chosen or token.registration_id), by="link")
@@ -148,7 +151,9 @@ async def enter_code(context: Context, known: UUID, code: str) -> None:
     """
     await throttle(CONFIRM)
     async with context.pool.transaction() as conn:
-        outcome = await confirmation.try_code(conn, context.secrets, known, "".join(code.split()))
+        outcome = await confirmation.try_code(
+            conn, context.secrets, known, "".join(code.split()), by_anyone()
+        )
     match outcome:
         case "wrong":
             raise confirmation.CodeInvalidError
@@ -208,6 +213,7 @@ async def repudiate() -> Response:
     await throttle(CONFIRM)
     async with context.pool.transaction() as conn:
         await confirmation.repudiate(conn, context.secrets, token)
+        await record(conn, "registration_repudiated", by_anyone(), registration=str(token.registration_id))
     log.info("registration repudiated", registration=str(token.registration_id))
     return answer(_VOIDED)
 

@@ -14,12 +14,12 @@ import structlog
 import trio
 from quart import Blueprint, Response, websocket
 
-from regsvc.accounts.registration import FINAL, Registration, get_registration
+from regsvc.accounts.registration import FINAL, Registration, RegistrationNotFoundError, get_registration
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import timestamp
 from regsvc.http.clients import get_client_network, limits_apply
 from regsvc.http.context import Context, get_context
-from regsvc.http.problems import OriginNotAllowedError, RegistrationNotFoundError
+from regsvc.http.problems import OriginNotAllowedError
 from regsvc.http.registrations import check_handle
 from regsvc.http.sockets import PER_CLIENT, PER_REGISTRATION, TooManySocketsError
 from regsvc.metrics import RATE_LIMITED

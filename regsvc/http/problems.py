@@ -19,7 +19,9 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 
 from regsvc import errors
 from regsvc.accounts import (
+    administration,
     confirmation,
+    enrolment,
     grant,
     idempotency,
     interventions,
@@ -65,10 +67,6 @@ class WeakPasswordError(ValidationFailedError):
 
 class UnsupportedMediaTypeError(errors.RegsvcError):
     """The body has to be JSON, sent as `Content-Type: application/json` in UTF-8."""
-
-
-class RegistrationNotFoundError(errors.RegsvcError):
-    """There is no such registration, or the handle is not its own."""
 
 
 class InvalidCredentialsError(errors.RegsvcError):
@@ -117,8 +115,9 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     ForbiddenError: Kind(HTTPStatus.FORBIDDEN, "forbidden"),
     OriginNotAllowedError: Kind(HTTPStatus.FORBIDDEN, "origin_not_allowed"),
     ClientNotAllowedError: Kind(HTTPStatus.FORBIDDEN, "client_not_allowed"),
-    RegistrationNotFoundError: Kind(HTTPStatus.NOT_FOUND, "registration_not_found"),
+    registration.RegistrationNotFoundError: Kind(HTTPStatus.NOT_FOUND, "registration_not_found"),
     session.SessionNotFoundError: Kind(HTTPStatus.NOT_FOUND, "session_not_found"),
+    user.UserNotFoundError: Kind(HTTPStatus.NOT_FOUND, "user_not_found"),
     outbox.MailNotFoundError: Kind(HTTPStatus.NOT_FOUND, "mail_not_found"),
     confirmation.PasswordNeededError: Kind(HTTPStatus.CONFLICT, "password_needed"),
     confirmation.AlreadyConfirmedError: Kind(HTTPStatus.CONFLICT, "already_confirmed"),
@@ -128,6 +127,8 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     registration.RegistrationOverError: Kind(HTTPStatus.CONFLICT, "registration_over"),
     interventions.MailInHandError: Kind(HTTPStatus.CONFLICT, "mail_in_hand"),
     interventions.MailOverError: Kind(HTTPStatus.CONFLICT, "mail_over"),
+    administration.OwnAccountError: Kind(HTTPStatus.CONFLICT, "own_account"),
+    enrolment.AddressTakenError: Kind(HTTPStatus.CONFLICT, "address_taken"),
     user.LastAdminError: Kind(HTTPStatus.CONFLICT, "last_admin"),
     PreconditionFailedError: Kind(HTTPStatus.PRECONDITION_FAILED, "precondition_failed"),
     UnsupportedMediaTypeError: Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),

@@ -19,6 +19,7 @@ from regsvc.accounts.registration import (
     FINAL,
     NewRegistration,
     Registration,
+    RegistrationNotFoundError,
     State,
     add_registration,
     get_registration,
@@ -34,7 +35,6 @@ from regsvc.http.documented import Id, Parameter, Timestamp, documented
 from regsvc.http.new_passwords import check_new_password
 from regsvc.http.problems import (
     FieldError,
-    RegistrationNotFoundError,
     ValidationFailedError,
     WeakPasswordError,
 )

@@ -27,7 +27,6 @@ from regsvc.http.bodies import Body, EmailText, address_of, read_body
 from regsvc.http.clients import get_origin, limits_apply
 from regsvc.http.context import Context, get_context
 from regsvc.http.documented import Parameter, Timestamp, documented
-from regsvc.http.problems import RegistrationNotFoundError
 from regsvc.http.registrations import HANDLE, HANDLE_HEADER, check_handle
 from regsvc.http.throttling import MAIL_REQUEST, REGISTER, REGISTER_DAY, throttle
 from regsvc.mail import jobs
@@ -67,7 +66,7 @@ _HANDLE = Parameter(HANDLE_HEADER, "The sign-up's secret, if `registration` is g
     parameters=[_HANDLE, idempotency.PARAMETER],
     errors=[
         *idempotency.ERRORS,
-        RegistrationNotFoundError,
+        registration.RegistrationNotFoundError,
         RateLimitedError,
         TooSoonError,
         DatabaseUnavailableError,
@@ -126,7 +125,7 @@ async def ask_again(
     body=AddressBody,
     parameters=[HANDLE],
     errors=[
-        RegistrationNotFoundError,
+        registration.RegistrationNotFoundError,
         registration.RegistrationOverError,
         RateLimitedError,
         TooSoonError,

@@ -101,6 +101,12 @@ def shortest(policy: Policy) -> int:
     return _SHORTEST[policy]
 
 
+def is_migrated_hash(text: str) -> bool:
+    """Whether a text is bcrypt as other systems store it, of a cost that is ever computed here."""
+    match = _STORED.fullmatch(text)
+    return match is not None and match["pepper"] is None and _LEAST_COST <= int(match["cost"]) <= MAX_COST
+
+
 def normalize(password: str) -> str:
     """The same characters in the one way of writing them, Unicode's NFC (NIST SP 800-63B-4, 3.1.1.2; RFC 8265)."""
     return unicodedata.normalize("NFC", password)

@@ -9,7 +9,8 @@ import pytest
 
 from regsvc.accounts import outbox, registration
 from regsvc.accounts.address import parse_address
-from regsvc.accounts.outbox import Filters, Position
+from regsvc.accounts.outbox import Filters
+from regsvc.accounts.position import Position
 from regsvc.mail import bookings
 from regsvc.mail.bookings import Ended, Retry
 from regsvc.postgres.pool import Pool

@@ -271,6 +271,7 @@ async def follow_a_sign_up(service: Service) -> None:
     await execute(service, "UPDATE users SET role = 'admin' WHERE email = %(email)s", email=address)
     bearer = await service.log_in(address)
     await look_after_mails(service, address, bearer)
+    await look_after_users(service, bearer)
     await service.client.post("/api/v1/logout", headers=bearer)
     await leave(service, address)
 
@@ -350,6 +351,26 @@ async def look_after_mails(service: Service, address: str, bearer: dict[str, str
     listed = await service.client.get(mails, params={"address": new}, headers=bearer)
     await service.client.post(f"{mails}/{listed.json()['mails'][0]['id']}/replay", headers=bearer)
     await service.client.post(f"{mails}/replay-dead", headers=bearer)
+
+
+async def look_after_users(service: Service, bearer: dict[str, str]) -> None:
+    """Make every call that an administrator has for users."""
+    users = "/api/v1/admin/users"
+    address = f"{uuid4()}@example.com"
+    await service.confirm(address)
+    await service.client.get("/api/v1/users", params={"limit": "0"}, headers=bearer)
+    for path in ("/api/v1/users", users):
+        listed = await service.client.get(path, params={"search": address}, headers=bearer)
+    me = (await service.client.get("/api/v1/me", headers=bearer)).json()["id"]
+    for user in (listed.json()["users"][0]["id"], me, str(uuid4())):
+        for path in ("", "/sessions"):
+            await service.client.get(f"{users}/{user}{path}", headers=bearer)
+        if user == me:
+            await service.client.post(f"{users}/{user}/disable", headers=bearer)
+        else:
+            for deed in ("disable", "enable", "end-sessions"):
+                await service.client.post(f"{users}/{user}/{deed}", headers=bearer)
+        await service.client.delete(f"{users}/{user}", headers=bearer)
 
 
 async def execute(service: Service, statement: LiteralString, **values: str) -> None:

@@ -13,7 +13,12 @@ from quart import Response
 
 from regsvc.accounts.confirmation import CodeInvalidError, CodeTriesExhaustedError, TokenExpiredError
 from regsvc.accounts.preview import get_recipient
-from regsvc.accounts.registration import Registration, RegistrationOverError, get_registration
+from regsvc.accounts.registration import (
+    Registration,
+    RegistrationNotFoundError,
+    RegistrationOverError,
+    get_registration,
+)
 from regsvc.accounts.schedule import TooSoonError
 from regsvc.errors import RegsvcError
 from regsvc.http.bodies import address_of, check_values
@@ -23,7 +28,7 @@ from regsvc.http.pages.forms import get_cookie, lead_to, read_form, set_cookie
 from regsvc.http.pages.moments import say_moment
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_page
 from regsvc.http.pages.words import Texts, get_words
-from regsvc.http.problems import RegistrationNotFoundError, ValidationFailedError, find_kind
+from regsvc.http.problems import ValidationFailedError, find_kind
 from regsvc.http.registrations import check_handle
 from regsvc.http.resending import AddressBody, ask_again, move
 from regsvc.mail.outcome import CONNECTION_REASONS

@@ -1,0 +1,186 @@
+"""What is done about an account by those who run the service. Each act is audited in its own transaction.
+
+Everything here takes the caller's transaction, and locks users before their sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from psycopg.rows import scalar_row
+
+from regsvc.accounts.audit import By, record
+from regsvc.accounts.directory import Role
+from regsvc.accounts.enrolment import AddressTakenError
+from regsvc.accounts.erasure import erase_user
+from regsvc.accounts.session import end_all_sessions
+from regsvc.accounts.user import UserNotFoundError, keep_an_admin
+from regsvc.errors import RegsvcError
+from regsvc.postgres.connection import Connection
+from regsvc.security.tokens import Secrets
+
+
+class OwnAccountError(RegsvcError):
+    """Administrators do not disable or delete themselves: another one has to."""
+
+
+@dataclass(frozen=True, repr=False)
+class NewUser:
+    """A user who need not confirm their address.
+
+    Args:
+        email: the address, normalised.
+        email_key: the address as it is compared.
+        name: what they call themselves.
+        locale: of their mails.
+        role: what they may do.
+        password_hash: of their password.
+        created_at: since when they are known; None: since now.
+    """
+
+    email: str
+    email_key: str
+    name: str
+    locale: str
+    role: Role
+    password_hash: str
+    created_at: datetime | None = None
+
+
+async def add_user(conn: Connection, new: NewUser, by: By) -> UUID:
+    """Insert a user and return their id.
+
+    Raises:
+        AddressTakenError: the address has an account.
+    """
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            INSERT INTO users (id, email, email_key, name, locale, role, password_hash)
+            VALUES (%(id)s, %(email)s, %(email_key)s, %(name)s, %(locale)s, %(role)s, %(password_hash)s)
+            ON CONFLICT (email_key) DO NOTHING
+            RETURNING id
+            """,
+            {"id": uuid4(), **vars(new)},
+        )
+        user_id: UUID | None = await cursor.fetchone()
+    if user_id is None:
+        raise AddressTakenError
+    await record(conn, "account_created", by, user_id=user_id, role=new.role)
+    return user_id
+
+
+async def list_taken(conn: Connection, email_keys: Sequence[str]) -> set[str]:
+    """Return those of these addresses that have an account."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT email_key FROM users WHERE email_key = ANY(%(keys)s)", {"keys": list(email_keys)}
+        )
+        return set(await cursor.fetchall())
+
+
+async def import_users(conn: Connection, users: Sequence[NewUser]) -> int:
+    """Insert users of another system, and return how many: those whose address has an account stay as they are."""
+    cursor = await conn.execute(
+        """
+        INSERT INTO users (id, email, email_key, name, locale, role, password_hash, created_at, email_confirmed_at)
+        SELECT gen_random_uuid(), email, email_key, name, locale, role, password_hash,
+               coalesce(created_at, now()), coalesce(created_at, now())
+          FROM unnest(%(email)s::text[], %(email_key)s::text[], %(name)s::text[], %(locale)s::text[],
+                      %(role)s::text[], %(password_hash)s::text[], %(created_at)s::timestamptz[])
+               AS new (email, email_key, name, locale, role, password_hash, created_at)
+        ON CONFLICT (email_key) DO NOTHING
+        """,
+        {field.name: [getattr(user, field.name) for user in users] for field in fields(NewUser)},
+    )
+    return cursor.rowcount
+
+
+async def disable_user(conn: Connection, user_id: UUID, by: By) -> None:
+    """Keep a user from logging in, and end their sessions; one who is disabled stays so.
+
+    Raises:
+        UserNotFoundError: there is no such user.
+        OwnAccountError: it is the administrator's own account.
+        LastAdminError: nobody else could administer the service then.
+    """
+    _check_somebody_else(user_id, by)
+    await keep_an_admin(conn, user_id)
+    await _lock_user(conn, user_id)
+    changed = await conn.execute(
+        "UPDATE users SET disabled_at = now() WHERE id = %(id)s AND disabled_at IS NULL", {"id": user_id}
+    )
+    if changed.rowcount:
+        ended = await end_all_sessions(conn, user_id, reason="user_disabled")
+        await record(conn, "user_disabled", by, user_id=user_id, sessions=ended)
+
+
+async def enable_user(conn: Connection, user_id: UUID, by: By) -> None:
+    """Let a user log in again.
+
+    Raises:
+        UserNotFoundError: there is no such user.
+    """
+    await _lock_user(conn, user_id)
+    changed = await conn.execute(
+        "UPDATE users SET disabled_at = NULL WHERE id = %(id)s AND disabled_at IS NOT NULL", {"id": user_id}
+    )
+    if changed.rowcount:
+        await record(conn, "user_enabled", by, user_id=user_id)
+
+
+async def end_user_sessions(conn: Connection, user_id: UUID, by: By) -> int:
+    """End all sessions of a user and return how many were alive.
+
+    Raises:
+        UserNotFoundError: there is no such user.
+    """
+    await _lock_user(conn, user_id)
+    ended = await end_all_sessions(conn, user_id, reason="ended_by_operator")
+    await record(conn, "sessions_ended", by, user_id=user_id, sessions=ended)
+    return ended
+
+
+async def set_role(conn: Connection, user_id: UUID, role: Role, by: By) -> None:
+    """Let a user do more, or less; their sessions end, since their tokens say what they might do before.
+
+    Raises:
+        UserNotFoundError: there is no such user.
+        LastAdminError: nobody else could administer the service then.
+    """
+    if role != "admin":
+        await keep_an_admin(conn, user_id)
+    await _lock_user(conn, user_id)
+    changed = await conn.execute(
+        "UPDATE users SET role = %(role)s WHERE id = %(id)s AND role <> %(role)s",
+        {"id": user_id, "role": role},
+    )
+    if changed.rowcount:
+        await end_all_sessions(conn, user_id, reason="role_changed")
+        await record(conn, "role_changed", by, user_id=user_id, role=role)
+
+
+async def delete_user(conn: Connection, secrets: Secrets, user_id: UUID, by: By) -> None:
+    """Delete an account and erase the person, as they could themselves.
+
+    Raises:
+        UserNotFoundError: there is no such user.
+        OwnAccountError: it is the administrator's own account.
+        LastAdminError: nobody else could administer the service then.
+    """
+    _check_somebody_else(user_id, by)
+    await erase_user(conn, secrets, user_id, by)
+
+
+def _check_somebody_else(user_id: UUID, by: By) -> None:
+    if by.actor_id == user_id:
+        raise OwnAccountError
+
+
+async def _lock_user(conn: Connection, user_id: UUID) -> None:
+    cursor = await conn.execute("SELECT FROM users WHERE id = %(id)s FOR NO KEY UPDATE", {"id": user_id})
+    if cursor.rowcount == 0:
+        raise UserNotFoundError

@@ -1,0 +1,167 @@
+"""Users as an operator sees them: found, and looked at. What one does about them is in `administration`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.position import Position
+from regsvc.accounts.session import ALIVE
+from regsvc.accounts.user import UserNotFoundError
+from regsvc.postgres.connection import Connection
+
+Role: TypeAlias = Literal["user", "admin"]
+Standing: TypeAlias = Literal["active", "disabled"]
+
+MAX_PAGE = 200
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user, and how they stand.
+
+    Args:
+        id: of the user.
+        email: their address.
+        name: what they call themselves; any text.
+        locale: of their mails.
+        role: what they may do.
+        created_at: when they confirmed their address, or were made otherwise.
+        disabled_at: since when they may not log in; None: they may.
+        sessions: in how many they are logged in.
+        last_used_at: when the last of those was used.
+    """
+
+    id: UUID
+    email: str
+    name: str
+    locale: str
+    role: Role
+    created_at: datetime
+    disabled_at: datetime | None
+    sessions: int
+    last_used_at: datetime | None
+
+    @property
+    def standing(self) -> Standing:
+        """Whether they may log in."""
+        return "active" if self.disabled_at is None else "disabled"
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which users to list: those that have all that is given.
+
+    Args:
+        search: what their address or name begins with, whatever its case.
+        role: what they may do.
+        standing: whether they may log in.
+    """
+
+    search: str | None = None
+    role: Role | None = None
+    standing: Standing | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some users, the newest first, and where the next page begins, if there is one."""
+
+    people: Sequence[Person]
+    next: Position | None
+
+
+_PEOPLE = f"""
+    SELECT u.id, u.email, u.name, u.locale, u.role, u.created_at, u.disabled_at, live.sessions, live.last_used_at
+      FROM users u
+      JOIN LATERAL (SELECT count(*) AS sessions, max(s.last_used_at) AS last_used_at
+                      FROM sessions s WHERE s.user_id = u.id AND {ALIVE}) AS live ON true
+"""  # noqa: S608 - a constant
+_STANDING: dict[Standing, str] = {"active": "u.disabled_at IS NULL", "disabled": "u.disabled_at IS NOT NULL"}
+
+
+async def list_people(conn: Connection, filters: Filters, *, after: Position | None, limit: int) -> Page:
+    """Return a page of users, the newest first.
+
+    Args:
+        conn: reads.
+        filters: which users.
+        after: where the page begins; None for the newest.
+        limit: how many, `MAX_PAGE` at most.
+    """
+    conditions = [
+        *(["(u.created_at, u.id) < (%(created_at)s, %(id)s)"] if after else []),
+        *(
+            ["(u.email_key LIKE %(prefix)s OR lower(u.name) LIKE lower(%(prefix)s))"]
+            if filters.search
+            else []
+        ),
+        *(["u.role = %(role)s"] if filters.role else []),
+        *([_STANDING[filters.standing]] if filters.standing else []),
+    ]
+    async with conn.cursor(row_factory=class_row(Person)) as cursor:
+        await cursor.execute(
+            f"""
+            {_PEOPLE}
+             WHERE {" AND ".join(conditions) or "true"}
+             ORDER BY u.created_at DESC, u.id DESC
+             LIMIT %(limit)s
+            """,  # constants of this module
+            {
+                **(vars(after) if after else {}),
+                "prefix": _escape((filters.search or "").casefold()) + "%",
+                "role": filters.role,
+                "limit": min(limit, MAX_PAGE) + 1,
+            },
+        )
+        found = await cursor.fetchall()
+    people = found[: min(limit, MAX_PAGE)]
+    more = len(found) > len(people)
+    return Page(people, Position(people[-1].created_at, people[-1].id) if more else None)
+
+
+async def get_person(conn: Connection, user_id: UUID) -> Person:
+    """Return a user.
+
+    Raises:
+        UserNotFoundError: there is none of that id.
+    """
+    async with conn.cursor(row_factory=class_row(Person)) as cursor:
+        await cursor.execute(f"{_PEOPLE} WHERE u.id = %(id)s", {"id": user_id})
+        person = await cursor.fetchone()
+    if person is None:
+        raise UserNotFoundError
+    return person
+
+
+async def find_person(conn: Connection, id_or_address: str) -> Person:
+    """Return the user of an id or an address.
+
+    Raises:
+        UserNotFoundError: there is none.
+    """
+    try:
+        return await get_person(conn, UUID(id_or_address))
+    except ValueError:
+        pass
+    try:
+        key = parse_address(id_or_address).key
+    except AddressError:
+        raise UserNotFoundError from None
+    async with conn.cursor(row_factory=class_row(Person)) as cursor:
+        await cursor.execute(f"{_PEOPLE} WHERE u.email_key = %(key)s", {"key": key})
+        person = await cursor.fetchone()
+    if person is None:
+        raise UserNotFoundError
+    return person
+
+
+def _escape(text: str) -> str:
+    """Return a text that LIKE takes for itself."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,291 @@
+"""`regsvc users`: an operator makes administrators, finds users, and does what has to be done about them."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import get_args
+from uuid import UUID
+
+import click
+import structlog
+
+from regsvc.accounts import administration, directory
+from regsvc.accounts.address import Address, AddressError, parse_address
+from regsvc.accounts.administration import NewUser, add_user
+from regsvc.accounts.audit import By
+from regsvc.accounts.directory import Filters, Person, find_person, get_person
+from regsvc.accounts.enrolment import enrol_by_hand
+from regsvc.accounts.position import Position
+from regsvc.accounts.user import LastAdminError, UserNotFoundError
+from regsvc.commands.running import (
+    ACTOR,
+    EX_FAILURE,
+    by_operator,
+    load_operation,
+    open_database,
+    open_operation,
+    print_json,
+    printable,
+    run_command,
+)
+from regsvc.commands.user_import import import_
+from regsvc.errors import RegsvcError
+from regsvc.http.admin_users import PAGE, show_page, show_user
+from regsvc.http.problems import KINDS
+from regsvc.mail.languages import FALLBACK
+from regsvc.postgres.connection import Connection
+from regsvc.roles import make_secrets
+from regsvc.security.passwords import HashingLane
+from regsvc.security.policy import find_weaknesses
+from regsvc.settings import Settings
+
+log = structlog.get_logger()
+
+Act = Callable[[Connection, UUID, By], Awaitable[object]]
+
+_REFUSALS = (UserNotFoundError, LastAdminError)
+
+as_json = click.option("--json", "machine", is_flag=True, help="For machines, in words of the API.")
+who = click.argument("who", nargs=-1, required=True)
+
+
+class WeakPasswordError(RegsvcError):
+    """The password policy does not take this password."""
+
+
+@click.group()
+def users() -> None:
+    """Users: make administrators, import, find, disable and delete. WHO is an id or an address."""
+
+
+users.add_command(import_)
+
+
+@users.command("create-admin")
+@click.argument("address")
+@click.option("--name", default="Administrator", show_default=True)
+@click.option("--generate", is_flag=True, help="Make a password, and print it this once.")
+@as_json
+def create_admin(address: str, name: str, *, generate: bool, machine: bool) -> None:
+    """Make an administrator of an address without an account.
+
+    The password is asked for on a terminal, and elsewhere is the first line of standard input. An address that has an
+    account is made an administrator by `regsvc users role`.
+    """
+    try:
+        email = parse_address(address)
+    except AddressError as error:
+        raise click.BadParameter(str(error), param_hint="ADDRESS") from error
+    password = secrets.token_urlsafe(18) if generate else _ask_password()
+
+    async def run() -> None:
+        chosen = load_operation()
+        user_id = await _create_admin(chosen, email, name, password)
+        log.info("account created", actor=ACTOR, user=str(user_id), role="admin")
+        shown = {"id": str(user_id), "email": email.email} | ({"password": password} if generate else {})
+        if machine:
+            print_json(shown)
+        else:
+            click.echo("  ".join(printable(text) for text in shown.values()))
+
+    run_command(run)
+
+
+@users.command("list")
+@click.option("--search", help="Only those whose address or name begins with this.")
+@click.option("--role", type=click.Choice(get_args(directory.Role)), help="Only those of this role.")
+@click.option("--state", type=click.Choice(get_args(directory.Standing)), help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1, directory.MAX_PAGE), default=PAGE, show_default=True)
+@click.option("--cursor", help="Go on where a list ended.")
+@as_json
+def list_(
+    search: str | None,
+    role: directory.Role | None,
+    state: directory.Standing | None,
+    limit: int,
+    cursor: str | None,
+    *,
+    machine: bool,
+) -> None:
+    """List users, the newest first."""
+    try:
+        after = Position.decode(cursor) if cursor is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--cursor") from error
+
+    async def run() -> None:
+        async with open_operation() as conn:
+            page = await directory.list_people(conn, Filters(search, role, state), after=after, limit=limit)
+        log.info("users listed", actor=ACTOR, count=len(page.people))
+        if machine:
+            print_json(show_page(page))
+            return
+        for person in page.people:
+            _print_line(person)
+        if page.next is not None:
+            click.echo(f"There are more: --cursor {page.next.encode()}", err=True)
+
+    run_command(run)
+
+
+@users.command()
+@click.argument("who")
+@as_json
+def show(who: str, *, machine: bool) -> None:
+    """Show a user."""
+
+    async def run() -> None:
+        async with open_operation() as conn:
+            person = await find_person(conn, who)
+        log.info("user shown", actor=ACTOR, user=str(person.id))
+        if machine:
+            print_json(show_user(person))
+            return
+        for name, value in show_user(person).items():
+            if value is not None:
+                click.echo(f"{name.replace('_', ' '):<13} {printable(value)}")
+
+    run_command(run)
+
+
+@users.command()
+@click.argument("role", type=click.Choice(get_args(directory.Role)))
+@who
+@as_json
+def role(role: directory.Role, who: Sequence[str], *, machine: bool) -> None:
+    """Make users administrators, or plain users again. They have to log in anew."""
+
+    async def act(conn: Connection, user_id: UUID, by: By) -> None:
+        await administration.set_role(conn, user_id, role, by)
+
+    run_command(partial(_act_on, who, act, "role changed", machine=machine))
+
+
+@users.command()
+@who
+@as_json
+def disable(who: Sequence[str], *, machine: bool) -> None:
+    """Keep users from logging in, and end their sessions."""
+    run_command(partial(_act_on, who, administration.disable_user, "user disabled", machine=machine))
+
+
+@users.command()
+@who
+@as_json
+def enable(who: Sequence[str], *, machine: bool) -> None:
+    """Let users log in again."""
+    run_command(partial(_act_on, who, administration.enable_user, "user enabled", machine=machine))
+
+
+@users.command("end-sessions")
+@who
+@as_json
+def end_sessions(who: Sequence[str], *, machine: bool) -> None:
+    """End all sessions of users."""
+    run_command(partial(_act_on, who, administration.end_user_sessions, "sessions ended", machine=machine))
+
+
+@users.command()
+@who
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
+def delete(who: Sequence[str], *, yes: bool, machine: bool) -> None:
+    """Delete the accounts of users for good, and erase the persons."""
+    if not yes:
+        click.confirm(f"Delete {len(who)} for good?", abort=True, err=True)
+
+    async def run() -> None:
+        chosen = load_operation()
+
+        async def act(conn: Connection, user_id: UUID, by: By) -> None:
+            await administration.delete_user(conn, make_secrets(chosen), user_id, by)
+
+        await _act_on(who, act, "account deleted", machine=machine, chosen=chosen)
+
+    run_command(run)
+
+
+@users.command()
+@click.argument("registration_id", type=click.UUID)
+@as_json
+def confirm(registration_id: UUID, *, machine: bool) -> None:
+    """Make a registration that waits a user, whose address you have seen proved otherwise."""
+
+    async def run() -> None:
+        async with open_operation() as conn, conn.transaction():
+            user_id = await enrol_by_hand(conn, registration_id, by_operator())
+            person = await get_person(conn, user_id)
+        log.info("address confirmed", actor=ACTOR, registration=str(registration_id), by="hand")
+        if machine:
+            print_json(show_user(person))
+        else:
+            _print_line(person)
+
+    run_command(run)
+
+
+def _ask_password() -> str:
+    if sys.stdin.isatty():
+        password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        return password
+    line = sys.stdin.readline().rstrip("\r\n")
+    if not line:
+        raise click.UsageError("Give the password on standard input, or say --generate.")
+    return line
+
+
+async def _create_admin(chosen: Settings, email: Address, name: str, password: str) -> UUID:
+    weaknesses = await find_weaknesses(chosen, password, email=email.email, name=name)
+    if weaknesses:
+        raise WeakPasswordError(" ".join(weakness.detail for weakness in weaknesses))
+    pepper, peppers = make_secrets(chosen).peppers()
+    async with (
+        HashingLane(cost=chosen.bcrypt_cost, pepper=pepper, peppers=peppers, threads=1) as lane,
+        open_database(chosen) as conn,
+    ):
+        new = NewUser(email.email, email.key, name, FALLBACK, "admin", await lane.hash(password))
+        async with conn.transaction():
+            return await add_user(conn, new, by_operator())
+
+
+async def _act_on(
+    who: Sequence[str], act: Act, event: str, *, machine: bool, chosen: Settings | None = None
+) -> None:
+    """Do the same about each user; one that it cannot be done about does not keep it from the others."""
+    results: list[dict[str, object]] = []
+    async with open_database(chosen or load_operation()) as conn:
+        for text in who:
+            try:
+                async with conn.transaction():
+                    user_id = (await find_person(conn, text)).id
+                    await act(conn, user_id, by_operator())
+            except _REFUSALS as error:
+                code = KINDS[type(error)].code
+                results.append({"who": text, "done": False, "code": code, "detail": str(error)})
+            else:
+                log.info(event, actor=ACTOR, user=str(user_id))
+                results.append({"who": text, "done": True, "id": str(user_id)})
+    if machine:
+        print_json(results)
+    else:
+        for result in results:
+            said = event if result["done"] else result["detail"]
+            click.echo(f"{printable(result['who'])}  {said}", err=not result["done"])
+    if not all(result["done"] for result in results):
+        sys.exit(EX_FAILURE)
+
+
+def _print_line(person: Person) -> None:
+    shown = show_user(person)
+    columns = (
+        shown["id"],
+        shown["created_at"],
+        f"{shown['role']:<5}",
+        f"{shown['state']:<8}",
+        printable(shown["email"]),
+        printable(shown["name"]),
+    )
+    click.echo("  ".join(columns))

@@ -1,0 +1,231 @@
+"""What an operator does about users on the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+import trio
+from click.testing import CliRunner
+
+from regsvc.cli import main
+from regsvc.commands.user_import import read_users
+from regsvc.postgres.pool import Pool
+from tests.accounts.attempts import sign_up
+from tests.accounts.users import add_user
+from tests.programs import clean_environ
+from tests.services import PASSWORD, SECRET, run_test_service
+
+Done = subprocess.CompletedProcess[bytes]
+
+HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+
+
+async def regsvc(database: str, *arguments: str, code: int = 0, stdin: bytes = b"") -> Done:
+    """Run a command to its end."""
+    environ = {"REGSVC_DATABASE_URL": database, "REGSVC_SECRET_KEY": SECRET, "REGSVC_BCRYPT_COST": "10"}
+    with trio.fail_after(60):
+        done = await trio.run_process(
+            [sys.executable, "-m", "regsvc", "users", *arguments],
+            env=clean_environ(environ),
+            stdin=stdin,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
+    assert done.returncode == code, done.stderr.decode()
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    return done
+
+
+async def as_json(database: str, *arguments: str, **options: Any) -> Any:
+    return json.loads((await regsvc(database, *arguments, "--json", **options)).stdout)
+
+
+async def events(pool: Pool) -> list[tuple[str, str]]:
+    async with pool.connection() as conn:
+        cursor = await conn.execute("SELECT event, actor FROM audit_events ORDER BY id")
+        return [(event, actor) for event, actor in await cursor.fetchall()]
+
+
+# -- administrators
+
+
+async def test_the_first_administrator_is_made_and_looks_around(
+    database: str, pool: Pool, tmp_path: Path
+) -> None:
+    made = await as_json(database, "create-admin", "Root@example.com", "--generate")
+    typed = await regsvc(database, "create-admin", "two@example.com", stdin=b"a password of my own\n")
+    assert b"a password of my own" not in typed.stdout + typed.stderr
+    async with run_test_service(database, tmp_path) as service:
+        admin = await service.log_in("root@example.com", made["password"])
+        await service.log_in("two@example.com", "a password of my own")
+        shown = (await service.client.get("/api/v1/users", headers=admin)).json()
+        assert {user["role"] for user in shown["users"]} == {"admin"}
+        assert await as_json(database, "list") == shown
+        assert await as_json(database, "show", made["id"]) in shown["users"]
+    assert (await events(pool))[:2] == [("account_created", "operator")] * 2
+
+
+async def test_an_administrator_needs_a_good_password_and_an_address_of_their_own(
+    database: str, pool: Pool
+) -> None:
+    done = await regsvc(database, "create-admin", "root@example.com", stdin=b"short\n", code=1)
+    assert b"at least 8 characters" in done.stderr
+    await regsvc(database, "create-admin", "root@example.com", code=2)
+    await add_user(pool)
+    done = await regsvc(database, "create-admin", "ann@example.com", "--generate", code=1)
+    assert b"has an account already" in done.stderr
+    assert done.stdout == b""
+
+
+async def test_users_are_listed_shown_and_changed(database: str, pool: Pool) -> None:
+    await add_user(pool)
+    await add_user(pool, "bob@example.com")
+    first, second = (await regsvc(database, "list")).stdout.decode().splitlines()
+    assert first.split()[2:] == ["user", "active", "bob@example.com", "Ann"]
+    assert second.split()[2:] == ["user", "active", "Ann@example.com", "Ann"]
+    await regsvc(database, "role", "admin", "ann@example.com", "bob@example.com")
+    done = await regsvc(database, "disable", "ann@example.com", "bob@example.com", "x", code=1)
+    assert done.stdout.decode() == "ann@example.com  user disabled\n"
+    assert b"bob@example.com  Nobody else could administer" in done.stderr
+    assert b"x  There is no such user." in done.stderr
+    results = await as_json(database, "enable", "ann@example.com", "x", code=1)
+    assert [result.get("code", "done") for result in results] == ["done", "user_not_found"]
+    await regsvc(database, "end-sessions", "ann@example.com")
+    await regsvc(database, "delete", "ann@example.com", code=1)  # nobody said yes
+    await regsvc(database, "delete", "--yes", "ann@example.com")
+    await regsvc(database, "show", "ann@example.com", code=1)
+    assert [event for event, _ in await events(pool)] == [
+        "role_changed",
+        "role_changed",
+        "user_disabled",
+        "user_enabled",
+        "sessions_ended",
+        "account_deleted",
+    ]
+
+
+async def test_a_registration_is_confirmed_by_hand(database: str, pool: Pool) -> None:
+    new = await sign_up(pool)
+    assert (await as_json(database, "confirm", str(new.id)))["email"] == "ann@example.com"
+    done = await regsvc(database, "confirm", str(new.id), code=1)
+    assert b"This registration is over" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list", "--role", "root"),
+        ("list", "--cursor", "x"),
+        ("role", "root", "ann@example.com"),
+        ("disable",),
+        ("confirm", "x"),
+        ("create-admin", "root", "--generate"),
+        ("import", "/there/is/no/such/file"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_done(arguments: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(main, ["users", *arguments])
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+# -- users of another system
+
+
+async def test_users_of_another_system_log_in_with_their_passwords(
+    database: str, pool: Pool, tmp_path: Path
+) -> None:
+    await add_user(pool)
+    table = tmp_path / "users.csv"
+    table.write_text(
+        "\ufeffemail,name,password_hash,created_at,locale\r\n"
+        f'bob@example.com,"Bob, ""the"" builder",{HASH},2020-02-29T12:00:00Z,\r\n'
+        "\r\n"
+        f"ANN@example.com,Ann,{HASH},,en\r\n",
+        "utf-8",
+    )
+    dry = await as_json(database, "import", "--dry-run", str(table))
+    assert dry == {"imported": 0, "would_import": 1, "known": ["ANN@example.com"]}
+    for number in (1, 0):
+        done = await regsvc(database, "import", str(table))
+        assert done.stdout.startswith(f"{number} were imported".encode())
+        assert b"ANN@example.com has an account already" in done.stderr
+    assert await events(pool) == [("users_imported", "operator")]
+    async with run_test_service(database, tmp_path) as service:
+        bob = await service.log_in("bob@example.com")
+        profile = (await service.client.get("/api/v1/me", headers=bob)).json()
+        assert (profile["name"], profile["created_at"]) == ('Bob, "the" builder', "2020-02-29T12:00:00.000Z")
+        async with pool.connection() as conn:
+            cursor = await conn.execute("SELECT password_hash FROM users WHERE email = 'bob@example.com'")
+            assert str((await cursor.fetchone() or [""])[0]).startswith("$hmac-sha384-bcrypt$")
+        answer = await service.post("/login", {"email": "ann@example.com", "password": PASSWORD})
+        assert answer.status_code == 401  # her own account stays as it was
+
+
+HEAD = "email,name,password_hash,created_at,locale"
+GOOD = f"ann@example.com,Ann,{HASH},,"
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("", "line 1: the columns"),
+        ("email,name", "line 1: the columns"),
+        ("email,name,password_hash,role", "line 1: the columns"),
+        ("email,name,password_hash,name", "line 1: the columns"),
+        (f"{HEAD}\n{GOOD},x", "line 2: it has another number"),
+        (f"{HEAD}\nann@example.com,Ann", "line 2: it has another number"),
+        (f"{HEAD}\n{GOOD}\nann,Ann,{HASH},,", "line 3: email: "),
+        (f"{HEAD}\n{GOOD}\nANN@example.com,Ann,{HASH},,", "line 3: email: the address is there twice"),
+        (f'{HEAD}\n"ann@example.com","A\nnn",{HASH},,', "line 3: name: "),
+        (f"{HEAD}\nann@example.com,,{HASH},,", "line 2: name: "),
+        (f"{HEAD}\nann@example.com,Ann,hunter2,,", "line 2: password_hash: not bcrypt"),
+        (
+            f"{HEAD}\nann@example.com,Ann,{HASH.replace('$04$', '$16$')},,",
+            "line 2: password_hash: not bcrypt",
+        ),
+        (f"{HEAD}\nann@example.com,Ann,$hmac-sha384-bcrypt$x{HASH},,", "line 2: password_hash: "),
+        (f"{HEAD}\nann@example.com,Ann,{HASH},2020-02-30T12:00:00Z,", "line 2: created_at: not a time"),
+        (f"{HEAD}\nann@example.com,Ann,{HASH},2020-02-29T12:00:00,", "line 2: created_at: not a time"),
+        (f"{HEAD}\nann@example.com,Ann,{HASH},2999-01-01T00:00:00Z,", "line 2: created_at: not a time"),
+        (f"{HEAD}\nann@example.com,Ann,{HASH},,xx", "line 2: locale: none of"),
+        (f'{HEAD}\n"ann@example.com', "the file is not CSV"),
+        (f"{HEAD}\nann@example.com,\udcff", "the file is not UTF-8"),
+    ],
+)
+def test_every_line_that_cannot_be_imported_is_named(tmp_path: Path, lines: str, problem: str) -> None:
+    table = tmp_path / "users.csv"
+    table.write_bytes(lines.encode("utf-8", "surrogateescape"))
+    _, problems = read_users(table)
+    (found,) = problems
+    assert found.startswith(problem)
+
+
+async def test_of_a_table_with_anything_wrong_nothing_is_imported(
+    database: str, pool: Pool, tmp_path: Path
+) -> None:
+    table = tmp_path / "users.csv"
+    table.write_text(f"{HEAD}\n{GOOD}\nx,,y,,\n", "utf-8")
+    done = await regsvc(database, "import", str(table), code=1)
+    said = done.stderr.decode().splitlines()
+    assert [line.partition(": ")[2].partition(":")[0] for line in said[:3]] == [
+        "email",
+        "name",
+        "password_hash",
+    ]
+    assert said[3:] == ["Nothing was imported."]
+    assert (await as_json(database, "list"))["users"] == []
+
+
+@pytest.mark.parametrize("prefix", ["$2a$", "$2b$", "$2y$"])
+async def test_every_writing_of_bcrypt_is_taken(tmp_path: Path, prefix: str) -> None:
+    table = tmp_path / "users.csv"
+    table.write_text(f"{HEAD}\n{GOOD.replace('$2b$', prefix)}\n", "utf-8")
+    found, problems = read_users(table)
+    assert (len(found), problems) == (1, [])

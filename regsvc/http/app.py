@@ -8,6 +8,7 @@ from quart_trio import QuartTrio
 
 from regsvc.http import (
     admin_mails,
+    admin_registrations,
     admin_users,
     confirmation,
     email_change,
@@ -52,6 +53,7 @@ _API = (
     email_change,
     my_data,
     admin_mails,
+    admin_registrations,
     admin_users,
 )
 _API_POLICY = "default-src 'none'; frame-ancestors 'none'"

@@ -272,6 +272,7 @@ async def follow_a_sign_up(service: Service) -> None:
     bearer = await service.log_in(address)
     await look_after_mails(service, address, bearer)
     await look_after_users(service, bearer)
+    await look_after_registrations(service, bearer)
     await service.client.post("/api/v1/logout", headers=bearer)
     await leave(service, address)
 
@@ -371,6 +372,19 @@ async def look_after_users(service: Service, bearer: dict[str, str]) -> None:
             for deed in ("disable", "enable", "end-sessions"):
                 await service.client.post(f"{users}/{user}/{deed}", headers=bearer)
         await service.client.delete(f"{users}/{user}", headers=bearer)
+
+
+async def look_after_registrations(service: Service, bearer: dict[str, str]) -> None:
+    """Make every call that an administrator has for registrations."""
+    registrations = "/api/v1/admin/registrations"
+    address = f"{uuid4()}@example.com"
+    signed_up = [await service.sign_up(address) for _ in range(2)]
+    await service.client.get(registrations, params={"limit": "0"}, headers=bearer)
+    await service.client.get(registrations, params={"address": address}, headers=bearer)
+    first, second = (answer.headers["Location"].rpartition("/")[2] for answer in signed_up)
+    for known in (str(uuid4()), first, first, second):
+        await service.client.get(f"{registrations}/{known}", headers=bearer)
+        await service.client.post(f"{registrations}/{known}/confirm", headers=bearer)
 
 
 async def execute(service: Service, statement: LiteralString, **values: str) -> None:

@@ -1,0 +1,124 @@
+"""Registrations as an operator sees them: found, and looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from regsvc.accounts.position import Position
+from regsvc.accounts.registration import RegistrationNotFoundError, State
+from regsvc.postgres.connection import Connection
+
+MAX_PAGE = 200
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registration, whose it is, and how it stands.
+
+    Args:
+        id: of the registration.
+        email: its address; None if whose it was is erased.
+        name: as it was given; any text.
+        state: as it is shown to whoever waits.
+        attempts: how often its mail was taken to the mail server.
+        next_try_at: when it is tried again, while delayed.
+        reason: why it is delayed or bounced.
+        origin: the network prefix that it came from.
+        client: a short word for the software that it came from.
+        created_at: when it came.
+        changed_at: when its state last changed.
+        expires_at: when its link and code end, once that is known.
+    """
+
+    id: UUID
+    email: str | None
+    name: str | None
+    state: State
+    attempts: int
+    next_try_at: datetime | None
+    reason: str | None
+    origin: str
+    client: str
+    created_at: datetime
+    changed_at: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some registrations, the newest first, and where the next page begins, if there is one."""
+
+    entries: Sequence[Entry]
+    next: Position | None
+
+
+_ENTRIES = """
+    SELECT id, nullif(email, '') AS email, nullif(name, '') AS name, state, attempts, next_try_at, reason,
+           origin, client, created_at, changed_at, expires_at
+      FROM registrations
+"""
+# Those that live and those that are over: an index for each.
+_OF_ADDRESS = """
+    id IN (SELECT id FROM registrations
+            WHERE email_key = %(email_key)s AND state NOT IN ('confirmed', 'expired', 'repudiated')
+            UNION ALL
+           SELECT id FROM registrations
+            WHERE email_key = %(email_key)s AND state IN ('confirmed', 'expired', 'repudiated'))
+"""
+
+
+async def list_registrations(
+    conn: Connection, *, state: State | None, email_key: str | None, after: Position | None, limit: int
+) -> Page:
+    """Return a page of registrations, the newest first.
+
+    Args:
+        conn: reads.
+        state: only those in this one.
+        email_key: only those of this address, as it is compared.
+        after: where the page begins; None for the newest.
+        limit: how many, `MAX_PAGE` at most.
+    """
+    conditions = [
+        *(["(created_at, id) < (%(created_at)s, %(id)s)"] if after else []),
+        *(["state = %(state)s"] if state else []),
+        *([_OF_ADDRESS] if email_key else []),
+    ]
+    async with conn.cursor(row_factory=class_row(Entry)) as cursor:
+        await cursor.execute(
+            f"""
+            {_ENTRIES}
+             WHERE {" AND ".join(conditions) or "true"}
+             ORDER BY created_at DESC, id DESC
+             LIMIT %(limit)s
+            """,  # constants of this module
+            {
+                **(vars(after) if after else {}),
+                "state": state,
+                "email_key": email_key,
+                "limit": min(limit, MAX_PAGE) + 1,
+            },
+        )
+        found = await cursor.fetchall()
+    entries = found[: min(limit, MAX_PAGE)]
+    more = len(found) > len(entries)
+    return Page(entries, Position(entries[-1].created_at, entries[-1].id) if more else None)
+
+
+async def get_entry(conn: Connection, registration_id: UUID) -> Entry:
+    """Return a registration.
+
+    Raises:
+        RegistrationNotFoundError: there is none of that id.
+    """
+    async with conn.cursor(row_factory=class_row(Entry)) as cursor:
+        await cursor.execute(f"{_ENTRIES} WHERE id = %(id)s", {"id": registration_id})
+        entry = await cursor.fetchone()
+    if entry is None:
+        raise RegistrationNotFoundError
+    return entry

@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import datetime
-from functools import partial
 from uuid import UUID
 
 import structlog
@@ -141,18 +140,14 @@ class Courier:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send what is put in line until the process is asked to end.
 
-        However this ends, what is in hand is finished first: mails that are being sent are sent and booked, those in
-        line are given back; what is cut off is taken up again when its lease runs out.
+        However this ends, by an operator's restart too, what is in hand is finished first: mails that are being sent
+        are sent and booked, those in line are given back; what is cut off is taken up again when its lease runs out.
         """
         self._ended = trio.Event()
         try:
             async with aclosing(self._open_transport()) as transport, trio.open_nursery() as nursery:
-                for _ in range(self._sessions):
-                    nursery.start_soon(self._send_mails, transport)
-                nursery.start_soon(transport.tend)
-                broken = trio.Event()
-                nursery.start_soon(self._book_outcomes, broken)
-                nursery.start_soon(self._renew_leases)
+                work, broken = trio.CancelScope(shield=True), trio.Event()
+                nursery.start_soon(self._work, transport, work, broken)
                 self._transport = transport
                 self._note_change()
                 task_status.started()
@@ -161,12 +156,22 @@ class Courier:
                 finally:
                     self._transport = None
                     await self._finish(broken)
-                nursery.cancel_scope.cancel()
+                    work.cancel()
         finally:
             self._transport = None
             self._forget(list(self._in_hand.values()))
             self._clear()
             self._ended.set()
+
+    async def _work(self, transport: Transport, scope: trio.CancelScope, broken: trio.Event) -> None:
+        """Send, book and renew until the scope is cancelled: who cancels the child cuts off none of it."""
+        with scope:
+            async with trio.open_nursery() as nursery:
+                for _ in range(self._sessions):
+                    nursery.start_soon(self._send_mails, transport)
+                nursery.start_soon(transport.tend)
+                nursery.start_soon(self._book_outcomes, broken)
+                nursery.start_soon(self._renew_leases)
 
     async def _send_mails(self, transport: Transport) -> None:
         """Send what is in line, one mail after the other; several of these run side by side."""
@@ -258,13 +263,12 @@ class Courier:
                 h.held_until = renewed_at + ends if h.job.id in ours else renewed_at
 
     async def _finish(self, broken: trio.Event) -> None:
-        """Give back what is in line and wait until what is being sent is sent and booked.
+        """Give back what is in line and wait until what is being sent is sent and booked, for 15 s at most.
 
-        What the server accepted must not be forgotten, however long that takes; but once the process is asked to end,
-        15 s are all there is.
+        Meanwhile nothing new is taken, and whoever has the process end, or this child begin anew, waits for it.
         """
-        with trio.CancelScope(shield=True) as scope:
-            await wait_any(self._wait_finished, broken.wait, partial(self._limit_finish, scope))
+        with trio.move_on_after(_FINISHING, shield=True):
+            await wait_any(self._wait_finished, broken.wait)
 
     async def _wait_finished(self) -> None:
         while self._taking:
@@ -275,11 +279,6 @@ class Courier:
             log.warning("mails in line wait for their leases to run out")
         while self._in_hand:
             await self._changed.wait()
-
-    async def _limit_finish(self, scope: trio.CancelScope) -> None:
-        await self._stopping.wait()
-        scope.deadline = trio.current_time() + _FINISHING
-        await trio.sleep_forever()
 
     async def _release_unbegun(self) -> None:
         """Give back what is in line, so that others may send it at once."""

@@ -1,0 +1,83 @@
+"""The courier: what it has in hand, whatever ends it or those who claim."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from email.headerregistry import Address
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from regsvc.consumer.courier import Courier
+from regsvc.consumer.letters import LetterWriter
+from regsvc.consumer.mailer import AT_ONCE, run_mailer
+from regsvc.mail.render import Renderer
+from regsvc.mail.transport import open_transport
+from regsvc.supervisor import Backoff, Child, Supervisor
+from tests.accounts import mails
+from tests.accounts.attempts import SECRETS, sign_up
+from tests.smtp_servers import Hold, ScriptedServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from uuid import UUID
+
+    from regsvc.accounts.outbox import OutboxMail
+    from regsvc.postgres.pool import Pool
+
+
+@asynccontextmanager
+async def run_sending(pool: Pool, database: str, smtp: ScriptedServer) -> AsyncIterator[Supervisor]:
+    """Run a courier of one session, and a mailer, as long as the block lasts."""
+    stopping = trio.Event()
+    sender = Address(addr_spec="no-reply@example.org")
+    courier = Courier(
+        pool,
+        partial(open_transport, smtp.url, connections=1),
+        LetterWriter(
+            SECRETS, Renderer(sender=sender, brand="regsvc"), sender.addr_spec, "https://example.org"
+        ),
+        sessions=1,
+        spaced=False,
+        stopping=stopping,
+    )
+    mailer = partial(run_mailer, courier=courier, conninfo=database, overdue=AT_ONCE, stopping=stopping)
+    hurried = Backoff(initial=0.01, cap=0.04)
+    supervisor = Supervisor(
+        [Child("courier", courier.run, hurried), Child("mailer", mailer, hurried)], stopping=stopping
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        try:
+            yield supervisor
+        finally:
+            stopping.set()
+
+
+async def wait_state(pool: Pool, mail_id: UUID, state: str) -> OutboxMail:
+    """Wait until a mail is in a state."""
+    with trio.fail_after(20):
+        while (mail := await mails.get(pool, mail_id)).state != state:  # noqa: ASYNC110 - it is in the database
+            await trio.sleep(0.02)
+    return mail
+
+
+async def test_a_courier_that_is_restarted_finishes_what_it_sends_and_gives_back_what_it_holds(
+    pool: Pool, database: str
+) -> None:
+    answer = trio.Event()
+    async with (
+        ScriptedServer({"DOT": [Hold(answer)]}).running() as smtp,
+        run_sending(pool, database, smtp) as supervisor,
+    ):
+        first = await sign_up(pool, "first@example.com")
+        await smtp.wait(lambda: "DOT" in smtp.steps)
+        second = await sign_up(pool, "second@example.com")
+        await wait_state(pool, second.mail_id, "sending")
+        supervisor.restart("courier")
+        await wait_state(pool, second.mail_id, "queued")
+        answer.set()
+        for mail_id in (first.mail_id, second.mail_id):
+            assert (await wait_state(pool, mail_id, "sent")).attempts == 1
+    assert [mail.recipient for mail in smtp.mails] == ["first@example.com", "second@example.com"]

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts import moves, resets, schedule
+from regsvc.accounts import login_tries, moves, resets, schedule
 from regsvc.accounts.audit import By, record
 from regsvc.mail.jobs import SentAs
 from regsvc.postgres.connection import Connection
@@ -66,10 +66,11 @@ class AccountLetter:
         return moves.mint_move_token(secrets, self.move_id, self.email_key), moves.MOVE_LIFE
 
 
-async def choose_accounts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
+async def choose_accounts(conn: Connection, secrets: Secrets, mail_ids: Sequence[UUID]) -> None:
     """Decide whose those of these mails are that were asked for because of a forgotten password.
 
-    Here it is audited, and not when it was asked for: nobody knew then whom it was about.
+    One that comes from where its owner has logged in before is admitted: a flood of others' wishes cannot keep it from
+    them. Here it is audited, and not when it was asked for: nobody knew then whom it was about.
     """
     cursor = await conn.execute(
         """
@@ -77,11 +78,13 @@ async def choose_accounts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
           FROM users u
          WHERE m.id = ANY(%(mail_ids)s) AND m.kind = 'forgot' AND m.user_id IS NULL
            AND u.email_key = m.email_key AND u.disabled_at IS NULL
-        RETURNING u.id, m.origin, m.client
+        RETURNING m.id, u.id, u.email_key, m.origin, m.client
         """,
         {"mail_ids": list(mail_ids)},
     )
-    for user_id, origin, client in await cursor.fetchall():
+    for mail_id, user_id, email_key, origin, client in await cursor.fetchall():
+        if await login_tries.is_known(conn, secrets, email_key, origin or ""):
+            await conn.execute("UPDATE mails SET admitted = true WHERE id = %(id)s", {"id": mail_id})
         by = By("anonymous", origin=origin, client=client)
         await record(conn, "password_reset_asked", by, user_id=user_id)
 

@@ -118,6 +118,15 @@ async def remember_client(conn: Connection, secrets: Secrets, address: str, clie
     )
 
 
+async def is_known(conn: Connection, secrets: Secrets, address: str, client: str) -> bool:
+    """Say whether a client is known to whoever has an address: it logged in there, or proved otherwise that it may."""
+    cursor = await conn.execute(
+        "SELECT FROM login_clients WHERE key = ANY(%(clients)s) AND last_at > now() - %(keep)s",
+        {"clients": blinds(secrets, _LABEL, "client", address, client), "keep": KEEP_CLIENTS},
+    )
+    return cursor.rowcount > 0
+
+
 async def _remember(conn: Connection, address: bytes, client: bytes) -> None:
     # Log-ins at the same moment skip what the other deletes, and never wait for each other.
     await conn.execute(

@@ -91,7 +91,7 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
                 await _hold(conn, claimed, state)
                 return Taken(len(claimed))
             nobodys = [job.id for job in claimed if job.registration_id is None]
-            others = await _begin_others(conn, nobodys) if nobodys else []
+            others = await _begin_others(conn, courier.secrets, nobodys) if nobodys else []
             begun = await registration.begin_sending(conn, [job.id for job in claimed])
             letters = {letter.mail_id: letter for letter in (*begun, *others)}
             over = [Ended(job, "cancelled", "registration_over") for job in claimed if job.id not in letters]
@@ -150,10 +150,10 @@ async def _hold(conn: Connection, claimed: Sequence[Job], state: Breaker) -> Non
         log.warning("mails given up", mails=len(over), reason=state.reason)
 
 
-async def _begin_others(conn: Connection, mail_ids: Sequence[UUID]) -> list[AnyLetter]:
+async def _begin_others(conn: Connection, secrets: Secrets, mail_ids: Sequence[UUID]) -> list[AnyLetter]:
     """Decide whose the mails are that were asked for by address alone; return what to send of no registration."""
     await registration.choose_attempts(conn, mail_ids)
-    await choose_accounts(conn, mail_ids)
+    await choose_accounts(conn, secrets, mail_ids)
     return [
         *await begin_sending_foreign(conn, mail_ids),
         *await begin_sending_account(conn, mail_ids),

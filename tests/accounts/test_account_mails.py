@@ -48,7 +48,7 @@ async def take(pool: Pool, mail_id: UUID) -> tuple[Job, list[AccountLetter]]:
     async with pool.transaction() as conn:
         (job,) = await jobs.claim_mails(conn, [mail_id])
         await registration.choose_attempts(conn, [mail_id])
-        await account_mails.choose_accounts(conn, [mail_id])
+        await account_mails.choose_accounts(conn, SECRETS, [mail_id])
         letters = await account_mails.begin_sending_account(conn, [mail_id])
         assert await registration.begin_sending(conn, [mail_id]) == []
     return job, letters

@@ -225,6 +225,20 @@ async def test_many_clients_together_cannot_flood_an_owner(limited: Service, poo
     assert await reset(limited, limited.mails(ANN)[1]) == (204, None)
 
 
+async def test_a_flood_of_strangers_wishes_does_not_keep_the_owner_waiting(
+    limited: Service, pool: Pool
+) -> None:
+    """Where they logged in before, the link comes at once, whatever the address's schedule says."""
+    await limited.confirm()
+    home = {"X-Forwarded-For": "203.0.113.9"}
+    assert (await limited.post("/login", {"email": ANN, "password": PASSWORD}, home)).status_code == 200
+    for n in range(2):
+        await forget(limited, client=f"198.51.{n}.1")
+    await wait_state(pool, "forgot", "delayed")
+    assert (await forget(limited, client="203.0.113.10")).status_code == 202
+    assert (await limited.wait_mail(number=3)).token_for("reset")
+
+
 async def test_whoever_reset_the_password_logs_in_whatever_strangers_guess(limited: Service) -> None:
     await limited.confirm()
     here, wrong = {"X-Forwarded-For": "203.0.113.9"}, {"email": ANN, "password": "not this one"}

@@ -104,14 +104,18 @@ class Service:
 
 def read_mails(mailbox: Path, address: str) -> list[Mail]:
     """Return the mails to an address in a Maildir, in the order of their files."""
+    return [mail for mail in read_all_mails(mailbox) if mail.message["To"] == address]
+
+
+def read_all_mails(mailbox: Path) -> list[Mail]:
+    """Return the mails in a Maildir, in the order of their files."""
     found = []
     for path in sorted((mailbox / "new").glob("*"), key=lambda p: p.stat().st_mtime_ns):
         message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
         assert isinstance(message, EmailMessage)
-        if message["To"] == address:
-            body = message.get_body(("plain",))
-            assert body is not None
-            found.append(Mail(message, body.get_content().replace("\r\n", "\n")))
+        body = message.get_body(("plain",))
+        assert body is not None
+        found.append(Mail(message, body.get_content().replace("\r\n", "\n")))
     return found
 
 

@@ -34,6 +34,7 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
     page,
     signup,
 )
+from regsvc.http.pages.reference import add_reference
 from regsvc.http.problems import register_error_handlers
 from regsvc.http.request_ids import HEADER, get_request_id
 from regsvc.http.throttling import add_limit_headers
@@ -83,7 +84,7 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
             app.register_blueprint(room.blueprint, url_prefix=PREFIX)
         page.dress(app, context.settings)
         app.register_blueprint(page.blueprint)
-        openapi.describe(app, public_url=context.settings.public_url)
+        add_reference(app, openapi.describe(app, public_url=context.settings.public_url))
     return app
 
 

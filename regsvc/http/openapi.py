@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Annotated, Any, NotRequired
 
@@ -62,12 +63,15 @@ class Problem(TypedDict):
     next_resend_at: NotRequired[Annotated[Timestamp, Field(description="Of `too_soon`.")]]
 
 
-def describe(app: Quart, *, public_url: str) -> None:
+def describe(app: Quart, *, public_url: str) -> Callable[[], dict[str, Any]]:
     """Serve the description of an application's calls, once all of them are registered.
 
     Args:
         app: whose handlers say with `documented` what they do.
         public_url: where clients reach it.
+
+    Returns:
+        What returns the description.
     """
     extension = QuartSchema(
         app,
@@ -82,14 +86,16 @@ def describe(app: Quart, *, public_url: str) -> None:
         security_schemes={_TOKEN: HttpSecurityScheme("bearer", bearer_format="JWT")},
         openapi_provider_class=_Provider,
     )
-    known: list[dict[str, Any]] = []
+
+    @cache
+    def document() -> dict[str, Any]:
+        return extension.openapi_provider.schema()
 
     async def show() -> Response:
-        if not known:
-            known.append(extension.openapi_provider.schema())
-        return answer(known[0], headers={"Cache-Control": "public, max-age=600"})
+        return answer(document(), headers={"Cache-Control": "public, max-age=600"})
 
     app.add_url_rule(PATH, "openapi", show)
+    return document
 
 
 class _Provider(OpenAPIProvider):

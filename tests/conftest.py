@@ -2,6 +2,8 @@
 
 import signal
 
+from hypothesis import settings
+
 pytest_plugins = [
     "tests.databases",
     "tests.brokers",
@@ -13,6 +15,12 @@ pytest_plugins = [
 
 
 def pytest_configure() -> None:
-    """Heed signals that whoever is started in a shell's background, or by nohup, ignores, and all their children."""
+    """Heed signals that whoever is started in a shell's background, or by nohup, ignores, and all their children.
+
+    And set what holds for every test.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # No example fails for being slow: the machine may be busy.
+    settings.register_profile("suite", deadline=None)
+    settings.load_profile("suite")

@@ -11,7 +11,7 @@ from regsvc.accounts.account_mails import AccountLetter
 from regsvc.accounts.foreign import ForeignLetter
 from regsvc.accounts.registration import LINK_LIFE, Letter
 from regsvc.mail.envelope import Envelope
-from regsvc.mail.kinds import ACCOUNT_KINDS, LinkedMail
+from regsvc.mail.kinds import ACCOUNT_KINDS, LinkedMail, WarningMail
 from regsvc.mail.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
 from regsvc.security.tokens import Secrets, mint_code, mint_link_token
 
@@ -75,6 +75,13 @@ class LetterWriter:
 
     def _account_mail(self, letter: AccountLetter) -> Mail:
         kind = ACCOUNT_KINDS[letter.sent_as]
+        if issubclass(kind, WarningMail):
+            return kind(
+                occurred_at=letter.created_at,
+                origin=letter.origin,
+                client=letter.client,
+                forgot_link=f"{self.public_url}/forgot",
+            )
         if not issubclass(kind, LinkedMail):
             return kind(occurred_at=letter.created_at, origin=letter.origin, client=letter.client)
         token, life = letter.mint_link(self.secrets)

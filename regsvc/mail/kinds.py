@@ -135,21 +135,32 @@ class EmailTakenMail(AttemptMail):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PasswordChangedMail(AttemptMail):
+class WarningMail(AttemptMail):
+    """A mail to an account's owner of what somebody else may have done.
+
+    Args:
+        forgot_link: Where to ask for a new password, which ends every session.
+    """
+
+    forgot_link: Link
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordChangedMail(WarningMail):
     """To an account's owner: your password was changed by somebody who knew it."""
 
     kind: ClassVar[str] = "password_changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PasswordResetDoneMail(AttemptMail):
+class PasswordResetDoneMail(WarningMail):
     """To an account's owner: a new password was set by somebody who had the link."""
 
     kind: ClassVar[str] = "password_reset_done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefreshTokenReusedMail(AttemptMail):
+class RefreshTokenReusedMail(WarningMail):
     """To an account's owner: a session's token came twice, so somebody else may have it."""
 
     kind: ClassVar[str] = "refresh_token_reused"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import MISSING, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from regsvc.mail import kinds
-from regsvc.mail.kinds import LinkedMail, Mail
+from regsvc.mail.kinds import LinkedMail, Mail, WarningMail
 from regsvc.mail.values import Code, Link, Moment, OptionalLink
 
 _TOKEN = "SAMPLE" * 10  # as long as a real one, and plainly none
 _MOMENT = datetime(2026, 1, 31, 9, 5, tzinfo=UTC)
 _TEXTS = {"origin": "203.0.113.0/24", "client": "Firefox on Linux"}
+_PAGES = {"link": "confirm", "reset_link": "forgot"}
+_LIVES = {timedelta(minutes=1): 30, timedelta(hours=1): 24, timedelta(days=1): 7}
 
 
 def make_samples(public_url: str) -> Iterator[Mail]:
@@ -24,16 +26,23 @@ def make_samples(public_url: str) -> Iterator[Mail]:
     """
     for kind in vars(kinds).values():
         if isinstance(kind, type) and issubclass(kind, Mail) and "kind" in vars(kind):
-            pages = {"link": kind.page} if issubclass(kind, LinkedMail) else {"link": "confirm"}
-            values = {
-                field.name: _sample(field.name, field.type, public_url, pages) for field in fields(kind)
-            }
+            values = {field.name: _sample(field.name, field.type, public_url) for field in fields(kind)}
+            values |= _special(kind, public_url)
             yield kind(**{name: value for name, value in values.items() if value is not MISSING})
 
 
-def _sample(name: str, type_: Any, public_url: str, pages: Mapping[str, str]) -> Any:
+def _special(kind: type[Mail], public_url: str) -> dict[str, Any]:
+    """Return what the fields of a mail about an account say."""
+    if issubclass(kind, LinkedMail):
+        return {"link": f"{public_url}/{kind.page}#t={_TOKEN}", "valid_for": _LIVES[kind.unit]}
+    if issubclass(kind, WarningMail):
+        return {"forgot_link": f"{public_url}/forgot"}
+    return {}
+
+
+def _sample(name: str, type_: Any, public_url: str) -> Any:
     """Return what a field may say; MISSING leaves it to its default."""
-    page = f"{public_url}/{pages.get(name, name.removesuffix('_link').replace('_', '-'))}"
+    page = f"{public_url}/{_PAGES.get(name, name.removesuffix('_link').replace('_', '-'))}"
     if type_ == Link:
         return f"{page}#t={_TOKEN}"
     if type_ == OptionalLink:
@@ -42,6 +51,4 @@ def _sample(name: str, type_: Any, public_url: str, pages: Mapping[str, str]) ->
         return "123456"
     if type_ == Moment:
         return _MOMENT
-    if name == "valid_for":
-        return 30
     return _TEXTS.get(name, MISSING)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from regsvc.mail.dialogue import Transaction, plan
 from regsvc.mail.envelope import Envelope, UnusableAddressError
-from regsvc.mail.kinds import ACCOUNT_KINDS, AttemptMail, LinkedMail
+from regsvc.mail.kinds import ACCOUNT_KINDS, AttemptMail, LinkedMail, WarningMail
 from regsvc.mail.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
 from regsvc.mail.values import clean
 
@@ -166,10 +166,13 @@ def test_a_mail_about_an_account_says_what_happened_and_links_where_it_has_to(
     """When, from where and with what; a link alone on a line and how long it works; no placeholder left."""
     happened: dict[str, Any] = {"occurred_at": NOW, "origin": "203.0.113.0/24", "client": "Firefox on Linux"}
     has_link = issubclass(kind, LinkedMail)
+    forgot: dict[str, Any] = (
+        {"forgot_link": "https://acme.example/forgot"} if issubclass(kind, WarningMail) else {}
+    )
     given: dict[str, Any] = (
         {"link": f"https://acme.example/page#t={TOKEN}", "valid_for": 42} if has_link else {}
     )
-    message = parse(render(kind(**happened, **given)))
+    message = parse(render(kind(**happened, **given, **forgot)))
     text = body(message, "plain")
     assert {
         "When: 22 November 2026, 10:17 UTC",
@@ -179,7 +182,8 @@ def test_a_mail_about_an_account_says_what_happened_and_links_where_it_has_to(
     assert text.splitlines().count(given.get("link", "-")) == (1 if has_link else 0)
     assert ("42" in text) == has_link
     html = Links(body(message, "html"))
-    assert html.links == ([given["link"]] * 2 if has_link else [])
+    assert html.links == ([given["link"]] * 2 if has_link else [*forgot.values()])
+    assert {*forgot.values()} <= {*text.splitlines()}
     assert html.open == []
     assert not set("{}") & {*text}
     assert "Acme" in message["Subject"]

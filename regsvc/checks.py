@@ -13,7 +13,7 @@ from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import check_schema
 from regsvc.rabbitmq import check_broker, check_foreign_queue
 from regsvc.roles import make_secrets, open_mail_transport
-from regsvc.security.keys import check_seals
+from regsvc.security.key_store import check_seals
 from regsvc.settings import Settings
 
 PATIENCE = 15.0  # seconds for each

@@ -12,6 +12,7 @@ import trio
 
 from regsvc import __version__, logs, settings
 from regsvc.checks import check_dependencies
+from regsvc.commands.keys import keys
 from regsvc.commands.mail import mail
 from regsvc.commands.running import EX_FAILURE, configure_logs, run_command
 from regsvc.commands.selftest import selftest
@@ -118,6 +119,7 @@ def watch(registration_url: str, handle: str) -> None:
     run_command(partial(watch_registration, registration_url, handle, click.echo))
 
 
+main.add_command(keys)
 main.add_command(mail)
 main.add_command(selftest)
 main.add_command(users)

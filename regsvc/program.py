@@ -18,7 +18,7 @@ from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import check_schema
 from regsvc.roles import make_children, make_secrets, open_parts
-from regsvc.security.keys import load_key_ring
+from regsvc.security.key_store import load_key_ring
 from regsvc.settings import Settings
 from regsvc.supervisor import Supervisor, SupervisorStatistics
 

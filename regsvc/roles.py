@@ -40,7 +40,7 @@ from regsvc.mail.render import Renderer
 from regsvc.mail.transport import Transport, open_transport
 from regsvc.mail.wire import Deadlines
 from regsvc.postgres.pool import Pool
-from regsvc.security.keys import KeyRings
+from regsvc.security.key_rings import KeyRings
 from regsvc.security.passwords import HashingLane
 from regsvc.security.tokens import Secrets
 from regsvc.settings import Settings

@@ -19,6 +19,7 @@ from regsvc.accounts.session import purge_sessions
 from regsvc.accounts.throttle import purge_throttles
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
+from regsvc.security.key_store import purge_keys
 from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
@@ -39,6 +40,7 @@ _CHORES: tuple[tuple[str, _Chore], ...] = (
     ("log-in tries purged", purge_login_tries),
     ("idempotency keys purged", purge_idempotency_keys),
     ("audit events purged", purge_audit),
+    ("signing keys purged", purge_keys),
 )
 
 

@@ -7,6 +7,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from regsvc.http import (
+    admin_keys,
     admin_mails,
     admin_registrations,
     admin_users,
@@ -56,6 +57,7 @@ _API = (
     admin_mails,
     admin_registrations,
     admin_users,
+    admin_keys,
 )
 _API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 

@@ -12,7 +12,7 @@ from quart import current_app
 from regsvc.http.sockets import OpenSockets
 from regsvc.live import LiveHub
 from regsvc.postgres.pool import Pool
-from regsvc.security.keys import KeyRings
+from regsvc.security.key_rings import KeyRings
 from regsvc.security.passwords import HashingLane
 from regsvc.security.tokens import Secrets
 from regsvc.settings import Settings

@@ -198,7 +198,7 @@ async def authenticate(context: Context) -> AccessToken:
     header = headers[0] if len(headers) == 1 else ""  # of two, nobody knows which one a proxy looked at
     if not header.lower().startswith(_SCHEME):
         raise AccessTokenInvalidError
-    token = (await context.key_rings.current()).verify(header[len(_SCHEME) :].strip())
+    token = await context.key_rings.verify(header[len(_SCHEME) :].strip())
     async with context.pool.connection() as conn:
         if not await session.is_alive(conn, token.session_id):
             raise AccessTokenInvalidError

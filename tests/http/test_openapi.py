@@ -26,7 +26,7 @@ from regsvc.http.context import Context
 from regsvc.http.wire import refusals
 from regsvc.postgres.connection import Connection
 from regsvc.roles import open_parts
-from regsvc.security.keys import KeyRings
+from regsvc.security.key_rings import KeyRings
 from regsvc.supervisor import SupervisorStatistics
 from tests.services import PASSWORD, SECRET, Service
 
@@ -271,9 +271,7 @@ async def follow_a_sign_up(service: Service) -> None:
     await service.client.get("/api/v1/admin/mails", headers=await service.log_in(address))
     await execute(service, "UPDATE users SET role = 'admin' WHERE email = %(email)s", email=address)
     bearer = await service.log_in(address)
-    await look_after_mails(service, address, bearer)
-    await look_after_users(service, bearer)
-    await look_after_registrations(service, bearer)
+    await look_after_everything(service, address, bearer)
     await service.client.post("/api/v1/logout", headers=bearer)
     await leave(service, address)
 
@@ -329,11 +327,20 @@ async def move_there_and_back(service: Service, address: str) -> None:
     await service.post("/password/reset", {"token": reset, "password": PASSWORD})
 
 
+async def look_after_everything(service: Service, address: str, bearer: dict[str, str]) -> None:
+    """Make every call that an administrator has."""
+    await look_after_mails(service, address, bearer)
+    await look_after_users(service, bearer)
+    await look_after_registrations(service, bearer)
+    await service.client.get("/api/v1/admin/keys", headers=bearer)
+    await service.client.post("/api/v1/admin/keys/rotate", headers=bearer)
+
+
 async def look_after_mails(service: Service, address: str, bearer: dict[str, str]) -> None:
     """Make every call that an administrator has for mails."""
     mails = "/api/v1/admin/mails"
     await service.client.get(mails, params={"limit": "0"}, headers=bearer)
-    listed = await service.client.get(mails, params={"address": address, "limit": "1"}, headers=bearer)
+    listed = await service.client.get(mails, params={"address": address, "kind": "signup"}, headers=bearer)
     known: str = listed.json()["mails"][0]["id"]
     for mail in (known, str(uuid4())):
         for deed in ("replay", "cancel"):

@@ -1,0 +1,246 @@
+"""Signing keys at rest, and their lives.
+
+A key is published some minutes before it signs, so that whoever keeps the published keys for a while has it by then.
+It signs until the next one does, and is published on until the last token that it signed is dead.
+"""
+
+from __future__ import annotations
+
+import secrets as random
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from psycopg.rows import class_row
+
+from regsvc.errors import RegsvcError
+from regsvc.postgres.connection import Connection
+from regsvc.security.keys import ACCESS_TOKEN_LIFE, LEEWAY, KeyRing, SealError
+from regsvc.security.seals import UnsealError, reseal, seal, unseal
+from regsvc.security.tokens import Secrets
+
+log = structlog.get_logger()
+
+STALE = timedelta(minutes=2)  # a process signs and publishes for this long what it read before
+ANNOUNCED = timedelta(minutes=10) + STALE  # before a key signs: others keep published keys for ten minutes
+SERVED = ACCESS_TOKEN_LIFE + LEEWAY + STALE  # after it signs no more
+_SEAL = "signing-key-seal"
+_LOCK = 0x5245_4753_4B45_5953  # "REGSKEYS": one process makes a key, or seals anew
+
+
+class KeyNotFoundError(RegsvcError):
+    """There is no such signing key."""
+
+
+class KeyInUseError(RegsvcError):
+    """This key signs: make another one sign first, with `regsvc keys rotate --now`."""
+
+
+KeyState = Literal["announced", "signing", "verifying"]
+
+
+@dataclass(frozen=True, repr=False)
+class StoredKey:
+    """A signing key at rest.
+
+    Args:
+        kid: its name.
+        public: the public half.
+        sealed: the private half.
+        created_at: when it was made, and so published.
+        signs_from: when it signs.
+        retired_at: when it signs no more, if that is known.
+        state: `announced` before it signs, `verifying` after that.
+    """
+
+    kid: str
+    public: bytes
+    sealed: bytes
+    created_at: datetime
+    signs_from: datetime
+    retired_at: datetime | None
+    state: KeyState
+
+    @property
+    def served_until(self) -> datetime | None:
+        """When the last token that it signed is dead, if that is known."""
+        return None if self.retired_at is None else self.retired_at + SERVED
+
+
+async def load_key_ring(conn: Connection, secrets: Secrets, issuer: str) -> KeyRing:
+    """Return the keys of this database, making the first one where there is none.
+
+    Keys that the secret before this one sealed are sealed anew, so that they open once that one is forgotten.
+
+    Raises:
+        SealError: the secret is not the one that sealed the keys.
+    """
+    keys = await list_keys(conn)
+    if _find_signer(keys) is None or _reseal(keys, secrets):
+        async with conn.transaction():
+            await _lock_keys(conn)
+            keys = await list_keys(conn)
+            if _find_signer(keys) is None:
+                await _insert_key(conn, secrets, timedelta(0))
+            await _update_seals(conn, _reseal(keys, secrets))
+            keys = await list_keys(conn)
+    newest = _find_signer(keys)
+    assert newest is not None  # noqa: S101 - it was made above
+    return KeyRing(
+        issuer=issuer,
+        signer=newest.kid,
+        private=_unseal(newest, secrets),
+        public={key.kid: Ed25519PublicKey.from_public_bytes(key.public) for key in keys},
+    )
+
+
+async def check_seals(conn: Connection, secrets: Secrets) -> None:
+    """Make sure that the key that signs can be opened, and change nothing; no key at all is made later.
+
+    Raises:
+        SealError: the secret is not the one that sealed the keys.
+    """
+    newest = _find_signer(await list_keys(conn))
+    if newest is not None:
+        _unseal(newest, secrets)
+
+
+async def list_keys(conn: Connection) -> list[StoredKey]:
+    """Return the keys that sign, will, or still verify, those that sign last first."""
+    async with conn.cursor(row_factory=class_row(StoredKey)) as cursor:
+        await cursor.execute(
+            """
+            SELECT kid, public, sealed, created_at, signs_from, retired_at,
+                   CASE WHEN retired_at <= now() THEN 'verifying'
+                        WHEN signs_from > now() THEN 'announced'
+                        ELSE 'signing' END AS state
+              FROM signing_keys
+             WHERE retired_at IS NULL OR retired_at > now() - %(served)s
+             ORDER BY signs_from DESC, kid
+            """,
+            {"served": SERVED},
+        )
+        return await cursor.fetchall()
+
+
+async def rotate_keys(conn: Connection, secrets: Secrets, *, at_once: bool = False) -> str:
+    """Make another key, in the caller's transaction, and return its name.
+
+    It is published now and signs in twelve minutes, when those before it sign no more.
+
+    Args:
+        conn: in a transaction.
+        secrets: seals it.
+        at_once: it signs now; whoever keeps the published keys refuses what it signs for ten minutes.
+    """
+    await _lock_keys(conn)
+    wait = timedelta(0) if at_once else ANNOUNCED
+    await conn.execute(
+        "UPDATE signing_keys SET retired_at = now() + %(wait)s WHERE coalesce(retired_at > now() + %(wait)s, true)",
+        {"wait": wait},
+    )
+    return await _insert_key(conn, secrets, wait)
+
+
+async def withdraw_key(conn: Connection, kid: str) -> None:
+    """Forget a key that does not sign, in the caller's transaction: what it signed is refused within a minute.
+
+    If it was to sign next, the one that does goes on.
+
+    Raises:
+        KeyNotFoundError: there is none of that name.
+        KeyInUseError: it is the one that signs.
+    """
+    await _lock_keys(conn)
+    keys = await list_keys(conn)
+    if kid not in {key.kid for key in keys}:
+        raise KeyNotFoundError
+    signer = _find_signer(keys)
+    if signer is not None and signer.kid == kid:
+        raise KeyInUseError
+    await conn.execute("DELETE FROM signing_keys WHERE kid = %(kid)s", {"kid": kid})
+    await conn.execute(
+        """
+        UPDATE signing_keys SET retired_at = NULL
+         WHERE kid = %(signer)s AND NOT EXISTS (SELECT FROM signing_keys WHERE retired_at IS NULL)
+        """,
+        {"signer": None if signer is None else signer.kid},
+    )
+
+
+async def purge_keys(conn: Connection, limit: int) -> int:
+    """Delete keys of which no token lives any more, private halves and all, and return how many."""
+    cursor = await conn.execute(
+        """
+        DELETE FROM signing_keys
+         WHERE kid IN (SELECT kid FROM signing_keys WHERE retired_at <= now() - %(served)s
+                        LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        """,
+        {"served": SERVED, "limit": limit},
+    )
+    return cursor.rowcount
+
+
+async def _lock_keys(conn: Connection) -> None:
+    await conn.execute("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": _LOCK})
+
+
+def _find_signer(keys: Sequence[StoredKey]) -> StoredKey | None:
+    return next((key for key in keys if key.state == "signing"), None)
+
+
+async def _insert_key(conn: Connection, secrets: Secrets, wait: timedelta) -> str:
+    private = Ed25519PrivateKey.generate()
+    kid = random.token_hex(8)
+    await conn.execute(
+        """
+        INSERT INTO signing_keys (kid, public, sealed, signs_from)
+        VALUES (%(kid)s, %(public)s, %(sealed)s, now() + %(wait)s)
+        """,
+        {
+            "kid": kid,
+            "public": private.public_key().public_bytes_raw(),
+            # Bound to the kid: a sealed key cannot be moved to another row.
+            "sealed": seal(secrets, _SEAL, private.private_bytes_raw(), bound=kid.encode()),
+            "wait": wait,
+        },
+    )
+    return kid
+
+
+def _reseal(keys: Sequence[StoredKey], secrets: Secrets) -> dict[str, bytes]:
+    """Return, by `kid`, the new seals of those keys that the secret before this one sealed."""
+    renewed = {}
+    for key in keys:
+        with suppress(UnsealError):  # whether that matters depends on which key it is
+            sealed = reseal(secrets, _SEAL, key.sealed, bound=key.kid.encode())
+            if sealed is not None:
+                renewed[key.kid] = sealed
+    return renewed
+
+
+async def _update_seals(conn: Connection, renewed: Mapping[str, bytes]) -> None:
+    if not renewed:
+        return
+    await conn.execute(
+        """
+        UPDATE signing_keys
+           SET sealed = renewed.sealed
+          FROM unnest(%(kids)s::text[], %(seals)s::bytea[]) AS renewed (kid, sealed)
+         WHERE signing_keys.kid = renewed.kid
+        """,
+        {"kids": list(renewed), "seals": list(renewed.values())},
+    )
+    log.info("signing keys sealed anew", keys=len(renewed))
+
+
+def _unseal(key: StoredKey, secrets: Secrets) -> Ed25519PrivateKey:
+    try:
+        raw = unseal(secrets, _SEAL, key.sealed, bound=key.kid.encode())
+    except UnsealError as error:
+        raise SealError from error
+    return Ed25519PrivateKey.from_private_bytes(raw)

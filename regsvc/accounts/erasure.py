@@ -18,6 +18,20 @@ from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
 
 ERASED = "account_deleted"
+# What was the user's at some time, and until when: their address, and those that they moved away from. Whoever had one
+# of these later has a sign-up that was confirmed later.
+_ADDRESSES = """
+    addresses AS (
+        SELECT email_key AS key, 'infinity'::timestamptz AS until FROM users WHERE id = %(user_id)s
+         UNION ALL
+        SELECT old_key, done_at FROM address_moves WHERE user_id = %(user_id)s AND state = 'done'
+    ), over AS (
+        SELECT r.id
+          FROM addresses a
+          JOIN registrations r
+            ON r.email_key = a.key AND r.state IN ('confirmed', 'expired', 'repudiated')
+           AND CASE r.state WHEN 'confirmed' THEN r.changed_at ELSE r.created_at END <= a.until
+    )"""
 _OPEN = [
     "queued",
     "sending",
@@ -31,8 +45,8 @@ async def erase_user(
 ) -> None:
     """Delete an account, in the caller's transaction, and erase the person.
 
-    Sign-ups of their address that still wait are attempts of their own, by whomever: they live to their end, and are
-    deleted 30 days later like all others.
+    That includes the addresses that they moved away from. Sign-ups of their address that still wait are attempts of
+    their own, by whomever: they live to their end, and are deleted 30 days later like all others.
 
     Args:
         conn: in a transaction.
@@ -49,8 +63,8 @@ async def erase_user(
     email_key = await _lock_user(conn, user_id, password_hash)
     # As whoever confirms: the address, then its mails, then its registrations.
     await lock_address(conn, email_key)
-    await _erase_mails(conn, email_key)
-    await _erase_registrations(conn, email_key)
+    await _erase_mails(conn, user_id)
+    await _erase_registrations(conn, user_id)
     await record(conn, ERASED, by, user_id=user_id)
     await forget_person(conn, user_id)
     await forget_address(conn, secrets, email_key)
@@ -74,22 +88,22 @@ async def _lock_user(conn: Connection, user_id: UUID, password_hash: str | None)
     return str(email_key)
 
 
-async def _erase_mails(conn: Connection, email_key: str) -> None:
-    """Take the address from mails that nobody sends any more: those asked for by it, and those of its registrations.
+async def _erase_mails(conn: Connection, user_id: UUID) -> None:
+    """Take the addresses from mails that nobody sends any more: those asked for by them, and of their registrations.
 
     One that could still be sent, of a registration that is over, is called off, and one that was given up cannot be
     replayed.
     """
     await conn.execute(
-        """
-        WITH theirs AS (
-            SELECT m.id
-              FROM mails m
-              LEFT JOIN registrations r ON r.id = m.registration_id
-             WHERE (r.email_key = %(email_key)s AND r.state IN ('confirmed', 'expired', 'repudiated'))
-                OR (r.id IS NULL AND m.email_key = %(email_key)s AND m.due_at IS NULL)
-             ORDER BY m.id
-               FOR UPDATE OF m
+        f"""
+        WITH {_ADDRESSES}, theirs AS (
+            SELECT id FROM mails
+             WHERE id IN (SELECT m.id FROM over JOIN mails m ON m.registration_id = over.id
+                           UNION
+                          SELECT m.id FROM addresses a JOIN mails m ON m.email_key = a.key
+                           WHERE m.registration_id IS NULL AND m.due_at IS NULL AND m.created_at <= a.until)
+             ORDER BY id
+               FOR UPDATE
         ), attempts AS (
             UPDATE mail_attempts SET reply = NULL WHERE mail_id IN (SELECT id FROM theirs)
         )
@@ -101,20 +115,19 @@ async def _erase_mails(conn: Connection, email_key: str) -> None:
                email_key = CASE WHEN m.email_key IS NOT NULL THEN '' END
           FROM theirs
          WHERE m.id = theirs.id
-        """,
-        {"email_key": email_key, "reason": ERASED, "open": _OPEN},
+        """,  # noqa: S608 - a constant of this module
+        {"user_id": user_id, "reason": ERASED, "open": _OPEN},
     )
 
 
-async def _erase_registrations(conn: Connection, email_key: str) -> None:
+async def _erase_registrations(conn: Connection, user_id: UUID) -> None:
     """Take from sign-ups that are over whose they were; how they stand is shown as before."""
     await conn.execute(
-        """
+        f"""
+        WITH {_ADDRESSES}
         UPDATE registrations
            SET email = '', email_key = '', name = '', origin = '', client = ''
-         WHERE id IN (SELECT id FROM registrations
-                       WHERE email_key = %(email_key)s AND state IN ('confirmed', 'expired', 'repudiated')
-                       ORDER BY id FOR UPDATE)
-        """,
-        {"email_key": email_key},
+         WHERE id IN (SELECT id FROM registrations WHERE id IN (SELECT id FROM over) ORDER BY id FOR UPDATE)
+        """,  # noqa: S608 - a constant of this module
+        {"user_id": user_id},
     )

@@ -29,6 +29,14 @@ async def dump(pool: Pool) -> dict[str, str]:
     return found
 
 
+async def move(service: Service, headers: dict[str, str], address: str) -> None:
+    """Move an account to another address."""
+    answer = await service.post("/me/email", {"email": address, "password": PASSWORD}, headers)
+    assert answer.status_code == 202, answer.text
+    token = (await service.wait_mail(address)).token_for("email-change")
+    assert (await service.post("/me/email/confirm", {"token": token})).status_code == 200
+
+
 async def execute(pool: Pool, statement: str) -> None:
     async with pool.connection() as conn:
         await conn.execute(statement.encode())
@@ -72,6 +80,22 @@ async def test_after_the_deletion_nothing_in_the_database_says_who_that_was(
     assert left["users"] == left["sessions"] == left["refresh_tokens"] == ""
     assert "account_deleted" in left["audit_events"]
     assert "dead" not in left["mails"]
+
+
+async def test_addresses_that_the_account_had_before_are_erased_with_it(service: Service, pool: Pool) -> None:
+    await service.confirm()
+    headers = await service.log_in()
+    await move(service, headers, "ann@example.org")
+    await move(service, headers, "ann@example.net")
+    # Somebody else has the first address by now, and keeps what is theirs.
+    await service.sign_up(password="somebody else's own")
+    mail = await service.wait_mail(number=3)
+    assert (await service.post("/confirm-email", {"token": mail.token})).status_code == 200
+    assert await delete_me(service, headers) == (204, "")
+    left = await dump(pool)
+    assert not re.search(r"ann@example\.(org|net)", str(left))
+    assert left["registrations"].count("ann@example.com") == 2  # one row, as written and as compared
+    assert (await service.post("/confirm-email", {"token": mail.token})).status_code == 200
 
 
 async def test_who_is_deleted_is_logged_out_everywhere_and_may_sign_up_again(service: Service) -> None:

@@ -17,6 +17,7 @@ from psycopg.rows import class_row, scalar_row
 from regsvc.accounts import schedule
 from regsvc.accounts.audit import ANYONE, By
 from regsvc.accounts.enrolment import ALIVE, LIVE, AddressTakenError, enrol, lock_address
+from regsvc.accounts.login_tries import know_client
 from regsvc.accounts.registration import STATE_CHANNEL, State
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
@@ -102,6 +103,7 @@ async def confirm_by_link(
         await enrol(conn, winner, attempt.email_key, by)
     except AddressTakenError:
         raise TokenExpiredError from None
+    await know_client(conn, secrets, attempt.email_key, by)
     return True
 
 
@@ -170,6 +172,7 @@ async def try_code(
             await enrol(conn, registration_id, attempt.email_key, by)
         except AddressTakenError:
             return "expired"
+        await know_client(conn, secrets, attempt.email_key, by)
     return "confirmed"
 
 

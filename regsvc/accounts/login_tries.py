@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from psycopg.rows import scalar_row
 
+from regsvc.accounts.audit import By
 from regsvc.accounts.throttle import RateLimitedError
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets, blinds
@@ -109,13 +110,14 @@ async def forgive_tries(conn: Connection, tried: LoginTry) -> None:
     await _remember(conn, tried.address, tried.client)
 
 
-async def remember_client(conn: Connection, secrets: Secrets, address: str, client: str) -> None:
-    """Know a client again that proved otherwise that the address is its own, as by a link that was mailed there."""
-    await _remember(
-        conn,
-        blinds(secrets, _LABEL, "address", address)[0],
-        blinds(secrets, _LABEL, "client", address, client)[0],
-    )
+async def know_client(conn: Connection, secrets: Secrets, address: str, by: By) -> None:
+    """Know a client from now on that proved that it reads the mail of an address: it opened what was mailed there.
+
+    Whatever strangers guessed at this address, even before it had an account, its owner does not wait for that.
+    """
+    if by.origin is not None:
+        addresses = blinds(secrets, _LABEL, "address", address)
+        await _remember(conn, addresses[0], blinds(secrets, _LABEL, "client", address, by.origin)[0])
 
 
 async def is_known(conn: Connection, secrets: Secrets, address: str, client: str) -> bool:

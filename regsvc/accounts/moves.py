@@ -19,6 +19,7 @@ from regsvc.accounts import audit, resets
 from regsvc.accounts.address import Address
 from regsvc.accounts.audit import By
 from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.login_tries import know_client
 from regsvc.accounts.notices import add_notice
 from regsvc.accounts.password import WrongPasswordError, set_password
 from regsvc.accounts.registration import KEEP_FINAL, LINK_LIFE
@@ -136,6 +137,7 @@ async def confirm_move(conn: Connection, secrets: Secrets, token: AccountToken, 
     await conn.execute(
         "UPDATE address_moves SET state = 'done', done_at = now() WHERE id = %(id)s", {"id": move.id}
     )
+    await know_client(conn, secrets, move.new_key, by)
     await audit.record(conn, "email_changed", by, user_id=move.user_id)
     return move.user_id
 

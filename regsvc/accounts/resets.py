@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 from regsvc.accounts import audit
 from regsvc.accounts.audit import By
 from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
-from regsvc.accounts.login_tries import remember_client
+from regsvc.accounts.login_tries import know_client
 from regsvc.accounts.notices import add_notice
 from regsvc.accounts.password import set_password
 from regsvc.mail.jobs import DUE_CHANNEL
@@ -109,8 +109,7 @@ async def reset_password(
     found = await _open(conn, secrets, token, lock=True)
     ended = await set_password(conn, found.user_id, new_hash, reason="password_reset")
     await conn.execute("UPDATE users SET email_confirmed_at = now() WHERE id = %(id)s", {"id": found.user_id})
-    if by.origin is not None:
-        await remember_client(conn, secrets, found.email_key, by.origin)
+    await know_client(conn, secrets, found.email_key, by)
     await audit.record(conn, "password_reset", by, user_id=found.user_id, sessions_ended=ended)
     await add_notice(conn, found.user_id, "password_reset_done", by)
 

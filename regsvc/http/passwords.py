@@ -17,7 +17,6 @@ from regsvc.accounts import resets, schedule, user
 from regsvc.accounts.address import Address
 from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.idempotency import Once, claim_once
-from regsvc.accounts.login_tries import remember_client
 from regsvc.accounts.password import WrongPasswordError, change_password
 from regsvc.accounts.schedule import TooSoonError
 from regsvc.accounts.throttle import RateLimitedError
@@ -202,6 +201,4 @@ async def set_by_link(context: Context, body: ResetBody) -> None:
     new_hash = await context.lane.hash(body.password)
     async with context.pool.transaction() as conn:
         await resets.reset_password(conn, context.secrets, token, new_hash, by_anyone())
-        # Whatever strangers guess at this address, it is not who reads its mail that waits for it.
-        await remember_client(conn, context.secrets, owner.email_key, get_origin())
     log.info("password reset", user=str(owner.user_id))

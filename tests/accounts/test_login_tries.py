@@ -7,14 +7,15 @@ from datetime import timedelta
 import pytest
 import trio
 
+from regsvc.accounts.audit import By
 from regsvc.accounts.login_tries import (
     CLIENTS,
     LoginTry,
     begin_try,
     forget_address,
     forgive_tries,
+    know_client,
     purge_login_tries,
-    remember_client,
     withdraw_try,
 )
 from regsvc.accounts.throttle import RateLimitedError
@@ -139,7 +140,7 @@ async def test_a_try_that_was_not_made_is_not_counted(pool: Pool) -> None:
 
 async def test_a_client_is_known_for_ninety_days_and_over_a_rotation_of_the_secret(pool: Pool) -> None:
     async with pool.connection() as conn:
-        await remember_client(conn, SECRETS, ANN, HOME)
+        await know_client(conn, SECRETS, ANN, By("anonymous", origin=HOME))
     rotated = Secrets(b"the secret after that, 32 bytes!", previous=SECRETS.current)
     known = await begin(pool, HOME, secrets=rotated)
     assert known.counted != known.address

@@ -122,6 +122,18 @@ async def test_who_set_the_password_by_a_mailed_link_does_not_wait_for_strangers
     assert (await log_in(service, OWNER, password=body["password"])).status_code == 200
 
 
+async def test_strangers_who_guess_before_there_is_an_account_do_not_keep_its_owner_out(
+    service: Service,
+) -> None:
+    for number in range(10):
+        await log_in(service, f"203.0.{number}.1")
+    await service.sign_up()
+    pressed = {"token": (await service.wait_mail()).token}
+    assert (await service.post("/confirm-email", pressed, {"X-Forwarded-For": OWNER})).status_code == 200
+    assert (await log_in(service, "203.0.113.1", password=PASSWORD)).status_code == 429
+    assert (await log_in(service, OWNER, password=PASSWORD)).status_code == 200
+
+
 async def test_who_deletes_the_account_is_not_remembered(service: Service, pool: Pool) -> None:
     await service.confirm()
     bearer = await service.log_in()

@@ -67,10 +67,10 @@ class Courier:
         self.secrets = writer.secrets
         self.room = sessions * _ROOM
         self._open_transport = open_transport
-        self._transport: Transport | None = None
+        self.transport: Transport | None = None  # where there is none nothing new is taken
         self._writer = writer
         self._sessions = sessions
-        self._stopping = stopping
+        self.stopping = stopping
         self._on_booked: OnBooked | None = None
         self._taking = 0
         self._usual = _USUAL
@@ -95,7 +95,7 @@ class Courier:
     @property
     def free(self) -> int:
         """How many more jobs may be claimed."""
-        return max(0, self.room - len(self._in_hand)) if self._transport else 0
+        return max(0, self.room - len(self._in_hand)) if self.transport else 0
 
     async def wait_room(self) -> int:
         """Wait until half of the room is free, and return how many jobs may be claimed.
@@ -111,7 +111,7 @@ class Courier:
         """Let somebody claim and `add` jobs in the block; where there is no transport, nothing new is taken."""
         self._taking += 1
         try:
-            yield self._transport
+            yield self.transport
         finally:
             self._taking -= 1
             self._note_change()
@@ -148,17 +148,17 @@ class Courier:
             async with aclosing(self._open_transport()) as transport, trio.open_nursery() as nursery:
                 work, broken = trio.CancelScope(shield=True), trio.Event()
                 nursery.start_soon(self._work, transport, work, broken)
-                self._transport = transport
+                self.transport = transport
                 self._note_change()
                 task_status.started()
                 try:
-                    await self._stopping.wait()
+                    await self.stopping.wait()
                 finally:
-                    self._transport = None
+                    self.transport = None
                     await self._finish(broken)
                     work.cancel()
         finally:
-            self._transport = None
+            self.transport = None
             self._forget(list(self._in_hand.values()))
             self._clear()
             self._ended.set()

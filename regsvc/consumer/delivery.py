@@ -24,10 +24,11 @@ from regsvc.mail import bookings, breaker, jobs, policy
 from regsvc.mail.bookings import Ended, Retry
 from regsvc.mail.breaker import Breaker
 from regsvc.mail.jobs import Job
-from regsvc.mail.outcome import CONNECTION_REASONS, Accepted
+from regsvc.mail.outcome import CONNECTION_REASONS, Accepted, Outcome
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
+from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
 
@@ -54,15 +55,27 @@ async def probe(courier: Courier) -> None:
     if reason is None:
         return
     if reason in CONNECTION_REASONS:
-        with courier.taking() as transport:
-            if transport is None:
-                return
-            outcome = await transport.check()
+        outcome = await _check(courier)
+        if outcome is None:
+            return
         if not isinstance(outcome, Accepted):
             async with courier.pool.transaction() as conn:
                 await breaker.note_failed_probe(conn, outcome)
             return
     await take(courier, breaker.claim_probe, probing=True)
+
+
+async def _check(courier: Courier) -> Outcome | None:
+    """Find out whether a mail could be sent; None: the process is asked to end, and nobody waits for the answer."""
+    transport, found = courier.transport, list[Outcome]()
+    if transport is None:
+        return None
+
+    async def check() -> None:
+        found.append(await transport.check())
+
+    await wait_any(check, courier.stopping.wait)
+    return found[0] if found else None
 
 
 async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Taken | None:

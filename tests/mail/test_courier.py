@@ -12,12 +12,14 @@ import trio
 from regsvc.consumer.courier import Courier
 from regsvc.consumer.letters import LetterWriter
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
+from regsvc.mail import breaker
+from regsvc.mail.outcome import Delayed
 from regsvc.mail.render import Renderer
 from regsvc.mail.transport import open_transport
 from regsvc.supervisor import Backoff, Child, Supervisor
 from tests.accounts import mails
 from tests.accounts.attempts import SECRETS, sign_up
-from tests.smtp_servers import Hold, ScriptedServer
+from tests.smtp_servers import Hold, ScriptedServer, Silence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -81,3 +83,13 @@ async def test_a_courier_that_is_restarted_finishes_what_it_sends_and_gives_back
         for mail_id in (first.mail_id, second.mail_id):
             assert (await wait_state(pool, mail_id, "sent")).attempts == 1
     assert [mail.recipient for mail in smtp.mails] == ["first@example.com", "second@example.com"]
+
+
+async def test_a_mail_server_that_says_nothing_does_not_hold_up_the_end(pool: Pool, database: str) -> None:
+    async with pool.connection() as conn:
+        await breaker.note_verdict(conn, breaker.weigh([Delayed("timeout", "greeting")] * breaker.OPENS_AT))
+        await conn.execute("UPDATE mail_breaker SET probe_at = now()")
+    async with ScriptedServer({"greeting": Silence()}).running() as smtp:
+        with trio.fail_after(10):
+            async with run_sending(pool, database, smtp):
+                await smtp.wait(lambda: "greeting" in smtp.steps)

@@ -9,13 +9,14 @@ SOURCES := $(shell find regsvc -type f ! -name '*.pyc')
 # What the tests import and start is the built wheel, not the checkout.
 WHEEL := build/installed
 
-.PHONY: help run test faults figures bench lint format pins clean
+.PHONY: help run test faults figures fuzz bench lint format pins clean
 
 help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
 	@echo 'make test    check and test everything, the way CI does'
 	@echo 'make faults  kill and cut everything for twenty minutes, and print what came of it'
 	@echo 'make figures long outages and many mails, for a quarter of an hour'
+	@echo 'make fuzz    make 100,000 connections to the server that say anything at all'
 	@echo 'make bench   measure speed and memory, for some six minutes'
 	@echo 'make lint    check formatting, style and types alone'
 	@echo 'make format  format the code'
@@ -40,6 +41,10 @@ faults: $(VENV)/.test
 
 figures: $(VENV)/.test
 	$(BIN)/python -m tests.faults outage many plan
+
+# What docs/security.md shows; FUZZ="--help" lists what can be chosen.
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.http.fuzzer $(FUZZ)
 
 # What docs/performance.md shows; each of them has options and says so with --help.
 BENCHES := mailer logins pool signup_latency dev_start memory websockets

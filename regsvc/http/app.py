@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import structlog
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
 
 from regsvc.http import (
@@ -24,7 +24,7 @@ from regsvc.http import (
     resending,
     sessions,
 )
-from regsvc.http.context import Context, put_context
+from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.cors import add_cors_headers
 from regsvc.http.pages import (  # noqa: F401 - they add their routes
     account,
@@ -59,7 +59,7 @@ _API = (
     admin_users,
     admin_keys,
 )
-_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_API_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
@@ -104,6 +104,9 @@ async def _finish(response: Response) -> Response:
     headers["X-Content-Type-Options"] = "nosniff"
     headers.setdefault("Referrer-Policy", "no-referrer")
     headers.setdefault("Content-Security-Policy", _API_POLICY)
-    if request.scheme == "https":
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"  # CORS has a list of its own
+    if get_context().settings.public_url.startswith(
+        "https:"
+    ):  # TLS ends before us: a request here is always plain
         headers["Strict-Transport-Security"] = "max-age=31536000"
     return response

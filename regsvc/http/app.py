@@ -105,8 +105,7 @@ async def _finish(response: Response) -> Response:
     headers.setdefault("Referrer-Policy", "no-referrer")
     headers.setdefault("Content-Security-Policy", _API_POLICY)
     headers["Cross-Origin-Resource-Policy"] = "same-origin"  # CORS has a list of its own
-    if get_context().settings.public_url.startswith(
-        "https:"
-    ):  # TLS ends before us: a request here is always plain
+    # TLS ends at a proxy before us: a request here is always plain.
+    if get_context().settings.public_url.startswith("https:"):
         headers["Strict-Transport-Security"] = "max-age=31536000"
     return response

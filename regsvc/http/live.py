@@ -36,6 +36,7 @@ FAILED = 1011
 RESTART = 1012
 NO_HANDLE = 4401
 TOO_MANY = 4429
+_WHY = {NO_HANDLE: "bad or no handle", TOO_MANY: "too many websockets"}
 
 
 @blueprint.websocket("/registrations/<registration_id>/live")
@@ -45,36 +46,29 @@ async def live(registration_id: str) -> Response | None:
     _check_origin(context)
     await websocket.accept()
     per_registration, per_client = (PER_REGISTRATION, PER_CLIENT) if limits_apply() else (math.inf, math.inf)
+    ending = RESTART
     try:
         with context.sockets.counted(get_client_network(), per_client):
             known = await _read_handle(context, registration_id)
             if known is None:
-                await websocket.close(NO_HANDLE, "bad or no handle")
-                return None
-            with context.sockets.counted(known, per_registration):
-                await _follow(context, known)
-    except TooManySocketsError:
+                ending = NO_HANDLE
+            else:
+
+                async def show() -> None:
+                    nonlocal ending
+                    ending = await _show_changes(context, known)
+
+                with context.sockets.counted(known, per_registration):
+                    await wait_any(show, context.stopping.wait, _ignore_frames)
+    except* TooManySocketsError:
         RATE_LIMITED.labels("websockets").inc()
-        await websocket.close(TOO_MANY, "too many websockets")
-    return None
-
-
-async def _follow(context: Context, known: UUID) -> None:
-    """Show a registration until there is nothing more to show, or the process ends, and close."""
-    ending = RESTART
-
-    async def show() -> None:
-        nonlocal ending
-        ending = await _show_changes(context, known)
-
-    try:
-        await wait_any(show, context.stopping.wait, _ignore_frames)
+        ending = TOO_MANY
     except* Exception as group:
         # Left to the framework it would end as 1000, which says that the state is final.
         log.exception("live status failed", exc_info=group)
-        await websocket.close(FAILED)
-    else:
-        await websocket.close(ending)
+        ending = FAILED
+    await websocket.close(ending, _WHY.get(ending, ""))
+    return None
 
 
 async def _show_changes(context: Context, registration_id: UUID) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from regsvc.errors import RegsvcError
 
@@ -22,23 +20,32 @@ class OpenSockets:
     def __init__(self) -> None:
         self._counts: Counter[object] = Counter()
 
-    @contextmanager
-    def counted(self, key: object, most: float) -> Iterator[None]:
-        """Count one as long as the block lasts.
+    def counted(self, key: object, most: float) -> Place:
+        """Return what counts one as long as it is entered.
 
         Args:
             key: what it is counted by.
-            most: there may be at a time.
-
-        Raises:
-            TooManySocketsError: there are as many.
+            most: there may be at a time; entering one more raises `TooManySocketsError`.
         """
-        if self._counts[key] >= most:
+        return Place(self._counts, key, most)
+
+
+class Place:
+    """One websocket that is counted. There are thousands, and each is as long as its websocket: no generator."""
+
+    __slots__ = ("_counts", "_key", "_most")
+
+    def __init__(self, counts: Counter[object], key: object, most: float) -> None:
+        self._counts = counts
+        self._key = key
+        self._most = most
+
+    def __enter__(self) -> None:
+        if self._counts[self._key] >= self._most:
             raise TooManySocketsError
-        self._counts[key] += 1
-        try:
-            yield
-        finally:
-            self._counts[key] -= 1
-            if not self._counts[key]:
-                del self._counts[key]
+        self._counts[self._key] += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._counts[self._key] -= 1
+        if not self._counts[self._key]:
+            del self._counts[self._key]

@@ -289,3 +289,19 @@ async def test_a_page_of_another_site_cannot_open_a_websocket(service: Service) 
     own = [(b"Origin", service.settings.public_url.encode())]
     async with open_socket(service.url.replace("http", "ws") + path, extra_headers=own):
         pass
+
+
+async def test_a_field_that_a_call_does_not_know_is_refused_except_by_register(service: Service) -> None:
+    described = (await service.client.get("/openapi.json")).json()["paths"]
+    tried = 0
+    for path, methods in described.items():
+        call = methods.get("post")
+        if call is None or "requestBody" not in call or "security" in call:
+            continue
+        answer = await service.client.post(path, json={"surprise": 1})
+        body = check_problem(answer, 400, "validation_failed")
+        assert isinstance(body["errors"], list)
+        found = {error["pointer"]: error["code"] for error in body["errors"]}
+        assert found.get("/surprise") == (None if path.endswith("/register") else "unknown_field"), path
+        tried += 1
+    assert tried > 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.services import Service, run_test_service
@@ -54,3 +55,32 @@ async def test_trace_and_other_methods_are_not_taken(shared_service: Service) ->
     for method in ("TRACE", "TRACK", "CONNECT", "PROPFIND"):
         answer = await shared_service.client.request(method, "/api/v1/me")
         assert answer.status_code in {400, 405, 501}
+
+
+async def ask_in_every_way(service: Service) -> list[httpx.Response]:
+    """Return an answer of every kind: of the API, of its framework, of the server, of a page and of a file."""
+    client = service.client
+    return [
+        await client.get("/healthz"),
+        await client.post("/api/v1/login", json={"email": "ann@example.com", "password": "a wrong one"}),
+        await client.post("/api/v1/login", json={}),
+        await client.get("/nothing"),
+        await client.get("/api/v1/register"),
+        await client.options("/api/v1/register"),
+        await client.get("/confirm"),
+        await client.get("/static/style.css"),
+        await client.post("/api/v1/register", content=b" " * 16_385),
+        await client.get("/healthz", headers={"Expect": "a-miracle"}),
+    ]
+
+
+async def test_whoever_answers_the_api_the_framework_or_the_server_says_it(shared_service: Service) -> None:
+    answers = await ask_in_every_way(shared_service)
+    assert [answer.status_code for answer in answers] == [200, 401, 400, 404, 405, 200, 200, 200, 413, 417]
+    for answer in answers:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Request-Id"]
+        assert "Server" not in answer.headers

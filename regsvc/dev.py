@@ -67,6 +67,7 @@ async def run_dev(data: Path) -> None:
                 chosen,
                 announcer=announce,
                 dev=True,
+                lame_duck=0,  # nothing in front of it has to learn of its end
                 stopping=stopping,
                 on_ready=partial(_welcome, chosen, data),
             )

@@ -17,7 +17,7 @@ from regsvc.consumer.letters import Announce
 from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import check_schema
-from regsvc.roles import make_children, make_secrets, open_parts
+from regsvc.roles import LAME_DUCK, make_children, make_secrets, open_parts
 from regsvc.security.key_store import load_key_ring
 from regsvc.settings import Settings
 from regsvc.supervisor import Supervisor, SupervisorStatistics
@@ -36,6 +36,7 @@ async def run_service(
     stopping: trio.Event,
     announcer: Announce | None = None,
     dev: bool = False,
+    lame_duck: float = LAME_DUCK,
     on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Run the children of a role until `stopping` is set, then end in good order.
@@ -45,6 +46,7 @@ async def run_service(
         stopping: asks everything to end.
         announcer: is told link and code of what was sent; in `dev` alone.
         dev: this is `regsvc dev`.
+        lame_duck: seconds in which requests are still taken once it ends, for whoever sends them to learn of it.
         on_ready: is called once every child has started, or failed for the first time.
 
     Raises:
@@ -59,7 +61,9 @@ async def run_service(
     def children() -> SupervisorStatistics:
         return supervisors[0].statistics()
 
-    async with open_parts(settings, stopping, children, announcer=announcer, dev=dev) as parts:
+    async with open_parts(
+        settings, stopping, children, announcer=announcer, dev=dev, lame_duck=lame_duck
+    ) as parts:
         supervisors.append(Supervisor(make_children(parts), stopping=stopping, hook=report, grace=GRACE))
         async with trio.open_nursery() as nursery:
 

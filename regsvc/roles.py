@@ -59,6 +59,7 @@ HTTP_CONNECTIONS = 8  # to PostgreSQL
 HTTP_WAIT = 1.8
 HTTP_LIMIT = 1.4
 WORK_CONNECTIONS = 4
+LAME_DUCK = 1.0  # seconds; a load balancer that asks `/readyz` every second learns of the end before it comes
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Parts:
         children: how the children are.
         announcer: is told link and code of what was sent; in `dev` alone.
         dev: this is `regsvc dev`.
+        lame_duck: seconds in which requests are still taken once the process ends.
     """
 
     settings: Settings
@@ -88,6 +90,7 @@ class Parts:
     children: Callable[[], SupervisorStatistics]
     announcer: Announce | None = None
     dev: bool = False
+    lame_duck: float = LAME_DUCK
 
     @property
     def spaced(self) -> bool:
@@ -103,6 +106,7 @@ async def open_parts(
     *,
     announcer: Announce | None = None,
     dev: bool = False,
+    lame_duck: float = LAME_DUCK,
 ) -> AsyncIterator[Parts]:
     """Hold what the children share as long as the block lasts; nothing is connected before it is used."""
     secrets = make_secrets(settings)
@@ -115,7 +119,17 @@ async def open_parts(
     async with HashingLane(cost=settings.bcrypt_cost, pepper=pepper, peppers=peppers) as lane:
         try:
             yield Parts(
-                settings, secrets, stopping, LiveHub(), http_pool, work_pool, lane, children, announcer, dev
+                settings,
+                secrets,
+                stopping,
+                LiveHub(),
+                http_pool,
+                work_pool,
+                lane,
+                children,
+                announcer,
+                dev,
+                lame_duck,
             )
         finally:
             with trio.CancelScope(shield=True):
@@ -174,6 +188,7 @@ def _server(parts: Parts, *, health_only: bool) -> Server:
         host=settings.http_host,
         port=settings.http_port,
         stopping=parts.stopping,
+        lame_duck=parts.lame_duck,
         on_request=note_request,
     )
 

@@ -157,7 +157,7 @@ async def run_test_service(
     async with trio.open_nursery() as nursery:
 
         async def run() -> None:
-            await run_service(chosen, stopping=stopping, on_ready=ready.set)
+            await run_service(chosen, stopping=stopping, on_ready=ready.set, lame_duck=0)
 
         nursery.start_soon(run)
         with trio.fail_after(20):

@@ -26,7 +26,7 @@ class Review:
     """What a look at late messages came to.
 
     Args:
-        kept: mails whose message is still in the queue.
+        kept: mails that a broker that was gone for a moment may bring after all.
         released: mails whose message is not there any more: they are to be published again.
     """
 
@@ -116,7 +116,7 @@ async def review_published(conn: Connection, ready: int) -> Review:
     While as many messages wait in the queue as mails are published, each is there and only has not had its turn. What
     is missing was lost, or is in a consumer's hands: so many mails, those that were published first and more than five
     minutes ago, are published again. So whoever lost messages has them back, and a queue that nobody reads does not
-    grow.
+    grow. Its mails go past it: what nobody claimed for five minutes stays due for whoever needs no broker.
 
     Args:
         conn: in a transaction.
@@ -134,9 +134,9 @@ async def review_published(conn: Connection, ready: int) -> Review:
     if missing <= 0:
         cursor = await conn.execute(
             """
-            UPDATE mails SET due_at = now() + %(unclaimed)s
+            UPDATE mails SET due_at = published_at + %(unclaimed)s
              WHERE id IN (SELECT id FROM mails
-                           WHERE state = 'queued' AND due_at <= now() AND published_at IS NOT NULL
+                           WHERE state = 'queued' AND due_at <= now() AND published_at > now() - %(unclaimed)s
                              FOR UPDATE SKIP LOCKED)
             """,
             {"unclaimed": UNCLAIMED},

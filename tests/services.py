@@ -128,7 +128,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def run_test_service(
-    database: str, folder: Path, environ: Mapping[str, str] | None = None
+    database: str, folder: Path, environ: Mapping[str, str] | None = None, *, dev: bool = False
 ) -> AsyncIterator[Service]:
     """Run the service in role `all` as long as the block lasts.
 
@@ -136,6 +136,7 @@ async def run_test_service(
         database: PostgreSQL, with the schema.
         folder: for its mail.
         environ: settings on top of those that tests have.
+        dev: as `regsvc dev` runs it.
     """
     port = free_port()
     chosen = settings.load(
@@ -157,7 +158,7 @@ async def run_test_service(
     async with trio.open_nursery() as nursery:
 
         async def run() -> None:
-            await run_service(chosen, stopping=stopping, on_ready=ready.set, lame_duck=0)
+            await run_service(chosen, stopping=stopping, dev=dev, lame_duck=0, on_ready=ready.set)
 
         nursery.start_soon(run)
         with trio.fail_after(20):

@@ -16,14 +16,14 @@ from regsvc.security.tokens import Secrets, mint_link_token
 from tests.limits import use_up
 from tests.services import PASSWORD, SECRET, Service, run_test_service
 
+LIMITED = {"REGSVC_RATE_LIMITS": "on", "REGSVC_TRUSTED_PROXIES": "127.0.0.0/8"}
 TOKEN = mint_link_token(Secrets(SECRET.encode()), uuid4(), "ann@example.com")
 
 
 @pytest.fixture
 async def service(database: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A service that keeps its limits, behind a proxy on this machine: a test says which client it is."""
-    environ = {"REGSVC_RATE_LIMITS": "on", "REGSVC_TRUSTED_PROXIES": "127.0.0.0/8"}
-    async with run_test_service(database, tmp_path, environ) as service:
+    async with run_test_service(database, tmp_path, LIMITED) as service:
         yield service
 
 
@@ -168,3 +168,22 @@ async def test_without_limits_nothing_is_counted(database: str, tmp_path: Path, 
         assert "RateLimit" not in answer.headers
     async with pool.connection() as conn:
         assert await (await conn.execute("SELECT count(*) FROM throttles")).fetchone() == (1,)
+
+
+async def test_in_dev_this_machine_is_spared_and_others_are_not(
+    database: str, tmp_path: Path, pool: Pool
+) -> None:
+    async with run_test_service(database, tmp_path, LIMITED, dev=True) as service:
+        for client in ("127.0.0.1", "192.0.2.1"):
+            await use_up(pool, CONFIRM, client)
+        assert (await press(service, "127.0.0.1")).status_code == 400
+        check_refused(await press(service, "192.0.2.1"))
+
+
+async def test_processes_on_one_database_count_together(database: str, tmp_path: Path) -> None:
+    async with (
+        run_test_service(database, tmp_path, LIMITED) as one,
+        run_test_service(database, tmp_path, LIMITED) as another,
+    ):
+        assert left(await sign_up(one, "192.0.2.1"))["register-day"] == 299
+        assert left(await sign_up(another, "192.0.2.1"))["register-day"] == 298

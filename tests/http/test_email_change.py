@@ -17,8 +17,9 @@ ANN, NEW, BOB = "ann@example.com", "Ann@new.example", "bob@example.com"
 
 @pytest.fixture
 async def limited(database: str, tmp_path: Path) -> AsyncIterator[Service]:
-    """A service that keeps its limits."""
-    async with run_test_service(database, tmp_path, {"REGSVC_RATE_LIMITS": "on"}) as service:
+    """A service that keeps its limits, behind a proxy."""
+    environ = {"REGSVC_RATE_LIMITS": "on", "REGSVC_TRUSTED_PROXIES": "127.0.0.1/32"}
+    async with run_test_service(database, tmp_path, environ) as service:
         yield service
 
 
@@ -244,6 +245,24 @@ async def test_of_parallel_presses_one_moves_the_account(service: Service, pool:
             nursery.start_soon(use, service, "confirm", token)
     assert await execute(pool, "SELECT version FROM users") == [(2,)]
     assert await execute(pool, "SELECT count(*) FROM mails WHERE kind = 'notice'") == [(1,)]
+
+
+async def test_whoever_confirmed_an_address_does_not_wait_for_what_strangers_guess_there(
+    limited: Service, pool: Pool
+) -> None:
+    await limited.confirm()
+    await ask(limited, await limited.log_in())
+    token = (await limited.wait_mail(NEW)).token_for("email-change")
+    await execute(pool, "DELETE FROM login_clients")
+    assert await use(limited, "confirm", token) == (200, "email changed")
+    assert await execute(pool, "SELECT count(*) FROM login_clients") == [(1,)]
+    wrong = {"email": NEW, "password": "not this one"}
+    for n in range(10):
+        client = {"X-Forwarded-For": f"198.51.{n}.1"}
+        assert (await limited.post("/login", wrong, client)).status_code == 401
+    stranger = {"X-Forwarded-For": "198.51.100.1"}
+    assert (await limited.post("/login", wrong, stranger)).status_code == 429
+    assert await logs_in(limited, NEW)
 
 
 async def test_moves_are_asked_for_on_a_schedule(limited: Service) -> None:

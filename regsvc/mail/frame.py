@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _TEXT: Final = "REGSVC-TEXT-PART"
 _HTML: Final = "REGSVC-HTML-PART"
+_LONGEST: Final = 998  # octets of a line (RFC 5322, 2.1.1)
+_ROOM: Final = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,25 @@ class Frame:
                 self._before_text,
                 text.replace("\n", "\r\n").encode(),
                 self._before_html,
-                html.replace("\n", "\r\n").encode("ascii", "xmlcharrefreplace"),
+                b"\r\n".join(fold(line) for line in html.encode("ascii", "xmlcharrefreplace").split(b"\n")),
                 self._after,
             )
         )
+
+
+def fold(line: bytes) -> bytes:
+    """Return a line of HTML as several that a mail may have, which say the same.
+
+    A sentence in Chinese or Japanese has no spaces to break at, and eight octets a character. So the break is put into
+    a tag that says where a word may be broken, after a character that is outside of any tag.
+    """
+    folded = []
+    while len(line) > _LONGEST:
+        at = line.rfind(b";", 0, _ROOM) + 1
+        while at and line.rfind(b"<", 0, at) > line.rfind(b">", 0, at):
+            at = line.rfind(b";", 0, at - 1) + 1
+        if not at:
+            break
+        folded.append(line[:at] + b"<wbr\r\n>")
+        line = line[at:]
+    return b"".join([*folded, line])

@@ -17,7 +17,7 @@ Chosen = TypeVar("Chosen")
 FALLBACK: Final = "en"
 """Its file has everything; whatever another language lacks is said in it."""
 
-LOCALES: Final = (FALLBACK,)
+LOCALES: Final = (FALLBACK, "de", "fr", "es", "pt", "it", "nl", "pl", "tr", "ja", "zh")
 """The languages that people can choose."""
 
 

@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import re
 import tomllib
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.headerregistry import Address
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from regsvc.mail import render
+from regsvc.mail.envelope import Envelope
+from regsvc.mail.frame import fold
 from regsvc.mail.kinds import Mail
+from regsvc.mail.languages import LOCALES
+from regsvc.mail.render import Renderer
+from regsvc.mail.samples import make_samples
 
 TEMPLATES = Path(render.__file__).with_name("templates")
 LANGUAGES = sorted(TEMPLATES.glob("*.toml"))
@@ -57,3 +67,51 @@ def test_every_kind_has_its_words_and_templates() -> None:
         assert kind in texts(TEMPLATES / "en.toml")
         assert (TEMPLATES / f"{kind}.txt").is_file()
         assert (TEMPLATES / f"{kind}.html").is_file()
+
+
+def test_there_are_words_in_every_language_that_people_can_choose() -> None:
+    assert {file.stem for file in LANGUAGES} == set(LOCALES)
+
+
+@pytest.mark.parametrize("file", LANGUAGES, ids=lambda file: file.stem)
+def test_a_translation_is_one(file: Path) -> None:
+    """Nothing is as in English: what is, was forgotten."""
+    english, own = texts(TEMPLATES / "en.toml"), texts(file)
+    same = [
+        f"{kind}.{name}"
+        for kind, table in own.items()
+        for name in table
+        if table[name] == english[kind][name]
+    ]
+    assert file.stem == "en" or not same
+
+
+@pytest.mark.parametrize("brand", ["Acme", "株式会社アクメ" * 4])
+@pytest.mark.parametrize("locale", LOCALES)
+def test_every_kind_of_mail_is_a_good_mail_in_every_language(locale: str, brand: str) -> None:
+    """Whole, every line of a length that mail may have, and with the same link in text and HTML."""
+    renderer = Renderer(sender=Address(addr_spec="no-reply@example.org"), brand=brand)
+    for mail in make_samples(f"https://{'accounts.' * 8}example"):
+        now = datetime(2026, 11, 22, tzinfo=UTC)
+        data = renderer.render(mail, mail_id=UUID(int=1), recipient="a@b.example", locale=locale, now=now)
+        Envelope("no-reply@example.org", "a@b.example", data)  # sees to the lines
+        message = message_from_bytes(data, EmailMessage, policy=policy.default)
+        assert brand in message["Subject"]
+        told = {}
+        for kind in ("plain", "html"):
+            part = message.get_body((kind,))
+            assert part is not None
+            told[kind] = str(part.get_content())
+        assert f'lang="{locale}"' in told["html"]
+        assert "{" not in told["plain"]
+        for link in re.findall(r"^https://\S+", told["plain"], re.MULTILINE):
+            assert f'href="{link}"' in told["html"]
+
+
+def test_a_long_line_without_spaces_is_broken_where_nobody_sees_it() -> None:
+    """No character, no tag and no entity is torn apart, and no space appears."""
+    line = b'<p style="color:red" title="' + b"&#26666;" * 20 + b'">' + b"&#26666;" * 900 + b"<b>x</b></p>"
+    folded = fold(line)
+    assert max(map(len, folded.split(b"\r\n"))) <= 998
+    assert folded.replace(b"<wbr\r\n>", b"") == line
+    assert fold(b"x" * 998) == b"x" * 998

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from email import message_from_bytes, policy
 from email.headerregistry import Address
 from email.message import EmailMessage
+from functools import cache
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -49,6 +50,12 @@ HEADERS = {
     "MIME-Version",
     "Content-Type",
 }
+
+
+@cache
+def make_renderer() -> Renderer:
+    """Return one renderer for many examples: it reads every language."""
+    return Renderer(sender=SENDER, brand="Acme")
 
 
 def render(mail: Mail = CONFIRM, renderer: Renderer | None = None, **changes: Any) -> bytes:
@@ -311,7 +318,7 @@ ODD = "a\r\n\r\n.\r\nBcc: x@example.net\u2028=?utf-8?q?=0a?= {{ 7*7 }} {brand} <
 @example("--===============", "evil\uff0eexample \u3002example \u202eelpmaxe\u202c")
 def test_nothing_that_a_stranger_says_of_himself_breaks_out(origin: str, client: str) -> None:
     """Whatever origin and client hold, the mail has the same headers, parts, lines and links as without them."""
-    renderer = Renderer(sender=SENDER, brand="Acme")
+    renderer = make_renderer()
     plain, odd = (
         parse(render(replace(CONFIRM, origin=one, client=two), renderer))
         for one, two in (("", ""), (origin, client))
@@ -361,7 +368,7 @@ def test_an_operator_can_replace_words_and_templates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "locale", ["en", "EN-gb", "xx", "", "de-AT-x-private", "../../etc/passwd", "-", "e" * 1000]
+    "locale", ["en", "EN-gb", "xx", "", "tlh-AT-x-private", "../../etc/passwd", "-", "e" * 1000]
 )
 def test_every_locale_finds_words(locale: str) -> None:
     """A language that we do not speak is answered in English."""

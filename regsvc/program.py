@@ -61,8 +61,11 @@ async def run_service(
     def children() -> SupervisorStatistics:
         return supervisors[0].statistics()
 
+    def restart(name: str) -> None:
+        supervisors[0].restart(name)
+
     async with open_parts(
-        settings, stopping, children, announcer=announcer, dev=dev, lame_duck=lame_duck
+        settings, stopping, children, restart, announcer=announcer, dev=dev, lame_duck=lame_duck
     ) as parts:
         supervisors.append(Supervisor(make_children(parts), stopping=stopping, hook=report, grace=GRACE))
         async with trio.open_nursery() as nursery:

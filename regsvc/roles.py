@@ -75,6 +75,7 @@ class Parts:
         work_pool: PostgreSQL for everything else.
         lane: where passwords are hashed.
         children: how the children are.
+        restart: starts one of them again, by its name.
         announcer: is told link and code of what was sent; in `dev` alone.
         dev: this is `regsvc dev`.
         lame_duck: seconds in which requests are still taken once the process ends.
@@ -88,6 +89,7 @@ class Parts:
     work_pool: Pool
     lane: HashingLane
     children: Callable[[], SupervisorStatistics]
+    restart: Callable[[str], None]
     announcer: Announce | None = None
     dev: bool = False
     lame_duck: float = LAME_DUCK
@@ -103,6 +105,7 @@ async def open_parts(
     settings: Settings,
     stopping: trio.Event,
     children: Callable[[], SupervisorStatistics],
+    restart: Callable[[str], None],
     *,
     announcer: Announce | None = None,
     dev: bool = False,
@@ -127,6 +130,7 @@ async def open_parts(
                 work_pool,
                 lane,
                 children,
+                restart,
                 announcer,
                 dev,
                 lame_duck,
@@ -181,6 +185,7 @@ def _server(parts: Parts, *, health_only: bool) -> Server:
         key_rings=KeyRings(parts.http_pool, parts.secrets, settings.public_url),
         stopping=parts.stopping,
         children=parts.children,
+        restart=parts.restart,
         dev=parts.dev,
     )
     return Server(

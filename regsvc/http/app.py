@@ -7,9 +7,11 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from regsvc.http import (
+    admin_audit,
     admin_keys,
     admin_mails,
     admin_registrations,
+    admin_supervisor,
     admin_users,
     confirmation,
     email_change,
@@ -58,6 +60,8 @@ _API = (
     admin_registrations,
     admin_users,
     admin_keys,
+    admin_audit,
+    admin_supervisor,
 )
 _API_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 

@@ -34,6 +34,7 @@ class Context:
         key_rings: what access tokens are signed with.
         stopping: set once the process is asked to end.
         children: how the children of this process are.
+        restart: starts a child of this process again, by its name.
         dev: this is `regsvc dev`: a newcomer is shown around.
         sockets: which are open.
     """
@@ -46,6 +47,7 @@ class Context:
     key_rings: KeyRings
     stopping: trio.Event
     children: Callable[[], SupervisorStatistics]
+    restart: Callable[[str], None]
     dev: bool = False
     sockets: OpenSockets = field(default_factory=OpenSockets)
 

@@ -140,7 +140,8 @@ class _Provider(OpenAPIProvider):
 
     def build_path_parameter(self, name: str, converter: BaseConverter) -> dict[str, Any]:
         parameter = super().build_path_parameter(name, converter)
-        parameter["schema"]["format"] = "uuid"  # all of ours are ids
+        if name.endswith("_id"):
+            parameter["schema"]["format"] = "uuid"
         return parameter
 
     def build_request_body(self, model: Any, source: Any) -> tuple[dict[str, Any], dict[str, Any]]:

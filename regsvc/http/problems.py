@@ -87,6 +87,14 @@ class ForbiddenError(errors.RegsvcError):
     """This is for administrators alone."""
 
 
+class ChildNotFoundError(errors.RegsvcError):
+    """This process has no such child."""
+
+
+class ServingChildError(errors.RegsvcError):
+    """This child is answering you: restart the process instead."""
+
+
 class OriginNotAllowedError(errors.RegsvcError):
     """Pages of this origin may not call this service."""
 
@@ -118,6 +126,7 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     registration.RegistrationNotFoundError: Kind(HTTPStatus.NOT_FOUND, "registration_not_found"),
     session.SessionNotFoundError: Kind(HTTPStatus.NOT_FOUND, "session_not_found"),
     user.UserNotFoundError: Kind(HTTPStatus.NOT_FOUND, "user_not_found"),
+    ChildNotFoundError: Kind(HTTPStatus.NOT_FOUND, "child_not_found"),
     outbox.MailNotFoundError: Kind(HTTPStatus.NOT_FOUND, "mail_not_found"),
     confirmation.PasswordNeededError: Kind(HTTPStatus.CONFLICT, "password_needed"),
     confirmation.AlreadyConfirmedError: Kind(HTTPStatus.CONFLICT, "already_confirmed"),
@@ -129,6 +138,7 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     interventions.MailOverError: Kind(HTTPStatus.CONFLICT, "mail_over"),
     administration.OwnAccountError: Kind(HTTPStatus.CONFLICT, "own_account"),
     enrolment.AddressTakenError: Kind(HTTPStatus.CONFLICT, "address_taken"),
+    ServingChildError: Kind(HTTPStatus.CONFLICT, "child_serving"),
     user.LastAdminError: Kind(HTTPStatus.CONFLICT, "last_admin"),
     PreconditionFailedError: Kind(HTTPStatus.PRECONDITION_FAILED, "precondition_failed"),
     UnsupportedMediaTypeError: Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),

@@ -63,7 +63,7 @@ async def test_consumers_that_crash_a_hundred_times_cost_no_request(database: st
         return found
 
     async with (
-        open_parts(chosen, stopping, statistics) as parts,
+        open_parts(chosen, stopping, statistics, print) as parts,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
         trio.open_nursery() as nursery,
     ):

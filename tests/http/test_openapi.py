@@ -77,7 +77,7 @@ async def app() -> AsyncIterator[QuartTrio]:
     environ = {"REGSVC_SECRET_KEY": SECRET, "REGSVC_BCRYPT_COST": "10", "REGSVC_SMTP_URL": "maildir:mail"}
     chosen = settings.load(environ, mode="dev")
     nobody = SupervisorStatistics(children=(), stopping=False)
-    async with open_parts(chosen, trio.Event(), lambda: nobody) as parts:
+    async with open_parts(chosen, trio.Event(), lambda: nobody, print) as parts:
         yield create_app(
             Context(
                 settings=chosen,
@@ -88,6 +88,7 @@ async def app() -> AsyncIterator[QuartTrio]:
                 key_rings=KeyRings(parts.http_pool, parts.secrets, chosen.public_url),
                 stopping=parts.stopping,
                 children=parts.children,
+                restart=parts.restart,
             )
         )
 
@@ -334,6 +335,11 @@ async def look_after_everything(service: Service, address: str, bearer: dict[str
     await look_after_registrations(service, bearer)
     await service.client.get("/api/v1/admin/keys", headers=bearer)
     await service.client.post("/api/v1/admin/keys/rotate", headers=bearer)
+    for limit in ("0", "1"):
+        await service.client.get("/api/v1/admin/audit", params={"limit": limit}, headers=bearer)
+    await service.client.get("/api/v1/admin/supervisor", headers=bearer)
+    for child in ("janitor", "http", "nobody"):
+        await service.client.post(f"/api/v1/admin/supervisor/{child}/restart", headers=bearer)
 
 
 async def look_after_mails(service: Service, address: str, bearer: dict[str, str]) -> None:

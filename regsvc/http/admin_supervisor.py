@@ -1,0 +1,106 @@
+"""The children of the process that answers, and starting one of them again."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+import structlog
+from pydantic import Field
+from quart import Blueprint, Response
+from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
+
+from regsvc.accounts.audit import record
+from regsvc.errors import DatabaseUnavailableError
+from regsvc.http.answers import answer
+from regsvc.http.audited import by_admin
+from regsvc.http.context import Context, get_context
+from regsvc.http.documented import Message, documented
+from regsvc.http.operators import authenticate_admin
+from regsvc.http.problems import ChildNotFoundError, ForbiddenError, ServingChildError
+from regsvc.redaction import redact_text
+from regsvc.supervisor import ChildStatistics
+
+log = structlog.get_logger()
+blueprint = Blueprint("admin_supervisor", __name__)
+
+_MYSELF = "http"
+
+
+class SupervisedShown(TypedDict):
+    """How a child does."""
+
+    name: str
+    state: Annotated[
+        Literal["starting", "running", "waiting", "stopped"],
+        Field(description="`waiting` between a failure and the next start."),
+    ]
+    seconds: Annotated[float, Field(description="For how long it has been in this state.")]
+    restarts: int
+    failures: int
+    failures_in_a_row: int
+    last_error: str | None
+    next_try_in: Annotated[float | None, Field(description="Seconds, while it waits.")]
+
+
+class SupervisorShown(TypedDict):
+    """The process that answers, and its children. Others have theirs."""
+
+    role: Literal["all", "api", "worker"]
+    pid: int
+    stopping: bool
+    children: list[SupervisedShown]
+
+
+@blueprint.get("/admin/supervisor")
+@documented({200: SupervisorShown}, needs_token=True, errors=[ForbiddenError, DatabaseUnavailableError])
+async def show() -> Response:
+    """Show the children of the process that answers."""
+    context = get_context()
+    token = await authenticate_admin(context)
+    log.info("supervisor shown", actor=str(token.user_id))
+    return answer(_show_supervisor(context))
+
+
+@blueprint.post("/admin/supervisor/<child>/restart")
+@documented(
+    {202: Message},
+    needs_token=True,
+    errors=[ChildNotFoundError, ServingChildError, ForbiddenError, DatabaseUnavailableError],
+)
+async def restart(child: str) -> Response:
+    """Start a child of the process that answers again, at once; its failures so far are forgotten."""
+    context = get_context()
+    token = await authenticate_admin(context)
+    if child not in {each.name for each in context.children().children}:
+        raise ChildNotFoundError
+    if child == _MYSELF:
+        raise ServingChildError
+    async with context.pool.connection() as conn:
+        await record(conn, "child_restarted", by_admin(token), child=child, pid=os.getpid())
+    context.restart(child)
+    done: Message = {"message": "child restarted"}
+    return answer(done, 202)
+
+
+def _show_supervisor(context: Context) -> SupervisorShown:
+    statistics = context.children()
+    return {
+        "role": context.settings.role,
+        "pid": os.getpid(),
+        "stopping": statistics.stopping,
+        "children": [_show_child(child) for child in statistics.children],
+    }
+
+
+def _show_child(child: ChildStatistics) -> SupervisedShown:
+    return {
+        "name": child.name,
+        "state": child.state,
+        "seconds": round(child.seconds, 1),
+        "restarts": max(0, child.lives - 1),
+        "failures": child.failures,
+        "failures_in_a_row": child.failures_in_a_row,
+        "last_error": None if child.last_error is None else redact_text(child.last_error),
+        "next_try_in": None if child.next_try is None else round(child.next_try, 1),
+    }

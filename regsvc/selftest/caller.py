@@ -31,6 +31,8 @@ _VOLATILE = (
     (re.compile(r"(?<![\w-])[\w-]{43}(?![\w-])"), "<handle>"),
 )
 
+_OF_THE_CONNECTION = {"connection", "keep-alive"}  # the last answer of a connection says so, whoever asks
+
 
 class UnreachableError(RegsvcError):
     """The service cannot be reached."""
@@ -57,7 +59,11 @@ class Reply:
     @property
     def shape(self) -> str:
         """Everything in it that does not differ from request to request anyway, as a text."""
-        lines = [f"{name}: {value}" for name, value in sorted(self.headers.items())]
+        lines = [
+            f"{name}: {value}"
+            for name, value in sorted(self.headers.items())
+            if name not in _OF_THE_CONNECTION
+        ]
         text = "\n".join([str(self.status), *lines, "", self.body.decode("utf-8", "replace")])
         for pattern, word in _VOLATILE:
             text = pattern.sub(word, text)

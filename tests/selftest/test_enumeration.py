@@ -90,6 +90,14 @@ CHANGES: dict[str, Callable[[Answer], Answer]] = {
 }
 
 
+def test_the_last_answer_of_a_connection_is_no_leak() -> None:
+    change = different(
+        "POST /api/v1/login", is_known, lambda answer: (answer[0], {"Connection": "close"}, answer[2])
+    )
+    found = measure(change, 10)
+    assert not any(measurement.answers_differ for measurement in found.values())
+
+
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_an_answer_that_differs_for_some_is_found(change: Callable[[Answer], Answer]) -> None:
     found = measure(different("POST /api/v1/confirm-email/resend", is_pending, change), 10)

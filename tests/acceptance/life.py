@@ -17,6 +17,7 @@ from regsvc.security.tokens import read_link_token
 from tests.services import Mail
 
 PATIENCE = 20.0  # seconds for a mail
+CODE_TRIES, CODE_TRIES_A_DAY = 5, 30  # of a mail, of an address
 
 
 @dataclass(eq=False)
@@ -30,6 +31,21 @@ class Attempt:
     mail: Mail | None
     state: Literal["live", "confirmed", "voided", "erased"] = "live"
     tries: int = 0
+
+    def enter(self, *, right: bool) -> int:
+        """Enter a code, and return the status of the answer."""
+        if self.state == "live":
+            if self.tries >= CODE_TRIES:
+                return 429
+            self.tries += 1
+            if self.person.code_tries >= CODE_TRIES_A_DAY:
+                return 429
+            self.person.code_tries += 1
+        if self.state == "voided":
+            return 410
+        if not right:
+            return 400
+        return 200 if self.state == "confirmed" else self.person.confirm(self)
 
 
 @dataclass(eq=False)
@@ -59,6 +75,7 @@ class Person:
         password: of their account, while there is one.
         resets: the tokens of links to choose a new one that are good.
         spent: and of those that are not any more.
+        code_tries: of all sign-ups.
     """
 
     address: str
@@ -67,6 +84,7 @@ class Person:
     password: str | None = None
     resets: list[str] = field(default_factory=list)
     spent: list[str] = field(default_factory=list)
+    code_tries: int = 0
 
     @property
     def live(self) -> list[Attempt]:

@@ -144,6 +144,26 @@ async def test_whoever_watches_a_sign_up_of_the_address_does_not_see_that_its_ac
     assert await watch() == before
 
 
+async def test_neither_does_a_stranger_who_asks_for_the_mail_of_a_sign_up_that_is_over(
+    service: Service, pool: Pool
+) -> None:
+    await service.confirm()
+    form = {"name": "Eve", "email": "ann@example.com", "password": "the stranger's own"}
+    own = {"Sec-Fetch-Site": "same-origin"}
+    assert (await service.client.post("/signup", data=form, headers=own)).status_code == 303
+    await service.wait_mail(number=2)
+    await execute(pool, "UPDATE registrations SET state = 'expired', password_hash = NULL WHERE name = 'Eve'")
+
+    async def ask() -> tuple[int, str]:
+        answer = await service.client.post("/signup/resend", data={"": ""}, headers=own)
+        return answer.status_code, answer.text
+
+    before = await ask()
+    assert before[0] == 409
+    assert await delete_me(service, await service.log_in()) == (204, "")
+    assert await ask() == before
+
+
 async def test_the_last_administrator_stays(service: Service, pool: Pool) -> None:
     await service.confirm()
     await service.confirm("bob@example.com")

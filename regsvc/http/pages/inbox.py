@@ -14,6 +14,7 @@ from quart import Response
 from regsvc.accounts.confirmation import CodeInvalidError, CodeTriesExhaustedError, TokenExpiredError
 from regsvc.accounts.preview import get_recipient
 from regsvc.accounts.registration import (
+    FINAL,
     Registration,
     RegistrationNotFoundError,
     RegistrationOverError,
@@ -80,6 +81,8 @@ async def submit_resend() -> Response:
     """Have the mail sent again."""
 
     async def ask(context: Context, known: UUID, _: Mapping[str, str]) -> None:
+        if (await _get(context, known)).state in FINAL:  # its address may have been erased
+            raise RegistrationOverError
         await ask_again(context, address_of(await _find_recipient(context, known)), known)
 
     return await _do(ask)

@@ -69,4 +69,5 @@ def get_languages() -> Mapping[str, Words]:
 def get_words() -> Words:
     """Return the words that the current request asks for (RFC 9110 section 12.5.4)."""
     languages = get_languages()
-    return choose_language(languages, request.accept_languages.best_match(languages, default=FALLBACK))
+    offered = [FALLBACK, *languages]  # whoever takes any gets the first
+    return choose_language(languages, request.accept_languages.best_match(offered, default=FALLBACK))

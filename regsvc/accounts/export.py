@@ -43,6 +43,17 @@ class PastRegistration:
 
 
 @dataclass(frozen=True)
+class PastMove:
+    """A move of the account to another address."""
+
+    old_email: str
+    new_email: str
+    state: str
+    asked_at: datetime
+    done_at: datetime | None
+
+
+@dataclass(frozen=True)
 class PastMail:
     """A mail to the person's address, or asked for by it."""
 
@@ -98,19 +109,35 @@ async def export_registrations(conn: Connection, email_key: str) -> Sequence[Pas
         return await cursor.fetchall()
 
 
-async def export_mails(conn: Connection, email_key: str) -> Sequence[PastMail]:
-    """Return the mails of an address: what they were and what became of them."""
+async def export_moves(conn: Connection, user_id: UUID) -> Sequence[PastMove]:
+    """Return a user's moves to other addresses, also those that were not confirmed."""
+    async with conn.cursor(row_factory=class_row(PastMove)) as cursor:
+        await cursor.execute(
+            """
+            SELECT old_email, new_email, state, asked_at, done_at
+              FROM address_moves
+             WHERE user_id = %(user_id)s
+             ORDER BY asked_at DESC
+             LIMIT %(most)s
+            """,
+            {"user_id": user_id, "most": MOST},
+        )
+        return await cursor.fetchall()
+
+
+async def export_mails(conn: Connection, user_id: UUID, email_key: str) -> Sequence[PastMail]:
+    """Return the mails of an address and about an account: what they were and what became of them."""
     async with conn.cursor(row_factory=class_row(PastMail)) as cursor:
         await cursor.execute(
             """
             SELECT id, kind, sent_as, state, created_at, sent_at
               FROM mails
-             WHERE email_key = %(email_key)s
+             WHERE email_key = %(email_key)s OR user_id = %(user_id)s
                 OR registration_id IN (SELECT id FROM registrations WHERE email_key = %(email_key)s)
              ORDER BY created_at DESC
              LIMIT %(most)s
             """,
-            {"email_key": email_key, "most": MOST},
+            {"user_id": user_id, "email_key": email_key, "most": MOST},
         )
         return await cursor.fetchall()
 

@@ -19,6 +19,7 @@ from regsvc.accounts.export import (
     MOST,
     export_events,
     export_mails,
+    export_moves,
     export_registrations,
     export_sessions,
 )
@@ -73,6 +74,16 @@ class ExportedRegistration(TypedDict):
     changed_at: Timestamp
 
 
+class ExportedMove(TypedDict):
+    """A move to another address."""
+
+    old_email: str
+    new_email: str
+    state: str
+    asked_at: Timestamp
+    done_at: Timestamp | None
+
+
 class ExportedMail(TypedDict):
     """A mail to the address, or asked for by it."""
 
@@ -101,6 +112,7 @@ class Export(TypedDict):
     profile: Profile
     sessions: Annotated[list[ExportedSession], Field(description=f"Of each list, the newest {MOST}.")]
     registrations: list[ExportedRegistration]
+    moves: list[ExportedMove]
     mails: list[ExportedMail]
     events: list[ExportedEvent]
 
@@ -130,7 +142,8 @@ async def export_own(context: Context, token: AccessToken) -> Response:
             "profile": show_profile(user),
             "sessions": _show(await export_sessions(conn, user.id)),
             "registrations": _show(await export_registrations(conn, email_key)),
-            "mails": _show(await export_mails(conn, email_key)),
+            "moves": _show(await export_moves(conn, user.id)),
+            "mails": _show(await export_mails(conn, user.id, email_key)),
             "events": _show(await export_events(conn, user.id)),
         }
     log.info("account exported", user=str(user.id))

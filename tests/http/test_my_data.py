@@ -175,6 +175,23 @@ async def test_the_last_administrator_stays(service: Service, pool: Pool) -> Non
     assert await delete_me(service, headers) == (204, "")
 
 
+async def test_the_export_has_the_addresses_that_one_moved_between(service: Service) -> None:
+    await service.confirm()
+    headers = await service.log_in()
+    await service.post("/me/email", {"email": "new@example.com", "password": PASSWORD}, headers)
+    token = (await service.wait_mail("new@example.com")).token_for("email-change")
+    assert (await service.post("/me/email/confirm", {"token": token})).status_code == 200
+    await service.wait_mail(number=2)
+    exported = (await service.client.get(f"{ME}/export", headers=headers)).json()
+    (move,) = exported["moves"]
+    assert (move["old_email"], move["new_email"], move["state"]) == (
+        "ann@example.com",
+        "new@example.com",
+        "done",
+    )
+    assert sorted(mail["kind"] for mail in exported["mails"]) == ["email_change", "notice"]
+
+
 async def test_the_export_has_all_and_no_secret(service: Service) -> None:
     await service.confirm()
     await service.confirm("bob@example.com")

@@ -1,0 +1,83 @@
+"""Whatever is done to one account at once, nobody waits for somebody who waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import trio
+
+from regsvc.accounts import administration, grant, session
+from regsvc.accounts.audit import By
+from regsvc.accounts.confirmation import confirm_by_link
+from regsvc.accounts.grant import Grant, Reuse
+from regsvc.accounts.notices import add_notice
+from regsvc.accounts.password import change_password
+from regsvc.errors import DatabaseUnavailableError, RegsvcError
+from regsvc.postgres.connection import Connection
+from regsvc.postgres.pool import Pool
+from tests.accounts.attempts import SECRETS, link_token, send, sign_up
+from tests.accounts.users import add_user
+
+OPERATOR = By("operator")
+
+
+async def test_nothing_that_is_done_to_an_account_at_once_ends_in_a_deadlock(database: str) -> None:
+    """A deadlock looks like a database that is away; everything else may be refused."""
+    pool = Pool(database, size=16, wait=60.0, application_name="regsvc test")
+    for _ in range(6):
+        await do_everything_at_once(pool)
+        async with pool.connection() as conn:
+            await conn.execute("DELETE FROM users")
+    await pool.aclose()
+
+
+async def do_everything_at_once(pool: Pool) -> None:
+    user_id = await add_user(pool)
+    attempt = await sign_up(pool)  # of the same address, which the deletion sets free
+    await send(pool, attempt.mail_id)
+    grants = []
+    for _ in range(3):
+        async with pool.transaction() as conn:
+            grants.append(await log_in(conn, user_id))
+
+    async def refresh(conn: Connection, refreshed: Grant) -> None:
+        found = await grant.refresh_session(conn, SECRETS, refreshed.refresh_token)
+        if isinstance(found, Reuse):
+            await add_notice(conn, found.user_id, "refresh_token_reused", OPERATOR)
+
+    async def change(conn: Connection) -> None:
+        kept = grants[0].session_id
+        await change_password(conn, user_id, old_hash="hash", new_hash="hash", session_id=kept, by=OPERATOR)
+
+    deeds: list[Callable[[Connection], Awaitable[object]]] = [
+        *[lambda conn: log_in(conn, user_id)] * 3,
+        *[lambda conn, it=it: refresh(conn, it) for it in grants * 3],
+        *[lambda conn: session.end_all_sessions(conn, user_id, reason="test")] * 2,
+        *[change] * 2,
+        lambda conn: administration.set_role(conn, user_id, "admin", OPERATOR),
+        lambda conn: administration.disable_user(conn, user_id, OPERATOR),
+        lambda conn: administration.enable_user(conn, user_id, OPERATOR),
+        *[lambda conn: administration.delete_user(conn, SECRETS, user_id, OPERATOR)] * 2,
+        *[lambda conn: confirm_by_link(conn, SECRETS, link_token(attempt))] * 2,
+    ]
+
+    async def do(deed: Callable[[Connection], Awaitable[object]]) -> None:
+        try:
+            async with pool.transaction() as conn:
+                await deed(conn)
+        except DatabaseUnavailableError:
+            raise
+        except RegsvcError:
+            pass  # somebody else was first
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for deed in deeds:
+                nursery.start_soon(do, deed)
+
+
+async def log_in(conn: Connection, user_id: UUID) -> Grant:
+    return await grant.start_session(
+        conn, user_id, password_hash="hash", origin="192.0.2.0/24", client="curl"
+    )

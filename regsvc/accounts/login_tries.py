@@ -4,15 +4,15 @@ They are counted by the address as it was typed, whether or not it has an accoun
 A client that logged in to that address before is counted on its own: whatever strangers do, it waits for its own
 mistakes alone (OWASP calls this device cookies; here it is the network that is known again, and no cookie is).
 
-A try is counted before it is made and forgiven when it was right, so that a thousand at once are not more than ten.
+A try is counted before it is made and taken back when it was right, so that a thousand at once are not more than ten.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from psycopg.rows import scalar_row
+from psycopg.rows import tuple_row
 
 from regsvc.accounts.audit import By
 from regsvc.accounts.throttle import RateLimitedError
@@ -46,11 +46,15 @@ class LoginTry:
 
     Args:
         counted: the row that counts it.
+        at: when it was counted.
+        before: when the one before was, if there was one.
         address: the key of the address, as typed.
         client: the key of the address and the client.
     """
 
     counted: bytes
+    at: datetime
+    before: datetime | None
     address: bytes
     client: bytes
 
@@ -70,22 +74,24 @@ async def begin_try(conn: Connection, secrets: Secrets, address: str, client: st
     addresses = blinds(secrets, _LABEL, "address", address)
     clients = blinds(secrets, _LABEL, "client", address, client)
     values = {"address": addresses[0], "clients": clients, "keep": KEEP_CLIENTS}
-    async with conn.cursor(row_factory=scalar_row) as cursor:
+    async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             f"""
+            WITH counted AS ({_COUNTED})
             INSERT INTO login_failures AS f (key, failures, last_at)
-            SELECT key, 1, now() FROM ({_COUNTED}) AS counted
+            SELECT key, 1, now() FROM counted
             ON CONFLICT (key) DO UPDATE
                SET failures = CASE WHEN f.last_at <= now() - {_DAY} THEN 1 ELSE f.failures + 1 END,
                    last_at = now()
              WHERE {_WAIT} = interval '0' OR f.last_at + {_WAIT} <= now()
-            RETURNING key
+            RETURNING key, last_at, (SELECT b.last_at FROM login_failures b JOIN counted USING (key))
             """,  # noqa: S608 - constants of this module
             values,
         )
-        counted: bytes | None = await cursor.fetchone()
+        counted = await cursor.fetchone()
         if counted is not None:
-            return LoginTry(counted, addresses[0], clients[0])
+            key, at, before = counted
+            return LoginTry(key, at, before, addresses[0], clients[0])
         await cursor.execute(
             f"""
             SELECT extract(epoch FROM f.last_at + {_WAIT} - now())::float8
@@ -93,20 +99,35 @@ async def begin_try(conn: Connection, secrets: Secrets, address: str, client: st
             """,  # noqa: S608 - constants of this module
             values,
         )
-        raise RateLimitedError(LIMIT, max(await cursor.fetchone() or 0.0, 1.0))
+        wait = await cursor.fetchone()
+        raise RateLimitedError(LIMIT, max(wait[0] if wait else 0.0, 1.0))
 
 
 async def withdraw_try(conn: Connection, tried: LoginTry) -> None:
-    """Take a try back that was not made: we were too busy to look."""
+    """Take a try back, as if it had not been made: it was right, or we were too busy to look."""
     await conn.execute(
-        "UPDATE login_failures SET failures = failures - 1 WHERE key = %(key)s AND failures > 1",
-        {"key": tried.counted},
+        """
+        WITH first AS (
+            DELETE FROM login_failures WHERE key = %(counted)s AND failures = 1
+        )
+        UPDATE login_failures
+           SET failures = failures - 1,
+               last_at = CASE WHEN last_at = %(at)s THEN coalesce(%(before)s, last_at) ELSE last_at END
+         WHERE key = %(counted)s AND failures > 1
+        """,
+        vars(tried),
     )
 
 
 async def forgive_tries(conn: Connection, tried: LoginTry) -> None:
-    """Forget the failures before a try that was right, and know the client again, in the caller's transaction."""
-    await conn.execute("DELETE FROM login_failures WHERE key = %(key)s", {"key": tried.counted})
+    """Know the client of a try that was right, in the caller's transaction, and forget its failures before.
+
+    Those of strangers stay as they are: if their waits ended, they would know that somebody has logged in.
+    """
+    if tried.counted == tried.address:
+        await withdraw_try(conn, tried)
+    else:
+        await conn.execute("DELETE FROM login_failures WHERE key = %(counted)s", vars(tried))
     await _remember(conn, tried.address, tried.client)
 
 
@@ -148,12 +169,15 @@ async def _remember(conn: Connection, address: bytes, client: bytes) -> None:
 
 
 async def forget_address(conn: Connection, secrets: Secrets, address: str) -> None:
-    """Forget everything about an address, in the caller's transaction: its account is deleted."""
+    """Forget the clients of an address, in the caller's transaction: its account is deleted.
+
+    What strangers guessed at it stays until it is a day old: if their waits ended, they would know of the deletion.
+    """
     keys = {"keys": blinds(secrets, _LABEL, "address", address)}
     await conn.execute(
         """
         DELETE FROM login_failures
-         WHERE key = ANY(%(keys)s) OR key IN (SELECT key FROM login_clients WHERE address = ANY(%(keys)s))
+         WHERE key IN (SELECT key FROM login_clients WHERE address = ANY(%(keys)s))
         """,
         keys,
     )

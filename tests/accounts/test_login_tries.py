@@ -169,12 +169,32 @@ async def test_what_is_over_is_purged(pool: Pool) -> None:
         assert await purge_login_tries(conn, 10) == 1
 
 
-async def test_an_address_can_be_forgotten(pool: Pool) -> None:
+async def test_strangers_do_not_see_that_the_owner_logs_in_from_a_new_place(pool: Pool) -> None:
+    """Neither before there are waits, nor while one is running, nor once it is over."""
+
+    async def rows() -> list[object]:
+        async with pool.connection() as conn:
+            cursor = await conn.execute("SELECT failures, last_at FROM login_failures")
+            return list(await cursor.fetchall())
+
+    await succeed(pool, "10.0.0.0/24")
+    assert await rows() == []
+    for number in range(12):
+        await begin(pool)
+        await pass_time(pool, hours=1)
+        before = await rows()
+        await succeed(pool, f"10.1.{number}.0/24")
+        assert await rows() == before
+
+
+async def test_of_an_address_whose_account_is_deleted_its_clients_are_forgotten(pool: Pool) -> None:
     await succeed(pool, HOME)
     await begin(pool, HOME)
     await begin(pool, STRANGER)
     async with pool.transaction() as conn:
         await forget_address(conn, SECRETS, ANN)
+    again = await begin(pool, HOME)
+    assert again.counted == again.address
     async with pool.connection() as conn:
-        for table in ("login_failures", "login_clients"):
-            assert await (await conn.execute(f"SELECT count(*) FROM {table}".encode())).fetchone() == (0,)
+        cursor = await conn.execute("SELECT failures FROM login_failures")
+        assert await cursor.fetchall() == [(2,)]  # the stranger's, and the one just now

@@ -74,10 +74,16 @@ async def choose_accounts(conn: Connection, secrets: Secrets, mail_ids: Sequence
     """
     cursor = await conn.execute(
         """
+        WITH owners AS (
+            -- An account that is being deleted is waited for: it has no mails any more.
+            SELECT id, email_key FROM users
+             WHERE email_key IN (SELECT email_key FROM mails WHERE id = ANY(%(mail_ids)s) AND kind = 'forgot')
+               AND disabled_at IS NULL
+               FOR KEY SHARE
+        )
         UPDATE mails m SET user_id = u.id
-          FROM users u
-         WHERE m.id = ANY(%(mail_ids)s) AND m.kind = 'forgot' AND m.user_id IS NULL
-           AND u.email_key = m.email_key AND u.disabled_at IS NULL
+          FROM owners u
+         WHERE m.id = ANY(%(mail_ids)s) AND m.kind = 'forgot' AND m.user_id IS NULL AND u.email_key = m.email_key
         RETURNING m.id, u.id, u.email_key, m.origin, m.client
         """,
         {"mail_ids": list(mail_ids)},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import trio
+
 from regsvc.accounts import outbox, registration
 from regsvc.accounts.outbox import Filters, OutboxMail
 from regsvc.accounts.registration import Registration
@@ -65,3 +67,12 @@ async def resend(pool: Pool, email_key: str) -> UUID:
     async with pool.transaction() as conn:
         await jobs.add_resend(conn, mail_id, email_key, wanted=None)
     return mail_id
+
+
+async def wait_blocked(pool: Pool) -> None:
+    """Wait until some statement waits for another transaction."""
+    with trio.fail_after(10):
+        async with pool.connection(limit=10) as conn:
+            blocked = "SELECT 1 FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
+            while (await (await conn.execute(blocked)).fetchone()) is None:  # noqa: ASYNC110 - a lock has no event
+                await trio.sleep(0.01)

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+import trio
 
 from regsvc.accounts import account_mails, interventions, registration, resets
 from regsvc.accounts.account_mails import AccountLetter
@@ -21,7 +22,7 @@ from regsvc.mail.jobs import Job
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import read_account_token
 from tests.accounts.attempts import SECRETS, sign_up
-from tests.accounts.mails import execute, get, list_ids
+from tests.accounts.mails import execute, get, list_ids, wait_blocked
 from tests.accounts.users import add_user
 
 BY = By("anonymous", origin="192.0.2.0/24", client="Firefox on Linux")
@@ -168,3 +169,18 @@ async def test_a_notice_that_makes_no_sense_is_not_stored(pool: Pool, change: st
     await notify(pool, await add_user(pool))
     with pytest.raises(psycopg.errors.CheckViolation):
         await execute(pool, f"UPDATE mails SET {change}")
+
+
+async def test_a_link_that_is_asked_for_while_its_account_is_being_deleted_goes_to_nobody(pool: Pool) -> None:
+    await add_user(pool)
+    mail_id = await forget(pool)
+    taken: list[AccountLetter] = []
+
+    async def take_meanwhile() -> None:
+        taken.extend((await take(pool, mail_id))[1])
+
+    async with trio.open_nursery() as nursery, pool.transaction() as deleting:
+        await deleting.execute("DELETE FROM users")
+        nursery.start_soon(take_meanwhile)
+        await wait_blocked(pool)
+    assert taken == []

@@ -10,6 +10,7 @@ import trio
 from regsvc.mail import publishing
 from regsvc.mail.publishing import BROKER_MISSED, Review
 from tests.accounts.attempts import sign_up
+from tests.accounts.mails import wait_blocked
 from tests.mail.test_jobs import claim, rewind, take_due
 
 if TYPE_CHECKING:
@@ -140,17 +141,8 @@ async def test_a_message_that_comes_while_its_publishing_is_being_noted_claims_i
         await publishing.take_for_publishing(relay, 10)
         await publishing.note_published(relay, [new.mail_id])
         nursery.start_soon(claim_meanwhile)
-        await _wait_blocked(pool)
+        await wait_blocked(pool)
     assert [job.id for job in claimed] == [new.mail_id]
-
-
-async def _wait_blocked(pool: Pool) -> None:
-    """Wait until some statement waits for another transaction."""
-    with trio.fail_after(10):
-        async with pool.connection(limit=10) as conn:
-            blocked = "SELECT 1 FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
-            while (await (await conn.execute(blocked)).fetchone()) is None:  # noqa: ASYNC110 - a lock has no event
-                await trio.sleep(0.01)
 
 
 async def test_when_the_queue_came_back_empty_what_it_held_is_due_at_once(pool: Pool) -> None:

@@ -14,7 +14,8 @@ import trio
 from regsvc.commands.running import EX_FAILURE, print_json, run_command
 from regsvc.errors import ConfigurationError
 from regsvc.selftest.caller import Caller
-from regsvc.selftest.enumeration import SAMPLES, Measurement, Stranger
+from regsvc.selftest.enumeration import SAMPLES, Stranger
+from regsvc.selftest.measurement import Measurement
 from regsvc.selftest.people import Account, Addresses, check_account, make_account
 
 _DEV_MAILBOX = Path(".regsvc/mail")

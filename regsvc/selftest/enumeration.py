@@ -9,65 +9,63 @@ ask for the mail again, try a code.
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
-from typing import Literal
 
+from regsvc.errors import RegsvcError
 from regsvc.selftest.caller import PREFIX, Caller, Reply
+from regsvc.selftest.measurement import KINDS, Kind, Measurement, Sample, take
 from regsvc.selftest.people import Account, Addresses, make_password, sign_up
-from regsvc.selftest.timing import FEWEST, Comparison, Verdict, compare
+from regsvc.selftest.timing import FEWEST
 
-Kind = Literal["known", "pending", "unknown"]
-
-KINDS: tuple[Kind, ...] = ("known", "pending", "unknown")
 SAMPLES = 300
 _WARM_UP = 3  # rounds that are not counted
 _FOLLOWED_UP = 10  # times fewer sign-ups are followed up than calls are made
 _CODES = 3  # tried for each kind, since an address has 30 a day
+_BEARER_LIFE = 300.0  # seconds, half of what an access token has
+_NEXT = {"until its mail is sent": 200, "login": 401, "resend": 202, "code": 400}
 _FINAL = ("sent", "bounced", "confirmed", "expired", "repudiated")
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What one call brought: everything in its answer that may be compared, and seconds."""
-
-    shape: str
-    seconds: float
-
-
-@dataclass
-class Measurement:
-    """All samples of one call."""
-
-    name: str
-    times: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list))
-    shapes: dict[Kind, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-
-    @property
-    def answers_differ(self) -> bool:
-        """Whether some kind was answered in a way that another never was."""
-        return len({frozenset(shapes) for shapes in self.shapes.values()}) > 1
-
-    def comparisons(self) -> Iterator[tuple[tuple[Kind, Kind], Comparison]]:
-        """Yield how each two kinds compare in time, if there are samples enough to tell anything."""
-        for first, second in combinations(KINDS, 2):
-            if min(len(self.times[first]), len(self.times[second])) >= FEWEST:
-                yield (first, second), compare(self.times[first], self.times[second])
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of all its comparisons."""
-        found = {comparison.verdict for _, comparison in self.comparisons()}
-        if self.answers_differ or "distinguishable" in found:
-            return "distinguishable"
-        return "unclear" if "unclear" in found else "alike"
+class UnexpectedAnswerError(RegsvcError):
+    """A call is not answered as it is to everybody: nothing can be measured that way."""
 
 
 Ask = Callable[[Kind], Sample]
 Report = Callable[[Measurement], None]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call to measure, and the status that it is answered with if it works."""
+
+    name: str
+    status: int
+    ask: Ask
+
+
+class _Mover:
+    """Somebody with an account who wants to move it to other addresses; logged in anew before the token ends."""
+
+    def __init__(self, caller: Caller, account: Account) -> None:
+        self._caller = caller
+        self._account = account
+        self._bearer: dict[str, str] = {}
+        self._since = -_BEARER_LIFE
+
+    def ask(self, address: str) -> Sample:
+        """Ask to move to an address."""
+        password = self._account.password
+        if time.monotonic() - self._since > _BEARER_LIFE:
+            known = {"email": self._account.email, "password": password}
+            reply = self._caller.call("POST", f"{PREFIX}/login", known)
+            self._bearer = {"Authorization": f"Bearer {reply.value['access_token']}"}
+            self._since = time.monotonic()
+        body = {"email": address, "password": password}
+        return take(self._caller.call("POST", f"{PREFIX}/me/email", body, self._bearer))
 
 
 class Stranger:
@@ -102,8 +100,8 @@ class Stranger:
         sign_up(self._caller, self._pending, self._password)
         self._post("/confirm-email/resend", {"email": self._pending})  # is 429 where limits apply
         done = []
-        for name, ask in self._single_calls():
-            done += self._measure_twice(partial(self._measure, name, ask, samples), report)
+        for call in self._list_calls():
+            done += self._measure_twice(partial(self._measure, call, samples), report)
         rounds = max(samples // _FOLLOWED_UP, FEWEST)
         return done + self._measure_twice(lambda: self._follow_sign_ups(rounds), report)
 
@@ -117,78 +115,66 @@ class Stranger:
             report(measurement)
         return found
 
-    def _measure(self, name: str, ask: Ask, rounds: int) -> list[Measurement]:
-        measurement = Measurement(name)
+    def _measure(self, call: _Call, rounds: int) -> list[Measurement]:
+        measurement = Measurement(call.name)
         for number in range(-_WARM_UP, rounds):
             for kind in random.sample(KINDS, len(KINDS)):
-                sample = ask(kind)
+                sample = call.ask(kind)
                 if number >= 0:
-                    measurement.times[kind].append(sample.seconds)
-                    measurement.shapes[kind][sample.shape] += 1
+                    measurement.add(kind, sample)
+        _check(measurement, call.status)
         return [measurement]
 
-    def _single_calls(self) -> Iterator[tuple[str, Ask]]:
-        yield "register", lambda kind: _sample(self._register(self._address(kind)))
-        yield (
-            "login, wrong password",
-            lambda kind: _sample(self._log_in(self._address(kind), "not " + self._password)),
-        )
-        yield (
+    def _list_calls(self) -> Iterator[_Call]:
+        yield _Call("register", 201, lambda kind: take(self._register(self._address(kind))))
+        wrong = "not " + self._password
+        yield _Call("login, wrong password", 401, lambda kind: take(self._log_in(self._address(kind), wrong)))
+        own = self._password
+        yield _Call(
             "login, password of the sign-up",
-            lambda kind: _sample(self._log_in(self._address(kind), self._password)),
+            401,
+            lambda kind: take(self._log_in(self._address(kind), own)),
         )
-        yield (
-            "resend",
-            lambda kind: _sample(self._post("/confirm-email/resend", {"email": self._address(kind)})),
-        )
+        yield self._post_address("resend", "/confirm-email/resend")
         if self._has("POST", "/password/forgot"):
-            yield (
-                "forgot",
-                lambda kind: _sample(self._post("/password/forgot", {"email": self._address(kind)})),
-            )
-        path, headers = self._follow(self._register(self._addresses.make()))
-        yield (
+            yield self._post_address("forgot", "/password/forgot")
+        path, handle = self._follow(self._register(self._addresses.make()))
+        yield _Call(
             "change of a sign-up's address",
-            lambda kind: _sample(self._caller.call("PATCH", path, {"email": self._address(kind)}, headers)),
+            202,
+            lambda kind: take(self._caller.call("PATCH", path, {"email": self._address(kind)}, handle)),
         )
         if self._other is not None and self._has("POST", "/me/email"):
-            other = self._other
-            bearer = {
-                "Authorization": f"Bearer {self._log_in(other.email, other.password).value['access_token']}"
-            }
-            yield (
-                "change of an account's address",
-                lambda kind: _sample(
-                    self._post(
-                        "/me/email", {"email": self._address(kind), "password": other.password}, bearer
-                    )
-                ),
-            )
+            mover = _Mover(self._caller, self._other)
+            yield _Call("change of an account's address", 202, lambda kind: mover.ask(self._address(kind)))
+
+    def _post_address(self, name: str, path: str) -> _Call:
+        return _Call(name, 202, lambda kind: take(self._post(path, {"email": self._address(kind)})))
 
     def _follow_sign_ups(self, rounds: int) -> list[Measurement]:
         """Sign up as everybody and do all that whoever holds the handle can do."""
-        names = ("until its mail is sent", "login", "resend", "code")
-        found = [Measurement(f"after a sign-up: {name}") for name in names]
+        found = [Measurement(f"after a sign-up: {name}") for name in _NEXT]
         self._codes.clear()
         for _ in range(rounds):
             for kind in random.sample(KINDS, len(KINDS)):
                 address = self._address(kind)
                 samples = self._follow_sign_up(kind, address)
                 for measurement, sample in zip(found, samples, strict=False):
-                    measurement.times[kind].append(sample.seconds)
-                    measurement.shapes[kind][sample.shape] += 1
+                    measurement.add(kind, sample)
+        for measurement, status in zip(found, _NEXT.values(), strict=True):
+            _check(measurement, status)
         return found
 
     def _follow_sign_up(self, kind: Kind, address: str) -> list[Sample]:
         path, handle = self._follow(self._register(address))
         samples = [self._watch(path, handle)]
-        samples.append(_sample(self._log_in(address, self._password)))
+        samples.append(take(self._log_in(address, self._password)))
         known = {"email": address, "registration": path.rpartition("/")[2]}
-        samples.append(_sample(self._post("/confirm-email/resend", known, handle)))
+        samples.append(take(self._post("/confirm-email/resend", known, handle)))
         if self._codes[kind] < _CODES:
             self._codes[kind] += 1
             code = {"registration": known["registration"], "code": "no code"}
-            samples.append(_sample(self._post("/confirm-email/code", code, handle)))
+            samples.append(take(self._post("/confirm-email/code", code, handle)))
         return samples
 
     def _watch(self, path: str, handle: dict[str, str]) -> Sample:
@@ -198,7 +184,7 @@ class Stranger:
         while (shown := reply.value)["state"] not in _FINAL:
             reply = self._caller.call("GET", f"{path}?wait=25&seq={shown['seq']}", None, handle)
             seconds += reply.seconds
-        return Sample(reply.shape, seconds)
+        return Sample(reply.status, reply.shape, seconds)
 
     def _address(self, kind: Kind) -> str:
         match kind:
@@ -226,5 +212,8 @@ class Stranger:
         return reply.headers["location"], {"Regsvc-Handle": reply.headers["regsvc-handle"]}
 
 
-def _sample(reply: Reply) -> Sample:
-    return Sample(reply.shape, reply.seconds)
+def _check(measurement: Measurement, status: int) -> None:
+    """Make sure that a call works at all: if it fails for everybody, all are alike, and nothing is shown by it."""
+    if status not in measurement.statuses:
+        found = ", ".join(map(str, sorted(measurement.statuses)))
+        raise UnexpectedAnswerError(f"{measurement.name} is answered with {found} to everybody")

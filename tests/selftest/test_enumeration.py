@@ -9,7 +9,8 @@ import pytest
 
 from regsvc.errors import ConfigurationError
 from regsvc.selftest.caller import Caller, HeldBackError, UnreachableError
-from regsvc.selftest.enumeration import Measurement, Stranger
+from regsvc.selftest.enumeration import Stranger, UnexpectedAnswerError
+from regsvc.selftest.measurement import Measurement
 from regsvc.selftest.people import Account, Addresses, check_account
 from tests.selftest.stand_in import KNOWN, PASSWORD, Answer, Call, Leak, running, wait
 
@@ -122,6 +123,14 @@ def test_a_service_with_limits_is_not_measured() -> None:
     )
     with pytest.raises(HeldBackError, match="REGSVC_RATE_LIMITS=off"):
         measure(limited)
+
+
+def test_a_call_that_fails_for_everybody_is_not_taken_for_alike() -> None:
+    broken = different(
+        "POST /api/v1/password/forgot", lambda _: True, lambda _: (404, {}, {"code": "not_found"})
+    )
+    with pytest.raises(UnexpectedAnswerError, match="forgot is answered with 404"):
+        measure(broken, 10)
 
 
 def test_an_account_that_is_none_and_a_url_that_is_none_are_named() -> None:

@@ -24,7 +24,7 @@ from regsvc.supervisor import ChildStatistics
 log = structlog.get_logger()
 blueprint = Blueprint("admin_supervisor", __name__)
 
-_MYSELF = "http"
+MYSELF = "http"
 
 
 class SupervisedShown(TypedDict):
@@ -59,7 +59,7 @@ async def show() -> Response:
     context = get_context()
     token = await authenticate_admin(context)
     log.info("supervisor shown", actor=str(token.user_id))
-    return answer(_show_supervisor(context))
+    return answer(show_supervisor(context))
 
 
 @blueprint.post("/admin/supervisor/<child>/restart")
@@ -74,7 +74,7 @@ async def restart(child: str) -> Response:
     token = await authenticate_admin(context)
     if child not in {each.name for each in context.children().children}:
         raise ChildNotFoundError
-    if child == _MYSELF:
+    if child == MYSELF:
         raise ServingChildError
     async with context.pool.connection() as conn:
         await record(conn, "child_restarted", by_admin(token), child=child, pid=os.getpid())
@@ -83,7 +83,8 @@ async def restart(child: str) -> Response:
     return answer(done, 202)
 
 
-def _show_supervisor(context: Context) -> SupervisorShown:
+def show_supervisor(context: Context) -> SupervisorShown:
+    """Return this process and its children in words of the API."""
     statistics = context.children()
     return {
         "role": context.settings.role,

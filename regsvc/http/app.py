@@ -30,6 +30,8 @@ from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.cors import add_cors_headers
 from regsvc.http.pages import (  # noqa: F401 - they add their routes
     account,
+    console,
+    console_lists,
     inbox,
     links,
     login,

@@ -36,6 +36,14 @@ API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 # For people, for sockets, and the description itself.
 ELSEWHERE = {
     "/",
+    "/admin",
+    "/admin/audit",
+    "/admin/children/{child}/restart",
+    "/admin/mails",
+    "/admin/mails/{mail_id}",
+    "/admin/mails/{mail_id}/{deed}",
+    "/admin/users",
+    "/admin/users/{user_id}/{deed}",
     "/account",
     "/account/address",
     "/account/delete",

@@ -16,7 +16,8 @@ PAGES = Path(words.__file__).parent
 LANGUAGES = sorted((PAGES / "words").glob("*.toml"))
 # Found by a word that the program knows: states, codes of faults, marks of steps, strengths.
 _FOUND = (
-    r"(email|name|password)_\w+|step_\w+|strength_\d|(token|code|already|registration)_\w+|origin_not_allowed"
+    r"(email|name|password)_\w+|step_\w+|strength_\d|(token|code|already|registration)_\w+"
+    r"|origin_not_allowed|forbidden"
 )
 
 

@@ -1,0 +1,106 @@
+"""The operators' console: how the service does, and its parts, to whoever has the role `admin`.
+
+It is in English, as are the log and the command line. Everything it does is done by the functions behind the API's
+calls for administrators, and is in the audit log likewise.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from quart import Response, request
+
+from regsvc.accounts import overview
+from regsvc.accounts.audit import record
+from regsvc.errors import RegsvcError
+from regsvc.http.admin_supervisor import MYSELF, show_supervisor
+from regsvc.http.audited import by_admin
+from regsvc.http.context import get_context
+from regsvc.http.operators import ADMIN
+from regsvc.http.pages.forms import lead_to, read_form
+from regsvc.http.pages.moments import say_moment
+from regsvc.http.pages.page import blueprint, show_page
+from regsvc.http.pages.plots import make_bars
+from regsvc.http.pages.visitors import find_visitor
+from regsvc.http.pages.words import get_languages
+from regsvc.http.problems import ForbiddenError
+from regsvc.mail.breaker import get_breaker
+from regsvc.mail.languages import FALLBACK
+from regsvc.security.keys import AccessToken
+
+
+class NotLoggedInError(RegsvcError):
+    """Log in first."""
+
+
+@blueprint.errorhandler(NotLoggedInError)
+async def lead_to_login(_: NotLoggedInError) -> Response:
+    """Have whoever is not logged in do so."""
+    return lead_to("/login")
+
+
+async def get_operator() -> AccessToken:
+    """Return which administrator is looking.
+
+    Raises:
+        NotLoggedInError: nobody is logged in.
+        ForbiddenError: somebody else is.
+    """
+    visitor = await find_visitor()
+    if visitor is None:
+        raise NotLoggedInError
+    if visitor.role != ADMIN:
+        raise ForbiddenError
+    return visitor
+
+
+async def show_console(template: str, status: int = 200, **values: Any) -> Response:
+    """Show a page of the console."""
+    return await show_page(
+        template,
+        status,
+        words=get_languages()[FALLBACK],
+        submits=True,
+        say_moment=say_moment,
+        path=request.path,
+        **values,
+    )
+
+
+@blueprint.get("/admin")
+async def open_console() -> Response:
+    """Show how the service does; a script reads it again every few seconds."""
+    await get_operator()
+    context = get_context()
+    async with context.pool.connection() as conn:
+        breaker = await get_breaker(conn)
+        totals = await overview.count_registrations(conn)
+        queue = await overview.count_mails(conn)
+        hours = await overview.list_hours(conn)
+        speed = await overview.measure_speed(conn)
+    return await show_console(
+        "console.html",
+        breaker=breaker,
+        totals=totals,
+        queue=queue,
+        by_hour=make_bars([(f"{hour.began_at:%H}:00", hour.signed_up, hour.confirmed) for hour in hours]),
+        speed=speed,
+        by_time=make_bars(
+            [(name, count, 0) for name, count in zip(overview.name_bounds(), speed.counts, strict=True)]
+        ),
+        supervisor=show_supervisor(context),
+        myself=MYSELF,
+    )
+
+
+@blueprint.post("/admin/children/<child>/restart")
+async def submit_restart(child: str) -> Response:
+    """Start a child of this process again; one that there is none of, or that answers this, stays as it is."""
+    await read_form()
+    operator, context = await get_operator(), get_context()
+    if child != MYSELF and child in {each.name for each in context.children().children}:
+        async with context.pool.connection() as conn:
+            await record(conn, "child_restarted", by_admin(operator), child=child, pid=os.getpid())
+        context.restart(child)
+    return lead_to("/admin#children")

@@ -1,0 +1,165 @@
+"""The console's lists: mails, users, and the audit log, and what an operator does about them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import urlencode
+from uuid import UUID
+
+import structlog
+from pydantic import BaseModel, ValidationError
+from quart import Response, request
+
+from regsvc.accounts import administration, audit_log, directory, interventions, outbox
+from regsvc.accounts.audit import By, record
+from regsvc.accounts.user import UserNotFoundError
+from regsvc.errors import DatabaseUnavailableError, RegsvcError
+from regsvc.http.admin_audit import AuditQuery
+from regsvc.http.admin_mails import MailQuery, read_mail
+from regsvc.http.admin_users import UserQuery
+from regsvc.http.audited import by_admin
+from regsvc.http.bodies import address_of, read_id
+from regsvc.http.context import get_context
+from regsvc.http.pages.console import get_operator, show_console
+from regsvc.http.pages.forms import lead_to, read_form
+from regsvc.http.pages.page import blueprint
+from regsvc.http.problems import find_kind
+from regsvc.postgres.connection import Connection
+
+log = structlog.get_logger()
+
+Query = TypeVar("Query", bound=BaseModel)
+
+_MAIL_DEEDS: dict[str, tuple[Callable[[Connection, UUID], Awaitable[None]], str]] = {
+    "replay": (interventions.replay_mail, "mail_replayed"),
+    "cancel": (interventions.cancel_mail, "mail_cancelled"),
+}
+_USER_DEEDS: dict[str, Callable[[Connection, UUID, By], Awaitable[object]]] = {
+    "disable": administration.disable_user,
+    "enable": administration.enable_user,
+    "end-sessions": administration.end_user_sessions,
+}
+
+
+@blueprint.get("/admin/mails")
+async def open_mails() -> Response:
+    """List mails, the newest first."""
+    await get_operator()
+    query = _read_filters(MailQuery)
+    filters = outbox.Filters(
+        query.state, query.kind, address_of(query.address).key if query.address else None
+    )
+    async with get_context().pool.connection() as conn:
+        page = await outbox.list_mails(conn, filters, after=query.cursor, limit=query.limit)
+    return await show_console(
+        "console_mails.html",
+        query=query,
+        mails=page.mails,
+        more=_more(page.next.encode() if page.next else ""),
+    )
+
+
+@blueprint.get("/admin/mails/<mail_id>")
+async def open_mail_record(mail_id: str) -> Response:
+    """Show a mail, and what was tried to send it."""
+    await get_operator()
+    return await _show_mail(read_id(mail_id, outbox.MailNotFoundError))
+
+
+@blueprint.post("/admin/mails/<mail_id>/<deed>")
+async def submit_mail_deed(mail_id: str, deed: str) -> Response:
+    """Replay a mail, or call it off."""
+    await read_form()
+    operator, wanted = await get_operator(), read_id(mail_id, outbox.MailNotFoundError)
+    if deed not in _MAIL_DEEDS:
+        raise outbox.MailNotFoundError
+    act, event = _MAIL_DEEDS[deed]
+    try:
+        async with get_context().pool.transaction() as conn:
+            await act(conn, wanted)
+            await record(conn, event, by_admin(operator), mail=str(wanted))
+    except DatabaseUnavailableError:
+        raise
+    except RegsvcError as error:
+        kind = find_kind(error)
+        return await _show_mail(wanted, int(kind.status) if kind else 500, problem=str(error))
+    log.info(event.replace("_", " "), mail=str(wanted), actor=str(operator.user_id))
+    return lead_to(f"/admin/mails/{wanted}")
+
+
+@blueprint.get("/admin/users")
+async def open_users() -> Response:
+    """List users, the newest first."""
+    await get_operator()
+    return await _show_users()
+
+
+@blueprint.post("/admin/users/<user_id>/<deed>")
+async def submit_user_deed(user_id: str, deed: str) -> Response:
+    """Disable or enable a user, or end their sessions."""
+    form = await read_form()
+    operator, wanted = await get_operator(), read_id(user_id, UserNotFoundError)
+    if deed not in _USER_DEEDS:
+        raise UserNotFoundError
+    try:
+        async with get_context().pool.transaction() as conn:
+            await _USER_DEEDS[deed](conn, wanted, by_admin(operator))
+    except DatabaseUnavailableError:
+        raise
+    except RegsvcError as error:
+        kind = find_kind(error)
+        return await _show_users(int(kind.status) if kind else 500, problem=str(error))
+    log.info("user administered", deed=deed, user=str(wanted), actor=str(operator.user_id))
+    return lead_to(f"/admin/users?{urlencode({'search': form.get('search', '')})}")
+
+
+@blueprint.get("/admin/audit")
+async def open_audit() -> Response:
+    """List what happened that matters for security, the newest first."""
+    await get_operator()
+    query = _read_filters(AuditQuery)
+    filters = audit_log.Filters(
+        query.event, query.user, query.actor, query.actor_id, query.request_id, query.since, query.until
+    )
+    async with get_context().pool.connection() as conn:
+        page = await audit_log.list_events(conn, filters, after=query.cursor, limit=query.limit)
+    more = _more(str(page.next) if page.next else "")
+    return await show_console("console_audit.html", query=query, events=page.events, more=more)
+
+
+async def _show_mail(wanted: UUID, status: int = 200, *, problem: str = "") -> Response:
+    async with get_context().pool.connection() as conn:
+        mail = await read_mail(conn, wanted)
+    return await show_console("console_mail.html", status, mail=mail, problem=problem)
+
+
+async def _show_users(status: int = 200, *, problem: str = "") -> Response:
+    query = _read_filters(UserQuery)
+    filters = directory.Filters(query.search, query.role, query.state)
+    async with get_context().pool.connection() as conn:
+        page = await directory.list_people(conn, filters, after=query.cursor, limit=query.limit)
+    more = _more(page.next.encode() if page.next else "")
+    return await show_console(
+        "console_users.html", status, query=query, people=page.people, more=more, problem=problem
+    )
+
+
+def _read_filters(model: type[Query]) -> Query:
+    """Return the filters of a form; one that makes no sense filters nothing, and neither does an empty one."""
+    given = {name: text for name, text in request.args.items() if text and name in model.model_fields}
+    try:
+        return model.model_validate(given, strict=False)
+    except ValidationError as error:
+        wrong = {str(item["loc"][0]) for item in error.errors(include_url=False, include_input=False)}
+        return model.model_validate(
+            {name: text for name, text in given.items() if name not in wrong}, strict=False
+        )
+
+
+def _more(cursor: str) -> str:
+    """Return the address of the next page; empty if there is none."""
+    if not cursor:
+        return ""
+    kept = {name: text for name, text in request.args.items() if text and name != "cursor"}
+    return f"{request.path}?{urlencode({**kept, 'cursor': cursor})}"

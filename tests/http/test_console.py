@@ -1,0 +1,208 @@
+"""The operators' console: what it shows, to whom, and what it does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from itertools import pairwise
+from uuid import uuid4
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from regsvc.accounts.overview import BOUNDS, name_bounds
+from regsvc.http.pages.plots import HEIGHT, WIDTH, make_bars
+from tests.databases import run_sql
+from tests.programs import SharedProgram
+from tests.services import PASSWORD
+from tests.visits import PHONE, Person, Visit, find_barriers
+
+# The first test of a fresh machine may have to install the browser.
+pytestmark = pytest.mark.timeout(1200)
+
+OWN = {"Sec-Fetch-Site": "same-origin"}
+ROOMS = ["/admin", "/admin/mails", "/admin/users", "/admin/audit"]
+DEEDS = [
+    "/admin/children/janitor/restart",
+    f"/admin/mails/{uuid4()}/replay",
+    f"/admin/mails/{uuid4()}/cancel",
+    f"/admin/users/{uuid4()}/disable",
+]
+
+
+def set_role(person: Person, role: str) -> None:
+    run_sql(
+        person.program.environ["REGSVC_DATABASE_URL"],
+        f"UPDATE users SET role = '{role}' WHERE email = '{person.address}'",
+    )
+
+
+@pytest.fixture
+def admin(person: Person) -> Person:
+    person.join()
+    set_role(person, "admin")
+    return person
+
+
+def log_in(here: Visit, person: Person) -> Page:
+    page = here.open(f"{person.program.url}/login")
+    page.get_by_label("E-mail address").fill(person.address)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Your account")).to_be_visible()
+    return page
+
+
+@contextmanager
+def enter(person: Person) -> Iterator[httpx.Client]:
+    """Give a client that is logged in."""
+    with httpx.Client(base_url=person.program.url, timeout=60) as client:
+        client.post("/login", data={"email": person.address, "password": PASSWORD}, headers=OWN)
+        yield client
+
+
+@pytest.mark.parametrize("path", ROOMS)
+def test_nobody_but_an_administrator_gets_in(path: str, person: Person) -> None:
+    assert httpx.get(f"{person.program.url}{path}").headers["Location"] == "/login"
+    person.join()
+    with enter(person) as client:
+        assert client.get(path).status_code == HTTPStatus.FORBIDDEN
+        set_role(person, "admin")
+        assert client.get(path).status_code == HTTPStatus.OK
+        set_role(person, "user")
+        assert client.get(path).status_code == HTTPStatus.FORBIDDEN
+
+
+@pytest.mark.parametrize("path", DEEDS)
+def test_nobody_but_an_administrator_does_anything(path: str, person: Person) -> None:
+    person.join()
+    with enter(person) as client:
+        assert client.post(path, data={"": ""}, headers=OWN).status_code == HTTPStatus.FORBIDDEN
+        set_role(person, "admin")
+        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
+            answer = client.post(path, data={"": ""}, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (HTTPStatus.FORBIDDEN, "origin_not_allowed")
+        assert client.get(path).status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
+
+
+def test_the_overview_moves_by_itself(admin: Person, visit: Callable[..., Visit]) -> None:
+    page = log_in(visit(), admin)
+    page.get_by_role("link", name="Console").click()
+    signed_up = page.locator(".tiles div").filter(has_text="Signed up").locator("dd")
+    before = int(signed_up.text_content() or "")
+    Person(admin.program).sign_up()
+    expect(signed_up).to_have_text(str(before + 1))
+    expect(page.get_by_role("img", name=re.compile("Sign-ups by hour: .*confirmed"))).to_be_visible()
+    expect(page.get_by_text("Mail is being sent.")).to_be_visible()
+
+
+def test_a_part_is_restarted_and_the_one_that_answers_cannot_be(
+    admin: Person, visit: Callable[..., Visit]
+) -> None:
+    page = log_in(visit(), admin)
+    page.goto(f"{admin.program.url}/admin")
+    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="janitor", exact=True))
+    restarts = int(row.get_by_role("cell").nth(1).text_content() or "")
+    page.get_by_role("button", name="Restart janitor").click()
+    expect(row.get_by_role("cell").nth(1)).to_have_text(str(restarts + 1))
+    expect(page.get_by_role("button", name="Restart http")).to_have_count(0)
+    page.get_by_role("link", name="Audit").click()
+    expect(page.get_by_role("rowheader", name="child_restarted").first).to_be_visible()
+
+
+def test_a_mail_is_found_and_sent_again(admin: Person, visit: Callable[..., Visit]) -> None:
+    somebody = Person(admin.program)
+    somebody.sign_up()
+    page = log_in(visit(), admin)
+    page.goto(f"{admin.program.url}/admin/mails")
+    page.get_by_label("Address").fill(somebody.address)
+    page.get_by_role("button", name="Find").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.locator("tbody a").click()
+    page.get_by_role("button", name="Call off").click()
+    expect(page.get_by_role("alert")).not_to_be_empty()
+    page.get_by_role("button", name="Send again").click()
+    expect(page.get_by_role("heading", name=f"Mail to {somebody.address}")).to_be_visible()
+    expect(page.get_by_text("replayed at")).to_be_visible()
+
+
+def test_a_user_is_disabled_and_enabled_and_nobody_disables_themselves(
+    admin: Person, visit: Callable[..., Visit]
+) -> None:
+    somebody = Person(admin.program)
+    somebody.join()
+    page = log_in(visit(), admin)
+    page.goto(f"{admin.program.url}/admin/users?search={somebody.address}")
+    page.get_by_role("button", name=f"Disable: {somebody.address}").click()
+    expect(page.get_by_text("disabled").last).to_be_visible()
+    assert somebody.log_in() == 401
+    page.get_by_role("button", name=f"Enable: {somebody.address}").click()
+    expect(page.get_by_role("button", name=f"Disable: {somebody.address}")).to_be_visible()
+    assert somebody.log_in() == 200
+    page.goto(f"{admin.program.url}/admin/users?search={admin.address}")
+    page.get_by_role("button", name=f"Disable: {admin.address}").click()
+    expect(page.get_by_role("alert")).not_to_be_empty()
+
+
+def test_names_and_replies_stay_text(admin: Person, visit: Callable[..., Visit]) -> None:
+    somebody = Person(admin.program)
+    somebody.join()
+    evil = "<img src=x onerror=alert(1)>"
+    database = admin.program.environ["REGSVC_DATABASE_URL"]
+    run_sql(
+        database,
+        f"UPDATE users SET name = '{evil}' WHERE email = '{somebody.address}'",
+        f"UPDATE mails SET reply = '{evil}' WHERE registration_id = "
+        f"(SELECT id FROM registrations WHERE email = '{somebody.address}')",
+    )
+    page = log_in(visit(), admin)
+    page.goto(f"{admin.program.url}/admin/users?search={somebody.address}")
+    expect(page.get_by_text(evil).first).to_be_visible()
+    page.goto(f"{admin.program.url}/admin/mails?address={somebody.address}")
+    page.locator("tbody a").click()
+    expect(page.get_by_text(evil).first).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["?state=x", "?address=x", "?cursor=x&limit=0", "?search=%00", "?user=x", "?since=x", "?kind=&state="],
+)
+def test_filters_that_make_no_sense_filter_nothing(query: str, admin: Person) -> None:
+    with enter(admin) as client:
+        for room in ROOMS:
+            assert client.get(f"{room}{query}").status_code == HTTPStatus.OK
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_nothing_bars_anybody(color_scheme: str, admin: Person, visit: Callable[..., Visit]) -> None:
+    page = log_in(visit(color_scheme=color_scheme, viewport=PHONE), admin)
+    for room in ROOMS:
+        page.goto(f"{admin.program.url}{room}")
+        assert find_barriers(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_bars_stand_side_by_side_within_the_drawing() -> None:
+    bars = make_bars([("a", 0, 0), ("b", 4, 1), ("c", 2, 2)])
+    assert [bar.height for bar in bars] == [0, HEIGHT - 2, (HEIGHT - 2) / 2]
+    assert bars[1].part_height == bars[1].height / 4
+    assert bars[-1].x + bars[-1].width < WIDTH
+    assert all(one.x + one.width < two.x for one, two in pairwise(bars))
+    assert [bar.height for bar in make_bars([("a", 0, 0)])] == [0]
+    assert make_bars([]) == []
+
+
+def test_every_bar_has_a_name_of_its_own() -> None:
+    assert len(set(name_bounds())) == len(BOUNDS)
+
+
+def test_the_console_is_kept_nowhere(admin: Person, shared_program: SharedProgram) -> None:
+    with enter(admin) as client:
+        for room in ROOMS:
+            answer = client.get(room)
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert "unsafe" not in answer.headers["Content-Security-Policy"]
+            assert len(answer.content) < 60_000

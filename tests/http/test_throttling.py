@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from regsvc.http.throttling import CONFIRM, MAIL_REQUEST, REGISTER, REGISTER_DAY
+from regsvc.http.throttling import CONFIRM, LOGIN, MAIL_REQUEST, REGISTER, REGISTER_DAY
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import Secrets, mint_link_token
 from tests.limits import use_up
@@ -187,3 +187,29 @@ async def test_processes_on_one_database_count_together(database: str, tmp_path:
     ):
         assert left(await sign_up(one, "192.0.2.1"))["register-day"] == 299
         assert left(await sign_up(another, "192.0.2.1"))["register-day"] == 298
+
+
+async def test_pages_say_when_to_come_again_too(service: Service, pool: Pool) -> None:
+    own = {"Sec-Fetch-Site": "same-origin", **come_from("192.0.2.1")}
+    await service.confirm()
+    person = {"email": "ann@example.com", "password": PASSWORD, "name": "Ann"}
+
+    async def submit(path: str, **form: str) -> httpx.Response:
+        return await service.client.post(path, data={**person, **form}, headers=own)
+
+    for path in ("/login", "/signup"):
+        assert (await submit(path)).status_code == 303
+    for limit in (LOGIN, REGISTER, MAIL_REQUEST, CONFIRM):
+        await use_up(pool, limit, "192.0.2.1")
+    for path in (
+        "/login",
+        "/forgot",
+        "/signup",
+        "/signup/resend",
+        "/signup/code",
+        "/signup/address",
+        "/account/delete",
+    ):
+        answer = await submit(path, code="123456")
+        assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (429, True), path
+        assert answer.headers["Content-Type"].startswith("text/html"), path

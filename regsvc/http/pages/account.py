@@ -21,7 +21,7 @@ from regsvc.http.my_data import PasswordBody, erase_own, export_own
 from regsvc.http.pages.faults import explain
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.moments import say_moment
-from regsvc.http.pages.page import blueprint, describe_error, fill, show_page
+from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
 from regsvc.http.pages.visitors import find_visitor, forget_session
 from regsvc.http.pages.words import Words, get_languages
 from regsvc.http.passwords import ChangeBody, change_own
@@ -140,7 +140,7 @@ async def _do(part: str, deed: Deed, *, away: str = "") -> Response:
         kind = find_kind(error)
         if kind is None:
             raise
-        return await _show(visitor, int(kind.status), part=part, error=error)
+        return await tell_when(await _show(visitor, int(kind.status), part=part, error=error), error)
     if not away:
         return lead_to(f"/account?done={part}#{part}")
     response = lead_to(away)

@@ -27,7 +27,7 @@ from regsvc.http.confirmation import enter_code
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.forms import get_cookie, lead_to, read_form, set_cookie
 from regsvc.http.pages.moments import say_moment
-from regsvc.http.pages.page import blueprint, describe_error, fill, show_page
+from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
 from regsvc.http.pages.words import Texts, get_words
 from regsvc.http.problems import ValidationFailedError, find_kind
 from regsvc.http.registrations import check_handle
@@ -108,7 +108,8 @@ async def _do(deed: Callable[[Context, UUID, Mapping[str, str]], Awaitable[None]
         return lead_to("/signup")
     except RegsvcError as error:
         kind = find_kind(error)
-        return await _show(int(kind.status) if kind else 500, problem=_explain(error))
+        page = await _show(int(kind.status) if kind else 500, problem=_explain(error))
+        return await tell_when(page, error)
     return lead_to(_STATUS)
 
 

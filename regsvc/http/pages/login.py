@@ -14,7 +14,7 @@ from regsvc.http.bodies import address_of, check_values
 from regsvc.http.context import get_context
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.moments import say_moment
-from regsvc.http.pages.page import blueprint, describe_error, fill, show_page
+from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
 from regsvc.http.pages.visitors import find_visitor, forget_session, keep_session
 from regsvc.http.pages.words import get_words
 from regsvc.http.passwords import ForgotBody, ask_for_link
@@ -47,10 +47,10 @@ async def submit_login() -> Response:
         return await _show_login(
             401, email=form.get("email", ""), problem=words["login"]["invalid_credentials"]
         )
-    except RateLimitedError as error:
-        return await _show_login(429, email=body.email, problem=describe_error(words["common"], error))
-    except OverloadedError as error:
-        return await _show_login(503, email=body.email, problem=describe_error(words["common"], error))
+    except (RateLimitedError, OverloadedError) as error:
+        status = 429 if isinstance(error, RateLimitedError) else 503
+        problem = describe_error(words["common"], error)
+        return await tell_when(await _show_login(status, email=body.email, problem=problem), error)
     response = lead_to("/account")
     keep_session(response, granted)
     return response
@@ -89,9 +89,10 @@ async def submit_forgot() -> Response:
         return await _show_forgot(422, email=email, fault=fault)
     except TooSoonError as error:
         when = fill(words["inbox"]["too_soon"], time=say_moment(error.next_at))
-        return await _show_forgot(429, email=email, problem=when)
+        return await tell_when(await _show_forgot(429, email=email, problem=when), error)
     except RateLimitedError as error:
-        return await _show_forgot(429, email=email, problem=describe_error(words["common"], error))
+        problem = describe_error(words["common"], error)
+        return await tell_when(await _show_forgot(429, email=email, problem=problem), error)
     return await _show_forgot(asked=fill(words["forgot"]["asked"], email=email))
 
 

@@ -90,7 +90,12 @@ async def show_error(error: RegsvcError) -> Response:
     if "text/html" not in request.headers.get("Accept", ""):
         return problem
     text = describe_error(get_words()["common"], error)
-    page = await show_page("error.html", problem.status_code, text=text)
+    return await tell_when(await show_page("error.html", problem.status_code, text=text), error)
+
+
+async def tell_when(page: Response, error: RegsvcError) -> Response:
+    """Say beside a page that shows an error when to come again, if the API would say so."""
+    problem = await answer_known(error)
     if "Retry-After" in problem.headers:
         page.headers["Retry-After"] = problem.headers["Retry-After"]
     return page

@@ -21,7 +21,7 @@ from regsvc.http.new_passwords import check_new_password
 from regsvc.http.pages.faults import explain, get_lengths
 from regsvc.http.pages.forms import check_same_origin, lead_to, read_form
 from regsvc.http.pages.inbox import explain_reasons, keep_handle
-from regsvc.http.pages.page import blueprint, describe_error, show_page
+from regsvc.http.pages.page import blueprint, describe_error, show_page, tell_when
 from regsvc.http.pages.words import get_words
 from regsvc.http.problems import FieldError, ValidationFailedError, WeakPasswordError
 from regsvc.http.registrations import RegisterBody, sign_up
@@ -57,10 +57,10 @@ async def submit_signup() -> Response:
     context = get_context()
     try:
         new = await sign_up(context, check_values(RegisterBody, typed))
-    except RateLimitedError as error:
-        return await _show_form(429, typed=typed, problem=describe_error(get_words()["common"], error))
-    except OverloadedError as error:
-        return await _show_form(503, typed=typed, problem=describe_error(get_words()["common"], error))
+    except (RateLimitedError, OverloadedError) as error:
+        status = 429 if isinstance(error, RateLimitedError) else 503
+        problem = describe_error(get_words()["common"], error)
+        return await tell_when(await _show_form(status, typed=typed, problem=problem), error)
     response = lead_to("/signup/status")
     keep_handle(response, new.id)
     return response

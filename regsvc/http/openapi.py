@@ -19,6 +19,7 @@ from quart_schema.conversion import PYDANTIC_REF_TEMPLATE
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 from werkzeug.routing import BaseConverter, Rule
 
+from regsvc.accounts.throttle import RateLimitedError
 from regsvc.http.answers import answer
 from regsvc.http.documented import Description, Nothing, Parameter, Text, Timestamp, description_of
 from regsvc.http.problems import KINDS, MEDIA_TYPE, FieldError
@@ -45,6 +46,10 @@ _HEADERS: dict[int | None, dict[str, str]] = {
     503: {"Retry-After": "Seconds to wait."},
 }
 _REQUEST_ID = "X-Request-Id"
+_LIMITS = {  # by draft-ietf-httpapi-ratelimit-headers
+    "RateLimit-Policy": 'The limits that counted the request: `"name";q=quota;w=seconds`, commas between.',
+    "RateLimit": 'How they stand: `"name";r=remaining;t=seconds until all of it is there again`.',
+}
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
@@ -107,7 +112,10 @@ class _Provider(OpenAPIProvider):
         components = whole["components"]
         components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
         whole["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
-        components["headers"] = {_REQUEST_ID: _header("By which the log knows the request.")}
+        components["headers"] = {
+            _REQUEST_ID: _header("By which the log knows the request."),
+            **{name: _header(text, required=False) for name, text in _LIMITS.items()},
+        }
         components["responses"] = {
             code: _problem(status, {code: detail})
             for status, (code, detail) in PROBLEMS.items()
@@ -134,6 +142,12 @@ class _Provider(OpenAPIProvider):
                 if status in _ANY_REQUEST:
                     reply["content"][MEDIA_TYPE] = {"schema": _PROBLEM}
             operation["responses"] = dict(sorted((_list_problems(call) | replies).items()))
+            if RateLimitedError in call.errors:
+                for reply in operation["responses"].values():
+                    if "headers" in reply:
+                        reply["headers"] |= {
+                            name: {"$ref": f"#/components/headers/{name}"} for name in _LIMITS
+                        }
             if call.needs_token:
                 operation["security"] = [{_TOKEN: []}]
         return paths, components
@@ -198,8 +212,8 @@ def _problem(status: int | None, codes: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _header(description: str) -> dict[str, Any]:
-    return {"description": description, "schema": {"type": "string"}}
+def _header(description: str, *, required: bool = True) -> dict[str, Any]:
+    return {"description": description, "required": required, "schema": {"type": "string"}}
 
 
 def _headers(described: Mapping[str, str]) -> dict[str, Any]:

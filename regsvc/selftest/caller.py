@@ -20,7 +20,7 @@ from regsvc.errors import ConfigurationError, RegsvcError
 
 PREFIX = "/api/v1"
 _TIMEOUT = 60.0  # seconds; above what a call may wait for
-_TRIES = 20  # of a call that is answered with 503: a machine that is busy
+_TRIES = 300  # of a call that is answered with 503: a machine that is busy, for a minute at the most
 
 # What differs from request to request, whoever it is about.
 _VOLATILE = (

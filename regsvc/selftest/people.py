@@ -16,7 +16,7 @@ from regsvc.errors import ConfigurationError
 from regsvc.selftest.caller import PREFIX, Caller
 
 _LINK = re.compile(r"/confirm#t=([A-Za-z0-9._~-]+)")
-_PATIENCE = 30.0  # seconds for a mail
+_PATIENCE = 60.0  # seconds for a mail
 
 
 @dataclass(frozen=True, repr=False)

@@ -32,6 +32,7 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
     account,
     console,
     console_lists,
+    console_templates,
     inbox,
     links,
     login,

@@ -87,6 +87,25 @@ def see_version(maildir: Path) -> str:
     return f"{len(times)}-{max(times, default=0)}"
 
 
+def parse_mail(data: bytes, *, name: str, at: datetime) -> ReadMail:
+    """Return what the octets of a mail say.
+
+    Args:
+        data: the mail.
+        name: it is known by.
+        at: when it was written.
+    """
+    message = email.message_from_bytes(data, EmailMessage, policy=email.policy.default)
+    return ReadMail(
+        name=name,
+        at=at,
+        headers=[(header, str(value)) for header, value in message.items()],
+        text=_content(message, "plain"),
+        html=_content(message, "html"),
+        source=data.decode("utf-8", "replace"),
+    )
+
+
 def _list_files(maildir: Path) -> list[tuple[int, Path]]:
     found = []
     for folder in ("new", "cur"):
@@ -103,16 +122,8 @@ def _name_of(path: Path) -> str:
 
 
 def _read(path: Path) -> ReadMail:
-    data = path.read_bytes()
-    message = email.message_from_bytes(data, EmailMessage, policy=email.policy.default)
-    return ReadMail(
-        name=_name_of(path),
-        at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
-        headers=[(name, str(value)) for name, value in message.items()],
-        text=_content(message, "plain"),
-        html=_content(message, "html"),
-        source=data.decode("utf-8", "replace"),
-    )
+    at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return parse_mail(path.read_bytes(), name=_name_of(path), at=at)
 
 
 def _content(message: EmailMessage, kind: str) -> str:

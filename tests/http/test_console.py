@@ -24,7 +24,7 @@ from tests.visits import PHONE, Person, Visit, find_barriers
 pytestmark = pytest.mark.timeout(1200)
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
-ROOMS = ["/admin", "/admin/mails", "/admin/users", "/admin/audit"]
+ROOMS = ["/admin", "/admin/mails", "/admin/users", "/admin/audit", "/admin/templates"]
 DEEDS = [
     "/admin/children/janitor/restart",
     f"/admin/mails/{uuid4()}/replay",
@@ -206,3 +206,27 @@ def test_the_console_is_kept_nowhere(admin: Person, shared_program: SharedProgra
             assert answer.headers["Cache-Control"] == "no-store"
             assert "unsafe" not in answer.headers["Content-Security-Policy"]
             assert len(answer.content) < 60_000
+
+
+@pytest.mark.parametrize("language", ["en", "de", "ja"])
+def test_every_kind_of_mail_is_shown_in_every_language(
+    language: str, admin: Person, visit: Callable[..., Visit]
+) -> None:
+    page = log_in(visit(), admin)
+    page.goto(f"{admin.program.url}/admin/templates")
+    kinds = page.get_by_label("Mail").locator("option").all_text_contents()
+    assert len(kinds) >= 9
+    page.get_by_label("Language").select_option(language)
+    page.get_by_label("Mail").select_option("confirm")
+    page.get_by_role("button", name="Show").click()
+    expect(page.frame_locator("iframe").locator("html")).to_have_attribute("lang", language)
+    expect(page.frame_locator("iframe").get_by_text("123456")).to_be_visible()
+    assert find_barriers(page) == []
+    with enter(admin) as client:
+        for kind in kinds:
+            answer = client.get(f"/admin/templates/{kind}?language={language}")
+            assert f'lang="{language}"' in answer.text
+            assert "sandbox" in answer.headers["Content-Security-Policy"]
+        assert client.get("/admin/templates/nothing").status_code == HTTPStatus.NOT_FOUND
+        assert client.get("/admin/templates?kind=x&language=../..").status_code == HTTPStatus.OK
+    assert httpx.get(f"{admin.program.url}/admin/templates/confirm").headers["Location"] == "/login"

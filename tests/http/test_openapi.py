@@ -42,6 +42,8 @@ ELSEWHERE = {
     "/admin/mails",
     "/admin/mails/{mail_id}",
     "/admin/mails/{mail_id}/{deed}",
+    "/admin/templates",
+    "/admin/templates/{kind}",
     "/admin/users",
     "/admin/users/{user_id}/{deed}",
     "/account",

@@ -55,13 +55,14 @@ async def get_operator() -> AccessToken:
     return visitor
 
 
-async def show_console(template: str, status: int = 200, **values: Any) -> Response:
+async def show_console(template: str, status: int = 200, *, frames: bool = False, **values: Any) -> Response:
     """Show a page of the console."""
     return await show_page(
         template,
         status,
         words=get_languages()[FALLBACK],
         submits=True,
+        frames=frames,
         say_moment=say_moment,
         path=request.path,
         **values,

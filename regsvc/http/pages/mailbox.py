@@ -55,12 +55,7 @@ async def open_mail(name: str) -> Response:
 async def show_html(name: str) -> Response:
     """Serve a mail's HTML by itself, for the frame that shows it."""
     _, mail = await _find(name)
-    html = re.sub(r"(<head[^>]*>)", r'\1<base target="_blank">', mail.html, count=1, flags=re.IGNORECASE)
-    return Response(
-        html,
-        content_type="text/html; charset=utf-8",
-        headers={"Content-Security-Policy": _MAIL_POLICY, "Cache-Control": "no-store"},
-    )
+    return frame(mail.html)
 
 
 @blueprint.get("/dev/mail/<name>/source")
@@ -88,6 +83,15 @@ async def wait_news() -> Response:
             with trio.move_on_after(_LOOK):
                 await stopping.wait()
     return empty()
+
+
+def frame(html: str) -> Response:
+    """Return a mail's HTML for a frame: its links open elsewhere, and nothing in it runs."""
+    return Response(
+        re.sub(r"(<head[^>]*>)", r'\1<base target="_blank">', html, count=1, flags=re.IGNORECASE),
+        content_type="text/html; charset=utf-8",
+        headers={"Content-Security-Policy": _MAIL_POLICY, "Cache-Control": "no-store"},
+    )
 
 
 async def _show(maildir: Path | None, mails: list[ReadMail], mail: ReadMail | None) -> Response:

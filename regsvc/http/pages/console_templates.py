@@ -1,0 +1,73 @@
+"""The console's look at the mails that there are: every kind in every language, with the brand that is set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from uuid import UUID
+
+from quart import Response, request
+from werkzeug.exceptions import NotFound
+
+from regsvc.http.context import get_context
+from regsvc.http.pages.console import get_operator, show_console
+from regsvc.http.pages.mailbox import frame
+from regsvc.http.pages.page import blueprint
+from regsvc.mail.languages import FALLBACK
+from regsvc.mail.mailbox import ReadMail, parse_mail
+from regsvc.mail.render import Renderer
+from regsvc.mail.samples import make_samples
+from regsvc.settings import Settings
+
+_NOBODY = Address(addr_spec="no-reply@example.com")  # of a process that sends nothing itself
+
+
+@dataclass(frozen=True)
+class _Sample:
+    kinds: list[str]
+    languages: tuple[str, ...]
+    kind: str
+    language: str
+    mail: ReadMail
+
+
+@blueprint.get("/admin/templates")
+async def open_templates() -> Response:
+    """Show a kind of mail in a language, by default the first in English."""
+    await get_operator()
+    sample = _make_sample(request.args.get("kind", ""), request.args.get("language", ""))
+    return await show_console("console_templates.html", frames=True, sample=sample)
+
+
+@blueprint.get("/admin/templates/<kind>")
+async def show_template(kind: str) -> Response:
+    """Serve the HTML of a kind of mail by itself, for the frame that shows it."""
+    await get_operator()
+    sample = _make_sample(kind, request.args.get("language", ""))
+    if sample.kind != kind:
+        raise NotFound
+    return frame(sample.mail.html)
+
+
+def _make_sample(kind: str, language: str) -> _Sample:
+    """Return a mail of a kind in a language; of what there is not, the first."""
+    settings, now = get_context().settings, datetime.now(UTC)
+    mails = {mail.kind: mail for mail in make_samples(settings.public_url)}
+    chosen = mails.get(kind) or next(iter(mails.values()))
+    renderer = _make_renderer(settings)
+    known = language if language in renderer.languages else FALLBACK
+    data = renderer.render(chosen, mail_id=UUID(int=0), recipient="ann@example.com", locale=known, now=now)
+    return _Sample(
+        [*mails], renderer.languages, chosen.kind, known, parse_mail(data, name=chosen.kind, at=now)
+    )
+
+
+def _make_renderer(settings: Settings) -> Renderer:
+    return Renderer(
+        sender=settings.mail_from if settings.mail_from.addr_spec != "<>" else _NOBODY,
+        brand=settings.brand_name,
+        color=settings.brand_color,
+        logo=settings.brand_logo,
+        templates=settings.templates,
+    )

@@ -30,6 +30,7 @@ LOGIN_ADDRESS = Limit("login-address", 5, _MINUTE)
 REGISTER = Limit("register", 20, _MINUTE)
 REGISTER_DAY = Limit("register-day", 300, _DAY)
 CONFIRM = Limit("confirm", 30, 5 * _MINUTE)
+SIGNUP_CHECK = Limit("signup-check", 120, _MINUTE)
 MAIL_REQUEST = Limit("mail-request", 30, 5 * _MINUTE)
 
 

@@ -70,6 +70,11 @@ def test_pressed_on_the_phone_the_laptop_goes_on_by_itself(
     page.wait_for_url("**/account")
     expect(page.get_by_role("heading", name="Your account")).to_be_visible()
     expect(page.get_by_text(person.address)).to_be_visible()
+    cookie = next(it for it in laptop.context.cookies() if it["name"] == "regsvc-session")
+    log = (person.program.folder / "program.log").read_text()
+    assert '"path": "/account"' in log
+    for secret in (person.mail().token, person.mail().code, PASSWORD, cookie["value"]):
+        assert secret not in log
 
 
 def test_the_code_confirms_typed_or_pasted(person: Person, visit: Callable[..., Visit]) -> None:

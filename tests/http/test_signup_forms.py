@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.services import PASSWORD, Service
+from tests.services import PASSWORD, Service, run_test_service
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
@@ -132,3 +133,17 @@ async def test_pages_speak_english_to_whoever_speaks_nothing_that_we_do(shared_s
     for wish in ("tlh", "*", "", "x" * 2000, "en;q=abc", "../../etc"):
         answer = await shared_service.client.get("/signup", headers={"Accept-Language": wish})
         assert (answer.status_code, answer.headers["Content-Language"]) == (HTTPStatus.OK, "en")
+
+
+async def test_the_check_is_asked_no_faster_than_somebody_types(database: str, tmp_path: Path) -> None:
+    """Each answer costs a rating; a client that sends more than people can type is told to wait."""
+    environ = {"REGSVC_RATE_LIMITS": "on"}
+    async with run_test_service(database, tmp_path, environ) as service:
+        taken = -1
+        answer = httpx.Response(HTTPStatus.OK)
+        while answer.status_code == HTTPStatus.OK and taken < 600:  # some come back meanwhile
+            answer = await service.client.post("/signup/check", json={}, headers=OWN)
+            taken += 1
+    assert answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    assert taken >= 120
+    assert int(answer.headers["Retry-After"]) > 0

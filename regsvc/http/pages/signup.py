@@ -25,6 +25,7 @@ from regsvc.http.pages.page import blueprint, describe_error, show_page, tell_wh
 from regsvc.http.pages.words import get_words
 from regsvc.http.problems import FieldError, ValidationFailedError, WeakPasswordError
 from regsvc.http.registrations import RegisterBody, sign_up
+from regsvc.http.throttling import SIGNUP_CHECK, throttle
 from regsvc.security.strength import rate_password
 
 _FIELDS = ("name", "email", "password")
@@ -71,6 +72,7 @@ async def check() -> Response:
     """Say what the API would have against the form so far, in the reader's words, and how strong the password is."""
     check_same_origin()
     body = await read_body(_Typed)
+    await throttle(SIGNUP_CHECK)
     typed = body.model_dump()
     strength = await rate_password(body.password, [body.email, body.name]) if body.password else None
     return answer({"faults": explain(await find_faults(typed), typed), "strength": strength})

@@ -27,7 +27,7 @@ async function check() {
   clearTimeout(timer);
   const turn = ++latest;
   const told = await call("POST", "/signup/check", values());
-  if (turn !== latest || !told.ok) return told.ok ? { faults: {} } : {};
+  if (turn !== latest || !told.ok) return told;
   for (const name of Object.keys(fields)) showFault(name, touched.has(name) ? (told.faults[name] ?? "") : "");
   showStrength(told.strength);
   return told;
@@ -58,8 +58,9 @@ async function submit(event) {
     fields.password.value = "";
     openInbox({ ...told.registration, email: typed.email }, typed.password);
   } else if (told.status === 400 || told.status === 422) {
-    await check();
-    form.querySelector("[aria-invalid]")?.focus();
+    const { faults } = await check();
+    if (faults) form.querySelector("[aria-invalid]")?.focus();
+    else by("problem").textContent = explain(told);
   } else {
     by("problem").textContent = explain(told);
   }

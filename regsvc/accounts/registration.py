@@ -1,13 +1,12 @@
 """A registration: one attempt to sign up, from the POST to its final state.
 
 Every POST is an attempt of its own with its own password; nobody looks the address up when it is made. What its
-mail becomes is decided when that mail is taken in hand (`begin_sending`). Every change that a person can see
+mail becomes is decided when that mail is taken in hand (`regsvc.accounts.sending`). Every change that a person can see
 raises `seq` and NOTIFYs in the same statement, so that whoever waits hears of it when it is true and not before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -68,37 +67,6 @@ class Registration:
     reason: str | None
     changed_at: datetime
     expires_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Letter:
-    """Whom a mail in hand goes to, and what it has to say.
-
-    Args:
-        mail_id: the mail.
-        registration_id: the attempt that it is for.
-        email: where it goes.
-        email_key: the address as it is compared.
-        locale: of its words.
-        origin: the network prefix that the attempt came from.
-        client: a short word for the software that it came from.
-        created_at: when the attempt came.
-        sent_as: what it becomes.
-        admitted: it has had its address's turn.
-        silent: what becomes of it is shown to nobody: its registration has walked on.
-    """
-
-    mail_id: UUID
-    registration_id: UUID
-    email: str
-    email_key: str
-    locale: str
-    origin: str
-    client: str
-    created_at: datetime
-    sent_as: jobs.SentAs
-    admitted: bool
-    silent: bool
 
 
 async def add_registration(conn: Connection, new: NewRegistration) -> None:
@@ -166,135 +134,6 @@ async def change_address(conn: Connection, registration_id: UUID, address: Addre
     if cursor.rowcount == 0:
         raise RegistrationOverError
     await jobs.add_job(conn, mail_id, registration_id)
-
-
-async def choose_attempts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Decide whose mails are those that were asked for by address alone.
-
-    The attempt whose handle was shown, if it is of that address and lives, else the newest one that does. Where there
-    is none the mail stays nobody's, and is not sent.
-    """
-    await conn.execute(
-        """
-        UPDATE mails m
-           SET registration_id = (
-                   SELECT r.id FROM registrations r
-                    WHERE r.email_key = m.email_key
-                      AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
-                      AND coalesce(r.expires_at > now(), true)
-                    ORDER BY r.id IS NOT DISTINCT FROM m.wanted DESC, r.created_at DESC
-                    LIMIT 1)
-         WHERE m.id = ANY(%(mail_ids)s) AND m.registration_id IS NULL AND m.kind = 'resend'
-        """,
-        {"mail_ids": list(mail_ids)},
-    )
-
-
-async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Letter]:
-    """Show the attempts of these mails as being sent and return what to send.
-
-    Here, and nowhere before, the address is looked up: whoever has an account is told so by mail, and nobody else
-    is told anything. A mail whose attempt is over, or that is nobody's, is not returned.
-    """
-    async with conn.cursor(row_factory=class_row(Letter)) as cursor:
-        await cursor.execute(
-            """
-            WITH taken AS (
-                -- Locked as it is now: an address that is being changed is the new one. In one order for all.
-                SELECT m.id AS mail_id, m.admitted, m.silent, m.kind, r.id AS registration_id,
-                       r.email, r.email_key, r.locale, r.origin, r.client, r.created_at
-                  FROM mails m
-                  JOIN registrations r ON r.id = m.registration_id
-                 WHERE m.id = ANY(%(mail_ids)s) AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
-                 ORDER BY r.id
-                   FOR UPDATE OF r
-            ), moved AS (
-                UPDATE registrations r
-                   SET state = 'sending', seq = r.seq + 1, attempts = r.attempts + 1,
-                       -- A new mail brings a new code, and that its five tries.
-                       code_tries = CASE WHEN r.id IN (SELECT registration_id FROM taken WHERE kind = 'resend')
-                                         THEN 0 ELSE r.code_tries END,
-                       next_try_at = NULL, reason = NULL, changed_at = now()
-                 WHERE r.id IN (SELECT registration_id FROM taken WHERE NOT silent)
-                   AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
-                RETURNING r.id, r.seq
-            ), told AS MATERIALIZED (
-                SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
-            )
-            SELECT taken.mail_id, taken.registration_id, taken.admitted, taken.silent,
-                   taken.email, taken.email_key, taken.locale, taken.origin, taken.client, taken.created_at,
-                   CASE WHEN u.id IS NULL THEN 'confirm' ELSE 'account_exists' END AS sent_as
-              FROM taken
-              LEFT JOIN users u ON u.email_key = taken.email_key
-             WHERE (SELECT count(*) FROM told) >= 0
-            """,
-            {"mail_ids": list(mail_ids), "channel": STATE_CHANNEL},
-        )
-        return await cursor.fetchall()
-
-
-async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Show the attempts of these mails as sent; from now on their links live 24 h.
-
-    A final state stays as it is, only its clock is set: a link that was pressed while the booking of its mail was
-    still on its way answers as long as any other. A silent mail sets nothing: a clock that moved would tell of it.
-    """
-    await conn.execute(
-        """
-        WITH sent AS (
-            SELECT DISTINCT registration_id FROM mails WHERE id = ANY(%(mail_ids)s) AND NOT silent
-        ), moved AS (
-            UPDATE registrations r
-               SET state = CASE WHEN r.state = 'confirmed' THEN r.state ELSE 'sent' END,
-                   seq = r.seq + 1, expires_at = now() + %(life)s, next_try_at = NULL, reason = NULL,
-                   changed_at = now()
-              FROM sent
-             WHERE r.id = sent.registration_id AND r.state NOT IN ('expired', 'repudiated')
-            RETURNING r.id, r.seq
-        )
-        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
-        """,
-        {"mail_ids": list(mail_ids), "life": LINK_LIFE, "channel": STATE_CHANNEL},
-    )
-
-
-async def show_delayed(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Show the attempts of these mails, booked as delayed before, as waiting for their next try."""
-    await conn.execute(
-        """
-        WITH moved AS (
-            UPDATE registrations r
-               SET state = 'delayed', seq = r.seq + 1, next_try_at = m.due_at, reason = m.reason,
-                   changed_at = now()
-              FROM mails m
-             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id AND m.state = 'delayed' AND NOT m.silent
-               AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
-            RETURNING r.id, r.seq
-        )
-        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
-        """,
-        {"mail_ids": list(mail_ids), "channel": STATE_CHANNEL},
-    )
-
-
-async def show_bounced(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Show the attempts of these mails, booked as bounced or dead before, as bounced."""
-    await conn.execute(
-        """
-        WITH moved AS (
-            UPDATE registrations r
-               SET state = 'bounced', seq = r.seq + 1, next_try_at = NULL, changed_at = now(),
-                   reason = CASE m.state WHEN 'dead' THEN 'gave_up' ELSE m.reason END
-              FROM mails m
-             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id
-               AND m.state IN ('bounced', 'dead') AND NOT m.silent
-               AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
-            RETURNING r.id, r.seq
-        )
-        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
-        """,
-        {"mail_ids": list(mail_ids), "channel": STATE_CHANNEL},
-    )
 
 
 async def expire_registrations(conn: Connection, limit: int) -> int:

@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from regsvc.accounts.account_mails import AccountLetter
 from regsvc.accounts.foreign import ForeignLetter
-from regsvc.accounts.registration import LINK_LIFE, Letter
+from regsvc.accounts.registration import LINK_LIFE
+from regsvc.accounts.sending import Letter
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.kinds import ACCOUNT_KINDS, LinkedMail, WarningMail
 from regsvc.mail.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer

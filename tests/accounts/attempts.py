@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
-from regsvc.accounts import registration
+from regsvc.accounts import registration, sending
 from regsvc.accounts.registration import NewRegistration
 from regsvc.mail import bookings, jobs
 from regsvc.postgres.connection import Connection
@@ -38,9 +38,9 @@ async def send(pool: Pool, mail_id: UUID) -> jobs.SentAs:
     """Have a mail claimed, sent and booked, and say what it became."""
     async with pool.transaction() as conn:
         (job,) = await jobs.claim_mails(conn, [mail_id])
-        (letter,) = await registration.begin_sending(conn, [mail_id])
+        (letter,) = await sending.begin_sending(conn, [mail_id])
     async with pool.transaction() as conn:
-        await registration.show_sent(
+        await sending.show_sent(
             conn, await bookings.book_sent(conn, [(bookings.Sent(job, "250 ok"), letter.sent_as)])
         )
     return letter.sent_as

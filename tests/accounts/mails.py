@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import trio
 
-from regsvc.accounts import outbox, registration
+from regsvc.accounts import outbox, registration, sending
 from regsvc.accounts.outbox import Filters, OutboxMail
 from regsvc.accounts.registration import Registration
 from regsvc.mail import bookings, jobs
@@ -44,7 +44,7 @@ async def take(pool: Pool, mail_id: UUID) -> Job:
     """Claim a mail and show it as being sent."""
     async with pool.transaction() as conn:
         (job,) = await jobs.claim_mails(conn, [mail_id])
-        assert await registration.begin_sending(conn, [mail_id])
+        assert await sending.begin_sending(conn, [mail_id])
     return job
 
 
@@ -52,14 +52,14 @@ async def delay(pool: Pool, mail_id: UUID) -> None:
     job = await take(pool, mail_id)
     retry = Retry(job, timedelta(seconds=30), "mailbox_busy", "450 busy", "rcpt")
     async with pool.transaction() as conn:
-        await registration.show_delayed(conn, await bookings.book_retries(conn, [retry]))
+        await sending.show_delayed(conn, await bookings.book_retries(conn, [retry]))
 
 
 async def end(pool: Pool, mail_id: UUID, state: bookings.Ending = "dead") -> None:
     job = await take(pool, mail_id)
     ended = Ended(job, state, "connect_failed", "no route", "connect")
     async with pool.transaction() as conn:
-        await registration.show_bounced(conn, await bookings.book_ended(conn, [ended]))
+        await sending.show_bounced(conn, await bookings.book_ended(conn, [ended]))
 
 
 async def resend(pool: Pool, email_key: str) -> UUID:

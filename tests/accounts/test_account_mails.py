@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import trio
 
-from regsvc.accounts import account_mails, interventions, registration, resets
+from regsvc.accounts import account_mails, interventions, resets, sending
 from regsvc.accounts.account_mails import AccountLetter
 from regsvc.accounts.audit import By
 from regsvc.accounts.notices import Notice, add_notice
@@ -48,10 +48,10 @@ async def take(pool: Pool, mail_id: UUID) -> tuple[Job, list[AccountLetter]]:
     """Claim a mail the way whoever sends does."""
     async with pool.transaction() as conn:
         (job,) = await jobs.claim_mails(conn, [mail_id])
-        await registration.choose_attempts(conn, [mail_id])
+        await sending.choose_attempts(conn, [mail_id])
         await account_mails.choose_accounts(conn, SECRETS, [mail_id])
         letters = await account_mails.begin_sending_account(conn, [mail_id])
-        assert await registration.begin_sending(conn, [mail_id]) == []
+        assert await sending.begin_sending(conn, [mail_id]) == []
     return job, letters
 
 
@@ -142,9 +142,7 @@ async def test_mails_of_an_account_are_seen_and_replayed_like_others(pool: Pool)
     assert mail_id is not None
     job, (letter,) = await take(pool, mail_id)
     async with pool.transaction() as conn:
-        await registration.show_sent(
-            conn, await bookings.book_sent(conn, [(Sent(job, "250 ok"), letter.sent_as)])
-        )
+        await sending.show_sent(conn, await bookings.book_sent(conn, [(Sent(job, "250 ok"), letter.sent_as)]))
     found = await get(pool, mail_id)
     assert (found.kind, found.sent_as, found.address) == ("notice", "password_changed", "Ann@example.com")
     assert await list_ids(pool, Filters(kind="notice", email_key="ann@example.com")) == [mail_id]

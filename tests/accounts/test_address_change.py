@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import trio
 
-from regsvc.accounts import registration
+from regsvc.accounts import registration, sending
 from regsvc.accounts.address import parse_address
 from regsvc.mail import jobs
 from regsvc.postgres.pool import Pool
@@ -26,7 +26,7 @@ async def test_a_sender_and_a_change_of_address_never_wait_for_each_other(pool: 
         send, receive = trio.open_memory_channel[int](1)
         nursery.start_soon(mend, send)
         await wait_until_blocked(pool, await receive.receive())
-        await registration.begin_sending(conn, [new.mail_id])
+        await sending.begin_sending(conn, [new.mail_id])
     assert await state_of(pool, new.id) == "queued"
 
 

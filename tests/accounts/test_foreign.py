@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from regsvc.accounts import foreign, interventions, registration
+from regsvc.accounts import foreign, interventions, registration, sending
 from regsvc.accounts.foreign import ForeignLetter, ForeignRequest, read_request
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.errors import MalformedMessageError
@@ -42,9 +42,9 @@ async def take(pool: Pool, mail_id: UUID) -> tuple[Job, ForeignLetter]:
     """Claim a mail the way whoever sends does."""
     async with pool.transaction() as conn:
         (job,) = await jobs.claim_mails(conn, [mail_id])
-        await registration.choose_attempts(conn, [mail_id])
+        await sending.choose_attempts(conn, [mail_id])
         (letter,) = await foreign.begin_sending_foreign(conn, [mail_id])
-        assert await registration.begin_sending(conn, [mail_id]) == []
+        assert await sending.begin_sending(conn, [mail_id]) == []
     return job, letter
 
 
@@ -52,14 +52,14 @@ async def end(pool: Pool, mail_id: UUID, state: bookings.Ending) -> None:
     job, _ = await take(pool, mail_id)
     async with pool.transaction() as conn:
         ended = await bookings.book_ended(conn, [Ended(job, state, "because")])
-        await registration.show_bounced(conn, ended)
+        await sending.show_bounced(conn, ended)
 
 
 async def send(pool: Pool, mail_id: UUID) -> None:
     job, letter = await take(pool, mail_id)
     async with pool.transaction() as conn:
         sent = await bookings.book_sent(conn, [(Sent(job, "250 ok"), letter.sent_as)])
-        await registration.show_sent(conn, sent)
+        await sending.show_sent(conn, sent)
         assert sent == [mail_id]
 
 

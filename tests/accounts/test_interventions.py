@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from regsvc.accounts import interventions, outbox, registration
+from regsvc.accounts import interventions, outbox, registration, sending
 from regsvc.accounts.address import parse_address
 from regsvc.accounts.outbox import Filters
 from regsvc.accounts.registration import RegistrationOverError
@@ -95,7 +95,7 @@ async def test_a_mail_that_was_held_back_is_let_through_and_shown_again(pool: Po
     await replay(pool, new.mail_id)
     async with pool.transaction() as conn:
         await jobs.claim_mails(conn, [new.mail_id])
-        (letter,) = await registration.begin_sending(conn, [new.mail_id])
+        (letter,) = await sending.begin_sending(conn, [new.mail_id])
     assert (letter.admitted, letter.silent) == (True, False)
 
 
@@ -204,7 +204,7 @@ async def test_a_cancelled_mail_is_not_sent_and_whoever_waits_is_told(pool: Pool
 async def take_resend(pool: Pool, mail_id: UUID) -> None:
     """Decide whose a mail is that was asked for by address, and let it wait for its next try."""
     async with pool.transaction() as conn:
-        await registration.choose_attempts(conn, [mail_id])
+        await sending.choose_attempts(conn, [mail_id])
     await delay(pool, mail_id)
 
 

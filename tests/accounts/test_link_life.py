@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from regsvc.accounts import confirmation, registration
+from regsvc.accounts import confirmation, registration, sending
 from regsvc.accounts.registration import NewRegistration
 from regsvc.mail import bookings, jobs, policy
 from regsvc.mail.bookings import Retry
@@ -38,11 +38,11 @@ async def hold(pool: Pool, new: NewRegistration, held: timedelta) -> int:
     while passed < held:
         async with pool.transaction() as conn:
             (job,) = await jobs.claim_due(conn, 10)
-            assert await registration.begin_sending(conn, [job.id])
+            assert await sending.begin_sending(conn, [job.id])
         step = policy.next_step(job, SILENT)
         assert isinstance(step, Retry)
         async with pool.transaction() as conn:
-            await registration.show_delayed(conn, await bookings.book_retries(conn, [step]))
+            await sending.show_delayed(conn, await bookings.book_retries(conn, [step]))
         assert await state_of(pool, new.id) == "delayed"
         pause = min(step.after, held - passed)
         await let_pass(pool, pause)

@@ -17,6 +17,7 @@ from regsvc.selftest.caller import Caller
 from regsvc.selftest.enumeration import SAMPLES, Stranger
 from regsvc.selftest.measurement import Measurement
 from regsvc.selftest.people import Account, Addresses, check_account, make_account
+from regsvc.selftest.timing import FEWEST
 
 _DEV_MAILBOX = Path(".regsvc/mail")
 
@@ -41,11 +42,19 @@ def selftest() -> None:
     help="Where the service's mail goes, if no account is named: two are made. [default: that of `regsvc dev`]",
 )
 @click.option(
-    "--samples", type=click.IntRange(10), default=SAMPLES, show_default=True, help="Calls of each kind."
+    "--samples", type=click.IntRange(FEWEST), default=SAMPLES, show_default=True, help="Calls of each kind."
 )
+@click.option("--only", default="", help="Only calls with this in their name, such as `login`.")
 @click.option("--json", "machine", is_flag=True, help="For machines.")
 def enumeration(
-    url: str, address: str | None, password: str | None, maildir: Path | None, samples: int, *, machine: bool
+    url: str,
+    address: str | None,
+    password: str | None,
+    maildir: Path | None,
+    samples: int,
+    *,
+    only: str,
+    machine: bool,
 ) -> None:
     """Find out whether a stranger can learn who has an account.
 
@@ -66,7 +75,7 @@ def enumeration(
             else:
                 raise ConfigurationError("name an account (--email, --password) or the mailbox (--maildir)")
             stranger = Stranger(caller, known, addresses, other)
-            return stranger.measure_all(samples, _ignore if machine else _show)
+            return stranger.measure_all(samples, _ignore if machine else _show, only=only)
 
     async def run() -> None:
         measurements = await trio.to_thread.run_sync(measure, abandon_on_cancel=True)
@@ -120,6 +129,8 @@ def _conclude(measurements: Sequence[Measurement]) -> None:
     """Say in one line what was found, and end with 1 if it is not good."""
     told = [it.name for it in measurements if it.verdict == "distinguishable"]
     unclear = [it.name for it in measurements if it.verdict == "unclear"]
+    if not measurements:
+        raise ConfigurationError("there is no call of that name")
     if told:
         click.echo(f"accounts can be told apart by: {', '.join(told)}", err=True)
         sys.exit(EX_FAILURE)

@@ -26,6 +26,7 @@ _WARM_UP = 3  # rounds that are not counted
 _FOLLOWED_UP = 10  # times fewer sign-ups are followed up than calls are made
 _CODES = 3  # tried for each kind, since an address has 30 a day
 _BEARER_LIFE = 300.0  # seconds, half of what an access token has
+_AFTER = "after a sign-up"
 _NEXT = {"until its mail is sent": 200, "login": 401, "resend": 202, "code": 400}
 _FINAL = ("sent", "bounced", "confirmed", "expired", "repudiated")
 
@@ -89,8 +90,8 @@ class Stranger:
         paths = caller.call("GET", "/openapi.json").value["paths"]
         self._calls = {(method.upper(), path) for path, methods in paths.items() for method in methods}
 
-    def measure_all(self, samples: int, report: Report) -> list[Measurement]:
-        """Measure every call that the service has; each is reported as it is done.
+    def measure_all(self, samples: int, report: Report, *, only: str = "") -> list[Measurement]:
+        """Measure every call that the service has and that has this in its name; each is reported as it is done.
 
         A call that looks distinguishable, or unclear, is measured once more, and what that brings counts.
 
@@ -101,9 +102,12 @@ class Stranger:
         self._post("/confirm-email/resend", {"email": self._pending})  # is 429 where limits apply
         done = []
         for call in self._list_calls():
-            done += self._measure_twice(partial(self._measure, call, samples), report)
-        rounds = max(samples // _FOLLOWED_UP, FEWEST)
-        return done + self._measure_twice(lambda: self._follow_sign_ups(rounds), report)
+            if only in call.name:
+                done += self._measure_twice(partial(self._measure, call, samples), report)
+        if only in _AFTER:
+            rounds = max(samples // _FOLLOWED_UP, FEWEST)
+            done += self._measure_twice(lambda: self._follow_sign_ups(rounds), report)
+        return done
 
     @staticmethod
     def _measure_twice(measure: Callable[[], list[Measurement]], report: Report) -> list[Measurement]:
@@ -153,7 +157,7 @@ class Stranger:
 
     def _follow_sign_ups(self, rounds: int) -> list[Measurement]:
         """Sign up as everybody and do all that whoever holds the handle can do."""
-        found = [Measurement(f"after a sign-up: {name}") for name in _NEXT]
+        found = [Measurement(f"{_AFTER}: {name}") for name in _NEXT]
         self._codes.clear()
         for _ in range(rounds):
             for kind in random.sample(KINDS, len(KINDS)):

@@ -117,6 +117,13 @@ def test_what_only_a_second_call_shows_is_found() -> None:
         assert list(verdicts(found)) == [f"after a sign-up: {named}"]
 
 
+def test_one_call_may_be_measured_alone() -> None:
+    with running(lambda _: None) as url, closing(Caller(url)) as caller:
+        stranger = Stranger(caller, Account(KNOWN, PASSWORD), Addresses(KNOWN), None)
+        found = stranger.measure_all(11, lambda _: None, only="login, ")
+    assert [measurement.name for measurement in found] == list(SINGLE[1:3])
+
+
 def test_a_service_with_limits_is_not_measured() -> None:
     limited = different(
         "POST /api/v1/confirm-email/resend", lambda _: True, lambda _: (429, {}, {"code": "too_soon"})

@@ -19,11 +19,9 @@ from regsvc.errors import RegsvcError
 from regsvc.selftest.caller import PREFIX, Caller, Reply
 from regsvc.selftest.measurement import KINDS, Kind, Measurement, Sample, take
 from regsvc.selftest.people import Account, Addresses, make_password, sign_up
-from regsvc.selftest.timing import FEWEST
 
 SAMPLES = 300
 _WARM_UP = 3  # rounds that are not counted
-_FOLLOWED_UP = 10  # times fewer sign-ups are followed up than calls are made
 _CODES = 3  # tried for each kind, since an address has 30 a day
 _BEARER_LIFE = 300.0  # seconds, half of what an access token has
 _AFTER = "after a sign-up"
@@ -105,8 +103,7 @@ class Stranger:
             if only in call.name:
                 done += self._measure_twice(partial(self._measure, call, samples), report)
         if only in _AFTER:
-            rounds = max(samples // _FOLLOWED_UP, FEWEST)
-            done += self._measure_twice(lambda: self._follow_sign_ups(rounds), report)
+            done += self._measure_twice(partial(self._follow_sign_ups, samples), report)
         return done
 
     @staticmethod

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from quart import Response, request, websocket
 from quart_trio import QuartTrio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 DEADLINE = 10.0  # seconds for anything that is waited for
 BIG = 20_000_000  # more than all buffers between server and client hold
@@ -44,6 +47,7 @@ class Application(QuartTrio):
         self.add_url_rule("/big", view_func=self.big)
         self.add_url_rule("/held", view_func=self.held)
         self.add_url_rule("/hung", view_func=self.hung)
+        self.add_url_rule("/trailing", view_func=self.trailing)
         self.add_url_rule("/invalid", view_func=self.invalid)
         self.add_url_rule("/nothing", view_func=self.nothing)
         self.add_url_rule("/background", view_func=self.background)
@@ -86,6 +90,15 @@ class Application(QuartTrio):
         self.happenings.note("hung")
         await trio.sleep_forever()
         return ""
+
+    async def trailing(self) -> Response:
+        """Send the whole body, and end the answer after `release` is noted."""
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"all"
+            await self.happenings.wait_for("release")
+
+        return Response(body(), headers={"Content-Length": "3"})
 
     async def invalid(self) -> Response:
         """Answer what is not HTTP."""

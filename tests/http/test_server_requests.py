@@ -234,6 +234,14 @@ async def test_hanging_up_cancels_the_handler(rest: bytes) -> None:
     assert [(line.path, line.status) for line in served.requests] == [("/held", None)]
 
 
+async def test_whoever_hangs_up_with_all_of_the_answer_has_abandoned_nothing() -> None:
+    async with serving() as served:
+        answer = await served.ask("GET /trailing HTTP/1.1")
+        await served.wait_until(lambda: bool(served.requests))
+    assert answer.body == b"all"
+    assert [(line.path, line.status) for line in served.requests] == [("/trailing", 200)]
+
+
 async def test_a_client_that_never_reads_is_cut_off() -> None:
     async with serving(Limits(send_seconds=0.05)) as served, served.client() as client:
         await client.send(make_request("GET /big HTTP/1.1"))

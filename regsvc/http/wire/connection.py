@@ -118,8 +118,11 @@ class Connection(TCPServer):
                 data = await self._receive()
             except _GONE:
                 return
-            if self._aborted or (data == b"" and self.protocol.stream is not None):
-                return  # whoever hangs up while being answered does not want the answer
+            if data == b"" and self.protocol.stream is not None:
+                async with self.send_lock:
+                    return  # whoever hangs up while being answered does not want what was not written by now
+            if self._aborted:
+                return
             if data is not None:
                 await self.protocol.handle(RawData(data))
             await self.protocol.advance()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
@@ -25,7 +26,19 @@ from regsvc.watch import watch_registration
 log = structlog.get_logger()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Program(click.Group):
+    """Ends with 1 where the command line is not understood: click's own 2 is none of the documented exit codes."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except SystemExit as end:
+            if end.code == click.UsageError.exit_code:
+                end.code = EX_FAILURE
+            raise
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="regsvc")
 def main() -> None:
     """Registration, login and e-mail confirmation as one supervised program.
@@ -108,7 +121,11 @@ def check() -> None:
 @main.command()
 @click.argument("registration_url")
 @click.option(
-    "--handle", envvar="REGSVC_HANDLE", help="The Regsvc-Handle of the sign-up's answer.", required=True
+    "--handle",
+    envvar="REGSVC_HANDLE",
+    show_envvar=True,
+    help="The Regsvc-Handle of the sign-up's answer.",
+    required=True,
 )
 def watch(registration_url: str, handle: str) -> None:
     """Follow a registration until its state is final.

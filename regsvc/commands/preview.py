@@ -73,8 +73,10 @@ def preview(kind: str | None, language: str | None, form: Form, *, machine: bool
         configure_logs(chosen)
         wanted = [it for it in _make(chosen) if kind in {None, it.kind} and language in {None, it.language}]
         if not wanted:
-            known = ", ".join(f"{it.kind} {it.language}" for it in _make(chosen))
-            raise click.ClickException(f"There is no such mail; there are {known}.")
+            made = list(_make(chosen))
+            kinds = ", ".join(dict.fromkeys(it.kind for it in made))
+            languages = ", ".join(dict.fromkeys(it.language for it in made))
+            raise click.ClickException(f"There is no such mail; there are {kinds}, each in {languages}.")
         if machine:
             print_json([_describe(it) for it in wanted])
             return

@@ -195,7 +195,7 @@ def end_sessions(who: Sequence[str], *, machine: bool) -> None:
 def delete(who: Sequence[str], *, yes: bool, machine: bool) -> None:
     """Delete the accounts of users for good, and erase the persons."""
     if not yes:
-        click.confirm(f"Delete {len(who)} for good?", abort=True, err=True)
+        click.confirm(f"Delete {', '.join(map(printable, who))} for good?", abort=True, err=True)
 
     async def run() -> None:
         chosen = load_operation()

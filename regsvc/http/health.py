@@ -127,7 +127,9 @@ async def metrics() -> Response:
     _, breaker = await _look(get_context())
     BREAKER_OPEN.set(breaker.open)
     _note_parts(get_context())
-    return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+    return Response(
+        generate_latest(), content_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"}
+    )
 
 
 @blueprint.get("/.well-known/jwks.json")

@@ -73,7 +73,7 @@ async def migrate(conninfo: str, directory: Traversable | None = None) -> list[s
         The names of those applied here, in order; none when the schema was up to date.
 
     Raises:
-        DatabaseUnavailableError: out of reach.
+        DatabaseUnavailableError: out of reach; with what PostgreSQL said.
         SchemaMismatchError: the database knows migrations that this program does not, or knows them otherwise.
         MigrationError: one failed and was rolled back. Those before it stay.
     """
@@ -87,7 +87,7 @@ async def migrate(conninfo: str, directory: Traversable | None = None) -> list[s
                 log.info("migration applied", name=name)
                 done.append(name)
     except psycopg.OperationalError as error:
-        raise DatabaseUnavailableError from error
+        raise DatabaseUnavailableError(" ".join(str(error).split())) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(f"the database user may not migrate: {error}") from error
     return done

@@ -130,7 +130,7 @@ async def test_a_mail_is_shown_with_what_was_tried(database: str, pool: Pool) ->
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_done(arguments: tuple[str, ...]) -> None:
     done = CliRunner().invoke(main, ["mail", *arguments])
-    assert (done.exit_code, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (1, "")
 
 
 async def test_without_settings_it_says_which_and_without_a_database_that(database: str) -> None:

@@ -51,4 +51,4 @@ async def test_without_an_account_or_a_mailbox_it_says_what_it_needs(shared_prog
     done = await run(shared_program.url)
     assert (done.returncode, "--maildir" in done.stderr) == (78, True)
     done = await run(shared_program.url, "--email", "ann@example.com")
-    assert (done.returncode, "--password" in done.stderr) == (2, True)
+    assert (done.returncode, "--password" in done.stderr) == (1, True)

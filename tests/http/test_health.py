@@ -34,6 +34,7 @@ async def test_strangers_see_neither_metrics_nor_the_parts(database: str, tmp_pa
             assert (set(ready.json()) == {"status"}) is not allowed
             assert metrics.status_code == (200 if allowed else 403)
             assert ("regsvc_" in metrics.text) is allowed
+            assert metrics.headers["cache-control"] == "no-store"
             assert allowed or metrics.json()["code"] == "client_not_allowed"
 
 

@@ -103,7 +103,7 @@ class Settings(BaseModel):
     )
     role: Annotated[Role, _Lower] = Field("all", description="what `serve` runs: `all`, `api` or `worker`")
     bcrypt_cost: int = Field(
-        12, ge=10, le=15, description="cost of a password hash; a step more doubles the time"
+        12, ge=10, le=15, description="cost of a password hash, 10 to 15; a step more doubles the time"
     )
     password_policy: Annotated[Literal["basic", "strict"], _Lower] = Field(
         "basic",
@@ -128,7 +128,9 @@ class Settings(BaseModel):
     )
     log_level: Annotated[LogLevel, _Lower] = Field("info", description="`debug`, `info`, `warning`, `error`")
     rate_limits: _Switch = Field(
-        default=True, description="`off` lifts every 429, socket cap and mail schedule, for load tests"
+        default=True,
+        description="`off` lifts `rate_limited`, `too_soon`, the waits of log-ins and the caps on websockets, for load "
+        "tests; not the limits on size, header and connections, nor the tries of a code. `dev` spares this machine",
     )
     allow_insecure: _Switch = Field(
         default=False, description="`on` lets `serve` start with what belongs on a laptop, and say so loudly"

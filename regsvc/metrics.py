@@ -7,6 +7,9 @@ from prometheus_client import Counter, Gauge
 MAILS = Counter("regsvc_mails_total", "Mails by what became of an attempt to send them", ["outcome"])
 BREAKER_OPEN = Gauge("regsvc_mail_breaker_open", "1 while sending is paused: look at the mail server")
 PUBLISHED = Counter("regsvc_messages_published_total", "Mail ids that the broker confirmed")
+QUEUED = Gauge(
+    "regsvc_queue_messages", "Messages that wait in RabbitMQ; absent while it cannot be asked", ["queue"]
+)
 MALFORMED = Counter(
     "regsvc_messages_malformed_total", "Messages that went to the dead letters on sight", ["why"]
 )

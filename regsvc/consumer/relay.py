@@ -17,9 +17,9 @@ import trio
 from regsvc.consumer.due import listen_due
 from regsvc.errors import BrokerUnavailableError, DatabaseUnavailableError
 from regsvc.mail import publishing
-from regsvc.metrics import PUBLISHED
+from regsvc.metrics import PUBLISHED, QUEUED
 from regsvc.postgres.pool import Pool
-from regsvc.rabbitmq import Publisher, open_publisher
+from regsvc.rabbitmq import Publisher, open_publisher, queues
 from regsvc.waiting import Alarm, wait_any
 
 log = structlog.get_logger()
@@ -61,6 +61,7 @@ async def run_relay(
             await _publish_due(pool, publisher, woken, stopping)
             nursery.cancel_scope.cancel()
     except* BrokerUnavailableError:
+        QUEUED.clear()
         await _strand(pool)
         raise
 
@@ -80,11 +81,20 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
         if trio.current_time() >= next_look and not publisher.blocked:
             # Somebody may have purged or deleted the queue, which tells nobody but its consumers.
             next_look = trio.current_time() + _LOOK_EVERY
-            ready = await publisher.count_ready()
+            ready = await _count(publisher)
             if ready == 0:
                 await _release_lost(pool, unclaimed_for=publishing.BROKER_MISSED)
             else:
                 await _review(pool, ready)
+
+
+async def _count(publisher: Publisher) -> int:
+    """Count what waits in the queues, for whoever watches them, and return how many mails' ids those are."""
+    ready = 0
+    for queue in (queues.DEAD, queues.MAILS):
+        ready = await publisher.count_ready(queue)
+        QUEUED.labels(queue).set(ready)
+    return ready
 
 
 async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bool:

@@ -201,10 +201,10 @@ class Link:
             if queue == queues.MAILS:
                 self.messages_ready = declared.message_count or 0
 
-    async def look(self) -> int:
-        """Tell how many mails' ids wait, without declaring a queue that may not be there (asyncio flavour)."""
+    async def look(self, queue: str = queues.MAILS) -> int:
+        """Tell how many messages wait, without declaring a queue that may not be there (asyncio flavour)."""
         with suppress(ChannelNotFoundEntity):
-            looked = await self.channel.queue_declare(queues.MAILS, passive=True, timeout=self._timeout)
+            looked = await self.channel.queue_declare(queue, passive=True, timeout=self._timeout)
             return looked.message_count or 0
         return 0
 

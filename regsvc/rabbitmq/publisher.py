@@ -95,15 +95,15 @@ class Publisher(Link):
         await self._unblocked.wait()
         self.check_open()
 
-    async def count_ready(self) -> int:
-        """Ask how many ids wait in the queue (Trio flavour); where there is no queue, none, and this ends.
+    async def count_ready(self, queue: str = queues.MAILS) -> int:
+        """Ask how many messages wait in a queue (Trio flavour); where there is no queue, none, and this ends.
 
         Raises:
             BrokerUnavailableError: this had ended before, or no answer came.
         """
         async with self._turn:
             self.check_open()
-            return await self.run(self.look)
+            return await self.run(self.look, queue)
 
     def end(self, why: BaseException | str) -> None:
         """Note that this is of no use any more, and wake who waits for the end of an alarm."""

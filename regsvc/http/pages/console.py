@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from prometheus_client import REGISTRY
 from quart import Response, request
 
 from regsvc.accounts import overview
@@ -27,6 +28,7 @@ from regsvc.http.pages.words import get_languages
 from regsvc.http.problems import ForbiddenError
 from regsvc.mail.breaker import get_breaker
 from regsvc.mail.languages import FALLBACK
+from regsvc.rabbitmq.queues import DEAD, MAILS
 from regsvc.security.keys import AccessToken
 
 
@@ -90,9 +92,18 @@ async def open_console() -> Response:
         by_time=make_bars(
             [(name, count, 0) for name, count in zip(overview.name_bounds(), speed.counts, strict=True)]
         ),
+        broker=_count_messages() if context.settings.amqp_url else None,
         supervisor=show_supervisor(context),
         myself=MYSELF,
     )
+
+
+def _count_messages() -> dict[str, int | None]:
+    """Return how many messages wait in RabbitMQ by queue, as this process saw last; None if it does not know."""
+    counts = {
+        queue: REGISTRY.get_sample_value("regsvc_queue_messages", {"queue": queue}) for queue in (MAILS, DEAD)
+    }
+    return {queue: None if count is None else int(count) for queue, count in counts.items()}
 
 
 @blueprint.post("/admin/children/<child>/restart")

@@ -136,8 +136,12 @@ async def rotate_keys(conn: Connection, secrets: Secrets, *, at_once: bool = Fal
         conn: in a transaction.
         secrets: seals it.
         at_once: it signs now; whoever keeps the published keys refuses what it signs for ten minutes.
+
+    Raises:
+        SealError: the secret is not the one that sealed the keys: nobody else could sign with this one.
     """
     await _lock_keys(conn)
+    await check_seals(conn, secrets)
     wait = timedelta(0) if at_once else ANNOUNCED
     await conn.execute(
         "UPDATE signing_keys SET retired_at = now() + %(wait)s WHERE coalesce(retired_at > now() + %(wait)s, true)",

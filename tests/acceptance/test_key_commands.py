@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 import trio
@@ -18,9 +19,9 @@ from tests.services import PASSWORD, SECRET, Service
 Done = subprocess.CompletedProcess[bytes]
 
 
-async def regsvc(database: str, *arguments: str, code: int = 0) -> Done:
+async def regsvc(database: str, *arguments: str, secret: str = SECRET, code: int = 0) -> Done:
     """Run a command to its end."""
-    environ = {"REGSVC_DATABASE_URL": database, "REGSVC_SECRET_KEY": SECRET}
+    environ = {"REGSVC_DATABASE_URL": database, "REGSVC_SECRET_KEY": secret}
     with trio.fail_after(60):
         done = await trio.run_process(
             [sys.executable, "-m", "regsvc", "keys", *arguments],
@@ -110,3 +111,11 @@ async def test_administrators_see_the_keys_and_make_another(service: Service, po
     for headers, status in ((user, 403), ({}, 401)):
         for method, path in (("GET", "/api/v1/admin/keys"), ("POST", "/api/v1/admin/keys/rotate")):
             assert (await service.client.request(method, path, headers=headers)).status_code == status
+
+
+async def test_no_key_is_made_with_another_secret_than_the_service_has(database: str) -> None:
+    await regsvc(database, "rotate", "--now")
+    before = await keys(database, "list")
+    done = await regsvc(database, "rotate", "--now", secret=token_urlsafe(48), code=78)
+    assert b"REGSVC_SECRET_KEY" in done.stderr
+    assert await keys(database, "list") == before

@@ -15,6 +15,7 @@ import trio
 
 from tests.amqp import open_channel
 from tests.brokers import Broker
+from tests.databases import run_sql
 from tests.polling import wait_until
 from tests.programs import Program, run_program, serve_environ, talk_to
 from tests.proxies import Proxy, open_proxy
@@ -239,6 +240,36 @@ async def test_messages_that_were_purged_cost_no_mail(database: str, amqp_url: s
             assert len(smtp.mails) == len(people)
             assert program.events("queue came back empty")
             program.check_log()
+
+
+async def test_a_malformed_message_among_a_thousand_costs_nobody_a_mail(
+    database: str, amqp_url: str, smtp: ScriptedServer, tmp_path: Path
+) -> None:
+    environ = serve_environ(database, tmp_path, amqp_url=amqp_url, smtp_url=smtp.url)
+    async with run_program("serve", folder=tmp_path, environ=environ) as program:
+        await program.wait_ready()
+        async with open_channel(amqp_url) as channel, trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, run_sql, database, _DUE_MAILS)
+            await channel.publish(QUEUE, b"{nonsense")
+        await wait_until(lambda: len(smtp.mails) >= 999, seconds=60)
+        async with open_channel(amqp_url) as channel:
+            assert await channel.depth(f"{QUEUE}.dead") == 1
+            assert await channel.depth(QUEUE) == 0
+        assert len({mail.recipient for mail in smtp.mails}) == len(smtp.mails) == 999
+        assert program.events("child failed") == []
+        program.check_log()
+
+
+_DUE_MAILS = """
+    WITH people AS (
+        INSERT INTO registrations (id, email, email_key, name, locale, password_hash, origin, client)
+        SELECT gen_random_uuid(), format('user%s@example.com', n), format('user%s@example.com', n),
+               'Ann', 'en', 'none', '192.0.2.0/24', 'curl'
+          FROM generate_series(1, 999) n
+        RETURNING id
+    )
+    INSERT INTO mails (id, registration_id, kind) SELECT gen_random_uuid(), id, 'signup' FROM people
+"""
 
 
 async def test_with_broker_and_mail_server_away_everybody_is_taken_and_mailed_once_both_are_back(

@@ -61,7 +61,7 @@ class AccountLetter:
                 password_hash=self.password_hash,
             )
             return token, resets.RESET_LIFE
-        if self.sent_as == "email_changed":
+        if self.sent_as in {"email_moving", "email_changed"}:
             return moves.mint_undo_token(secrets, self.move_id, self.email_key), moves.UNDO_LIFE
         return moves.mint_move_token(secrets, self.move_id, self.email_key), moves.MOVE_LIFE
 

@@ -1,4 +1,4 @@
-"""Moving an account to another address: the new one confirms it, and the old one may undo it for a week.
+"""Moving an account to another address: the new one confirms it, and the old one may stop or undo it for a week.
 
 What the two links prove is derived, and each goes to one address alone. How a move stands is in its row, under the lock
 of its user: of several that were asked for the newest alone can be confirmed, and undoing one also voids those after
@@ -28,7 +28,7 @@ from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
 
 MOVE_LIFE = LINK_LIFE  # from the moment that the mail server accepted the mail
-UNDO_LIFE = timedelta(days=7)  # from the move: long enough for whoever was away
+UNDO_LIFE = timedelta(days=7)  # from wish and move: long enough for whoever was away
 
 _CONFIRM, _UNDO = "email-change", "email-undo"
 
@@ -59,14 +59,14 @@ def mint_move_token(secrets: Secrets, move_id: UUID, new_key: str) -> str:
 
 
 def mint_undo_token(secrets: Secrets, move_id: UUID, old_key: str) -> str:
-    """Return the token of the link that goes to the old address and undoes a move."""
+    """Return the token of the links that go to the old address and stop or undo a move."""
     return mint_account_token(secrets, _UNDO, move_id, old_key)
 
 
 async def ask_move(
     conn: Connection, mail_id: UUID, user_id: UUID, address: Address, *, password_hash: str, by: By
 ) -> None:
-    """Book the mail that asks another address to confirm a move, in the caller's transaction.
+    """Book the mail that asks another address to confirm a move, and a notice to the present one, in a transaction.
 
     Whether that address has an account is not looked up; its mail says so when it is taken in hand.
 
@@ -88,6 +88,7 @@ async def ask_move(
     if cursor.rowcount == 0:
         raise WrongPasswordError
     await _void_asked(conn, user_id)
+    move_id = uuid4()
     await conn.execute(
         """
         WITH asked AS (
@@ -101,7 +102,7 @@ async def ask_move(
         SELECT pg_notify(%(channel)s, '')
         """,
         {
-            "id": uuid4(),
+            "id": move_id,
             "user_id": user_id,
             "email": address.email,
             "key": address.key,
@@ -111,6 +112,7 @@ async def ask_move(
             "channel": DUE_CHANNEL,
         },
     )
+    await add_notice(conn, user_id, "email_moving", by, move_id=move_id)
     await audit.record(conn, "email_change_asked", by, user_id=user_id)
 
 
@@ -154,9 +156,9 @@ async def check_undo(conn: Connection, secrets: Secrets, token: AccountToken) ->
 async def undo_move(
     conn: Connection, secrets: Secrets, token: AccountToken, unknown_hash: str, by: By
 ) -> UUID:
-    """Give an account its address back, in the caller's transaction, and return whose it is.
+    """Give an account its address back, or let it stay there, in the caller's transaction, and return whose it is.
 
-    Whoever moved it knew its password. So every session ends, nobody knows the password any more, and the address is
+    Whoever moves it knows its password. So every session ends, nobody knows the password any more, and the address is
     sent a link to choose a new one. The link again changes nothing.
 
     Args:
@@ -171,14 +173,18 @@ async def undo_move(
         MoveExpiredError: it is too old or void, or the address has another account by now.
     """
     move = await _lock_move(conn, token)
-    if _check_undo(secrets, token, move) == "undone":
+    state = _check_undo(secrets, token, move)
+    if state == "undone":
         return move.user_id
-    await _set_address(conn, move.user_id, move.old_email, move.old_key)
+    if state == "done":
+        await _set_address(conn, move.user_id, move.old_email, move.old_key)
     ended = await set_password(conn, move.user_id, unknown_hash, reason="email_change_undone")
     await conn.execute(
         """
-        UPDATE address_moves SET state = CASE WHEN id = %(id)s THEN 'undone' ELSE 'void' END
-         WHERE user_id = %(user_id)s AND done_at >= %(done_at)s AND state = 'done'
+        UPDATE address_moves
+           SET state = CASE WHEN id = %(id)s THEN 'undone' ELSE 'void' END, done_at = coalesce(done_at, now())
+         WHERE user_id = %(user_id)s
+           AND (id = %(id)s OR state = 'asked' OR state = 'done' AND done_at >= %(done_at)s)
         """,
         {"id": move.id, "user_id": move.user_id, "done_at": move.done_at},
     )
@@ -207,7 +213,7 @@ async def _get_move(conn: Connection, token: AccountToken) -> _Move:
         await cursor.execute(
             """
             SELECT v.id, v.user_id, v.old_email, v.old_key, v.new_email, v.new_key, v.state, v.done_at,
-                   coalesce(v.done_at > now() - %(undo)s, false) AS undoable,
+                   coalesce(v.done_at, v.asked_at) > now() - %(undo)s AS undoable,
                    -- The clock starts when the mail was accepted, or else when it was given up.
                    EXISTS (SELECT FROM mails m
                             WHERE m.move_id = v.id AND m.kind = 'email_change'
@@ -233,16 +239,16 @@ async def _lock_move(conn: Connection, token: AccountToken) -> _Move:
     return await _get_move(conn, token)
 
 
-def _check_undo(secrets: Secrets, token: AccountToken, move: _Move) -> Literal["done", "undone"]:
+def _check_undo(secrets: Secrets, token: AccountToken, move: _Move) -> Literal["asked", "done", "undone"]:
     if not token.proves(secrets, _UNDO, move.old_key):
         raise TokenInvalidError
     if move.disabled or not move.undoable:
         raise MoveExpiredError
-    if move.state == "undone" and move.email_key == move.old_key:
-        return "undone"
-    if move.state != "done":
-        raise MoveExpiredError
-    return "done"
+    if move.state == "done":
+        return "done"
+    if move.state in {"asked", "undone"} and move.email_key == move.old_key:
+        return move.state
+    raise MoveExpiredError
 
 
 async def _void_asked(conn: Connection, user_id: UUID) -> None:

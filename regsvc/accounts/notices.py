@@ -10,7 +10,7 @@ from regsvc.mail.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 
 Notice: TypeAlias = Literal[
-    "password_changed", "password_reset_done", "refresh_token_reused", "email_changed"
+    "password_changed", "password_reset_done", "refresh_token_reused", "email_moving", "email_changed"
 ]
 
 
@@ -26,7 +26,7 @@ async def add_notice(
         user_id: whom to tell.
         notice: what happened.
         by: who did it.
-        move_id: of `email_changed`: which change, so that it can be undone.
+        move_id: of `email_moving` and `email_changed`: which change, so that it can be undone.
     """
     await conn.execute(
         """

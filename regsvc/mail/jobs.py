@@ -38,6 +38,7 @@ SentAs = Literal[
     "password_reset_done",
     "refresh_token_reused",
     "email_change",
+    "email_moving",
     "email_changed",
     "email_taken",
 ]

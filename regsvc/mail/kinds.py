@@ -119,6 +119,15 @@ class EmailChangeMail(LinkedMail):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmailMovingMail(LinkedMail):
+    """To the address that an account has: it is to move, and this stops it."""
+
+    kind: ClassVar[str] = "email_moving"
+    page: ClassVar[str] = "email-undo"
+    unit: ClassVar[timedelta] = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmailChangedMail(LinkedMail):
     """To the address that an account had: it has moved, and this takes it back."""
 
@@ -174,6 +183,7 @@ ACCOUNT_KINDS: Final[Mapping[str, type[AttemptMail]]] = {
         PasswordChangedMail,
         RefreshTokenReusedMail,
         EmailChangeMail,
+        EmailMovingMail,
         EmailChangedMail,
         EmailTakenMail,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 import subprocess
 import sys
@@ -218,7 +220,8 @@ async def test_every_kind_is_previewed_without_any_setting(tmp_path: Path) -> No
     languages = {path.stem for path in templates.glob("*.toml")}
     assert {(it["kind"], it["language"]) for it in whole} == {(k, lang) for k in kinds for lang in languages}
     for it in whole:
-        assert it["subject"] in it["source"]
+        message = email.message_from_bytes(it["source"].encode(), policy=email.policy.default)
+        assert message["Subject"] == it["subject"]
         assert it["html"].startswith("<!DOCTYPE html>")
         assert it["text"].count("http") == it["text"].count("http://localhost:8080/")
     said = (await regsvc("preview")).stdout.decode()
@@ -241,7 +244,8 @@ async def test_a_preview_has_ones_own_brand_and_templates(tmp_path: Path) -> Non
     (it,) = json.loads((await preview(*one, "--json")).stdout)
     assert it["subject"] == "Bestätigen für Acme"
     done = await regsvc("preview", "--kind", "invoice", code=1)
-    assert b"there are confirm en" in done.stderr
+    assert b"there are confirm, " in done.stderr
+    assert b" each in de, en, " in done.stderr
 
 
 # -- poison

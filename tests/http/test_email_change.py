@@ -55,7 +55,7 @@ async def moved(service: Service) -> tuple[dict[str, str], str]:
     """Move an account and return a session and the token that undoes it."""
     bearer, token = await start(service)
     assert await use(service, "confirm", token) == (200, "email changed")
-    return bearer, (await service.wait_mail(number=2)).token_for("email-undo")
+    return bearer, (await service.wait_mail(number=3)).token_for("email-undo")
 
 
 async def address_of(service: Service, bearer: dict[str, str]) -> tuple[str, str]:
@@ -89,8 +89,8 @@ async def test_the_link_again_changes_nothing(service: Service) -> None:
     for _ in range(2):
         assert await use(service, "confirm", token) == (200, "email changed")
     assert await address_of(service, bearer) == (NEW, '"2"')
-    await service.wait_mail(number=2)
-    assert len(service.mails(ANN)) == 2
+    await service.wait_mail(number=3)
+    assert len(service.mails(ANN)) == 3
 
 
 async def test_nothing_is_asked_for_without_the_password(service: Service, pool: Pool) -> None:
@@ -135,7 +135,7 @@ async def test_an_address_that_was_taken_meanwhile_is_not_moved_to(service: Serv
     assert (await service.post("/confirm-email", {"token": mail.token})).status_code == 200
     assert await use(service, "confirm", token) == (410, "token_expired")
     assert await address_of(service, bearer) == (ANN, '"1"')
-    assert await execute(pool, "SELECT count(*) FROM mails WHERE kind = 'notice'") == [(0,)]
+    assert await execute(pool, "SELECT notice FROM mails WHERE kind = 'notice'") == [("email_moving",)]
 
 
 async def test_a_sign_up_for_an_address_that_was_moved_to_becomes_nobody(service: Service) -> None:
@@ -214,11 +214,42 @@ async def test_whoever_moved_it_on_cannot_take_it_back_from_its_owner(service: S
     assert (await ask(service, bearer, BOB)).status_code == 202
     token = (await service.wait_mail(BOB)).token_for("email-change")
     assert await use(service, "confirm", token) == (200, "email changed")
-    theirs = (await service.wait_mail(NEW, number=2)).token_for("email-undo")
+    theirs = (await service.wait_mail(NEW, number=3)).token_for("email-undo")
     assert await use(service, "undo", undo) == (200, "email restored")
     assert await use(service, "undo", theirs) == (410, "token_expired")
-    mail = await service.wait_mail(number=3)
+    mail = await service.wait_mail(number=4)
     assert mail.token_for("reset")
+
+
+async def test_the_present_address_is_told_at_once_and_stops_it(service: Service) -> None:
+    bearer, token = await start(service)
+    notice = await service.wait_mail(number=2)
+    undo = notice.token_for("email-undo")
+    assert notice.message["Subject"] == "Your regsvc account is to move to another e-mail address"
+    assert await use(service, "undo", undo) == (200, "email restored")
+    assert await use(service, "undo", undo) == (200, "email restored")
+    assert await use(service, "confirm", token) == (410, "token_expired")
+    # Whoever asked knew the password, and had a session.
+    assert (await service.client.get("/api/v1/me", headers=bearer)).status_code == 401
+    assert not await logs_in(service, ANN)
+    reset = (await service.wait_mail(number=3)).token_for("reset")
+    answer = await service.post("/password/reset", {"token": reset, "password": "quite another one"})
+    assert answer.status_code == 204
+    assert await logs_in(service, ANN, "quite another one")
+
+
+async def test_a_wish_can_be_stopped_for_a_week_and_not_once_a_newer_one_was_made(
+    service: Service, pool: Pool
+) -> None:
+    bearer, _ = await start(service)
+    undo = (await service.wait_mail(number=2)).token_for("email-undo")
+    await execute(pool, "UPDATE address_moves SET asked_at = now() - interval '7 days'")
+    assert await use(service, "undo", undo) == (410, "token_expired")
+    await execute(pool, "UPDATE address_moves SET asked_at = now()")
+    await ask(service, bearer, BOB)
+    assert await use(service, "undo", undo) == (410, "token_expired")
+    newer = (await service.wait_mail(number=3)).token_for("email-undo")
+    assert await use(service, "undo", newer) == (200, "email restored")
 
 
 async def test_a_move_can_be_undone_for_a_week(service: Service, pool: Pool) -> None:
@@ -232,7 +263,7 @@ async def test_a_move_can_be_undone_for_a_week(service: Service, pool: Pool) -> 
 async def test_an_old_address_that_has_a_new_account_keeps_that(service: Service) -> None:
     bearer, undo = await moved(service)
     await service.sign_up(ANN, "a second account's")
-    mail = await service.wait_mail(number=3)
+    mail = await service.wait_mail(number=4)
     assert (await service.post("/confirm-email", {"token": mail.token})).status_code == 200
     assert await use(service, "undo", undo) == (410, "token_expired")
     assert (await address_of(service, bearer))[0] == NEW
@@ -244,7 +275,7 @@ async def test_of_parallel_presses_one_moves_the_account(service: Service, pool:
         for _ in range(8):
             nursery.start_soon(use, service, "confirm", token)
     assert await execute(pool, "SELECT version FROM users") == [(2,)]
-    assert await execute(pool, "SELECT count(*) FROM mails WHERE kind = 'notice'") == [(1,)]
+    assert await execute(pool, "SELECT count(*) FROM mails WHERE notice = 'email_changed'") == [(1,)]
 
 
 async def test_whoever_confirmed_an_address_does_not_wait_for_what_strangers_guess_there(

@@ -136,6 +136,21 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
         each.context.close()
 
 
+def weigh(page: Page) -> int:
+    """Return the bytes of a page with all the files that it loaded."""
+    return int(page.evaluate(_WEIGH))
+
+
+_WEIGH = """
+    async () => {
+        const files = performance.getEntriesByType('resource').map(entry => entry.name);
+        const urls = new Set([location.href, ...files.filter(name => name.includes('/static/'))]);
+        const bodies = [...urls].map(async url => (await (await fetch(url)).arrayBuffer()).byteLength);
+        return (await Promise.all(bodies)).reduce((sum, size) => sum + size, 0);
+    }
+"""
+
+
 def find_barriers(page: Page) -> list[str]:
     """Return what would keep somebody from using a page, as axe-core finds it: serious and critical rules."""
     found = Axe().run(page).response["violations"]

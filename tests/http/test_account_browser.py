@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.services import PASSWORD
-from tests.visits import PHONE, Person, Visit, find_barriers
+from tests.visits import PHONE, Person, Visit, find_barriers, weigh
 
 # The first test of a fresh machine may have to install the browser.
 pytestmark = pytest.mark.timeout(1200)
@@ -177,6 +177,7 @@ def test_nothing_bars_anybody(color_scheme: str, person: Person, visit: Callable
     page = log_in(here, person, "wrong")
     assert find_barriers(page) == []
     page = log_in(here, person)
+    assert 10_000 < weigh(page) <= 60_000
     for summary in page.locator("summary").all():
         summary.click()
     assert find_barriers(page) == []

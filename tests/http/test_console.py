@@ -18,7 +18,7 @@ from regsvc.http.pages.plots import HEIGHT, WIDTH, make_bars
 from tests.databases import run_sql
 from tests.programs import SharedProgram
 from tests.services import PASSWORD
-from tests.visits import PHONE, Person, Visit, find_barriers
+from tests.visits import PHONE, Person, Visit, find_barriers, weigh
 
 # The first test of a fresh machine may have to install the browser.
 pytestmark = pytest.mark.timeout(1200)
@@ -181,8 +181,19 @@ def test_nothing_bars_anybody(color_scheme: str, admin: Person, visit: Callable[
     page = log_in(visit(color_scheme=color_scheme, viewport=PHONE), admin)
     for room in ROOMS:
         page.goto(f"{admin.program.url}{room}")
+        assert 10_000 < weigh(page) <= 60_000
         assert find_barriers(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_a_refusal_bars_nobody(color_scheme: str, person: Person, visit: Callable[..., Visit]) -> None:
+    person.join()
+    page = log_in(visit(color_scheme=color_scheme, viewport=PHONE), person)
+    page.goto(f"{person.program.url}/admin")
+    expect(page.get_by_text("administrators")).to_be_visible()
+    assert find_barriers(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_bars_stand_side_by_side_within_the_drawing() -> None:

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.programs import SharedProgram
-from tests.visits import PHONE, Person, Visit, find_barriers
+from tests.visits import PHONE, Person, Visit, find_barriers, weigh
 
 # The first test of a fresh machine may have to install the browser.
 pytestmark = pytest.mark.timeout(1200)
@@ -151,6 +151,7 @@ def test_nothing_bars_anybody(color_scheme: str, person: Person, visit: Callable
     page = visit(color_scheme=color_scheme, viewport=PHONE).open(f"{person.program.url}/dev/mail")
     expect(page.frame_locator("iframe").get_by_role("link", name="Confirm address")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert 10_000 < weigh(page) <= 60_000
     assert find_barriers(page) == []
     for view in ("text", "headers", "source"):
         page.goto(f"{person.program.url}/dev/mail?view={view}")

@@ -268,6 +268,23 @@ def test_nothing_bars_anybody(color_scheme: str, person: Person, visit: Callable
     assert find_barriers(page) == []
 
 
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_nothing_bars_anybody_without_scripts(
+    color_scheme: str, person: Person, visit: Callable[..., Visit]
+) -> None:
+    """What finds barriers is a script itself: it looks at the page that the others led to."""
+    bare = visit(java_script_enabled=False)
+    page = bare.open(f"{person.program.url}/signup")
+    fill_in(page, person)
+    page.get_by_role("button", name="Create account").click()
+    expect(page.get_by_text(f"We have written to {person.address}")).to_be_visible()
+    here = visit(color_scheme=color_scheme, viewport=PHONE, storage_state=bare.context.storage_state())
+    page = here.open(f"{person.program.url}/signup/status")
+    expect(page.get_by_text(f"We have written to {person.address}")).to_be_visible()
+    assert find_barriers(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
 def test_everything_fits_the_smallest_phone_and_twice_the_size(
     person: Person, visit: Callable[..., Visit]
 ) -> None:

@@ -143,7 +143,10 @@ def weigh(page: Page) -> int:
 
 _WEIGH = """
     async () => {
-        const files = performance.getEntriesByType('resource').map(entry => entry.name);
+        // What a page of before had loaded, too, has no entry of its own; what a script imports has no element.
+        const entries = performance.getEntriesByType('resource').map(entry => entry.name);
+        const elements = [...document.querySelectorAll('script[src], link[rel=stylesheet], img[src]')];
+        const files = [...elements.map(element => element.src || element.href), ...entries];
         const urls = new Set([location.href, ...files.filter(name => name.includes('/static/'))]);
         const bodies = [...urls].map(async url => (await (await fetch(url)).arrayBuffer()).byteLength);
         return (await Promise.all(bodies)).reduce((sum, size) => sum + size, 0);

@@ -137,10 +137,10 @@ def test_an_account_moves_to_another_address_and_back(person: Person, visit: Cal
     link.get_by_role("button", name="Confirm my address").click()
     expect(link.get_by_role("heading", name="Your account has its new address")).to_be_visible()
     assert moved.log_in() == 200
-    open_link(person, link, "email-undo", number=2)
+    open_link(person, link, "email-undo", number=3)
     link.get_by_role("button", name="Take it back").click()
     expect(link.get_by_role("heading", name="This address is back")).to_be_visible()
-    open_link(person, link, "reset", number=3)
+    open_link(person, link, "reset", number=4)
 
 
 def test_an_account_is_deleted(person: Person, visit: Callable[..., Visit]) -> None:

@@ -31,6 +31,9 @@ log = structlog.get_logger()
 
 Query = TypeVar("Query", bound=BaseModel)
 
+ROWS = 25  # of a list at a time: a page weighs 60 kB at most
+
+
 _MAIL_DEEDS: dict[str, tuple[Callable[[Connection, UUID], Awaitable[None]], str]] = {
     "replay": (interventions.replay_mail, "mail_replayed"),
     "cancel": (interventions.cancel_mail, "mail_cancelled"),
@@ -51,7 +54,7 @@ async def open_mails() -> Response:
         query.state, query.kind, address_of(query.address).key if query.address else None
     )
     async with get_context().pool.connection() as conn:
-        page = await outbox.list_mails(conn, filters, after=query.cursor, limit=query.limit)
+        page = await outbox.list_mails(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
     return await show_console(
         "console_mails.html",
         query=query,
@@ -123,7 +126,7 @@ async def open_audit() -> Response:
         query.event, query.user, query.actor, query.actor_id, query.request_id, query.since, query.until
     )
     async with get_context().pool.connection() as conn:
-        page = await audit_log.list_events(conn, filters, after=query.cursor, limit=query.limit)
+        page = await audit_log.list_events(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
     more = _more(str(page.next) if page.next else "")
     return await show_console("console_audit.html", query=query, events=page.events, more=more)
 
@@ -138,7 +141,7 @@ async def _show_users(status: int = 200, *, problem: str = "") -> Response:
     query = _read_filters(UserQuery)
     filters = directory.Filters(query.search, query.role, query.state)
     async with get_context().pool.connection() as conn:
-        page = await directory.list_people(conn, filters, after=query.cursor, limit=query.limit)
+        page = await directory.list_people(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
     more = _more(page.next.encode() if page.next else "")
     return await show_console(
         "console_users.html", status, query=query, people=page.people, more=more, problem=problem

@@ -15,7 +15,7 @@ from regsvc import __version__, logs, settings
 from regsvc.checks import check_dependencies
 from regsvc.commands.keys import keys
 from regsvc.commands.mail import mail
-from regsvc.commands.running import EX_FAILURE, configure_logs, run_command
+from regsvc.commands.runner import EX_FAILURE, configure_logs, run_command
 from regsvc.commands.selftest import selftest
 from regsvc.commands.users import users
 from regsvc.dev import run_dev

@@ -6,7 +6,7 @@ import click
 import structlog
 
 from regsvc.accounts.audit import record
-from regsvc.commands.running import (
+from regsvc.commands.runner import (
     ACTOR,
     by_operator,
     load_operation,

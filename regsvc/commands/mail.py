@@ -17,9 +17,9 @@ from regsvc.accounts.audit import record
 from regsvc.accounts.outbox import Filters, Page
 from regsvc.accounts.position import Position
 from regsvc.accounts.registration import RegistrationOverError
-from regsvc.commands.poison import poison
-from regsvc.commands.preview import preview
-from regsvc.commands.running import (
+from regsvc.commands.dead_letters import poison
+from regsvc.commands.mail_preview import preview
+from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,
     by_operator,

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import trio
 
-from regsvc.commands.running import EX_FAILURE, print_json, run_command
+from regsvc.commands.runner import EX_FAILURE, print_json, run_command
 from regsvc.errors import ConfigurationError
 from regsvc.selftest.caller import Caller
 from regsvc.selftest.enumeration import SAMPLES, Stranger

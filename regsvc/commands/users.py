@@ -20,7 +20,8 @@ from regsvc.accounts.directory import Filters, Person, find_person, get_person
 from regsvc.accounts.enrolment import enrol_by_hand
 from regsvc.accounts.position import Position
 from regsvc.accounts.user import LastAdminError, UserNotFoundError
-from regsvc.commands.running import (
+from regsvc.commands.import_users import import_
+from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,
     by_operator,
@@ -31,7 +32,6 @@ from regsvc.commands.running import (
     printable,
     run_command,
 )
-from regsvc.commands.user_import import import_
 from regsvc.errors import RegsvcError
 from regsvc.http.admin_users import PAGE, show_page, show_user
 from regsvc.http.problems import KINDS

@@ -14,7 +14,7 @@ import trio
 from click.testing import CliRunner
 
 from regsvc.cli import main
-from regsvc.commands.user_import import read_users
+from regsvc.commands.import_users import read_users
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import sign_up
 from tests.accounts.users import add_user

@@ -9,7 +9,7 @@ from functools import partial
 import click
 import structlog
 
-from regsvc.commands.running import ACTOR, load_operation, print_json, run_command
+from regsvc.commands.runner import ACTOR, load_operation, print_json, run_command
 from regsvc.errors import ConfigurationError
 from regsvc.rabbitmq import DeadLetter, open_dead_letters, open_publisher
 

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from regsvc.accounts.administration import NewUser, import_users, list_taken
 from regsvc.accounts.audit import record
-from regsvc.commands.running import (
+from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,
     by_operator,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regsvc.accounts.throttle import Limit, demand
+from regsvc.accounts.limits.rate_limit import Limit, demand
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import Secrets
 from tests.services import SECRET

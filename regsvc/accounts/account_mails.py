@@ -14,8 +14,9 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts import login_tries, moves, resets, schedule
+from regsvc.accounts import moves, resets
 from regsvc.accounts.audit import By, record
+from regsvc.accounts.limits import login_attempts, mail_schedule
 from regsvc.mail.jobs import SentAs
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
@@ -47,7 +48,7 @@ class AccountLetter:
 
     def turn(self, secrets: Secrets) -> bytes:
         """Return the key of the schedule of its address that it keeps to, unless it is admitted: one for each kind."""
-        key = schedule.reset_key if self.sent_as == "password_reset" else schedule.move_key
+        key = mail_schedule.reset_key if self.sent_as == "password_reset" else mail_schedule.move_key
         return key(secrets, self.email_key)
 
     def mint_link(self, secrets: Secrets) -> tuple[str, timedelta]:
@@ -89,7 +90,7 @@ async def choose_accounts(conn: Connection, secrets: Secrets, mail_ids: Sequence
         {"mail_ids": list(mail_ids)},
     )
     for mail_id, user_id, email_key, origin, client in await cursor.fetchall():
-        if await login_tries.is_known(conn, secrets, email_key, origin or ""):
+        if await login_attempts.is_known(conn, secrets, email_key, origin or ""):
             await conn.execute("UPDATE mails SET admitted = true WHERE id = %(id)s", {"id": mail_id})
         by = By("anonymous", origin=origin, client=client)
         await record(conn, "password_reset_asked", by, user_id=user_id)

@@ -14,10 +14,10 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
-from regsvc.accounts import schedule
 from regsvc.accounts.audit import ANYONE, By
 from regsvc.accounts.enrolment import ALIVE, LIVE, AddressTakenError, enrol, lock_address
-from regsvc.accounts.login_tries import know_client
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.limits.login_attempts import know_client
 from regsvc.accounts.registration import STATE_CHANNEL, State
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
@@ -186,7 +186,7 @@ async def _count_try(conn: Connection, secrets: Secrets, email_key: str) -> bool
                since = CASE WHEN c.since <= now() - interval '24 hours' THEN now() ELSE c.since END
          WHERE c.tries < %(most)s OR c.since <= now() - interval '24 hours'
         """,
-        {"key": schedule.address_key(secrets, email_key), "most": CODE_TRIES_A_DAY},
+        {"key": mail_schedule.address_key(secrets, email_key), "most": CODE_TRIES_A_DAY},
     )
     return cursor.rowcount > 0
 
@@ -217,7 +217,7 @@ async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> Non
         {"id": attempt.id, "channel": STATE_CHANNEL},
     )
     # After the registration: whoever sends locks them in this order, too.
-    await schedule.quieten(conn, secrets, attempt.email_key)
+    await mail_schedule.quieten(conn, secrets, attempt.email_key)
 
 
 async def purge_code_tries(conn: Connection, limit: int) -> int:

@@ -12,7 +12,7 @@ from psycopg.rows import scalar_row
 
 from regsvc.accounts.audit import By, forget_person, record
 from regsvc.accounts.enrolment import lock_address
-from regsvc.accounts.login_tries import forget_address
+from regsvc.accounts.limits.login_attempts import forget_address
 from regsvc.accounts.user import UserNotFoundError, keep_an_admin
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets

@@ -19,7 +19,7 @@ from regsvc.accounts import audit, resets
 from regsvc.accounts.address import Address
 from regsvc.accounts.audit import By
 from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
-from regsvc.accounts.login_tries import know_client
+from regsvc.accounts.limits.login_attempts import know_client
 from regsvc.accounts.notices import add_notice
 from regsvc.accounts.password import WrongPasswordError, set_password
 from regsvc.accounts.registration import KEEP_FINAL, LINK_LIFE

@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 from regsvc.accounts import audit
 from regsvc.accounts.audit import By
 from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
-from regsvc.accounts.login_tries import know_client
+from regsvc.accounts.limits.login_attempts import know_client
 from regsvc.accounts.notices import add_notice
 from regsvc.accounts.password import set_password
 from regsvc.mail.jobs import DUE_CHANNEL

@@ -14,9 +14,10 @@ from uuid import UUID
 import structlog
 import trio
 
-from regsvc.accounts import schedule, sending
+from regsvc.accounts import sending
 from regsvc.accounts.account_mails import AccountLetter, begin_sending_account, choose_accounts
 from regsvc.accounts.foreign import begin_sending_foreign
+from regsvc.accounts.limits import mail_schedule
 from regsvc.consumer.courier import MARGIN, Courier
 from regsvc.consumer.letters import AnyLetter
 from regsvc.consumer.outcomes import InHand
@@ -137,16 +138,16 @@ async def _take_turns(
             keys[job.id] = (
                 letter.turn(secrets)
                 if isinstance(letter, AccountLetter)
-                else schedule.address_key(secrets, letter.email_key)
+                else mail_schedule.address_key(secrets, letter.email_key)
             )
             newest[keys[job.id]] = job.id
     if not keys:
         return {}
-    taken = await schedule.take_turns(conn, newest)
+    taken = await mail_schedule.take_turns(conn, newest)
     early = [mail_id for mail_id, key in keys.items() if key not in taken or newest[key] != mail_id]
     if not early:
         return {}
-    turns = await schedule.next_turns(conn, {keys[mail_id] for mail_id in early})
+    turns = await mail_schedule.next_turns(conn, {keys[mail_id] for mail_id in early})
     return {mail_id: turns[keys[mail_id]] for mail_id in early}
 
 

@@ -16,8 +16,8 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.accounts import confirmation, preview
 from regsvc.accounts.audit import record
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registration import RegistrationNotFoundError
-from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_anyone

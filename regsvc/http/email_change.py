@@ -13,12 +13,13 @@ import structlog
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import moves, schedule, user
+from regsvc.accounts import moves, user
 from regsvc.accounts.address import Address
 from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.limits.mail_schedule import TooSoonError
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.password import WrongPasswordError
-from regsvc.accounts.schedule import TooSoonError
-from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.audited import by_anyone, by_user
@@ -95,7 +96,7 @@ async def ask_move(context: Context, token: AccessToken, address: Address, passw
         TooSoonError: the schedule says no.
     """
     known = await verify_password(context, token, password)
-    turn, mail_id = schedule.mover_key(context.secrets, token.user_id), uuid4()
+    turn, mail_id = mail_schedule.mover_key(context.secrets, token.user_id), uuid4()
     async with context.pool.transaction() as conn:
         owner = await user.get_user(conn, token.user_id)
         if owner is None:
@@ -107,7 +108,7 @@ async def ask_move(context: Context, token: AccessToken, address: Address, passw
         await moves.ask_move(
             conn, mail_id, token.user_id, address, password_hash=known.password_hash, by=by_user(token)
         )
-        turns = await schedule.next_turns(conn, [turn])
+        turns = await mail_schedule.next_turns(conn, [turn])
     log.info("address change asked for", mail=str(mail_id), user=str(token.user_id))
     return turns.get(turn)
 

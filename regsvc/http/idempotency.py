@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from quart import request
 
-from regsvc.accounts.idempotency import (
+from regsvc.accounts.limits.idempotency import (
     IdempotencyKeyReusedError,
     Once,
     RequestInFlightError,

@@ -23,8 +23,8 @@ from regsvc.accounts.export import (
     export_registrations,
     export_sessions,
 )
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.password import WrongPasswordError
-from regsvc.accounts.throttle import RateLimitedError
 from regsvc.accounts.user import LastAdminError, UserNotFoundError, find_address, get_user
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty, timestamp

@@ -19,7 +19,7 @@ from quart_schema.conversion import PYDANTIC_REF_TEMPLATE
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 from werkzeug.routing import BaseConverter, Rule
 
-from regsvc.accounts.throttle import RateLimitedError
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.http.answers import answer
 from regsvc.http.documented import Description, Nothing, Parameter, Text, Timestamp, description_of
 from regsvc.http.problems import KINDS, MEDIA_TYPE, FieldError

@@ -13,13 +13,14 @@ import structlog
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import resets, schedule, user
+from regsvc.accounts import resets, user
 from regsvc.accounts.address import Address
 from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
-from regsvc.accounts.idempotency import Once, claim_once
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.limits.idempotency import Once, claim_once
+from regsvc.accounts.limits.mail_schedule import TooSoonError
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.password import WrongPasswordError, change_password
-from regsvc.accounts.schedule import TooSoonError
-from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http import idempotency
 from regsvc.http.answers import answer, empty, timestamp
@@ -151,13 +152,13 @@ async def ask_for_link(context: Context, address: Address, once: Once | None = N
         TooSoonError: the schedule says no.
     """
     await throttle(MAIL_REQUEST)
-    turn = schedule.reset_client_key(context.secrets, address.key, get_origin())
+    turn = mail_schedule.reset_client_key(context.secrets, address.key, get_origin())
     mail_id = uuid4()
     async with context.pool.transaction() as conn:
         if await claim_once(conn, once, mail_id) == mail_id:
             await take_turn(conn, turn)
             await resets.add_forgot(conn, mail_id, address.key, by_anyone())
-        turns = await schedule.next_turns(conn, [turn])
+        turns = await mail_schedule.next_turns(conn, [turn])
     log.info("new password asked for", mail=str(mail_id), recipient=address.email)
     return turns.get(turn)
 

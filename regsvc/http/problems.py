@@ -23,17 +23,15 @@ from regsvc.accounts import (
     confirmation,
     enrolment,
     grant,
-    idempotency,
     interventions,
     outbox,
     password,
     preview,
     registration,
-    schedule,
     session,
-    throttle,
     user,
 )
+from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
 from regsvc.security import keys
@@ -144,8 +142,8 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     UnsupportedMediaTypeError: Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
     WeakPasswordError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "weak_password"),
     idempotency.IdempotencyKeyReusedError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
-    throttle.RateLimitedError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited"),
-    schedule.TooSoonError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "too_soon"),
+    rate_limit.RateLimitedError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited"),
+    mail_schedule.TooSoonError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "too_soon"),
     confirmation.CodeTriesExhaustedError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "code_tries_exhausted"),
     errors.DatabaseUnavailableError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable"),
     errors.SchemaMismatchError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "schema_mismatch"),
@@ -204,9 +202,9 @@ async def answer_known(error: errors.RegsvcError) -> Response:
         return await answer_bug(error)
     headers: dict[str, str] = {}
     members: dict[str, object] = {}
-    if isinstance(error, errors.UnavailableError | throttle.RateLimitedError):
+    if isinstance(error, errors.UnavailableError | rate_limit.RateLimitedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    elif isinstance(error, schedule.TooSoonError):
+    elif isinstance(error, mail_schedule.TooSoonError):
         wait = (error.next_at - datetime.now(UTC)).total_seconds()
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
         members["next_resend_at"] = timestamp(error.next_at)

@@ -6,7 +6,7 @@ import structlog
 
 from regsvc.accounts import user
 from regsvc.accounts.audit import record
-from regsvc.accounts.login_tries import forgive_tries, withdraw_try
+from regsvc.accounts.limits.login_attempts import forgive_tries, withdraw_try
 from regsvc.accounts.password import WrongPasswordError
 from regsvc.accounts.user import Credentials
 from regsvc.errors import OverloadedError

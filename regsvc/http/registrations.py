@@ -13,8 +13,9 @@ from pydantic import ConfigDict, Field
 from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import schedule
-from regsvc.accounts.idempotency import Once, claim_once
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.limits.idempotency import Once, claim_once
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registration import (
     FINAL,
     NewRegistration,
@@ -24,7 +25,6 @@ from regsvc.accounts.registration import (
     add_registration,
     get_registration,
 )
-from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http import idempotency
 from regsvc.http.answers import answer, timestamp
@@ -180,10 +180,10 @@ async def sign_up(context: Context, body: RegisterBody, once: Once | None = None
         await add_registration(conn, new)
         if limits_apply():
             turns = [
-                schedule.registration_key(context.secrets, new.id),
-                schedule.client_key(context.secrets, new.email_key, new.origin),
+                mail_schedule.registration_key(context.secrets, new.id),
+                mail_schedule.client_key(context.secrets, new.email_key, new.origin),
             ]
-            await schedule.take_turns(conn, turns)
+            await mail_schedule.take_turns(conn, turns)
     log.info("mail queued", mail=str(new.mail_id), registration=str(new.id), recipient=new.email)
     return new
 
@@ -232,8 +232,8 @@ async def _next_resend(context: Context, registration: Registration) -> datetime
     if registration.state in FINAL:
         return None
     async with context.pool.connection() as conn:
-        turn = schedule.registration_key(context.secrets, registration.id)
-        return (await schedule.next_turns(conn, [turn])).get(turn)
+        turn = mail_schedule.registration_key(context.secrets, registration.id)
+        return (await mail_schedule.next_turns(conn, [turn])).get(turn)
 
 
 def check_handle(context: Context, registration_id: str, handle: str) -> UUID:

@@ -15,11 +15,12 @@ from pydantic import StringConstraints
 from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import registration, schedule
+from regsvc.accounts import registration
 from regsvc.accounts.address import Address
-from regsvc.accounts.idempotency import Once, claim_once
-from regsvc.accounts.schedule import TooSoonError
-from regsvc.accounts.throttle import RateLimitedError
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.limits.idempotency import Once, claim_once
+from regsvc.accounts.limits.mail_schedule import TooSoonError
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http import idempotency
 from regsvc.http.answers import answer, timestamp
@@ -105,16 +106,16 @@ async def ask_again(
     """
     await throttle(MAIL_REQUEST)
     turn = (
-        schedule.registration_key(context.secrets, wanted)
+        mail_schedule.registration_key(context.secrets, wanted)
         if wanted
-        else schedule.client_key(context.secrets, address.key, get_origin())
+        else mail_schedule.client_key(context.secrets, address.key, get_origin())
     )
     mail_id = uuid4()
     async with context.pool.transaction() as conn:
         if await claim_once(conn, once, mail_id) == mail_id:
             await take_turn(conn, turn)
             await jobs.add_resend(conn, mail_id, address.key, wanted=wanted)
-        turns = await schedule.next_turns(conn, [turn])
+        turns = await mail_schedule.next_turns(conn, [turn])
     log.info("mail asked for again", mail=str(mail_id), recipient=address.email)
     return turns.get(turn)
 
@@ -156,11 +157,11 @@ async def move(context: Context, known: UUID, address: Address) -> datetime | No
         TooSoonError: the new address's schedule says no.
     """
     await throttle(REGISTER, REGISTER_DAY)
-    turn = schedule.registration_key(context.secrets, known)
+    turn = mail_schedule.registration_key(context.secrets, known)
     async with context.pool.transaction() as conn:
-        await take_turn(conn, schedule.client_key(context.secrets, address.key, get_origin()))
+        await take_turn(conn, mail_schedule.client_key(context.secrets, address.key, get_origin()))
         await registration.change_address(conn, known, address, uuid4())
-        turns = await schedule.next_turns(conn, [turn])
+        turns = await mail_schedule.next_turns(conn, [turn])
     log.info("address changed before confirmation", registration=str(known), recipient=address.email)
     return turns.get(turn)
 
@@ -171,5 +172,5 @@ async def take_turn(conn: Connection, turn: bytes) -> None:
     Raises:
         TooSoonError: it has not come.
     """
-    if limits_apply() and turn not in await schedule.take_turns(conn, [turn]):
-        raise TooSoonError((await schedule.next_turns(conn, [turn]))[turn])
+    if limits_apply() and turn not in await mail_schedule.take_turns(conn, [turn]):
+        raise TooSoonError((await mail_schedule.next_turns(conn, [turn]))[turn])

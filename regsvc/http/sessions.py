@@ -13,9 +13,9 @@ from regsvc.accounts import grant, session, user
 from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.audit import record
 from regsvc.accounts.grant import Grant, Reuse
-from regsvc.accounts.login_tries import LoginTry, forgive_tries, withdraw_try
+from regsvc.accounts.limits.login_attempts import LoginTry, forgive_tries, withdraw_try
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.notices import add_notice
-from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty
 from regsvc.http.audited import by_anyone, by_user

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import structlog
 from quart import Response, g
 
-from regsvc.accounts import login_tries
 from regsvc.accounts.audit import record
-from regsvc.accounts.login_tries import LoginTry
-from regsvc.accounts.throttle import Limit, RateLimitedError, Standing, demand, take_permits
+from regsvc.accounts.limits import login_attempts
+from regsvc.accounts.limits.login_attempts import LoginTry
+from regsvc.accounts.limits.rate_limit import Limit, RateLimitedError, Standing, demand, take_permits
 from regsvc.http.audited import by_anyone
 from regsvc.http.clients import get_client_network, get_origin, limits_apply
 from regsvc.http.context import get_context
@@ -79,7 +79,7 @@ async def begin_login(address: str) -> LoginTry | None:
     context = get_context()
     async with context.pool.connection() as conn:
         try:
-            return await login_tries.begin_try(conn, context.secrets, address, get_origin())
+            return await login_attempts.begin_try(conn, context.secrets, address, get_origin())
         except RateLimitedError as error:
             _note_refusal(error)
             await record(conn, "login_held_back", by_anyone())

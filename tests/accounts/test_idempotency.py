@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from regsvc.accounts.idempotency import (
+from regsvc.accounts.limits.idempotency import (
     IdempotencyKeyReusedError,
     Once,
     RequestInFlightError,

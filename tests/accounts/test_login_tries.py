@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from regsvc.accounts.audit import By
-from regsvc.accounts.login_tries import (
+from regsvc.accounts.limits.login_attempts import (
     CLIENTS,
     LoginTry,
     begin_try,
@@ -18,7 +18,7 @@ from regsvc.accounts.login_tries import (
     purge_login_tries,
     withdraw_try,
 )
-from regsvc.accounts.throttle import RateLimitedError
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import Secrets
 from tests.accounts.attempts import SECRETS

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 import trio
 
-from regsvc.accounts import schedule
-from regsvc.accounts.schedule import address_key, client_key, next_turns, quieten, take_turns
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.limits.mail_schedule import address_key, client_key, next_turns, quieten, take_turns
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import Secrets
 from tests.accounts.attempts import SECRETS
@@ -99,12 +99,12 @@ async def test_schedules_of_addresses_clients_and_registrations_are_apart(pool: 
 async def test_what_holds_nobody_up_is_purged(pool: Pool) -> None:
     await take(pool)
     async with pool.connection() as conn:
-        assert await schedule.purge_schedules(conn, 10) == 0
+        assert await mail_schedule.purge_schedules(conn, 10) == 0
         await quieten(conn, SECRETS, "ann@example.com")
         await pass_time(pool, hours=24)
-        assert await schedule.purge_schedules(conn, 10) == 0
+        assert await mail_schedule.purge_schedules(conn, 10) == 0
         await pass_time(pool, days=29)
-        assert await schedule.purge_schedules(conn, 10) == 1
+        assert await mail_schedule.purge_schedules(conn, 10) == 1
 
 
 @pytest.mark.parametrize(("one", "other"), [("a", "b"), ("ab", "a")])

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import trio
 
-from regsvc.accounts.throttle import (
+from regsvc.accounts.limits.rate_limit import (
     Limit,
     RateLimitedError,
     Standing,

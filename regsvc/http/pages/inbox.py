@@ -12,6 +12,7 @@ from uuid import UUID
 from quart import Response
 
 from regsvc.accounts.confirmation import CodeInvalidError, CodeTriesExhaustedError, TokenExpiredError
+from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.preview import get_recipient
 from regsvc.accounts.registration import (
     FINAL,
@@ -20,7 +21,6 @@ from regsvc.accounts.registration import (
     RegistrationOverError,
     get_registration,
 )
-from regsvc.accounts.schedule import TooSoonError
 from regsvc.errors import RegsvcError
 from regsvc.http.bodies import address_of, check_values
 from regsvc.http.confirmation import enter_code

@@ -5,9 +5,9 @@ from __future__ import annotations
 from quart import Response, request
 
 from regsvc.accounts.audit import record
-from regsvc.accounts.schedule import TooSoonError
+from regsvc.accounts.limits.mail_schedule import TooSoonError
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.session import end_session
-from regsvc.accounts.throttle import RateLimitedError
 from regsvc.errors import OverloadedError
 from regsvc.http.audited import by_user
 from regsvc.http.bodies import address_of, check_values

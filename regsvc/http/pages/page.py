@@ -14,7 +14,7 @@ from jinja2 import StrictUndefined
 from quart import Blueprint, Quart, Response, render_template, request
 from werkzeug.exceptions import NotFound
 
-from regsvc.accounts.throttle import RateLimitedError
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import RegsvcError, UnavailableError
 from regsvc.http.context import get_context
 from regsvc.http.pages.words import Words, get_words, load_words, put_words

@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from quart import Response
 
 from regsvc.accounts.address import AddressError, parse_address
-from regsvc.accounts.throttle import RateLimitedError
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import OverloadedError
 from regsvc.http.answers import answer
 from regsvc.http.bodies import Body, check_values, read_body

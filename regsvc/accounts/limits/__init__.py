@@ -1,0 +1,1 @@
+"""Rate limits, login attempts, mail schedules and idempotency keys."""

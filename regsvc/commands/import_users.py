@@ -14,7 +14,7 @@ import structlog
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 
-from regsvc.accounts.administration import NewUser, import_users, list_taken
+from regsvc.accounts.admin.user_actions import NewUser, import_users, list_taken
 from regsvc.accounts.audit import record
 from regsvc.commands.runner import (
     ACTOR,

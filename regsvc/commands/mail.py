@@ -11,11 +11,11 @@ from uuid import UUID
 import click
 import structlog
 
-from regsvc.accounts import interventions, outbox
 from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.admin import mail_actions, mail_search
+from regsvc.accounts.admin.cursor import Position
+from regsvc.accounts.admin.mail_search import Filters, Page
 from regsvc.accounts.audit import record
-from regsvc.accounts.outbox import Filters, Page
-from regsvc.accounts.position import Position
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.commands.dead_letters import poison
 from regsvc.commands.mail_preview import preview
@@ -37,9 +37,9 @@ log = structlog.get_logger()
 Act = Callable[[Connection, UUID], Awaitable[None]]
 
 _REFUSALS = (
-    outbox.MailNotFoundError,
-    interventions.MailInHandError,
-    interventions.MailOverError,
+    mail_search.MailNotFoundError,
+    mail_actions.MailInHandError,
+    mail_actions.MailOverError,
     RegistrationOverError,
 )
 
@@ -56,15 +56,17 @@ mail.add_command(poison)
 
 
 @mail.command("list")
-@click.option("--state", type=click.Choice(get_args(outbox.State)), help="Only those in this state.")
-@click.option("--kind", type=click.Choice(get_args(outbox.Kind)), help="Only those asked for in this way.")
+@click.option("--state", type=click.Choice(get_args(mail_search.State)), help="Only those in this state.")
+@click.option(
+    "--kind", type=click.Choice(get_args(mail_search.Kind)), help="Only those asked for in this way."
+)
 @click.option("--address", help="Only those to this address.")
-@click.option("--limit", type=click.IntRange(1, outbox.MAX_PAGE), default=PAGE, show_default=True)
+@click.option("--limit", type=click.IntRange(1, mail_search.MAX_PAGE), default=PAGE, show_default=True)
 @click.option("--cursor", help="Go on where a list ended.")
 @as_json
 def list_(
-    state: outbox.State | None,
-    kind: outbox.Kind | None,
+    state: mail_search.State | None,
+    kind: mail_search.Kind | None,
     address: str | None,
     limit: int,
     cursor: str | None,
@@ -83,7 +85,9 @@ def list_(
 
     async def run() -> None:
         async with open_operation() as conn:
-            page = await outbox.list_mails(conn, Filters(state, kind, email_key), after=after, limit=limit)
+            page = await mail_search.list_mails(
+                conn, Filters(state, kind, email_key), after=after, limit=limit
+            )
         given = {"state": state, "kind": kind, "address": address}
         wanted = {name: value for name, value in given.items() if value is not None}
         log.info("mails listed", actor=ACTOR, count=len(page.mails), **wanted)
@@ -125,7 +129,7 @@ def replay(mail_ids: Sequence[UUID], *, dead: bool, machine: bool) -> None:
     run_command(
         partial(_replay_dead, machine=machine)
         if dead
-        else partial(_act_on, mail_ids, interventions.replay_mail, "mail replayed", machine=machine)
+        else partial(_act_on, mail_ids, mail_actions.replay_mail, "mail replayed", machine=machine)
     )
 
 
@@ -134,7 +138,7 @@ def replay(mail_ids: Sequence[UUID], *, dead: bool, machine: bool) -> None:
 @as_json
 def cancel(mail_ids: Sequence[UUID], *, machine: bool) -> None:
     """Call off mails that are queued or delayed."""
-    run_command(partial(_act_on, mail_ids, interventions.cancel_mail, "mail cancelled", machine=machine))
+    run_command(partial(_act_on, mail_ids, mail_actions.cancel_mail, "mail cancelled", machine=machine))
 
 
 async def _replay_dead(*, machine: bool) -> None:
@@ -142,11 +146,11 @@ async def _replay_dead(*, machine: bool) -> None:
     async with open_operation() as conn:
         while True:
             async with conn.transaction():
-                count = await interventions.replay_dead(conn, interventions.DEAD_AT_ONCE)
+                count = await mail_actions.replay_dead(conn, mail_actions.DEAD_AT_ONCE)
                 if count:
                     await record(conn, "dead_mails_replayed", by_operator(), count=count)
             total += count
-            if count < interventions.DEAD_AT_ONCE:
+            if count < mail_actions.DEAD_AT_ONCE:
                 break
     log.info("dead mails replayed", actor=ACTOR, count=total)
     if machine:

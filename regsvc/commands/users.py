@@ -12,13 +12,13 @@ from uuid import UUID
 import click
 import structlog
 
-from regsvc.accounts import administration, directory
 from regsvc.accounts.address import Address, AddressError, parse_address
-from regsvc.accounts.administration import NewUser, add_user
+from regsvc.accounts.admin import user_actions, user_search
+from regsvc.accounts.admin.cursor import Position
+from regsvc.accounts.admin.user_actions import NewUser, add_user
+from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_person
 from regsvc.accounts.audit import By
-from regsvc.accounts.directory import Filters, Person, find_person, get_person
 from regsvc.accounts.enrolment import enrol_by_hand
-from regsvc.accounts.position import Position
 from regsvc.accounts.user import LastAdminError, UserNotFoundError
 from regsvc.commands.import_users import import_
 from regsvc.commands.runner import (
@@ -96,15 +96,15 @@ def create_admin(address: str, name: str, *, generate: bool, machine: bool) -> N
 
 @users.command("list")
 @click.option("--search", help="Only those whose address or name begins with this.")
-@click.option("--role", type=click.Choice(get_args(directory.Role)), help="Only those of this role.")
-@click.option("--state", type=click.Choice(get_args(directory.Standing)), help="Only those in this state.")
-@click.option("--limit", type=click.IntRange(1, directory.MAX_PAGE), default=PAGE, show_default=True)
+@click.option("--role", type=click.Choice(get_args(user_search.Role)), help="Only those of this role.")
+@click.option("--state", type=click.Choice(get_args(user_search.Standing)), help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1, user_search.MAX_PAGE), default=PAGE, show_default=True)
 @click.option("--cursor", help="Go on where a list ended.")
 @as_json
 def list_(
     search: str | None,
-    role: directory.Role | None,
-    state: directory.Standing | None,
+    role: user_search.Role | None,
+    state: user_search.Standing | None,
     limit: int,
     cursor: str | None,
     *,
@@ -118,7 +118,7 @@ def list_(
 
     async def run() -> None:
         async with open_operation() as conn:
-            page = await directory.list_people(conn, Filters(search, role, state), after=after, limit=limit)
+            page = await user_search.list_people(conn, Filters(search, role, state), after=after, limit=limit)
         log.info("users listed", actor=ACTOR, count=len(page.people))
         if machine:
             print_json(show_page(page))
@@ -152,14 +152,14 @@ def show(who: str, *, machine: bool) -> None:
 
 
 @users.command()
-@click.argument("role", type=click.Choice(get_args(directory.Role)))
+@click.argument("role", type=click.Choice(get_args(user_search.Role)))
 @who
 @as_json
-def role(role: directory.Role, who: Sequence[str], *, machine: bool) -> None:
+def role(role: user_search.Role, who: Sequence[str], *, machine: bool) -> None:
     """Make users administrators, or plain users again. They have to log in anew."""
 
     async def act(conn: Connection, user_id: UUID, by: By) -> None:
-        await administration.set_role(conn, user_id, role, by)
+        await user_actions.set_role(conn, user_id, role, by)
 
     run_command(partial(_act_on, who, act, "role changed", machine=machine))
 
@@ -169,7 +169,7 @@ def role(role: directory.Role, who: Sequence[str], *, machine: bool) -> None:
 @as_json
 def disable(who: Sequence[str], *, machine: bool) -> None:
     """Keep users from logging in, and end their sessions."""
-    run_command(partial(_act_on, who, administration.disable_user, "user disabled", machine=machine))
+    run_command(partial(_act_on, who, user_actions.disable_user, "user disabled", machine=machine))
 
 
 @users.command()
@@ -177,7 +177,7 @@ def disable(who: Sequence[str], *, machine: bool) -> None:
 @as_json
 def enable(who: Sequence[str], *, machine: bool) -> None:
     """Let users log in again."""
-    run_command(partial(_act_on, who, administration.enable_user, "user enabled", machine=machine))
+    run_command(partial(_act_on, who, user_actions.enable_user, "user enabled", machine=machine))
 
 
 @users.command("end-sessions")
@@ -185,7 +185,7 @@ def enable(who: Sequence[str], *, machine: bool) -> None:
 @as_json
 def end_sessions(who: Sequence[str], *, machine: bool) -> None:
     """End all sessions of users."""
-    run_command(partial(_act_on, who, administration.end_user_sessions, "sessions ended", machine=machine))
+    run_command(partial(_act_on, who, user_actions.end_user_sessions, "sessions ended", machine=machine))
 
 
 @users.command()
@@ -201,7 +201,7 @@ def delete(who: Sequence[str], *, yes: bool, machine: bool) -> None:
         chosen = load_operation()
 
         async def act(conn: Connection, user_id: UUID, by: By) -> None:
-            await administration.delete_user(conn, make_secrets(chosen), user_id, by)
+            await user_actions.delete_user(conn, make_secrets(chosen), user_id, by)
 
         await _act_on(who, act, "account deleted", machine=machine, chosen=chosen)
 

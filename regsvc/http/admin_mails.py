@@ -10,10 +10,10 @@ from pydantic import BeforeValidator, Field
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import interventions, outbox
+from regsvc.accounts.admin import mail_actions, mail_search
+from regsvc.accounts.admin.cursor import Position
+from regsvc.accounts.admin.mail_search import Attempt, Filters, OutboxMail
 from regsvc.accounts.audit import record
-from regsvc.accounts.outbox import Attempt, Filters, OutboxMail
-from regsvc.accounts.position import Position
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, timestamp
@@ -34,20 +34,20 @@ PAGE = 50  # mails, if nobody says how many
 class MailQuery(Body):
     """Which mails to list."""
 
-    state: outbox.State | None = None
-    kind: outbox.Kind | None = None
+    state: mail_search.State | None = None
+    kind: mail_search.Kind | None = None
     address: EmailText | None = None
     cursor: Annotated[Position, BeforeValidator(Position.decode)] | None = None
-    limit: Annotated[int, Field(ge=1, le=outbox.MAX_PAGE)] = PAGE
+    limit: Annotated[int, Field(ge=1, le=mail_search.MAX_PAGE)] = PAGE
 
 
 class MailShown(TypedDict):
     """A mail and whom it is for."""
 
     id: str
-    kind: Annotated[outbox.Kind, Field(description="What was asked for.")]
+    kind: Annotated[mail_search.Kind, Field(description="What was asked for.")]
     sent_as: Annotated[str | None, Field(description="What it became, once it was accepted.")]
-    state: outbox.State
+    state: mail_search.State
     attempts: Annotated[int, Field(description="Since it was asked for or replayed.")]
     address: Annotated[str | None, Field(description="Null if it was mended since and is known no more.")]
     registration: Annotated[str | None, Field(description="The registration that it is for, once decided.")]
@@ -100,7 +100,10 @@ _FILTERS = [
     Parameter("address", "Of the recipient, whole.", where="query"),
     Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
     Parameter(
-        "limit", f"How many, 1 to {outbox.MAX_PAGE}; {PAGE} if not given.", where="query", whole_number=True
+        "limit",
+        f"How many, 1 to {mail_search.MAX_PAGE}; {PAGE} if not given.",
+        where="query",
+        whole_number=True,
     ),
 ]
 _ANY = [ForbiddenError, DatabaseUnavailableError]
@@ -115,7 +118,7 @@ async def list_mails() -> Response:
     query = read_query(MailQuery)
     filters = Filters(query.state, query.kind, address_of(query.address).key if query.address else None)
     async with context.pool.connection() as conn:
-        page = await outbox.list_mails(conn, filters, after=query.cursor, limit=query.limit)
+        page = await mail_search.list_mails(conn, filters, after=query.cursor, limit=query.limit)
     log.info(
         "mails listed",
         actor=str(token.user_id),
@@ -130,13 +133,13 @@ async def list_mails() -> Response:
 
 
 @blueprint.get("/admin/mails/<mail_id>")
-@documented({200: MailWithAttempts}, needs_token=True, errors=[outbox.MailNotFoundError, *_ANY])
+@documented({200: MailWithAttempts}, needs_token=True, errors=[mail_search.MailNotFoundError, *_ANY])
 async def show(mail_id: str) -> Response:
     """Show a mail, and what was tried to send it."""
     context = get_context()
     token = await authenticate_admin(context)
     async with context.pool.connection() as conn:
-        shown = await read_mail(conn, read_id(mail_id, outbox.MailNotFoundError))
+        shown = await read_mail(conn, read_id(mail_id, mail_search.MailNotFoundError))
     log.info("mail shown", mail=shown["id"], actor=str(token.user_id))
     return answer(shown)
 
@@ -145,15 +148,15 @@ async def show(mail_id: str) -> Response:
 @documented(
     {200: MailWithAttempts},
     needs_token=True,
-    errors=[outbox.MailNotFoundError, interventions.MailInHandError, RegistrationOverError, *_ANY],
+    errors=[mail_search.MailNotFoundError, mail_actions.MailInHandError, RegistrationOverError, *_ANY],
 )
 async def replay(mail_id: str) -> Response:
     """Send a mail again, or at last: a new life of 48 hours from now, whatever became of it before."""
     context = get_context()
     token = await authenticate_admin(context)
-    wanted = read_id(mail_id, outbox.MailNotFoundError)
+    wanted = read_id(mail_id, mail_search.MailNotFoundError)
     async with context.pool.transaction() as conn:
-        await interventions.replay_mail(conn, wanted)
+        await mail_actions.replay_mail(conn, wanted)
         await record(conn, "mail_replayed", by_admin(token), mail=str(wanted))
         shown = await read_mail(conn, wanted)
     log.info("mail replayed", mail=shown["id"], actor=str(token.user_id))
@@ -164,15 +167,15 @@ async def replay(mail_id: str) -> Response:
 @documented(
     {200: MailWithAttempts},
     needs_token=True,
-    errors=[outbox.MailNotFoundError, interventions.MailInHandError, interventions.MailOverError, *_ANY],
+    errors=[mail_search.MailNotFoundError, mail_actions.MailInHandError, mail_actions.MailOverError, *_ANY],
 )
 async def cancel(mail_id: str) -> Response:
     """Call off a mail that is queued or delayed."""
     context = get_context()
     token = await authenticate_admin(context)
-    wanted = read_id(mail_id, outbox.MailNotFoundError)
+    wanted = read_id(mail_id, mail_search.MailNotFoundError)
     async with context.pool.transaction() as conn:
-        await interventions.cancel_mail(conn, wanted)
+        await mail_actions.cancel_mail(conn, wanted)
         await record(conn, "mail_cancelled", by_admin(token), mail=str(wanted))
         shown = await read_mail(conn, wanted)
     log.info("mail cancelled", mail=shown["id"], actor=str(token.user_id))
@@ -189,7 +192,7 @@ async def replay_dead() -> Response:
     context = get_context()
     token = await authenticate_admin(context)
     async with context.pool.transaction() as conn:
-        count = await interventions.replay_dead(conn, interventions.DEAD_AT_ONCE)
+        count = await mail_actions.replay_dead(conn, mail_actions.DEAD_AT_ONCE)
         if count:
             await record(conn, "dead_mails_replayed", by_admin(token), count=count)
     log.info("dead mails replayed", count=count, actor=str(token.user_id))
@@ -203,8 +206,8 @@ async def read_mail(conn: Connection, mail_id: UUID) -> MailWithAttempts:
     Raises:
         MailNotFoundError: there is none of that id.
     """
-    mail = await outbox.get_mail(conn, mail_id)
-    attempts = await outbox.list_attempts(conn, mail_id)
+    mail = await mail_search.get_mail(conn, mail_id)
+    attempts = await mail_search.list_attempts(conn, mail_id)
     return {**show_mail(mail), "tries": [_show_attempt(attempt) for attempt in attempts]}
 
 

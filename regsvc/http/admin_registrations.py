@@ -9,12 +9,12 @@ from pydantic import BeforeValidator, Field
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import registry
-from regsvc.accounts.directory import get_person
+from regsvc.accounts.admin import registration_search
+from regsvc.accounts.admin.cursor import Position
+from regsvc.accounts.admin.registration_search import Entry
+from regsvc.accounts.admin.user_search import get_person
 from regsvc.accounts.enrolment import AddressTakenError, enrol_by_hand
-from regsvc.accounts.position import Position
 from regsvc.accounts.registration import RegistrationNotFoundError, RegistrationOverError, State
-from regsvc.accounts.registry import Entry
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.admin_users import UserShown, show_user
 from regsvc.http.answers import answer, timestamp
@@ -37,7 +37,7 @@ class RegistrationQuery(Body):
     state: State | None = None
     address: EmailText | None = None
     cursor: Annotated[Position, BeforeValidator(Position.decode)] | None = None
-    limit: Annotated[int, Field(ge=1, le=registry.MAX_PAGE)] = PAGE
+    limit: Annotated[int, Field(ge=1, le=registration_search.MAX_PAGE)] = PAGE
 
 
 class EntryShown(TypedDict):
@@ -69,7 +69,10 @@ _FILTERS = [
     Parameter("address", "Whole.", where="query"),
     Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
     Parameter(
-        "limit", f"How many, 1 to {registry.MAX_PAGE}; {PAGE} if not given.", where="query", whole_number=True
+        "limit",
+        f"How many, 1 to {registration_search.MAX_PAGE}; {PAGE} if not given.",
+        where="query",
+        whole_number=True,
     ),
 ]
 _ANY = [ForbiddenError, DatabaseUnavailableError]
@@ -85,7 +88,7 @@ async def list_registrations() -> Response:
     token = await authenticate_admin(context)
     query = read_query(RegistrationQuery)
     async with context.pool.connection() as conn:
-        page = await registry.list_registrations(
+        page = await registration_search.list_registrations(
             conn,
             state=query.state,
             email_key=address_of(query.address).key if query.address else None,
@@ -107,7 +110,7 @@ async def show(registration_id: str) -> Response:
     context = get_context()
     token = await authenticate_admin(context)
     async with context.pool.connection() as conn:
-        entry = await registry.get_entry(conn, read_id(registration_id, RegistrationNotFoundError))
+        entry = await registration_search.get_entry(conn, read_id(registration_id, RegistrationNotFoundError))
     log.info("registration shown", actor=str(token.user_id), registration=str(entry.id))
     return answer(_show_entry(entry))
 

@@ -11,10 +11,10 @@ from pydantic import BeforeValidator, Field
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import administration, directory
+from regsvc.accounts.admin import user_actions, user_search
+from regsvc.accounts.admin.cursor import Position
+from regsvc.accounts.admin.user_search import Filters, Person
 from regsvc.accounts.audit import By
-from regsvc.accounts.directory import Filters, Person
-from regsvc.accounts.position import Position
 from regsvc.accounts.session import list_sessions
 from regsvc.accounts.user import LastAdminError, UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError
@@ -38,10 +38,10 @@ class UserQuery(Body):
     """Which users to list."""
 
     search: SearchText | None = None
-    role: directory.Role | None = None
-    state: directory.Standing | None = None
+    role: user_search.Role | None = None
+    state: user_search.Standing | None = None
     cursor: Annotated[Position, BeforeValidator(Position.decode)] | None = None
-    limit: Annotated[int, Field(ge=1, le=directory.MAX_PAGE)] = PAGE
+    limit: Annotated[int, Field(ge=1, le=user_search.MAX_PAGE)] = PAGE
 
 
 class UserShown(TypedDict):
@@ -51,8 +51,8 @@ class UserShown(TypedDict):
     email: str
     name: str
     locale: str
-    role: directory.Role
-    state: Annotated[directory.Standing, Field(description="Whether they may log in.")]
+    role: user_search.Role
+    state: Annotated[user_search.Standing, Field(description="Whether they may log in.")]
     created_at: Timestamp
     disabled_at: Timestamp | None
     sessions: Annotated[int, Field(description="In how many they are logged in.")]
@@ -73,14 +73,14 @@ _FILTERS = [
     Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
     Parameter(
         "limit",
-        f"How many, 1 to {directory.MAX_PAGE}; {PAGE} if not given.",
+        f"How many, 1 to {user_search.MAX_PAGE}; {PAGE} if not given.",
         where="query",
         whole_number=True,
     ),
 ]
 _ANY = [ForbiddenError, DatabaseUnavailableError]
 _ONE = [UserNotFoundError, *_ANY]
-_NOT_ANYONE = [administration.OwnAccountError, LastAdminError, *_ONE]
+_NOT_ANYONE = [user_actions.OwnAccountError, LastAdminError, *_ONE]
 
 
 @blueprint.get("/users")
@@ -93,7 +93,7 @@ async def list_users() -> Response:
     query = read_query(UserQuery)
     filters = Filters(query.search, query.role, query.state)
     async with context.pool.connection() as conn:
-        page = await directory.list_people(conn, filters, after=query.cursor, limit=query.limit)
+        page = await user_search.list_people(conn, filters, after=query.cursor, limit=query.limit)
     log.info("users listed", actor=str(token.user_id), count=len(page.people))
     return answer(show_page(page))
 
@@ -105,7 +105,7 @@ async def show(user_id: str) -> Response:
     context = get_context()
     token = await authenticate_admin(context)
     async with context.pool.connection() as conn:
-        person = await directory.get_person(conn, read_id(user_id, UserNotFoundError))
+        person = await user_search.get_person(conn, read_id(user_id, UserNotFoundError))
     log.info("user shown", actor=str(token.user_id), user=user_id)
     return answer(show_user(person))
 
@@ -117,7 +117,7 @@ async def sessions(user_id: str) -> Response:
     context = get_context()
     token = await authenticate_admin(context)
     async with context.pool.connection() as conn:
-        person = await directory.get_person(conn, read_id(user_id, UserNotFoundError))
+        person = await user_search.get_person(conn, read_id(user_id, UserNotFoundError))
         found = await list_sessions(conn, person.id)
     log.info("sessions listed", actor=str(token.user_id), user=user_id)
     shown: SessionsShown = {
@@ -130,21 +130,21 @@ async def sessions(user_id: str) -> Response:
 @documented({200: UserShown}, needs_token=True, errors=_NOT_ANYONE)
 async def disable(user_id: str) -> Response:
     """Keep a user from logging in, and end their sessions."""
-    return await _act_on(user_id, administration.disable_user, "user disabled")
+    return await _act_on(user_id, user_actions.disable_user, "user disabled")
 
 
 @blueprint.post("/admin/users/<user_id>/enable")
 @documented({200: UserShown}, needs_token=True, errors=_ONE)
 async def enable(user_id: str) -> Response:
     """Let a user log in again."""
-    return await _act_on(user_id, administration.enable_user, "user enabled")
+    return await _act_on(user_id, user_actions.enable_user, "user enabled")
 
 
 @blueprint.post("/admin/users/<user_id>/end-sessions")
 @documented({200: UserShown}, needs_token=True, errors=_ONE)
 async def end_sessions(user_id: str) -> Response:
     """End all sessions of a user."""
-    return await _act_on(user_id, administration.end_user_sessions, "sessions ended")
+    return await _act_on(user_id, user_actions.end_user_sessions, "sessions ended")
 
 
 @blueprint.delete("/admin/users/<user_id>")
@@ -155,7 +155,7 @@ async def delete(user_id: str) -> Response:
     token = await authenticate_admin(context)
     wanted = read_id(user_id, UserNotFoundError)
     async with context.pool.transaction() as conn:
-        await administration.delete_user(conn, context.secrets, wanted, by_admin(token))
+        await user_actions.delete_user(conn, context.secrets, wanted, by_admin(token))
     log.info("account deleted", actor=str(token.user_id), user=str(wanted))
     return empty()
 
@@ -168,12 +168,12 @@ async def _act_on(
     wanted = read_id(user_id, UserNotFoundError)
     async with context.pool.transaction() as conn:
         await act(conn, wanted, by_admin(token))
-        person = await directory.get_person(conn, wanted)
+        person = await user_search.get_person(conn, wanted)
     log.info(event, actor=str(token.user_id), user=str(wanted))
     return answer(show_user(person))
 
 
-def show_page(page: directory.Page) -> UserPage:
+def show_page(page: user_search.Page) -> UserPage:
     """Return a page of users in words of the API."""
     return {
         "users": [show_user(person) for person in page.people],

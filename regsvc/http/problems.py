@@ -19,18 +19,16 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 
 from regsvc import errors
 from regsvc.accounts import (
-    administration,
     confirmation,
     enrolment,
     grant,
-    interventions,
-    outbox,
     password,
     preview,
     registration,
     session,
     user,
 )
+from regsvc.accounts.admin import mail_actions, mail_search, user_actions
 from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
@@ -125,16 +123,16 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     session.SessionNotFoundError: Kind(HTTPStatus.NOT_FOUND, "session_not_found"),
     user.UserNotFoundError: Kind(HTTPStatus.NOT_FOUND, "user_not_found"),
     ChildNotFoundError: Kind(HTTPStatus.NOT_FOUND, "child_not_found"),
-    outbox.MailNotFoundError: Kind(HTTPStatus.NOT_FOUND, "mail_not_found"),
+    mail_search.MailNotFoundError: Kind(HTTPStatus.NOT_FOUND, "mail_not_found"),
     confirmation.PasswordNeededError: Kind(HTTPStatus.CONFLICT, "password_needed"),
     confirmation.AlreadyConfirmedError: Kind(HTTPStatus.CONFLICT, "already_confirmed"),
     confirmation.TokenExpiredError: Kind(HTTPStatus.GONE, "token_expired"),
     idempotency.RequestInFlightError: Kind(HTTPStatus.CONFLICT, "request_in_flight"),
     preview.TokenVoidError: Kind(HTTPStatus.GONE, "token_void"),
     registration.RegistrationOverError: Kind(HTTPStatus.CONFLICT, "registration_over"),
-    interventions.MailInHandError: Kind(HTTPStatus.CONFLICT, "mail_in_hand"),
-    interventions.MailOverError: Kind(HTTPStatus.CONFLICT, "mail_over"),
-    administration.OwnAccountError: Kind(HTTPStatus.CONFLICT, "own_account"),
+    mail_actions.MailInHandError: Kind(HTTPStatus.CONFLICT, "mail_in_hand"),
+    mail_actions.MailOverError: Kind(HTTPStatus.CONFLICT, "mail_over"),
+    user_actions.OwnAccountError: Kind(HTTPStatus.CONFLICT, "own_account"),
     enrolment.AddressTakenError: Kind(HTTPStatus.CONFLICT, "address_taken"),
     ServingChildError: Kind(HTTPStatus.CONFLICT, "child_serving"),
     user.LastAdminError: Kind(HTTPStatus.CONFLICT, "last_admin"),

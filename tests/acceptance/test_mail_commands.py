@@ -17,7 +17,7 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from regsvc.accounts import outbox
+from regsvc.accounts.admin import mail_search
 from regsvc.cli import main
 from regsvc.postgres.pool import Pool
 from regsvc.rabbitmq import open_dead_letters
@@ -59,7 +59,7 @@ async def execute(pool: Pool, statement: str) -> None:
 
 async def mail_state(pool: Pool, mail_id: UUID) -> str:
     async with pool.connection() as conn:
-        return (await outbox.get_mail(conn, mail_id)).state
+        return (await mail_search.get_mail(conn, mail_id)).state
 
 
 DEAD_NOW = "UPDATE mails SET state = 'dead', due_at = NULL, sent_at = NULL, reason = 'timeout'"
@@ -166,7 +166,7 @@ async def test_what_cannot_be_replayed_does_not_keep_the_others_from_it(database
         pool, f"UPDATE registrations SET state = 'expired', password_hash = NULL WHERE id = '{over}'"
     )
     async with pool.connection() as conn:
-        found = (await outbox.list_mails(conn, outbox.Filters(), after=None, limit=9)).mails
+        found = (await mail_search.list_mails(conn, mail_search.Filters(), after=None, limit=9)).mails
     (over_mail,) = [mail.id for mail in found if mail.registration_id == over]
     named = [str(over_mail), str(unknown), str(dead)]
     results = json.loads((await regsvc("replay", "--json", *named, code=1, database_url=database)).stdout)
@@ -215,7 +215,7 @@ async def test_what_the_command_line_shows_is_what_the_api_shows(
 
 async def test_every_kind_is_previewed_without_any_setting(tmp_path: Path) -> None:
     whole = json.loads((await regsvc("preview", "--json")).stdout)
-    templates = Path(outbox.__file__).parents[1] / "mail" / "templates"
+    templates = Path(mail_search.__file__).parents[1] / "mail" / "templates"
     kinds = {path.stem for path in templates.glob("*.txt") if not path.stem.startswith("layout")}
     languages = {path.stem for path in templates.glob("*.toml")}
     assert {(it["kind"], it["language"]) for it in whole} == {(k, lang) for k in kinds for lang in languages}

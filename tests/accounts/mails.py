@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 
 import trio
 
-from regsvc.accounts import outbox, registration, sending
-from regsvc.accounts.outbox import Filters, OutboxMail
+from regsvc.accounts import registration, sending
+from regsvc.accounts.admin import mail_search
+from regsvc.accounts.admin.mail_search import Filters, OutboxMail
 from regsvc.accounts.registration import Registration
 from regsvc.mail import bookings, jobs
 from regsvc.mail.bookings import Ended, Retry
@@ -25,7 +26,7 @@ async def execute(pool: Pool, statement: str) -> None:
 
 async def get(pool: Pool, mail_id: UUID) -> OutboxMail:
     async with pool.connection() as conn:
-        return await outbox.get_mail(conn, mail_id)
+        return await mail_search.get_mail(conn, mail_id)
 
 
 async def get_registration(pool: Pool, registration_id: UUID) -> Registration:
@@ -37,7 +38,7 @@ async def get_registration(pool: Pool, registration_id: UUID) -> Registration:
 
 async def list_ids(pool: Pool, filters: Filters = ALL) -> list[UUID]:
     async with pool.connection() as conn:
-        return [mail.id for mail in (await outbox.list_mails(conn, filters, after=None, limit=50)).mails]
+        return [mail.id for mail in (await mail_search.list_mails(conn, filters, after=None, limit=50)).mails]
 
 
 async def take(pool: Pool, mail_id: UUID) -> Job:

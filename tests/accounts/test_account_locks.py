@@ -7,7 +7,8 @@ from uuid import UUID
 
 import trio
 
-from regsvc.accounts import administration, grant, session
+from regsvc.accounts import grant, session
+from regsvc.accounts.admin import user_actions
 from regsvc.accounts.audit import By
 from regsvc.accounts.confirmation import confirm_by_link
 from regsvc.accounts.grant import Grant, Reuse
@@ -55,10 +56,10 @@ async def do_everything_at_once(pool: Pool) -> None:
         *[lambda conn, it=it: refresh(conn, it) for it in grants * 3],
         *[lambda conn: session.end_all_sessions(conn, user_id, reason="test")] * 2,
         *[change] * 2,
-        lambda conn: administration.set_role(conn, user_id, "admin", OPERATOR),
-        lambda conn: administration.disable_user(conn, user_id, OPERATOR),
-        lambda conn: administration.enable_user(conn, user_id, OPERATOR),
-        *[lambda conn: administration.delete_user(conn, SECRETS, user_id, OPERATOR)] * 2,
+        lambda conn: user_actions.set_role(conn, user_id, "admin", OPERATOR),
+        lambda conn: user_actions.disable_user(conn, user_id, OPERATOR),
+        lambda conn: user_actions.enable_user(conn, user_id, OPERATOR),
+        *[lambda conn: user_actions.delete_user(conn, SECRETS, user_id, OPERATOR)] * 2,
         *[lambda conn: confirm_by_link(conn, SECRETS, link_token(attempt))] * 2,
     ]
 

@@ -11,11 +11,12 @@ import psycopg
 import pytest
 import trio
 
-from regsvc.accounts import account_mails, interventions, resets, sending
+from regsvc.accounts import account_mails, resets, sending
 from regsvc.accounts.account_mails import AccountLetter
+from regsvc.accounts.admin import mail_actions
+from regsvc.accounts.admin.mail_search import Filters
 from regsvc.accounts.audit import By
 from regsvc.accounts.notices import Notice, add_notice
-from regsvc.accounts.outbox import Filters
 from regsvc.mail import bookings, jobs
 from regsvc.mail.bookings import Held, Sent
 from regsvc.mail.jobs import Job
@@ -147,7 +148,7 @@ async def test_mails_of_an_account_are_seen_and_replayed_like_others(pool: Pool)
     assert (found.kind, found.sent_as, found.address) == ("notice", "password_changed", "Ann@example.com")
     assert await list_ids(pool, Filters(kind="notice", email_key="ann@example.com")) == [mail_id]
     async with pool.transaction() as conn:
-        await interventions.replay_mail(conn, mail_id)
+        await mail_actions.replay_mail(conn, mail_id)
     _, (again,) = await take(pool, mail_id)
     assert again == replace(letter, admitted=True)
 

@@ -8,13 +8,14 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from regsvc.accounts import administration, session
-from regsvc.accounts.administration import OwnAccountError
+from regsvc.accounts import session
+from regsvc.accounts.admin import user_actions
+from regsvc.accounts.admin.cursor import Position
+from regsvc.accounts.admin.user_actions import OwnAccountError
+from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_person, list_people
 from regsvc.accounts.audit import By
-from regsvc.accounts.directory import Filters, Person, find_person, get_person, list_people
 from regsvc.accounts.enrolment import AddressTakenError, enrol_by_hand
 from regsvc.accounts.grant import start_session
-from regsvc.accounts.position import Position
 from regsvc.accounts.registration import RegistrationNotFoundError, RegistrationOverError
 from regsvc.accounts.user import LastAdminError, UserNotFoundError
 from regsvc.postgres.connection import Connection
@@ -27,11 +28,11 @@ Act = Callable[[Connection, UUID, By], Awaitable[object]]
 
 
 async def delete_user(conn: Connection, user_id: UUID, by: By) -> None:
-    await administration.delete_user(conn, SECRETS, user_id, by)
+    await user_actions.delete_user(conn, SECRETS, user_id, by)
 
 
 async def demote(conn: Connection, user_id: UUID, by: By) -> None:
-    await administration.set_role(conn, user_id, "user", by)
+    await user_actions.set_role(conn, user_id, "user", by)
 
 
 async def do(pool: Pool, act: Act, user_id: UUID, by: By = OPERATOR) -> None:
@@ -60,7 +61,7 @@ async def is_alive(pool: Pool, session_id: UUID) -> bool:
 async def make_admin(pool: Pool, email: str) -> UUID:
     user_id = await add_user(pool, email)
     async with pool.transaction() as conn:
-        await administration.set_role(conn, user_id, "admin", OPERATOR)
+        await user_actions.set_role(conn, user_id, "admin", OPERATOR)
     return user_id
 
 
@@ -81,10 +82,10 @@ async def test_a_disabled_user_is_out_until_they_are_enabled(pool: Pool) -> None
     session_id = await log_in(pool, user_id)
     assert (await person(pool, user_id)).sessions == 1
     for _ in range(2):
-        await do(pool, administration.disable_user, user_id)
+        await do(pool, user_actions.disable_user, user_id)
     assert ((await person(pool, user_id)).standing, await is_alive(pool, session_id)) == ("disabled", False)
     for _ in range(2):
-        await do(pool, administration.enable_user, user_id)
+        await do(pool, user_actions.enable_user, user_id)
     assert (await person(pool, user_id)).standing == "active"
     assert not await is_alive(pool, session_id)
     assert await is_alive(pool, await log_in(pool, user_id))
@@ -95,15 +96,15 @@ async def test_a_new_role_needs_a_new_log_in(pool: Pool) -> None:
     user_id = await add_user(pool)
     session_id = await log_in(pool, user_id)
     async with pool.transaction() as conn:
-        await administration.set_role(conn, user_id, "user", OPERATOR)
+        await user_actions.set_role(conn, user_id, "user", OPERATOR)
     assert await is_alive(pool, session_id)
     async with pool.transaction() as conn:
-        await administration.set_role(conn, user_id, "admin", OPERATOR)
+        await user_actions.set_role(conn, user_id, "admin", OPERATOR)
     assert not await is_alive(pool, session_id)
     assert await events(pool) == ["role_changed"]
 
 
-@pytest.mark.parametrize("act", [administration.disable_user, delete_user, demote])
+@pytest.mark.parametrize("act", [user_actions.disable_user, delete_user, demote])
 async def test_the_last_administrator_who_may_log_in_stays(pool: Pool, act: Act) -> None:
     ann, bob = await make_admin(pool, "ann@example.com"), await make_admin(pool, "bob@example.com")
     await do(pool, act, ann)
@@ -112,7 +113,7 @@ async def test_the_last_administrator_who_may_log_in_stays(pool: Pool, act: Act)
     assert ((await person(pool, bob)).role, (await person(pool, bob)).standing) == ("admin", "active")
 
 
-@pytest.mark.parametrize("act", [administration.disable_user, delete_user, demote])
+@pytest.mark.parametrize("act", [user_actions.disable_user, delete_user, demote])
 async def test_of_administrators_who_remove_each_other_at_once_one_is_left(pool: Pool, act: Act) -> None:
     admins = [await make_admin(pool, f"a{n}@example.com") for n in range(4)]
     refused: list[UUID] = []
@@ -133,7 +134,7 @@ async def test_of_administrators_who_remove_each_other_at_once_one_is_left(pool:
 async def test_administrators_do_not_disable_or_delete_themselves(pool: Pool) -> None:
     ann = await make_admin(pool, "ann@example.com")
     await make_admin(pool, "bob@example.com")
-    for act in (administration.disable_user, delete_user):
+    for act in (user_actions.disable_user, delete_user):
         with pytest.raises(OwnAccountError):
             await do(pool, act, ann, By("admin", actor_id=ann))
     assert (await person(pool, ann)).standing == "active"
@@ -141,7 +142,7 @@ async def test_administrators_do_not_disable_or_delete_themselves(pool: Pool) ->
 
 @pytest.mark.parametrize(
     "act",
-    [administration.disable_user, administration.enable_user, administration.end_user_sessions, delete_user],
+    [user_actions.disable_user, user_actions.enable_user, user_actions.end_user_sessions, delete_user],
 )
 async def test_nothing_is_done_about_nobody(pool: Pool, act: Act) -> None:
     with pytest.raises(UserNotFoundError):

@@ -9,7 +9,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from regsvc.accounts import foreign, interventions, registration, sending
+from regsvc.accounts import foreign, registration, sending
+from regsvc.accounts.admin import mail_actions
 from regsvc.accounts.foreign import ForeignLetter, ForeignRequest, read_request
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.errors import MalformedMessageError
@@ -223,7 +224,7 @@ async def test_a_token_is_forgotten_when_its_mail_has_ended(pool: Pool, state: b
     assert await row(pool, "state, foreign_token") == (state, None)
     with pytest.raises(RegistrationOverError):
         async with pool.transaction() as conn:
-            await interventions.replay_mail(conn, mail_id)
+            await mail_actions.replay_mail(conn, mail_id)
 
 
 async def test_a_token_is_forgotten_when_its_mail_was_sent(pool: Pool) -> None:
@@ -232,13 +233,13 @@ async def test_a_token_is_forgotten_when_its_mail_was_sent(pool: Pool) -> None:
     assert await row(pool, "state, foreign_token") == ("sent", None)
     with pytest.raises(RegistrationOverError):
         async with pool.transaction() as conn:
-            await interventions.replay_mail(conn, mail_id)
+            await mail_actions.replay_mail(conn, mail_id)
 
 
 async def test_a_token_is_forgotten_when_an_operator_cancels_its_mail(pool: Pool) -> None:
     (mail_id,) = await add(pool, make_request())
     async with pool.transaction() as conn:
-        await interventions.cancel_mail(conn, mail_id)
+        await mail_actions.cancel_mail(conn, mail_id)
     assert await row(pool, "state, foreign_token") == ("cancelled", None)
 
 
@@ -246,7 +247,7 @@ async def test_a_mail_that_was_given_up_can_be_replayed(pool: Pool) -> None:
     (mail_id,) = await add(pool, make_request())
     await end(pool, mail_id, "dead")
     async with pool.transaction() as conn:
-        assert await interventions.replay_dead(conn, 10) == 1
+        assert await mail_actions.replay_dead(conn, 10) == 1
     _, letter = await take(pool, mail_id)
     assert letter.open_token(SECRETS) == TOKEN
 

@@ -7,9 +7,10 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from regsvc.accounts import interventions, outbox, registration, sending
+from regsvc.accounts import registration, sending
 from regsvc.accounts.address import parse_address
-from regsvc.accounts.outbox import Filters
+from regsvc.accounts.admin import mail_actions, mail_search
+from regsvc.accounts.admin.mail_search import Filters
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.mail import jobs
 from regsvc.postgres.pool import Pool
@@ -19,17 +20,17 @@ from tests.accounts.mails import delay, end, execute, get, get_registration, lis
 
 async def replay(pool: Pool, mail_id: UUID) -> None:
     async with pool.transaction() as conn:
-        await interventions.replay_mail(conn, mail_id)
+        await mail_actions.replay_mail(conn, mail_id)
 
 
 async def replay_dead(pool: Pool, limit: int = 100) -> int:
     async with pool.transaction() as conn:
-        return await interventions.replay_dead(conn, limit)
+        return await mail_actions.replay_dead(conn, limit)
 
 
 async def cancel(pool: Pool, mail_id: UUID) -> None:
     async with pool.transaction() as conn:
-        await interventions.cancel_mail(conn, mail_id)
+        await mail_actions.cancel_mail(conn, mail_id)
 
 
 async def test_a_dead_mail_lives_again_and_its_registration_waits_again(pool: Pool) -> None:
@@ -81,7 +82,7 @@ async def test_a_sent_mail_is_sent_again_and_its_first_acceptance_is_remembered(
     assert (await get_registration(pool, new.id)).state == "queued"
     await send(pool, new.mail_id)
     async with pool.connection() as conn:
-        tries = await outbox.list_attempts(conn, new.mail_id)
+        tries = await mail_search.list_attempts(conn, new.mail_id)
     assert [(t.attempt, t.outcome, t.reply) for t in tries] == [(1, "sent", "250 ok")] * 2
     assert (await get_registration(pool, new.id)).state == "sent"
 
@@ -125,10 +126,10 @@ async def test_a_mail_in_hand_is_neither_replayed_nor_cancelled(pool: Pool) -> N
     new = await sign_up(pool)
     await take(pool, new.mail_id)
     for act in (replay, cancel):
-        with pytest.raises(interventions.MailInHandError):
+        with pytest.raises(mail_actions.MailInHandError):
             await act(pool, new.mail_id)
     await execute(pool, "UPDATE mails SET due_at = now()")  # its sender fell silent
-    with pytest.raises(interventions.MailInHandError):
+    with pytest.raises(mail_actions.MailInHandError):
         await cancel(pool, new.mail_id)  # it may have been sent
     await replay(pool, new.mail_id)
     assert (await get(pool, new.mail_id)).state == "queued"
@@ -192,10 +193,10 @@ async def test_a_cancelled_mail_is_not_sent_and_whoever_waits_is_told(pool: Pool
     before = await get_registration(pool, new.id)
     await cancel(pool, new.mail_id)
     mail, shown = await get(pool, new.mail_id), await get_registration(pool, new.id)
-    assert (mail.state, mail.reason, mail.due_at) == ("cancelled", interventions.CANCELLED, None)
-    assert (shown.state, shown.reason, shown.seq) == ("bounced", interventions.CANCELLED, before.seq + 1)
+    assert (mail.state, mail.reason, mail.due_at) == ("cancelled", mail_actions.CANCELLED, None)
+    assert (shown.state, shown.reason, shown.seq) == ("bounced", mail_actions.CANCELLED, before.seq + 1)
     assert shown.next_try_at is None
-    with pytest.raises(interventions.MailOverError):
+    with pytest.raises(mail_actions.MailOverError):
         await cancel(pool, new.mail_id)
     async with pool.connection() as conn:
         assert await jobs.claim_mails(conn, [new.mail_id]) == []
@@ -241,10 +242,10 @@ async def test_cancelling_what_is_held_back_shows_nothing(pool: Pool) -> None:
 async def test_a_sent_mail_cannot_be_cancelled_nor_one_that_is_not_there(pool: Pool) -> None:
     new = await sign_up(pool)
     await send(pool, new.mail_id)
-    with pytest.raises(interventions.MailOverError):
+    with pytest.raises(mail_actions.MailOverError):
         await cancel(pool, new.mail_id)
     for act in (replay, cancel):
-        with pytest.raises(outbox.MailNotFoundError):
+        with pytest.raises(mail_search.MailNotFoundError):
             await act(pool, uuid4())
 
 

@@ -7,10 +7,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from regsvc.accounts import outbox, registration
+from regsvc.accounts import registration
 from regsvc.accounts.address import parse_address
-from regsvc.accounts.outbox import Filters
-from regsvc.accounts.position import Position
+from regsvc.accounts.admin import mail_search
+from regsvc.accounts.admin.cursor import Position
+from regsvc.accounts.admin.mail_search import Filters
 from regsvc.mail import bookings
 from regsvc.mail.bookings import Ended, Retry
 from regsvc.postgres.pool import Pool
@@ -25,7 +26,7 @@ async def test_mails_are_listed_page_by_page_the_newest_first(pool: Pool) -> Non
     after: Position | None = None
     async with pool.connection() as conn:
         for size in (3, 3, 1):
-            page = await outbox.list_mails(conn, ALL, after=after, limit=3)
+            page = await mail_search.list_mails(conn, ALL, after=after, limit=3)
             assert len(page.mails) == size
             seen += [mail.id for mail in page.mails]
             after = page.next
@@ -36,10 +37,10 @@ async def test_mails_are_listed_page_by_page_the_newest_first(pool: Pool) -> Non
 async def test_a_page_stays_where_it_was_when_mails_are_added(pool: Pool) -> None:
     old = [(await sign_up(pool)).mail_id for _ in range(4)]
     async with pool.connection() as conn:
-        first = await outbox.list_mails(conn, ALL, after=None, limit=2)
+        first = await mail_search.list_mails(conn, ALL, after=None, limit=2)
         await sign_up(pool)
         assert first.next is not None
-        second = await outbox.list_mails(conn, ALL, after=Position.decode(first.next.encode()), limit=2)
+        second = await mail_search.list_mails(conn, ALL, after=Position.decode(first.next.encode()), limit=2)
     assert [mail.id for mail in (*first.mails, *second.mails)] == old[::-1]
     assert second.next is None
 
@@ -77,7 +78,7 @@ async def test_a_mail_is_shown_with_its_address_and_registration(pool: Pool) -> 
     )
     mail = await get(pool, again)
     assert (mail.address, mail.registration_id, mail.registration_state) == ("carl@example.com", None, None)
-    with pytest.raises(outbox.MailNotFoundError):
+    with pytest.raises(mail_search.MailNotFoundError):
         await get(pool, uuid4())
 
 
@@ -100,7 +101,7 @@ async def plan_of(pool: Pool, filters: Filters) -> str:
         await conn.execute("SET LOCAL client_min_messages = log")
         notices: list[str] = []
         conn.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
-        await outbox.list_mails(conn, filters, after=Position.decode("A" * 32), limit=50)
+        await mail_search.list_mails(conn, filters, after=Position.decode("A" * 32), limit=50)
     return "\n".join(notices)
 
 
@@ -124,7 +125,7 @@ async def test_failed_attempts_are_noted_and_the_accepted_one_is_the_row_itself(
     await execute(pool, "UPDATE mails SET due_at = now()")
     await send(pool, new.mail_id)
     async with pool.connection() as conn:
-        tries = await outbox.list_attempts(conn, new.mail_id)
+        tries = await mail_search.list_attempts(conn, new.mail_id)
     assert [(t.attempt, t.outcome, t.stage, t.reason, t.reply) for t in tries] == [
         (1, "delayed", "rcpt", "mailbox_busy", "450 busy"),
         (2, "sent", None, None, "250 ok"),
@@ -139,7 +140,7 @@ async def test_what_was_not_tried_is_no_attempt(pool: Pool) -> None:
         assert await bookings.hold_jobs(conn, [Retry(held_job, timedelta(minutes=30), "auth_failed")])
         assert await bookings.book_ended(conn, [Ended(over_job, "cancelled", "registration_over")])
         for new in (held, wanted_no_more):
-            assert await outbox.list_attempts(conn, new.mail_id) == []
+            assert await mail_search.list_attempts(conn, new.mail_id) == []
     assert (await get(pool, held.mail_id)).attempts == 0
 
 
@@ -150,4 +151,4 @@ async def test_an_attempt_whose_lease_was_lost_is_not_noted(pool: Pool) -> None:
     await send(pool, new.mail_id)
     async with pool.transaction() as conn:
         assert await bookings.book_retries(conn, [Retry(job, timedelta(seconds=5), "timeout")]) == []
-        assert [t.outcome for t in await outbox.list_attempts(conn, new.mail_id)] == ["sent"]
+        assert [t.outcome for t in await mail_search.list_attempts(conn, new.mail_id)] == ["sent"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from regsvc.accounts.overview import (
+from regsvc.accounts.admin.statistics import (
     BOUNDS,
     count_mails,
     count_registrations,

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from regsvc.accounts.overview import BOUNDS, name_bounds
+from regsvc.accounts.admin.statistics import BOUNDS, name_bounds
 from regsvc.http.pages.plots import HEIGHT, WIDTH, make_bars
 from tests.databases import run_sql
 from tests.programs import SharedProgram

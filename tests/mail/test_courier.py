@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from uuid import UUID
 
-    from regsvc.accounts.outbox import OutboxMail
+    from regsvc.accounts.admin.mail_search import OutboxMail
     from regsvc.postgres.pool import Pool
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import REGISTRY
 from quart import Response, request
 
-from regsvc.accounts import overview
+from regsvc.accounts.admin import statistics
 from regsvc.accounts.audit import record
 from regsvc.errors import RegsvcError
 from regsvc.http.admin_supervisor import MYSELF, show_supervisor
@@ -78,10 +78,10 @@ async def open_console() -> Response:
     context = get_context()
     async with context.pool.connection() as conn:
         breaker = await get_breaker(conn)
-        totals = await overview.count_registrations(conn)
-        queue = await overview.count_mails(conn)
-        hours = await overview.list_hours(conn)
-        speed = await overview.measure_speed(conn)
+        totals = await statistics.count_registrations(conn)
+        queue = await statistics.count_mails(conn)
+        hours = await statistics.list_hours(conn)
+        speed = await statistics.measure_speed(conn)
     return await show_console(
         "console.html",
         breaker=breaker,
@@ -90,7 +90,7 @@ async def open_console() -> Response:
         by_hour=make_bars([(f"{hour.began_at:%H}:00", hour.signed_up, hour.confirmed) for hour in hours]),
         speed=speed,
         by_time=make_bars(
-            [(name, count, 0) for name, count in zip(overview.name_bounds(), speed.counts, strict=True)]
+            [(name, count, 0) for name, count in zip(statistics.name_bounds(), speed.counts, strict=True)]
         ),
         broker=_count_messages() if context.settings.amqp_url else None,
         supervisor=show_supervisor(context),

@@ -11,7 +11,8 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from quart import Response, request
 
-from regsvc.accounts import administration, audit_log, directory, interventions, outbox
+from regsvc.accounts import audit_log
+from regsvc.accounts.admin import mail_actions, mail_search, user_actions, user_search
 from regsvc.accounts.audit import By, record
 from regsvc.accounts.user import UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
@@ -35,13 +36,13 @@ ROWS = 25  # of a list at a time: a page weighs 60 kB at most
 
 
 _MAIL_DEEDS: dict[str, tuple[Callable[[Connection, UUID], Awaitable[None]], str]] = {
-    "replay": (interventions.replay_mail, "mail_replayed"),
-    "cancel": (interventions.cancel_mail, "mail_cancelled"),
+    "replay": (mail_actions.replay_mail, "mail_replayed"),
+    "cancel": (mail_actions.cancel_mail, "mail_cancelled"),
 }
 _USER_DEEDS: dict[str, Callable[[Connection, UUID, By], Awaitable[object]]] = {
-    "disable": administration.disable_user,
-    "enable": administration.enable_user,
-    "end-sessions": administration.end_user_sessions,
+    "disable": user_actions.disable_user,
+    "enable": user_actions.enable_user,
+    "end-sessions": user_actions.end_user_sessions,
 }
 
 
@@ -50,11 +51,11 @@ async def open_mails() -> Response:
     """List mails, the newest first."""
     await get_operator()
     query = _read_filters(MailQuery)
-    filters = outbox.Filters(
+    filters = mail_search.Filters(
         query.state, query.kind, address_of(query.address).key if query.address else None
     )
     async with get_context().pool.connection() as conn:
-        page = await outbox.list_mails(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
+        page = await mail_search.list_mails(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
     return await show_console(
         "console_mails.html",
         query=query,
@@ -67,16 +68,16 @@ async def open_mails() -> Response:
 async def open_mail_record(mail_id: str) -> Response:
     """Show a mail, and what was tried to send it."""
     await get_operator()
-    return await _show_mail(read_id(mail_id, outbox.MailNotFoundError))
+    return await _show_mail(read_id(mail_id, mail_search.MailNotFoundError))
 
 
 @blueprint.post("/admin/mails/<mail_id>/<deed>")
 async def submit_mail_deed(mail_id: str, deed: str) -> Response:
     """Replay a mail, or call it off."""
     await read_form()
-    operator, wanted = await get_operator(), read_id(mail_id, outbox.MailNotFoundError)
+    operator, wanted = await get_operator(), read_id(mail_id, mail_search.MailNotFoundError)
     if deed not in _MAIL_DEEDS:
-        raise outbox.MailNotFoundError
+        raise mail_search.MailNotFoundError
     act, event = _MAIL_DEEDS[deed]
     try:
         async with get_context().pool.transaction() as conn:
@@ -139,9 +140,9 @@ async def _show_mail(wanted: UUID, status: int = 200, *, problem: str = "") -> R
 
 async def _show_users(status: int = 200, *, problem: str = "") -> Response:
     query = _read_filters(UserQuery)
-    filters = directory.Filters(query.search, query.role, query.state)
+    filters = user_search.Filters(query.search, query.role, query.state)
     async with get_context().pool.connection() as conn:
-        page = await directory.list_people(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
+        page = await user_search.list_people(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
     more = _more(page.next.encode() if page.next else "")
     return await show_console(
         "console_users.html", status, query=query, people=page.people, more=more, problem=problem

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts.position import Position
+from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.registration import RegistrationNotFoundError, State
 from regsvc.postgres.connection import Connection
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg.rows import scalar_row
 
-from regsvc.accounts.outbox import MailNotFoundError, State
+from regsvc.accounts.admin.mail_search import MailNotFoundError, State
 from regsvc.accounts.registration import STATE_CHANNEL, UNSENT_LIFE, RegistrationOverError
 from regsvc.errors import RegsvcError
 from regsvc.mail.jobs import DUE_CHANNEL

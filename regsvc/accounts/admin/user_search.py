@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from regsvc.accounts.address import AddressError, parse_address
-from regsvc.accounts.position import Position
+from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.session import ALIVE
 from regsvc.accounts.user import UserNotFoundError
 from regsvc.postgres.connection import Connection

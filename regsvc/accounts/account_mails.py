@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from regsvc.accounts import moves, resets
-from regsvc.accounts.audit import By, record
+from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.limits import login_attempts, mail_schedule
 from regsvc.mail.jobs import SentAs
 from regsvc.postgres.connection import Connection

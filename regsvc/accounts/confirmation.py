@@ -14,7 +14,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
-from regsvc.accounts.audit import ANYONE, By
+from regsvc.accounts.audit.record import ANYONE, By
 from regsvc.accounts.enrolment import ALIVE, LIVE, AddressTakenError, enrol, lock_address
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.login_attempts import know_client

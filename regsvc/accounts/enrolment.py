@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import scalar_row
 
-from regsvc.accounts.audit import By, record
+from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.registration import (
     LINK_LIFE,
     STATE_CHANNEL,

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg.rows import scalar_row
 
-from regsvc.accounts.audit import By, forget_person, record
+from regsvc.accounts.audit.record import By, forget_person, record
 from regsvc.accounts.enrolment import lock_address
 from regsvc.accounts.limits.login_attempts import forget_address
 from regsvc.accounts.user import UserNotFoundError, keep_an_admin

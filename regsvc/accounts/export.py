@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts.audit import ActorKind
+from regsvc.accounts.audit.record import ActorKind
 from regsvc.postgres.connection import Connection
 
 MOST = 10_000  # of each list, the newest

@@ -15,9 +15,10 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.rows import class_row
 
-from regsvc.accounts import audit, resets
+from regsvc.accounts import resets
 from regsvc.accounts.address import Address
-from regsvc.accounts.audit import By
+from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.limits.login_attempts import know_client
 from regsvc.accounts.notices import add_notice
@@ -113,7 +114,7 @@ async def ask_move(
         },
     )
     await add_notice(conn, user_id, "email_moving", by, move_id=move_id)
-    await audit.record(conn, "email_change_asked", by, user_id=user_id)
+    await record.record(conn, "email_change_asked", by, user_id=user_id)
 
 
 async def confirm_move(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> UUID:
@@ -140,7 +141,7 @@ async def confirm_move(conn: Connection, secrets: Secrets, token: AccountToken, 
         "UPDATE address_moves SET state = 'done', done_at = now() WHERE id = %(id)s", {"id": move.id}
     )
     await know_client(conn, secrets, move.new_key, by)
-    await audit.record(conn, "email_changed", by, user_id=move.user_id)
+    await record.record(conn, "email_changed", by, user_id=move.user_id)
     return move.user_id
 
 
@@ -188,7 +189,7 @@ async def undo_move(
         """,
         {"id": move.id, "user_id": move.user_id, "done_at": move.done_at},
     )
-    await audit.record(conn, "email_change_undone", by, user_id=move.user_id, sessions_ended=ended)
+    await record.record(conn, "email_change_undone", by, user_id=move.user_id, sessions_ended=ended)
     await resets.add_forgot(conn, uuid4(), move.old_key, by, admitted=True)
     return move.user_id
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 from uuid import UUID, uuid4
 
-from regsvc.accounts.audit import By
+from regsvc.accounts.audit.record import By
 from regsvc.mail.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 

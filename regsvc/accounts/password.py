@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from regsvc.accounts import audit, session
-from regsvc.accounts.audit import By
+from regsvc.accounts import session
+from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.notices import add_notice
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
@@ -38,7 +39,7 @@ async def change_password(
     if cursor.rowcount == 0:
         raise WrongPasswordError
     ended = await set_password(conn, user_id, new_hash, reason="password_changed", keep=session_id)
-    await audit.record(conn, "password_changed", by, user_id=user_id, sessions_ended=ended)
+    await record.record(conn, "password_changed", by, user_id=user_id, sessions_ended=ended)
     await add_notice(conn, user_id, "password_changed", by)
 
 

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts import audit
-from regsvc.accounts.audit import By
+from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.limits.login_attempts import know_client
 from regsvc.accounts.notices import add_notice
@@ -110,7 +110,7 @@ async def reset_password(
     ended = await set_password(conn, found.user_id, new_hash, reason="password_reset")
     await conn.execute("UPDATE users SET email_confirmed_at = now() WHERE id = %(id)s", {"id": found.user_id})
     await know_client(conn, secrets, found.email_key, by)
-    await audit.record(conn, "password_reset", by, user_id=found.user_id, sessions_ended=ended)
+    await record.record(conn, "password_reset", by, user_id=found.user_id, sessions_ended=ended)
     await add_notice(conn, found.user_id, "password_reset_done", by)
 
 

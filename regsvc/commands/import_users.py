@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints, Validat
 from pydantic_core import PydanticCustomError
 
 from regsvc.accounts.admin.user_actions import NewUser, import_users, list_taken
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import structlog
 
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.commands.runner import (
     ACTOR,
     by_operator,

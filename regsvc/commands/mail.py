@@ -15,7 +15,7 @@ from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.mail_search import Filters, Page
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.commands.dead_letters import poison
 from regsvc.commands.mail_preview import preview

@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from regsvc import logs, settings
-from regsvc.accounts.audit import By
+from regsvc.accounts.audit.record import By
 from regsvc.errors import ConfigurationError, RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import check_schema

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
-from regsvc.accounts.audit import purge_audit
+from regsvc.accounts.audit.record import purge_audit
 from regsvc.accounts.confirmation import purge_code_tries
 from regsvc.accounts.foreign import purge_nobodys_mails
 from regsvc.accounts.limits.idempotency import purge_idempotency_keys

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.mail_search import Attempt, Filters, OutboxMail
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, timestamp

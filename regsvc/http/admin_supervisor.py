@@ -10,7 +10,7 @@ from pydantic import Field
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer
 from regsvc.http.audited import by_admin

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts.admin import user_actions, user_search
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.user_search import Filters, Person
-from regsvc.accounts.audit import By
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.session import list_sessions
 from regsvc.accounts.user import LastAdminError, UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError

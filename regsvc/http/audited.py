@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regsvc.accounts.audit import ActorKind, By
+from regsvc.accounts.audit.record import ActorKind, By
 from regsvc.http.clients import get_client_word, get_origin
 from regsvc.http.request_ids import get_request_id
 from regsvc.security.keys import AccessToken

@@ -15,7 +15,7 @@ from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts import confirmation, preview
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registration import RegistrationNotFoundError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError

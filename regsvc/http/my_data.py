@@ -13,7 +13,7 @@ from pydantic import Field
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.accounts.erasure import erase_user
 from regsvc.accounts.export import (
     MOST,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from regsvc.accounts import user
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.login_attempts import forgive_tries, withdraw_try
 from regsvc.accounts.password import WrongPasswordError
 from regsvc.accounts.user import Credentials

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.accounts import grant, session, user
 from regsvc.accounts.address import AddressError, parse_address
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.accounts.grant import Grant, Reuse
 from regsvc.accounts.limits.login_attempts import LoginTry, forgive_tries, withdraw_try
 from regsvc.accounts.limits.rate_limit import RateLimitedError

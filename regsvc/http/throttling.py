@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import structlog
 from quart import Response, g
 
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits import login_attempts
 from regsvc.accounts.limits.login_attempts import LoginTry
 from regsvc.accounts.limits.rate_limit import Limit, RateLimitedError, Standing, demand, take_permits

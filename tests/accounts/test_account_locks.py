@@ -9,7 +9,7 @@ import trio
 
 from regsvc.accounts import grant, session
 from regsvc.accounts.admin import user_actions
-from regsvc.accounts.audit import By
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.confirmation import confirm_by_link
 from regsvc.accounts.grant import Grant, Reuse
 from regsvc.accounts.notices import add_notice

@@ -15,7 +15,7 @@ from regsvc.accounts import account_mails, resets, sending
 from regsvc.accounts.account_mails import AccountLetter
 from regsvc.accounts.admin import mail_actions
 from regsvc.accounts.admin.mail_search import Filters
-from regsvc.accounts.audit import By
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.notices import Notice, add_notice
 from regsvc.mail import bookings, jobs
 from regsvc.mail.bookings import Held, Sent

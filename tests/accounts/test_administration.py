@@ -13,7 +13,7 @@ from regsvc.accounts.admin import user_actions
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.user_actions import OwnAccountError
 from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_person, list_people
-from regsvc.accounts.audit import By
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.enrolment import AddressTakenError, enrol_by_hand
 from regsvc.accounts.grant import start_session
 from regsvc.accounts.registration import RegistrationNotFoundError, RegistrationOverError

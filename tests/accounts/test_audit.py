@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from regsvc.accounts.audit import By, forget_person, purge_audit, record
+from regsvc.accounts.audit.record import By, forget_person, purge_audit, record
 from regsvc.postgres.pool import Pool
 
 ANYONE = By("anonymous", origin="192.0.2.0/24", client="curl", request_id="r1")

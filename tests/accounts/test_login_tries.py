@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import trio
 
-from regsvc.accounts.audit import By
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.limits.login_attempts import (
     CLIENTS,
     LoginTry,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regsvc.accounts.audit import By
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.notices import add_notice
 from regsvc.postgres.connection import Connection
 from tests.services import Service

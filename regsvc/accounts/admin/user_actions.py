@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from psycopg.rows import scalar_row
 
 from regsvc.accounts.admin.user_search import Role
-from regsvc.accounts.audit import By, record
+from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.enrolment import AddressTakenError
 from regsvc.accounts.erasure import erase_user
 from regsvc.accounts.session import end_all_sessions

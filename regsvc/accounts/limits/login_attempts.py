@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from psycopg.rows import tuple_row
 
-from regsvc.accounts.audit import By
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets, blinds

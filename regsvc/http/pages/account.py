@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from quart import Response, request
 
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.password import WrongPasswordError
 from regsvc.accounts.session import SessionNotFoundError, end_all_sessions, end_own_session, list_sessions

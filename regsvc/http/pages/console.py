@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from quart import Response, request
 
 from regsvc.accounts.admin import statistics
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.errors import RegsvcError
 from regsvc.http.admin_supervisor import MYSELF, show_supervisor
 from regsvc.http.audited import by_admin

@@ -11,9 +11,8 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from quart import Response, request
 
-from regsvc.accounts import audit_log
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions, user_search
-from regsvc.accounts.audit import By, record
+from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.user import UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.http.admin_audit import AuditQuery
@@ -123,11 +122,11 @@ async def open_audit() -> Response:
     """List what happened that matters for security, the newest first."""
     await get_operator()
     query = _read_filters(AuditQuery)
-    filters = audit_log.Filters(
+    filters = query.Filters(
         query.event, query.user, query.actor, query.actor_id, query.request_id, query.since, query.until
     )
     async with get_context().pool.connection() as conn:
-        page = await audit_log.list_events(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
+        page = await query.list_events(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
     more = _more(str(page.next) if page.next else "")
     return await show_console("console_audit.html", query=query, events=page.events, more=more)
 

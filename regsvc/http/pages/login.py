@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quart import Response, request
 
-from regsvc.accounts.audit import record
+from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.session import end_session

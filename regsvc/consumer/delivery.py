@@ -15,9 +15,9 @@ import structlog
 import trio
 
 from regsvc.accounts import sending
-from regsvc.accounts.account_mails import AccountLetter, begin_sending_account, choose_accounts
-from regsvc.accounts.foreign import begin_sending_foreign
 from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.mails.account_mails import AccountLetter, begin_sending_account, choose_accounts
+from regsvc.accounts.mails.legacy import begin_sending_foreign
 from regsvc.consumer.courier import MARGIN, Courier
 from regsvc.consumer.letters import AnyLetter
 from regsvc.consumer.outcomes import InHand

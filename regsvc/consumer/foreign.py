@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import structlog
 import trio
 
-from regsvc.accounts.foreign import ForeignRequest, add_foreign_mails, read_request
+from regsvc.accounts.mails.legacy import ForeignRequest, add_foreign_mails, read_request
 from regsvc.errors import MalformedMessageError
 from regsvc.metrics import FOREIGN
 from regsvc.postgres.pool import Pool

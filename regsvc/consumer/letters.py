@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from regsvc.accounts.account_mails import AccountLetter
-from regsvc.accounts.foreign import ForeignLetter
+from regsvc.accounts.mails.account_mails import AccountLetter
+from regsvc.accounts.mails.legacy import ForeignLetter
 from regsvc.accounts.registration import LINK_LIFE
 from regsvc.accounts.sending import Letter
 from regsvc.mail.envelope import Envelope

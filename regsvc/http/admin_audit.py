@@ -10,8 +10,8 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts.audit import query
-from regsvc.accounts.audit.query import Event, Filters
+from regsvc.accounts.audit import event_search
+from regsvc.accounts.audit.event_search import Event, Filters
 from regsvc.accounts.audit.record import ActorKind
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, timestamp
@@ -41,7 +41,7 @@ class AuditQuery(Body):
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     cursor: Annotated[int, Field(ge=1, le=_LARGEST)] | None = None
-    limit: Annotated[int, Field(ge=1, le=query.MAX_PAGE)] = PAGE
+    limit: Annotated[int, Field(ge=1, le=event_search.MAX_PAGE)] = PAGE
 
 
 class EventShown(TypedDict):
@@ -78,7 +78,7 @@ _FILTERS = [
     Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
     Parameter(
         "limit",
-        f"How many, 1 to {query.MAX_PAGE}; {PAGE} if not given.",
+        f"How many, 1 to {event_search.MAX_PAGE}; {PAGE} if not given.",
         where="query",
         whole_number=True,
     ),
@@ -101,7 +101,7 @@ async def list_events() -> Response:
         query.event, query.user, query.actor, query.actor_id, query.request_id, query.since, query.until
     )
     async with context.pool.connection() as conn:
-        page = await query.list_events(conn, filters, after=query.cursor, limit=query.limit)
+        page = await event_search.list_events(conn, filters, after=query.cursor, limit=query.limit)
     log.info("audit events listed", actor=str(token.user_id), count=len(page.events))
     shown: EventPage = {
         "events": [_show_event(event) for event in page.events],

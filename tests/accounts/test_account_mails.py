@@ -11,11 +11,12 @@ import psycopg
 import pytest
 import trio
 
-from regsvc.accounts import account_mails, resets, sending
-from regsvc.accounts.account_mails import AccountLetter
+from regsvc.accounts import resets, sending
 from regsvc.accounts.admin import mail_actions
 from regsvc.accounts.admin.mail_search import Filters
 from regsvc.accounts.audit.record import By
+from regsvc.accounts.mails import account_mails
+from regsvc.accounts.mails.account_mails import AccountLetter
 from regsvc.accounts.notices import Notice, add_notice
 from regsvc.mail import bookings, jobs
 from regsvc.mail.bookings import Held, Sent

@@ -9,9 +9,10 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from regsvc.accounts import foreign, registration, sending
+from regsvc.accounts import registration, sending
 from regsvc.accounts.admin import mail_actions
-from regsvc.accounts.foreign import ForeignLetter, ForeignRequest, read_request
+from regsvc.accounts.mails import legacy
+from regsvc.accounts.mails.legacy import ForeignLetter, ForeignRequest, read_request
 from regsvc.accounts.registration import RegistrationOverError
 from regsvc.errors import MalformedMessageError
 from regsvc.mail import bookings, jobs
@@ -36,7 +37,7 @@ def make_request(message_id: str | None = "1", **changes: object) -> ForeignRequ
 
 async def add(pool: Pool, *requests: ForeignRequest, secrets: Secrets = SECRETS) -> list[UUID]:
     async with pool.transaction() as conn:
-        return await foreign.add_foreign_mails(conn, secrets, requests)
+        return await legacy.add_foreign_mails(conn, secrets, requests)
 
 
 async def take(pool: Pool, mail_id: UUID) -> tuple[Job, ForeignLetter]:
@@ -44,7 +45,7 @@ async def take(pool: Pool, mail_id: UUID) -> tuple[Job, ForeignLetter]:
     async with pool.transaction() as conn:
         (job,) = await jobs.claim_mails(conn, [mail_id])
         await sending.choose_attempts(conn, [mail_id])
-        (letter,) = await foreign.begin_sending_foreign(conn, [mail_id])
+        (letter,) = await legacy.begin_sending_foreign(conn, [mail_id])
         assert await sending.begin_sending(conn, [mail_id]) == []
     return job, letter
 
@@ -273,7 +274,7 @@ async def test_a_mail_of_no_registration_is_deleted_30_days_after_it_ended(pool:
 
     async def purge() -> int:
         async with pool.connection() as conn:
-            return await foreign.purge_nobodys_mails(conn, 100)
+            return await legacy.purge_nobodys_mails(conn, 100)
 
     by_id = f"WHERE id IN ('{open_}', '{ended}')"
     await execute(pool, f"UPDATE mails SET changed_at = now() - interval '29 days 23 hours' {by_id}")

@@ -122,11 +122,11 @@ async def open_audit() -> Response:
     """List what happened that matters for security, the newest first."""
     await get_operator()
     query = _read_filters(AuditQuery)
-    filters = query.Filters(
+    filters = event_search.Filters(
         query.event, query.user, query.actor, query.actor_id, query.request_id, query.since, query.until
     )
     async with get_context().pool.connection() as conn:
-        page = await query.list_events(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
+        page = await event_search.list_events(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
     more = _more(str(page.next) if page.next else "")
     return await show_console("console_audit.html", query=query, events=page.events, more=more)
 

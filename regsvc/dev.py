@@ -21,7 +21,7 @@ import trio
 from pydantic import SecretStr
 
 from regsvc import logs, settings
-from regsvc.accounts.sending import Letter
+from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.errors import ConfigurationError, RegsvcError
 from regsvc.logs import reveal
 from regsvc.postgres.embedded import EmbeddedPostgres

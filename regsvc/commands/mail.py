@@ -16,7 +16,7 @@ from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.mail_search import Filters, Page
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.registration import RegistrationOverError
+from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.commands.dead_letters import poison
 from regsvc.commands.mail_preview import preview
 from regsvc.commands.runner import (

@@ -14,10 +14,10 @@ from uuid import UUID
 import structlog
 import trio
 
-from regsvc.accounts import sending
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.mails.account_mails import AccountLetter, begin_sending_account, choose_accounts
 from regsvc.accounts.mails.legacy import begin_sending_foreign
+from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.courier import MARGIN, Courier
 from regsvc.consumer.letters import AnyLetter
 from regsvc.consumer.outcomes import InHand
@@ -106,7 +106,7 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
                 return Taken(len(claimed))
             nobodys = [job.id for job in claimed if job.registration_id is None]
             others = await _begin_others(conn, courier.secrets, nobodys) if nobodys else []
-            begun = await sending.begin_sending(conn, [job.id for job in claimed])
+            begun = await mail_status.begin_sending(conn, [job.id for job in claimed])
             letters = {letter.mail_id: letter for letter in (*begun, *others)}
             over = [Ended(job, "cancelled", "registration_over") for job in claimed if job.id not in letters]
             if over:
@@ -155,18 +155,18 @@ async def _hold(conn: Connection, claimed: Sequence[Job], state: Breaker) -> Non
     steps = [policy.hold(job, state) for job in claimed]
     held = [step for step in steps if isinstance(step, Retry)]
     over = [step for step in steps if isinstance(step, Ended)]
-    await sending.show_delayed(conn, await bookings.hold_jobs(conn, held))
+    await mail_status.show_delayed(conn, await bookings.hold_jobs(conn, held))
     MAILS.labels("held").inc(len(held))
     log.info("mails held while the mail server refuses us", mails=len(held), reason=state.reason)
     if over:
-        await sending.show_bounced(conn, await bookings.book_ended(conn, over))
+        await mail_status.show_bounced(conn, await bookings.book_ended(conn, over))
         MAILS.labels("dead").inc(len(over))
         log.warning("mails given up", mails=len(over), reason=state.reason)
 
 
 async def _begin_others(conn: Connection, secrets: Secrets, mail_ids: Sequence[UUID]) -> list[AnyLetter]:
     """Decide whose the mails are that were asked for by address alone; return what to send of no registration."""
-    await sending.choose_attempts(conn, mail_ids)
+    await mail_status.choose_attempts(conn, mail_ids)
     await choose_accounts(conn, secrets, mail_ids)
     return [
         *await begin_sending_foreign(conn, mail_ids),

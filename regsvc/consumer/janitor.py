@@ -8,14 +8,14 @@ import structlog
 import trio
 
 from regsvc.accounts.audit.record import purge_audit
-from regsvc.accounts.confirmation import purge_code_tries
 from regsvc.accounts.limits.idempotency import purge_idempotency_keys
 from regsvc.accounts.limits.login_attempts import purge_login_tries
 from regsvc.accounts.limits.mail_schedule import purge_schedules
 from regsvc.accounts.limits.rate_limit import purge_throttles
 from regsvc.accounts.mails.legacy import purge_nobodys_mails
 from regsvc.accounts.moves import purge_moves
-from regsvc.accounts.registration import expire_registrations, purge_registrations
+from regsvc.accounts.registrations.confirmation import purge_code_tries
+from regsvc.accounts.registrations.registration import expire_registrations, purge_registrations
 from regsvc.accounts.session import purge_sessions
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from regsvc.accounts.mails.account_mails import AccountLetter
 from regsvc.accounts.mails.legacy import ForeignLetter
-from regsvc.accounts.registration import LINK_LIFE
-from regsvc.accounts.sending import Letter
+from regsvc.accounts.registrations.mail_status import Letter
+from regsvc.accounts.registrations.registration import LINK_LIFE
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.kinds import ACCOUNT_KINDS, LinkedMail, WarningMail
 from regsvc.mail.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer

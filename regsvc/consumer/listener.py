@@ -12,7 +12,7 @@ import psycopg
 import structlog
 import trio
 
-from regsvc.accounts.registration import STATE_CHANNEL
+from regsvc.accounts.registrations.registration import STATE_CHANNEL
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.live import LiveHub
 from regsvc.postgres.connection import Connection

@@ -9,7 +9,7 @@ from datetime import datetime
 import structlog
 import trio
 
-from regsvc.accounts import sending
+from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.letters import AnyLetter
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.mail import bookings, breaker
@@ -81,15 +81,15 @@ async def _write(conn: Connection, batch: Sequence[tuple[InHand, Booking]]) -> N
     retries = [booking for _, booking in batch if isinstance(booking, Retry)]
     ended = [booking for _, booking in batch if isinstance(booking, Ended)]
     if sent:
-        await sending.show_sent(conn, await bookings.book_sent(conn, sent))
+        await mail_status.show_sent(conn, await bookings.book_sent(conn, sent))
     if waiting:
         # What waits for its turn is shown as sent, before its row becomes silent.
-        await sending.show_sent(conn, [booking.job.id for booking, silent in waiting if not silent])
+        await mail_status.show_sent(conn, [booking.job.id for booking, silent in waiting if not silent])
         await bookings.book_held(conn, [booking for booking, _ in waiting])
     if retries:
-        await sending.show_delayed(conn, await bookings.book_retries(conn, retries))
+        await mail_status.show_delayed(conn, await bookings.book_retries(conn, retries))
     if ended:
-        await sending.show_bounced(conn, await bookings.book_ended(conn, ended))
+        await mail_status.show_bounced(conn, await bookings.book_ended(conn, ended))
 
 
 def _report_breaker(verdict: Verdict, *, opened: bool | None) -> None:

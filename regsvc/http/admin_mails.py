@@ -14,7 +14,7 @@ from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.mail_search import Attempt, Filters, OutboxMail
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.registration import RegistrationOverError
+from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.audited import by_admin

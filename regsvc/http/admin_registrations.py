@@ -13,8 +13,8 @@ from regsvc.accounts.admin import registration_search
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.registration_search import Entry
 from regsvc.accounts.admin.user_search import get_person
-from regsvc.accounts.enrolment import AddressTakenError, enrol_by_hand
-from regsvc.accounts.registration import RegistrationNotFoundError, RegistrationOverError, State
+from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
+from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError, State
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.admin_users import UserShown, show_user
 from regsvc.http.answers import answer, timestamp

@@ -14,10 +14,10 @@ from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import confirmation, preview
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.accounts.registration import RegistrationNotFoundError
+from regsvc.accounts.registrations import confirmation, link_preview
+from regsvc.accounts.registrations.registration import RegistrationNotFoundError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_anyone
@@ -171,7 +171,7 @@ async def enter_code(context: Context, known: UUID, code: str) -> None:
     errors=[
         confirmation.TokenInvalidError,
         confirmation.TokenExpiredError,
-        preview.TokenVoidError,
+        link_preview.TokenVoidError,
         RateLimitedError,
         DatabaseUnavailableError,
     ],
@@ -182,7 +182,7 @@ async def show_preview() -> Response:
     body = await read_body(PreviewBody)
     await throttle(CONFIRM)
     async with context.pool.connection() as conn:
-        found = await preview.preview_link(conn, context.secrets, _read_token(body.token))
+        found = await link_preview.preview_link(conn, context.secrets, _read_token(body.token))
     shown: Previewed = {
         "email": mask_email(found.email),
         "at": timestamp(found.created_at),

@@ -14,7 +14,12 @@ import structlog
 import trio
 from quart import Blueprint, Response, websocket
 
-from regsvc.accounts.registration import FINAL, Registration, RegistrationNotFoundError, get_registration
+from regsvc.accounts.registrations.registration import (
+    FINAL,
+    Registration,
+    RegistrationNotFoundError,
+    get_registration,
+)
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import timestamp
 from regsvc.http.clients import get_client_network, limits_apply

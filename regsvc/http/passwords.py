@@ -15,12 +15,12 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.accounts import resets, user
 from regsvc.accounts.address import Address
-from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.idempotency import Once, claim_once
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.password import WrongPasswordError, change_password
+from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http import idempotency
 from regsvc.http.answers import answer, empty, timestamp

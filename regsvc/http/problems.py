@@ -19,17 +19,14 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 
 from regsvc import errors
 from regsvc.accounts import (
-    confirmation,
-    enrolment,
     grant,
     password,
-    preview,
-    registration,
     session,
     user,
 )
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions
 from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
+from regsvc.accounts.registrations import activation, confirmation, link_preview, registration
 from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
 from regsvc.security import keys
@@ -128,12 +125,12 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     confirmation.AlreadyConfirmedError: Kind(HTTPStatus.CONFLICT, "already_confirmed"),
     confirmation.TokenExpiredError: Kind(HTTPStatus.GONE, "token_expired"),
     idempotency.RequestInFlightError: Kind(HTTPStatus.CONFLICT, "request_in_flight"),
-    preview.TokenVoidError: Kind(HTTPStatus.GONE, "token_void"),
+    link_preview.TokenVoidError: Kind(HTTPStatus.GONE, "token_void"),
     registration.RegistrationOverError: Kind(HTTPStatus.CONFLICT, "registration_over"),
     mail_actions.MailInHandError: Kind(HTTPStatus.CONFLICT, "mail_in_hand"),
     mail_actions.MailOverError: Kind(HTTPStatus.CONFLICT, "mail_over"),
     user_actions.OwnAccountError: Kind(HTTPStatus.CONFLICT, "own_account"),
-    enrolment.AddressTakenError: Kind(HTTPStatus.CONFLICT, "address_taken"),
+    activation.AddressTakenError: Kind(HTTPStatus.CONFLICT, "address_taken"),
     ServingChildError: Kind(HTTPStatus.CONFLICT, "child_serving"),
     user.LastAdminError: Kind(HTTPStatus.CONFLICT, "last_admin"),
     PreconditionFailedError: Kind(HTTPStatus.PRECONDITION_FAILED, "precondition_failed"),

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.idempotency import Once, claim_once
 from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.accounts.registration import (
+from regsvc.accounts.registrations.registration import (
     FINAL,
     NewRegistration,
     Registration,

@@ -15,12 +15,12 @@ from pydantic import StringConstraints
 from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import registration
 from regsvc.accounts.address import Address
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.idempotency import Once, claim_once
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
+from regsvc.accounts.registrations import registration
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http import idempotency
 from regsvc.http.answers import answer, timestamp

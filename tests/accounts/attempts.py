@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
-from regsvc.accounts import registration, sending
-from regsvc.accounts.registration import NewRegistration
+from regsvc.accounts.registrations import mail_status, registration
+from regsvc.accounts.registrations.registration import NewRegistration
 from regsvc.mail import bookings, jobs
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
@@ -38,9 +38,9 @@ async def send(pool: Pool, mail_id: UUID) -> jobs.SentAs:
     """Have a mail claimed, sent and booked, and say what it became."""
     async with pool.transaction() as conn:
         (job,) = await jobs.claim_mails(conn, [mail_id])
-        (letter,) = await sending.begin_sending(conn, [mail_id])
+        (letter,) = await mail_status.begin_sending(conn, [mail_id])
     async with pool.transaction() as conn:
-        await sending.show_sent(
+        await mail_status.show_sent(
             conn, await bookings.book_sent(conn, [(bookings.Sent(job, "250 ok"), letter.sent_as)])
         )
     return letter.sent_as

@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 
 import trio
 
-from regsvc.accounts import registration, sending
 from regsvc.accounts.admin import mail_search
 from regsvc.accounts.admin.mail_search import Filters, OutboxMail
-from regsvc.accounts.registration import Registration
+from regsvc.accounts.registrations import mail_status, registration
+from regsvc.accounts.registrations.registration import Registration
 from regsvc.mail import bookings, jobs
 from regsvc.mail.bookings import Ended, Retry
 from regsvc.mail.jobs import Job
@@ -45,7 +45,7 @@ async def take(pool: Pool, mail_id: UUID) -> Job:
     """Claim a mail and show it as being sent."""
     async with pool.transaction() as conn:
         (job,) = await jobs.claim_mails(conn, [mail_id])
-        assert await sending.begin_sending(conn, [mail_id])
+        assert await mail_status.begin_sending(conn, [mail_id])
     return job
 
 
@@ -53,14 +53,14 @@ async def delay(pool: Pool, mail_id: UUID) -> None:
     job = await take(pool, mail_id)
     retry = Retry(job, timedelta(seconds=30), "mailbox_busy", "450 busy", "rcpt")
     async with pool.transaction() as conn:
-        await sending.show_delayed(conn, await bookings.book_retries(conn, [retry]))
+        await mail_status.show_delayed(conn, await bookings.book_retries(conn, [retry]))
 
 
 async def end(pool: Pool, mail_id: UUID, state: bookings.Ending = "dead") -> None:
     job = await take(pool, mail_id)
     ended = Ended(job, state, "connect_failed", "no route", "connect")
     async with pool.transaction() as conn:
-        await sending.show_bounced(conn, await bookings.book_ended(conn, [ended]))
+        await mail_status.show_bounced(conn, await bookings.book_ended(conn, [ended]))
 
 
 async def resend(pool: Pool, email_key: str) -> UUID:

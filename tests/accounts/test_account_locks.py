@@ -10,10 +10,10 @@ import trio
 from regsvc.accounts import grant, session
 from regsvc.accounts.admin import user_actions
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.confirmation import confirm_by_link
 from regsvc.accounts.grant import Grant, Reuse
 from regsvc.accounts.notices import add_notice
 from regsvc.accounts.password import change_password
+from regsvc.accounts.registrations.confirmation import confirm_by_link
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool

@@ -11,13 +11,14 @@ import psycopg
 import pytest
 import trio
 
-from regsvc.accounts import resets, sending
+from regsvc.accounts import resets
 from regsvc.accounts.admin import mail_actions
 from regsvc.accounts.admin.mail_search import Filters
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.mails import account_mails
 from regsvc.accounts.mails.account_mails import AccountLetter
 from regsvc.accounts.notices import Notice, add_notice
+from regsvc.accounts.registrations import mail_status
 from regsvc.mail import bookings, jobs
 from regsvc.mail.bookings import Held, Sent
 from regsvc.mail.jobs import Job
@@ -50,10 +51,10 @@ async def take(pool: Pool, mail_id: UUID) -> tuple[Job, list[AccountLetter]]:
     """Claim a mail the way whoever sends does."""
     async with pool.transaction() as conn:
         (job,) = await jobs.claim_mails(conn, [mail_id])
-        await sending.choose_attempts(conn, [mail_id])
+        await mail_status.choose_attempts(conn, [mail_id])
         await account_mails.choose_accounts(conn, SECRETS, [mail_id])
         letters = await account_mails.begin_sending_account(conn, [mail_id])
-        assert await sending.begin_sending(conn, [mail_id]) == []
+        assert await mail_status.begin_sending(conn, [mail_id]) == []
     return job, letters
 
 
@@ -144,7 +145,9 @@ async def test_mails_of_an_account_are_seen_and_replayed_like_others(pool: Pool)
     assert mail_id is not None
     job, (letter,) = await take(pool, mail_id)
     async with pool.transaction() as conn:
-        await sending.show_sent(conn, await bookings.book_sent(conn, [(Sent(job, "250 ok"), letter.sent_as)]))
+        await mail_status.show_sent(
+            conn, await bookings.book_sent(conn, [(Sent(job, "250 ok"), letter.sent_as)])
+        )
     found = await get(pool, mail_id)
     assert (found.kind, found.sent_as, found.address) == ("notice", "password_changed", "Ann@example.com")
     assert await list_ids(pool, Filters(kind="notice", email_key="ann@example.com")) == [mail_id]

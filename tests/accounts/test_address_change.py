@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import trio
 
-from regsvc.accounts import registration, sending
 from regsvc.accounts.address import parse_address
+from regsvc.accounts.registrations import mail_status, registration
 from regsvc.mail import jobs
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import sign_up, state_of
@@ -26,7 +26,7 @@ async def test_a_sender_and_a_change_of_address_never_wait_for_each_other(pool: 
         send, receive = trio.open_memory_channel[int](1)
         nursery.start_soon(mend, send)
         await wait_until_blocked(pool, await receive.receive())
-        await sending.begin_sending(conn, [new.mail_id])
+        await mail_status.begin_sending(conn, [new.mail_id])
     assert await state_of(pool, new.id) == "queued"
 
 

@@ -14,9 +14,9 @@ from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.user_actions import OwnAccountError
 from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_person, list_people
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.enrolment import AddressTakenError, enrol_by_hand
 from regsvc.accounts.grant import start_session
-from regsvc.accounts.registration import RegistrationNotFoundError, RegistrationOverError
+from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
+from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
 from regsvc.accounts.user import LastAdminError, UserNotFoundError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool

@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 import trio
 
-from regsvc.accounts import confirmation
-from regsvc.accounts.registration import NewRegistration
+from regsvc.accounts.registrations import confirmation
+from regsvc.accounts.registrations.registration import NewRegistration
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import mint_code
 from tests.accounts.attempts import SECRETS, link_token, send, sign_up, state_of

@@ -9,11 +9,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from regsvc.accounts import registration, sending
 from regsvc.accounts.admin import mail_actions
 from regsvc.accounts.mails import legacy
 from regsvc.accounts.mails.legacy import ForeignLetter, ForeignRequest, read_request
-from regsvc.accounts.registration import RegistrationOverError
+from regsvc.accounts.registrations import mail_status, registration
+from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.errors import MalformedMessageError
 from regsvc.mail import bookings, jobs
 from regsvc.mail.bookings import Ended, Sent
@@ -44,9 +44,9 @@ async def take(pool: Pool, mail_id: UUID) -> tuple[Job, ForeignLetter]:
     """Claim a mail the way whoever sends does."""
     async with pool.transaction() as conn:
         (job,) = await jobs.claim_mails(conn, [mail_id])
-        await sending.choose_attempts(conn, [mail_id])
+        await mail_status.choose_attempts(conn, [mail_id])
         (letter,) = await legacy.begin_sending_foreign(conn, [mail_id])
-        assert await sending.begin_sending(conn, [mail_id]) == []
+        assert await mail_status.begin_sending(conn, [mail_id]) == []
     return job, letter
 
 
@@ -54,14 +54,14 @@ async def end(pool: Pool, mail_id: UUID, state: bookings.Ending) -> None:
     job, _ = await take(pool, mail_id)
     async with pool.transaction() as conn:
         ended = await bookings.book_ended(conn, [Ended(job, state, "because")])
-        await sending.show_bounced(conn, ended)
+        await mail_status.show_bounced(conn, ended)
 
 
 async def send(pool: Pool, mail_id: UUID) -> None:
     job, letter = await take(pool, mail_id)
     async with pool.transaction() as conn:
         sent = await bookings.book_sent(conn, [(Sent(job, "250 ok"), letter.sent_as)])
-        await sending.show_sent(conn, sent)
+        await mail_status.show_sent(conn, sent)
         assert sent == [mail_id]
 
 

@@ -7,11 +7,11 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from regsvc.accounts import registration, sending
 from regsvc.accounts.address import parse_address
 from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.mail_search import Filters
-from regsvc.accounts.registration import RegistrationOverError
+from regsvc.accounts.registrations import mail_status, registration
+from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.mail import jobs
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import send, sign_up
@@ -96,7 +96,7 @@ async def test_a_mail_that_was_held_back_is_let_through_and_shown_again(pool: Po
     await replay(pool, new.mail_id)
     async with pool.transaction() as conn:
         await jobs.claim_mails(conn, [new.mail_id])
-        (letter,) = await sending.begin_sending(conn, [new.mail_id])
+        (letter,) = await mail_status.begin_sending(conn, [new.mail_id])
     assert (letter.admitted, letter.silent) == (True, False)
 
 
@@ -205,7 +205,7 @@ async def test_a_cancelled_mail_is_not_sent_and_whoever_waits_is_told(pool: Pool
 async def take_resend(pool: Pool, mail_id: UUID) -> None:
     """Decide whose a mail is that was asked for by address, and let it wait for its next try."""
     async with pool.transaction() as conn:
-        await sending.choose_attempts(conn, [mail_id])
+        await mail_status.choose_attempts(conn, [mail_id])
     await delay(pool, mail_id)
 
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from regsvc.accounts import confirmation, registration, sending
-from regsvc.accounts.registration import NewRegistration
+from regsvc.accounts.registrations import confirmation, mail_status, registration
+from regsvc.accounts.registrations.registration import NewRegistration
 from regsvc.mail import bookings, jobs, policy
 from regsvc.mail.bookings import Retry
 from regsvc.mail.outcome import Delayed
@@ -38,11 +38,11 @@ async def hold(pool: Pool, new: NewRegistration, held: timedelta) -> int:
     while passed < held:
         async with pool.transaction() as conn:
             (job,) = await jobs.claim_due(conn, 10)
-            assert await sending.begin_sending(conn, [job.id])
+            assert await mail_status.begin_sending(conn, [job.id])
         step = policy.next_step(job, SILENT)
         assert isinstance(step, Retry)
         async with pool.transaction() as conn:
-            await sending.show_delayed(conn, await bookings.book_retries(conn, [step]))
+            await mail_status.show_delayed(conn, await bookings.book_retries(conn, [step]))
         assert await state_of(pool, new.id) == "delayed"
         pause = min(step.after, held - passed)
         await let_pass(pool, pause)

@@ -7,11 +7,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from regsvc.accounts import registration
 from regsvc.accounts.address import parse_address
 from regsvc.accounts.admin import mail_search
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.mail_search import Filters
+from regsvc.accounts.registrations import registration
 from regsvc.mail import bookings
 from regsvc.mail.bookings import Ended, Retry
 from regsvc.postgres.pool import Pool

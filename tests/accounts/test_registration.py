@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from regsvc.accounts import confirmation, registration
 from regsvc.accounts.address import parse_address
+from regsvc.accounts.registrations import confirmation, registration
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import SECRETS, link_token, send, sign_up, state_of
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from regsvc.accounts.registration import expire_registrations
+from regsvc.accounts.registrations.registration import expire_registrations
 from regsvc.http.sockets import PER_CLIENT, PER_REGISTRATION
 from regsvc.postgres.pool import Pool
 from tests.services import Service, run_test_service

@@ -16,8 +16,8 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts import registration
 from regsvc.accounts.admin.cursor import Position
+from regsvc.accounts.registrations import registration
 from regsvc.errors import RegsvcError
 from regsvc.mail.jobs import SentAs
 from regsvc.postgres.connection import Connection

@@ -10,7 +10,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from regsvc.accounts.admin.cursor import Position
-from regsvc.accounts.registration import RegistrationNotFoundError, State
+from regsvc.accounts.registrations.registration import RegistrationNotFoundError, State
 from regsvc.postgres.connection import Connection
 
 MAX_PAGE = 200

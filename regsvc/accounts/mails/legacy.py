@@ -18,7 +18,7 @@ from uuid import UUID
 from psycopg.rows import class_row, scalar_row
 
 from regsvc.accounts.address import Address, AddressError, parse_address
-from regsvc.accounts.registration import KEEP_FINAL
+from regsvc.accounts.registrations.registration import KEEP_FINAL
 from regsvc.errors import MalformedMessageError
 from regsvc.mail.jobs import DUE_CHANNEL, SentAs
 from regsvc.postgres.connection import Connection

@@ -11,10 +11,14 @@ from uuid import UUID
 
 from quart import Response
 
-from regsvc.accounts.confirmation import CodeInvalidError, CodeTriesExhaustedError, TokenExpiredError
 from regsvc.accounts.limits.mail_schedule import TooSoonError
-from regsvc.accounts.preview import get_recipient
-from regsvc.accounts.registration import (
+from regsvc.accounts.registrations.confirmation import (
+    CodeInvalidError,
+    CodeTriesExhaustedError,
+    TokenExpiredError,
+)
+from regsvc.accounts.registrations.link_preview import get_recipient
+from regsvc.accounts.registrations.registration import (
     FINAL,
     Registration,
     RegistrationNotFoundError,

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from psycopg.rows import scalar_row
 
 from regsvc.accounts.audit.record import By, record
-from regsvc.accounts.registration import (
+from regsvc.accounts.registrations.registration import (
     LINK_LIFE,
     STATE_CHANNEL,
     RegistrationNotFoundError,

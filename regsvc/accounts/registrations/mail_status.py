@@ -12,7 +12,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts.registration import LINK_LIFE, STATE_CHANNEL
+from regsvc.accounts.registrations.registration import LINK_LIFE, STATE_CHANNEL
 from regsvc.mail import jobs
 from regsvc.postgres.connection import Connection
 

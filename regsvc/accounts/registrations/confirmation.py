@@ -15,10 +15,10 @@ from uuid import UUID
 from psycopg.rows import class_row, scalar_row
 
 from regsvc.accounts.audit.record import ANYONE, By
-from regsvc.accounts.enrolment import ALIVE, LIVE, AddressTakenError, enrol, lock_address
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.login_attempts import know_client
-from regsvc.accounts.registration import STATE_CHANNEL, State
+from regsvc.accounts.registrations.activation import ALIVE, LIVE, AddressTakenError, enrol, lock_address
+from regsvc.accounts.registrations.registration import STATE_CHANNEL, State
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.security import tokens

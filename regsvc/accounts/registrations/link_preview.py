@@ -8,8 +8,8 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
-from regsvc.accounts.confirmation import TokenExpiredError, TokenInvalidError
-from regsvc.accounts.registration import State
+from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.registrations.registration import State
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import LinkToken, Secrets
 

@@ -1,0 +1,1 @@
+"""Sign-up attempts, from the POST to the account."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from regsvc.accounts import session
 from regsvc.accounts.audit import record
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.notices import add_notice
+from regsvc.accounts.sessions import session
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 

@@ -16,7 +16,7 @@ from regsvc.accounts.mails.legacy import purge_nobodys_mails
 from regsvc.accounts.moves import purge_moves
 from regsvc.accounts.registrations.confirmation import purge_code_tries
 from regsvc.accounts.registrations.registration import expire_registrations, purge_registrations
-from regsvc.accounts.session import purge_sessions
+from regsvc.accounts.sessions.session import purge_sessions
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from regsvc.security.key_store import purge_keys

@@ -10,7 +10,7 @@ from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.session import (
+from regsvc.accounts.sessions.session import (
     MOST_SHOWN,
     Session,
     SessionNotFoundError,

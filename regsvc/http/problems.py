@@ -18,15 +18,11 @@ from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, RequestTimeout
 
 from regsvc import errors
-from regsvc.accounts import (
-    grant,
-    password,
-    session,
-    user,
-)
+from regsvc.accounts import password, user
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions
 from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.accounts.registrations import activation, confirmation, link_preview, registration
+from regsvc.accounts.sessions import refresh_token, session
 from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
 from regsvc.security import keys
@@ -110,8 +106,8 @@ KINDS: dict[type[errors.RegsvcError], Kind] = {
     confirmation.CodeInvalidError: Kind(HTTPStatus.BAD_REQUEST, "code_invalid"),
     InvalidCredentialsError: Kind(HTTPStatus.UNAUTHORIZED, "invalid_credentials"),
     keys.AccessTokenInvalidError: Kind(HTTPStatus.UNAUTHORIZED, "access_token_invalid"),
-    grant.RefreshTokenInvalidError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_invalid"),
-    grant.RefreshTokenReusedError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_reused"),
+    refresh_token.RefreshTokenInvalidError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_invalid"),
+    refresh_token.RefreshTokenReusedError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_reused"),
     password.WrongPasswordError: Kind(HTTPStatus.FORBIDDEN, "wrong_password"),
     ForbiddenError: Kind(HTTPStatus.FORBIDDEN, "forbidden"),
     OriginNotAllowedError: Kind(HTTPStatus.FORBIDDEN, "origin_not_allowed"),

@@ -9,13 +9,14 @@ from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import grant, session, user
+from regsvc.accounts import user
 from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.grant import Grant, Reuse
 from regsvc.accounts.limits.login_attempts import LoginTry, forgive_tries, withdraw_try
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.notices import add_notice
+from regsvc.accounts.sessions import refresh_token, session
+from regsvc.accounts.sessions.refresh_token import Grant, Reuse
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty
 from regsvc.http.audited import by_anyone, by_user
@@ -117,7 +118,7 @@ async def _log_in(
         async with context.pool.transaction() as conn:
             if fresh is not None:
                 await user.replace_password_hash(conn, credentials.user_id, old=stored, new=fresh)
-            started = await grant.start_session(
+            started = await refresh_token.start_session(
                 conn,
                 credentials.user_id,
                 password_hash=fresh or stored,
@@ -127,7 +128,7 @@ async def _log_in(
             if tried is not None:
                 await forgive_tries(conn, tried)
             await record(conn, "logged_in", by_user(started.token()))
-    except grant.CredentialsChangedError:
+    except refresh_token.CredentialsChangedError:
         if not again:
             raise InvalidCredentialsError from None
         # Mostly by another log-in that replaced an old hash at this moment: look once more.
@@ -140,8 +141,8 @@ async def _log_in(
     {200: Tokens},
     body=RefreshBody,
     errors=[
-        grant.RefreshTokenInvalidError,
-        grant.RefreshTokenReusedError,
+        refresh_token.RefreshTokenInvalidError,
+        refresh_token.RefreshTokenReusedError,
         DatabaseUnavailableError,
         SealError,
     ],
@@ -151,7 +152,7 @@ async def refresh() -> Response:
     context = get_context()
     body = await read_body(RefreshBody)
     async with context.pool.transaction() as conn:
-        found = await grant.refresh_session(conn, context.secrets, body.refresh_token)
+        found = await refresh_token.refresh_session(conn, context.secrets, body.refresh_token)
         if isinstance(found, Reuse):
             by = by_anyone()
             await record(
@@ -160,7 +161,7 @@ async def refresh() -> Response:
             await add_notice(conn, found.user_id, "refresh_token_reused", by)
     if isinstance(found, Reuse):
         log.warning("refresh token reused", user=str(found.user_id), session=str(found.session_id))
-        raise grant.RefreshTokenReusedError
+        raise refresh_token.RefreshTokenReusedError
     return await _answer_grant(context, found)
 
 

@@ -7,13 +7,13 @@ from uuid import UUID
 
 import trio
 
-from regsvc.accounts import grant, session
 from regsvc.accounts.admin import user_actions
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.grant import Grant, Reuse
 from regsvc.accounts.notices import add_notice
 from regsvc.accounts.password import change_password
 from regsvc.accounts.registrations.confirmation import confirm_by_link
+from regsvc.accounts.sessions import refresh_token, session
+from regsvc.accounts.sessions.refresh_token import Grant, Reuse
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
@@ -43,7 +43,7 @@ async def do_everything_at_once(pool: Pool) -> None:
             grants.append(await log_in(conn, user_id))
 
     async def refresh(conn: Connection, refreshed: Grant) -> None:
-        found = await grant.refresh_session(conn, SECRETS, refreshed.refresh_token)
+        found = await refresh_token.refresh_session(conn, SECRETS, refreshed.refresh_token)
         if isinstance(found, Reuse):
             await add_notice(conn, found.user_id, "refresh_token_reused", OPERATOR)
 
@@ -79,6 +79,6 @@ async def do_everything_at_once(pool: Pool) -> None:
 
 
 async def log_in(conn: Connection, user_id: UUID) -> Grant:
-    return await grant.start_session(
+    return await refresh_token.start_session(
         conn, user_id, password_hash="hash", origin="192.0.2.0/24", client="curl"
     )

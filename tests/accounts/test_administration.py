@@ -8,15 +8,15 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from regsvc.accounts import session
 from regsvc.accounts.admin import user_actions
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.user_actions import OwnAccountError
 from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_person, list_people
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.grant import start_session
 from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
+from regsvc.accounts.sessions import session
+from regsvc.accounts.sessions.refresh_token import start_session
 from regsvc.accounts.user import LastAdminError, UserNotFoundError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from regsvc.accounts import grant as grants
-from regsvc.accounts import session
-from regsvc.accounts.grant import Grant, Reuse
+from regsvc.accounts.sessions import refresh_token as grants
+from regsvc.accounts.sessions import session
+from regsvc.accounts.sessions.refresh_token import Grant, Reuse
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import SECRETS

@@ -7,7 +7,7 @@ from quart import Response, request
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.accounts.session import end_session
+from regsvc.accounts.sessions.session import end_session
 from regsvc.errors import OverloadedError
 from regsvc.http.audited import by_user
 from regsvc.http.bodies import address_of, check_values

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from quart import Response
 
-from regsvc.accounts.browsing import resume_session
-from regsvc.accounts.grant import Grant
-from regsvc.accounts.session import LIFE
+from regsvc.accounts.sessions.browser_session import resume_session
+from regsvc.accounts.sessions.refresh_token import Grant
+from regsvc.accounts.sessions.session import LIFE
 from regsvc.http.context import get_context
 from regsvc.http.pages.forms import get_cookie, set_cookie
 from regsvc.security.keys import AccessToken

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts.session import ALIVE, IDLE_LIFE
+from regsvc.accounts.sessions.session import ALIVE, IDLE_LIFE
 from regsvc.postgres.connection import Connection
 from regsvc.security.keys import AccessToken
 

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import class_row, scalar_row
 
-from regsvc.accounts.session import ALIVE, IDLE_LIFE, LIFE, end_session
+from regsvc.accounts.sessions.session import ALIVE, IDLE_LIFE, LIFE, end_session
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.security import tokens

@@ -19,7 +19,7 @@ from regsvc.accounts.admin.user_actions import NewUser, add_user
 from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_person
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.registrations.activation import enrol_by_hand
-from regsvc.accounts.user import LastAdminError, UserNotFoundError
+from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.commands.import_users import import_
 from regsvc.commands.runner import (
     ACTOR,

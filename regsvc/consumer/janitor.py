@@ -13,10 +13,10 @@ from regsvc.accounts.limits.login_attempts import purge_login_tries
 from regsvc.accounts.limits.mail_schedule import purge_schedules
 from regsvc.accounts.limits.rate_limit import purge_throttles
 from regsvc.accounts.mails.legacy import purge_nobodys_mails
-from regsvc.accounts.moves import purge_moves
 from regsvc.accounts.registrations.confirmation import purge_code_tries
 from regsvc.accounts.registrations.registration import expire_registrations, purge_registrations
 from regsvc.accounts.sessions.session import purge_sessions
+from regsvc.accounts.users.email_change import purge_moves
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from regsvc.security.key_store import purge_keys

@@ -16,7 +16,7 @@ from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.user_search import Filters, Person
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.sessions.session import list_sessions
-from regsvc.accounts.user import LastAdminError, UserNotFoundError
+from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_admin

@@ -13,13 +13,13 @@ import structlog
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import moves, user
 from regsvc.accounts.address import Address
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.accounts.password import WrongPasswordError
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.users import email_change, user
+from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.audited import by_anyone, by_user
@@ -105,7 +105,7 @@ async def ask_move(context: Context, token: AccessToken, address: Address, passw
             detail = "Your account has this address already."
             raise ValidationFailedError(detail, fields=[FieldError("/email", "same_address", detail)])
         await take_turn(conn, turn)
-        await moves.ask_move(
+        await email_change.ask_move(
             conn, mail_id, token.user_id, address, password_hash=known.password_hash, by=by_user(token)
         )
         turns = await mail_schedule.next_turns(conn, [turn])
@@ -136,7 +136,7 @@ async def confirm_move(context: Context, body: LinkBody) -> None:
     await throttle(CONFIRM)
     token = _read_token(body.token)
     async with context.pool.transaction() as conn:
-        user_id = await moves.confirm_move(conn, context.secrets, token, by_anyone())
+        user_id = await email_change.confirm_move(conn, context.secrets, token, by_anyone())
     log.info("address changed", user=str(user_id))
 
 
@@ -173,10 +173,10 @@ async def undo_move(context: Context, body: LinkBody) -> None:
     await throttle(CONFIRM)
     token = _read_token(body.token)
     async with context.pool.connection() as conn:
-        await moves.check_undo(conn, context.secrets, token)
+        await email_change.check_undo(conn, context.secrets, token)
     unknown_hash = await context.lane.hash(secrets.token_urlsafe(32))
     async with context.pool.transaction() as conn:
-        user_id = await moves.undo_move(conn, context.secrets, token, unknown_hash, by_anyone())
+        user_id = await email_change.undo_move(conn, context.secrets, token, unknown_hash, by_anyone())
     log.warning("address change undone", user=str(user_id))
 
 

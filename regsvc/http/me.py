@@ -10,7 +10,7 @@ from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.user import User, get_user, update_profile
+from regsvc.accounts.users.user import User, get_user, update_profile
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_user

@@ -14,8 +14,8 @@ from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.erasure import erase_user
-from regsvc.accounts.export import (
+from regsvc.accounts.limits.rate_limit import RateLimitedError
+from regsvc.accounts.users.data_export import (
     MOST,
     export_events,
     export_mails,
@@ -23,9 +23,9 @@ from regsvc.accounts.export import (
     export_registrations,
     export_sessions,
 )
-from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.accounts.password import WrongPasswordError
-from regsvc.accounts.user import LastAdminError, UserNotFoundError, find_address, get_user
+from regsvc.accounts.users.erasure import erase_user
+from regsvc.accounts.users.password import WrongPasswordError
+from regsvc.accounts.users.user import LastAdminError, UserNotFoundError, find_address, get_user
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_user

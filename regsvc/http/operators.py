@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regsvc.accounts.user import get_user
+from regsvc.accounts.users.user import get_user
 from regsvc.http.context import Context
 from regsvc.http.problems import ForbiddenError
 from regsvc.http.sessions import authenticate

@@ -13,14 +13,14 @@ import structlog
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import resets, user
 from regsvc.accounts.address import Address
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.idempotency import Once, claim_once
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.accounts.password import WrongPasswordError, change_password
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.users import password_reset, user
+from regsvc.accounts.users.password import WrongPasswordError, change_password
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http import idempotency
 from regsvc.http.answers import answer, empty, timestamp
@@ -157,7 +157,7 @@ async def ask_for_link(context: Context, address: Address, once: Once | None = N
     async with context.pool.transaction() as conn:
         if await claim_once(conn, once, mail_id) == mail_id:
             await take_turn(conn, turn)
-            await resets.add_forgot(conn, mail_id, address.key, by_anyone())
+            await password_reset.add_forgot(conn, mail_id, address.key, by_anyone())
         turns = await mail_schedule.next_turns(conn, [turn])
     log.info("new password asked for", mail=str(mail_id), recipient=address.email)
     return turns.get(turn)
@@ -197,9 +197,9 @@ async def set_by_link(context: Context, body: ResetBody) -> None:
     if token is None:
         raise TokenInvalidError
     async with context.pool.connection() as conn:
-        owner = await resets.find_forgetful(conn, context.secrets, token)
+        owner = await password_reset.find_forgetful(conn, context.secrets, token)
     await check_new_password(context, body.password, email=owner.email, name=owner.name)
     new_hash = await context.lane.hash(body.password)
     async with context.pool.transaction() as conn:
-        await resets.reset_password(conn, context.secrets, token, new_hash, by_anyone())
+        await password_reset.reset_password(conn, context.secrets, token, new_hash, by_anyone())
     log.info("password reset", user=str(owner.user_id))

@@ -18,11 +18,11 @@ from quart import Quart, Response, has_request_context, request, websocket
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, RequestTimeout
 
 from regsvc import errors
-from regsvc.accounts import password, user
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions
 from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.accounts.registrations import activation, confirmation, link_preview, registration
 from regsvc.accounts.sessions import refresh_token, session
+from regsvc.accounts.users import password, user
 from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
 from regsvc.security import keys

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import structlog
 
-from regsvc.accounts import user
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.login_attempts import forgive_tries, withdraw_try
-from regsvc.accounts.password import WrongPasswordError
-from regsvc.accounts.user import Credentials
+from regsvc.accounts.users import user
+from regsvc.accounts.users.password import WrongPasswordError
+from regsvc.accounts.users.user import Credentials
 from regsvc.errors import OverloadedError
 from regsvc.http.audited import by_user
 from regsvc.http.context import Context

@@ -9,14 +9,14 @@ from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts import user
 from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.login_attempts import LoginTry, forgive_tries, withdraw_try
 from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.accounts.notices import add_notice
 from regsvc.accounts.sessions import refresh_token, session
 from regsvc.accounts.sessions.refresh_token import Grant, Reuse
+from regsvc.accounts.users import user
+from regsvc.accounts.users.notices import add_notice
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.answers import answer, empty
 from regsvc.http.audited import by_anyone, by_user

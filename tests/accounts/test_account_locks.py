@@ -9,11 +9,11 @@ import trio
 
 from regsvc.accounts.admin import user_actions
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.notices import add_notice
-from regsvc.accounts.password import change_password
 from regsvc.accounts.registrations.confirmation import confirm_by_link
 from regsvc.accounts.sessions import refresh_token, session
 from regsvc.accounts.sessions.refresh_token import Grant, Reuse
+from regsvc.accounts.users.notices import add_notice
+from regsvc.accounts.users.password import change_password
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool

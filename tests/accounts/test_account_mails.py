@@ -11,14 +11,14 @@ import psycopg
 import pytest
 import trio
 
-from regsvc.accounts import resets
 from regsvc.accounts.admin import mail_actions
 from regsvc.accounts.admin.mail_search import Filters
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.mails import account_mails
 from regsvc.accounts.mails.account_mails import AccountLetter
-from regsvc.accounts.notices import Notice, add_notice
 from regsvc.accounts.registrations import mail_status
+from regsvc.accounts.users import password_reset
+from regsvc.accounts.users.notices import Notice, add_notice
 from regsvc.mail import bookings, jobs
 from regsvc.mail.bookings import Held, Sent
 from regsvc.mail.jobs import Job
@@ -43,7 +43,7 @@ async def forget(pool: Pool, email_key: str = "ann@example.com") -> UUID:
     """Ask for a link as somebody who forgot their password does."""
     mail_id = uuid4()
     async with pool.transaction() as conn:
-        await resets.add_forgot(conn, mail_id, email_key, BY)
+        await password_reset.add_forgot(conn, mail_id, email_key, BY)
     return mail_id
 
 

@@ -17,7 +17,7 @@ from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
 from regsvc.accounts.sessions import session
 from regsvc.accounts.sessions.refresh_token import start_session
-from regsvc.accounts.user import LastAdminError, UserNotFoundError
+from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import SECRETS, sign_up, state_of

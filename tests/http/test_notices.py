@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.notices import add_notice
+from regsvc.accounts.users.notices import add_notice
 from regsvc.postgres.connection import Connection
 from tests.services import Service
 

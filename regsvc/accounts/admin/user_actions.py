@@ -14,10 +14,10 @@ from psycopg.rows import scalar_row
 
 from regsvc.accounts.admin.user_search import Role
 from regsvc.accounts.audit.record import By, record
-from regsvc.accounts.erasure import erase_user
 from regsvc.accounts.registrations.activation import AddressTakenError
 from regsvc.accounts.sessions.session import end_all_sessions
-from regsvc.accounts.user import UserNotFoundError, keep_an_admin
+from regsvc.accounts.users.erasure import erase_user
+from regsvc.accounts.users.user import UserNotFoundError, keep_an_admin
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets

@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.sessions.session import ALIVE
-from regsvc.accounts.user import UserNotFoundError
+from regsvc.accounts.users.user import UserNotFoundError
 from regsvc.postgres.connection import Connection
 
 Role: TypeAlias = Literal["user", "admin"]

@@ -14,9 +14,9 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts import moves, resets
 from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.limits import login_attempts, mail_schedule
+from regsvc.accounts.users import email_change, password_reset
 from regsvc.mail.jobs import SentAs
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
@@ -54,17 +54,17 @@ class AccountLetter:
     def mint_link(self, secrets: Secrets) -> tuple[str, timedelta]:
         """Return the token of its link, of a kind that has one, and how long that is good for."""
         if self.move_id is None:
-            token = resets.mint_reset_token(
+            token = password_reset.mint_reset_token(
                 secrets,
                 self.mail_id,
                 user_id=self.user_id,
                 email_key=self.email_key,
                 password_hash=self.password_hash,
             )
-            return token, resets.RESET_LIFE
+            return token, password_reset.RESET_LIFE
         if self.sent_as in {"email_moving", "email_changed"}:
-            return moves.mint_undo_token(secrets, self.move_id, self.email_key), moves.UNDO_LIFE
-        return moves.mint_move_token(secrets, self.move_id, self.email_key), moves.MOVE_LIFE
+            return email_change.mint_undo_token(secrets, self.move_id, self.email_key), email_change.UNDO_LIFE
+        return email_change.mint_move_token(secrets, self.move_id, self.email_key), email_change.MOVE_LIFE
 
 
 async def choose_accounts(conn: Connection, secrets: Secrets, mail_ids: Sequence[UUID]) -> None:

@@ -8,14 +8,14 @@ from quart import Response, request
 
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.mail_schedule import TooSoonError
-from regsvc.accounts.password import WrongPasswordError
 from regsvc.accounts.sessions.session import (
     SessionNotFoundError,
     end_all_sessions,
     end_own_session,
     list_sessions,
 )
-from regsvc.accounts.user import LastAdminError, get_user
+from regsvc.accounts.users.password import WrongPasswordError
+from regsvc.accounts.users.user import LastAdminError, get_user
 from regsvc.errors import RegsvcError
 from regsvc.http.audited import by_user
 from regsvc.http.bodies import address_of, check_values, read_id

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 from quart import Response, request
 
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions, user_search
+from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.record import By, record
-from regsvc.accounts.user import UserNotFoundError
+from regsvc.accounts.users.user import UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.http.admin_audit import AuditQuery
 from regsvc.http.admin_mails import MailQuery, read_mail

@@ -15,9 +15,9 @@ from psycopg.rows import class_row
 from regsvc.accounts.audit import record
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.limits.login_attempts import know_client
-from regsvc.accounts.notices import add_notice
-from regsvc.accounts.password import set_password
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.users.notices import add_notice
+from regsvc.accounts.users.password import set_password
 from regsvc.mail.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import AccountToken, Secrets, mint_account_token

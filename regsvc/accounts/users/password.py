@@ -6,8 +6,8 @@ from uuid import UUID
 
 from regsvc.accounts.audit import record
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.notices import add_notice
 from regsvc.accounts.sessions import session
+from regsvc.accounts.users.notices import add_notice
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 

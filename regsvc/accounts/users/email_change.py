@@ -15,15 +15,15 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.rows import class_row
 
-from regsvc.accounts import resets
 from regsvc.accounts.address import Address
 from regsvc.accounts.audit import record
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.limits.login_attempts import know_client
-from regsvc.accounts.notices import add_notice
-from regsvc.accounts.password import WrongPasswordError, set_password
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.registrations.registration import KEEP_FINAL, LINK_LIFE
+from regsvc.accounts.users import password_reset
+from regsvc.accounts.users.notices import add_notice
+from regsvc.accounts.users.password import WrongPasswordError, set_password
 from regsvc.mail.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
@@ -190,7 +190,7 @@ async def undo_move(
         {"id": move.id, "user_id": move.user_id, "done_at": move.done_at},
     )
     await record.record(conn, "email_change_undone", by, user_id=move.user_id, sessions_ended=ended)
-    await resets.add_forgot(conn, uuid4(), move.old_key, by, admitted=True)
+    await password_reset.add_forgot(conn, uuid4(), move.old_key, by, admitted=True)
     return move.user_id
 
 

@@ -13,7 +13,7 @@ from psycopg.rows import scalar_row
 from regsvc.accounts.audit.record import By, forget_person, record
 from regsvc.accounts.limits.login_attempts import forget_address
 from regsvc.accounts.registrations.activation import lock_address
-from regsvc.accounts.user import UserNotFoundError, keep_an_admin
+from regsvc.accounts.users.user import UserNotFoundError, keep_an_admin
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
 

@@ -33,7 +33,7 @@ from regsvc.consumer.subscriber import run_subscriber
 from regsvc.http.app import create_app
 from regsvc.http.context import Context
 from regsvc.http.health import note_request
-from regsvc.http.server import Server
+from regsvc.http.server.server import Server
 from regsvc.live import LiveHub
 from regsvc.mail.publishing import BROKER_MISSED
 from regsvc.mail.render import Renderer

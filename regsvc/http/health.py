@@ -16,8 +16,8 @@ from regsvc.http.answers import answer, timestamp
 from regsvc.http.clients import get_client_address
 from regsvc.http.context import Context, get_context
 from regsvc.http.documented import Text, Timestamp, documented
-from regsvc.http.events import RequestLine, log_request
 from regsvc.http.problems import ClientNotAllowedError
+from regsvc.http.server.events import RequestLine, log_request
 from regsvc.mail.breaker import UNKNOWN, Breaker, get_breaker
 from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, REQUESTS, WAITERS
 from regsvc.postgres.migrate import check_schema

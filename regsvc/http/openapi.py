@@ -23,7 +23,7 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.http.answers import answer
 from regsvc.http.documented import Description, Nothing, Parameter, Text, Timestamp, description_of
 from regsvc.http.problems import KINDS, MEDIA_TYPE, FieldError
-from regsvc.http.wire.refusals import PROBLEMS
+from regsvc.http.server.refusals import PROBLEMS
 
 PATH = "/openapi.json"
 

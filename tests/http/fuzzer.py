@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from regsvc.http.events import Listening
-from regsvc.http.server import Limits
+from regsvc.http.server.events import Listening
+from regsvc.http.server.server import Limits
 from tests.http.application import DEADLINE
 from tests.http.fuzzing import make_conversation
 from tests.http.serving import serving

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from regsvc.http.events import ConnectionFailed, Event, RequestLine
-from regsvc.http.server import Limits, Server
+from regsvc.http.server.events import ConnectionFailed, Event, RequestLine
+from regsvc.http.server.server import Limits, Server
 from tests.http.application import DEADLINE, Application, Happenings
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from regsvc import settings
 from regsvc.http import problems
 from regsvc.http.app import create_app
 from regsvc.http.context import Context
-from regsvc.http.wire import refusals
+from regsvc.http.server import refusals
 from regsvc.postgres.connection import Connection
 from regsvc.roles import open_parts
 from regsvc.security.key_rings import KeyRings

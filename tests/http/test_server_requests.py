@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import trio
 
-from regsvc.http.events import ApplicationFailed, ConnectionFailed, RequestLine
-from regsvc.http.server import Limits, Server
+from regsvc.http.server.events import ApplicationFailed, ConnectionFailed, RequestLine
+from regsvc.http.server.server import Limits, Server
 from tests.http.application import DEADLINE, Application
 from tests.http.serving import make_request, serving
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import trio
 
-from regsvc.http.events import DrainFinished, DrainStarted
-from regsvc.http.server import Limits
+from regsvc.http.server.events import DrainFinished, DrainStarted
+from regsvc.http.server.server import Limits
 from tests.http.application import DEADLINE
 from tests.http.frames import connect, read_close
 from tests.http.serving import Client, Served, make_request, serving

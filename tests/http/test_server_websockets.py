@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from regsvc.http.server import Limits
+from regsvc.http.server.server import Limits
 from tests.http.frames import (
     BINARY,
     CLOSE,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import binascii
 from typing import TYPE_CHECKING
 
-from regsvc.http.wire.refusals import RefusedError
+from regsvc.http.server.refusals import RefusedError
 
 if TYPE_CHECKING:
     import h11
 
-    from regsvc.http.wire.limits import Limits
+    from regsvc.http.server.limits import Limits
 
 _KEY_BYTES = 16
 # Headers that say one thing: of two, a proxy may have heeded the other (RFC 9110 section 5.3).

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from hypercorn.config import Config
 
 if TYPE_CHECKING:
-    from regsvc.http.wire.limits import Limits
-    from regsvc.http.wire.reporter import Reporter
+    from regsvc.http.server.limits import Limits
+    from regsvc.http.server.reporter import Reporter
 
 
 class ServerConfig(Config):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 from hypercorn.logging import Logger
 
-from regsvc.http.events import ApplicationFailed, Event, RequestLine
+from regsvc.http.server.events import ApplicationFailed, Event, RequestLine
 from regsvc.logs import client_prefix
 
 if TYPE_CHECKING:

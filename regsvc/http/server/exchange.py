@@ -9,7 +9,7 @@ import trio
 from hypercorn.protocol.events import EndBody, Event, StreamClosed
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 
-from regsvc.http.wire.refusals import send_problem
+from regsvc.http.server.refusals import send_problem
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGISendEvent

@@ -20,16 +20,16 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.typing import ConnectionState, H11SendableEvent
 
-from regsvc.http.events import RequestLine
-from regsvc.http.wire.admission import asks_for_websocket, check_head, headers_for_websocket
-from regsvc.http.wire.exchange import Exchange
-from regsvc.http.wire.refusals import REQUEST_ID, RefusedError, answer
-from regsvc.http.wire.reporter import METHOD_CHARACTERS, SWITCHED, told_path
-from regsvc.http.wire.websocket import WebSocket
+from regsvc.http.server.events import RequestLine
+from regsvc.http.server.exchange import Exchange
+from regsvc.http.server.refusals import REQUEST_ID, RefusedError, answer
+from regsvc.http.server.reporter import METHOD_CHARACTERS, SWITCHED, told_path
+from regsvc.http.server.request_head import asks_for_websocket, check_head, headers_for_websocket
+from regsvc.http.server.websocket import WebSocket
 from regsvc.logs import client_prefix
 
 if TYPE_CHECKING:
-    from regsvc.http.wire.config import ServerConfig
+    from regsvc.http.server.hypercorn_config import ServerConfig
 
 _READ_AHEAD = 65_536  # bytes kept of what a client sends before its turn
 _CHUNKING = 16  # times the size of a body, in which the shortest chunks have to send it

@@ -11,15 +11,15 @@ from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError,
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
 
-from regsvc.http.wire.refusals import send_problem
-from regsvc.http.wire.reporter import SWITCHED, request_line
+from regsvc.http.server.refusals import send_problem
+from regsvc.http.server.reporter import SWITCHED, request_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from hypercorn.typing import ASGISendEvent
 
-    from regsvc.http.wire.config import ServerConfig
+    from regsvc.http.server.hypercorn_config import ServerConfig
 
 SILENT = 4408
 

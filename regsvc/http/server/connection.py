@@ -13,14 +13,14 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
-from regsvc.http.wire.protocol import Protocol
-from regsvc.http.wire.tasks import ApplicationTasks
+from regsvc.http.server.application_tasks import ApplicationTasks
+from regsvc.http.server.protocol import Protocol
 
 if TYPE_CHECKING:
     from hypercorn.app_wrappers import ASGIWrapper
     from hypercorn.trio.worker_context import WorkerContext
 
-    from regsvc.http.wire.config import ServerConfig
+    from regsvc.http.server.hypercorn_config import ServerConfig
 
 _RECEIVE_BYTES = 16_384
 _SEND_BYTES = 16_384

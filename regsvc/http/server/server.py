@@ -21,7 +21,8 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import LifespanTimeoutError
 
-from regsvc.http.events import (
+from regsvc.http.server.connection import Connection
+from regsvc.http.server.events import (
     ConnectionFailed,
     DrainFinished,
     DrainStarted,
@@ -31,11 +32,10 @@ from regsvc.http.events import (
     log_event,
     log_request,
 )
-from regsvc.http.wire.config import ServerConfig
-from regsvc.http.wire.connection import Connection
-from regsvc.http.wire.limits import Limits
-from regsvc.http.wire.refusals import answer
-from regsvc.http.wire.reporter import Reporter, bare
+from regsvc.http.server.hypercorn_config import ServerConfig
+from regsvc.http.server.limits import Limits
+from regsvc.http.server.refusals import answer
+from regsvc.http.server.reporter import Reporter, bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable

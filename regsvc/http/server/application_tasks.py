@@ -9,15 +9,15 @@ import trio
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ASGIReceiveCallable, ASGIReceiveEvent, ASGISendEvent, Scope
 
-from regsvc.http.events import ApplicationFailed
-from regsvc.http.wire.reporter import bare
+from regsvc.http.server.events import ApplicationFailed
+from regsvc.http.server.reporter import bare
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from hypercorn.config import Config
 
-    from regsvc.http.wire.config import ServerConfig
+    from regsvc.http.server.hypercorn_config import ServerConfig
 
     Put = Callable[[ASGIReceiveEvent], Awaitable[None]]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hypercorn.protocol.http_stream import HTTPStream
     from hypercorn.protocol.ws_stream import WSStream
 
-from regsvc.http.wire.reporter import told_path
+from regsvc.http.server.reporter import told_path
 
 REQUEST_ID = b"x-request-id"
 

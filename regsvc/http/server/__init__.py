@@ -1,0 +1,1 @@
+"""The hardened HTTP server: Hypercorn's parts and ours."""

@@ -17,7 +17,7 @@ from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.bodies import Body, read_query
 from regsvc.http.context import get_context
-from regsvc.http.documented import Id, Parameter, Timestamp, documented
+from regsvc.http.openapi.operation import Id, Parameter, Timestamp, documented
 from regsvc.http.operators import authenticate_admin
 from regsvc.http.problems import ForbiddenError, ValidationFailedError
 

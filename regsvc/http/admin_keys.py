@@ -14,7 +14,7 @@ from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.audited import by_admin
 from regsvc.http.context import get_context
-from regsvc.http.documented import Timestamp, documented
+from regsvc.http.openapi.operation import Timestamp, documented
 from regsvc.http.operators import authenticate_admin
 from regsvc.http.problems import ForbiddenError
 from regsvc.security.key_store import KeyState, StoredKey, list_keys, rotate_keys

@@ -21,7 +21,7 @@ from regsvc.http.answers import answer, timestamp
 from regsvc.http.audited import by_admin
 from regsvc.http.bodies import Body, EmailText, address_of, read_id, read_query
 from regsvc.http.context import get_context
-from regsvc.http.documented import Id, Parameter, Timestamp, documented
+from regsvc.http.openapi.operation import Id, Parameter, Timestamp, documented
 from regsvc.http.operators import authenticate_admin
 from regsvc.http.problems import ForbiddenError, ValidationFailedError
 

@@ -15,7 +15,7 @@ from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.answers import answer
 from regsvc.http.audited import by_admin
 from regsvc.http.context import Context, get_context
-from regsvc.http.documented import Message, documented
+from regsvc.http.openapi.operation import Message, documented
 from regsvc.http.operators import authenticate_admin
 from regsvc.http.problems import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.redaction import redact_text

@@ -22,8 +22,8 @@ from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_admin
 from regsvc.http.bodies import Body, SearchText, read_id, read_query
 from regsvc.http.context import get_context
-from regsvc.http.documented import Id, Nothing, Parameter, Timestamp, documented
 from regsvc.http.my_sessions import SessionsShown, show_session
+from regsvc.http.openapi.operation import Id, Nothing, Parameter, Timestamp, documented
 from regsvc.http.operators import authenticate_admin
 from regsvc.http.problems import ForbiddenError, ValidationFailedError
 from regsvc.postgres.connection import Connection

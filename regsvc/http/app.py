@@ -20,7 +20,6 @@ from regsvc.http import (
     me,
     my_data,
     my_sessions,
-    openapi,
     passwords,
     registrations,
     resending,
@@ -28,6 +27,7 @@ from regsvc.http import (
 )
 from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.cors import add_cors_headers
+from regsvc.http.openapi import document
 from regsvc.http.pages import (  # noqa: F401 - they add their routes
     account,
     console,
@@ -93,7 +93,7 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
             app.register_blueprint(room.blueprint, url_prefix=PREFIX)
         page.dress(app, context.settings)
         app.register_blueprint(page.blueprint)
-        add_reference(app, openapi.describe(app, public_url=context.settings.public_url))
+        add_reference(app, document.describe(app, public_url=context.settings.public_url))
     return app
 
 

@@ -23,7 +23,7 @@ from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_anyone
 from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
 from regsvc.http.context import Context, get_context
-from regsvc.http.documented import Message, Nothing, Parameter, Timestamp, documented
+from regsvc.http.openapi.operation import Message, Nothing, Parameter, Timestamp, documented
 from regsvc.http.registrations import HANDLE, HANDLE_HEADER, check_handle
 from regsvc.http.throttling import CONFIRM, throttle
 from regsvc.logs import mask_email

@@ -25,7 +25,7 @@ from regsvc.http.answers import answer, timestamp
 from regsvc.http.audited import by_anyone, by_user
 from regsvc.http.bodies import Body, EmailText, PasswordText, TokenText, address_of, read_body
 from regsvc.http.context import Context, get_context
-from regsvc.http.documented import Message, Timestamp, documented
+from regsvc.http.openapi.operation import Message, Timestamp, documented
 from regsvc.http.problems import FieldError, ValidationFailedError
 from regsvc.http.reauthentication import verify_password
 from regsvc.http.resending import take_turn

@@ -15,7 +15,7 @@ from regsvc.errors import DatabaseUnavailableError, SchemaMismatchError
 from regsvc.http.answers import answer, timestamp
 from regsvc.http.clients import get_client_address
 from regsvc.http.context import Context, get_context
-from regsvc.http.documented import Text, Timestamp, documented
+from regsvc.http.openapi.operation import Text, Timestamp, documented
 from regsvc.http.problems import ClientNotAllowedError
 from regsvc.http.server.events import RequestLine, log_request
 from regsvc.mail.breaker import UNKNOWN, Breaker, get_breaker

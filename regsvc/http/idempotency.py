@@ -18,7 +18,7 @@ from regsvc.accounts.limits.idempotency import (
 )
 from regsvc.http.clients import get_origin
 from regsvc.http.context import get_context
-from regsvc.http.documented import Parameter
+from regsvc.http.openapi.operation import Parameter
 from regsvc.http.problems import FieldError, ValidationFailedError
 from regsvc.security.tokens import blind
 

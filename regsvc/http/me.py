@@ -16,7 +16,7 @@ from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_user
 from regsvc.http.bodies import Body, NameText, read_body
 from regsvc.http.context import Context, get_context
-from regsvc.http.documented import Id, Nothing, Parameter, Timestamp, documented
+from regsvc.http.openapi.operation import Id, Nothing, Parameter, Timestamp, documented
 from regsvc.http.preconditions import entity_tag, is_known, read_if_match
 from regsvc.http.problems import FieldError, PreconditionFailedError, ValidationFailedError
 from regsvc.http.sessions import authenticate

@@ -31,8 +31,8 @@ from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_user
 from regsvc.http.bodies import Body, PasswordText, read_body
 from regsvc.http.context import Context, get_context
-from regsvc.http.documented import Id, Nothing, Timestamp, documented
 from regsvc.http.me import Profile, show_profile
+from regsvc.http.openapi.operation import Id, Nothing, Timestamp, documented
 from regsvc.http.reauthentication import verify_password
 from regsvc.http.sessions import authenticate
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError

@@ -22,7 +22,7 @@ from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_user
 from regsvc.http.bodies import read_id
 from regsvc.http.context import get_context
-from regsvc.http.documented import Id, Nothing, Timestamp, documented
+from regsvc.http.openapi.operation import Id, Nothing, Timestamp, documented
 from regsvc.http.sessions import authenticate
 
 log = structlog.get_logger()

@@ -28,9 +28,9 @@ from regsvc.http.audited import by_anyone, by_user
 from regsvc.http.bodies import Body, EmailText, PasswordText, TokenText, address_of, read_body
 from regsvc.http.clients import get_origin
 from regsvc.http.context import Context, get_context
-from regsvc.http.documented import Nothing, Timestamp, documented
 from regsvc.http.idempotency import read_once
 from regsvc.http.new_passwords import check_new_password
+from regsvc.http.openapi.operation import Nothing, Timestamp, documented
 from regsvc.http.problems import WeakPasswordError
 from regsvc.http.reauthentication import verify_password
 from regsvc.http.resending import take_turn

@@ -23,7 +23,7 @@ from regsvc.http.audited import by_anyone, by_user
 from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
 from regsvc.http.clients import get_client_word, get_origin
 from regsvc.http.context import Context, get_context
-from regsvc.http.documented import Nothing, documented
+from regsvc.http.openapi.operation import Nothing, documented
 from regsvc.http.problems import InvalidCredentialsError
 from regsvc.http.throttling import begin_login
 from regsvc.security.keys import ACCESS_TOKEN_LIFE, AccessToken, AccessTokenInvalidError, SealError

@@ -21,7 +21,7 @@ from werkzeug.routing import BaseConverter, Rule
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.http.answers import answer
-from regsvc.http.documented import Description, Nothing, Parameter, Text, Timestamp, description_of
+from regsvc.http.openapi.operation import Description, Nothing, Parameter, Text, Timestamp, description_of
 from regsvc.http.problems import KINDS, MEDIA_TYPE, FieldError
 from regsvc.http.server.refusals import PROBLEMS
 

@@ -1,0 +1,1 @@
+"""What each operation declares, and the OpenAPI document made of it."""

@@ -29,7 +29,7 @@ from regsvc.commands.runner import (
     run_command,
 )
 from regsvc.http.admin_mails import PAGE, MailWithAttempts, read_mail, show_mail
-from regsvc.http.problems import KINDS
+from regsvc.http.response.problems import KINDS
 from regsvc.postgres.connection import Connection
 
 log = structlog.get_logger()

@@ -34,7 +34,7 @@ from regsvc.commands.runner import (
 )
 from regsvc.errors import RegsvcError
 from regsvc.http.admin_users import PAGE, show_page, show_user
-from regsvc.http.problems import KINDS
+from regsvc.http.response.problems import KINDS
 from regsvc.mail.languages import FALLBACK
 from regsvc.postgres.connection import Connection
 from regsvc.roles import make_secrets

@@ -26,7 +26,6 @@ from regsvc.http import (
     sessions,
 )
 from regsvc.http.context import Context, get_context, put_context
-from regsvc.http.cors import add_cors_headers
 from regsvc.http.openapi import document
 from regsvc.http.pages import (  # noqa: F401 - they add their routes
     account,
@@ -41,8 +40,9 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
     signup,
 )
 from regsvc.http.pages.reference import add_reference
-from regsvc.http.problems import register_error_handlers
 from regsvc.http.request_ids import HEADER, get_request_id
+from regsvc.http.response.cors import add_cors_headers
+from regsvc.http.response.problems import register_error_handlers
 from regsvc.http.throttling import add_limit_headers
 
 PREFIX = "/api/v1"

@@ -17,7 +17,7 @@ from quart import request
 
 from regsvc.accounts.address import Address, AddressError, parse_address
 from regsvc.errors import RegsvcError
-from regsvc.http.problems import FieldError, UnsupportedMediaTypeError, ValidationFailedError
+from regsvc.http.response.problems import FieldError, UnsupportedMediaTypeError, ValidationFailedError
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -12,11 +12,11 @@ from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.errors import DatabaseUnavailableError, SchemaMismatchError
-from regsvc.http.answers import answer, timestamp
 from regsvc.http.clients import get_client_address
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Text, Timestamp, documented
-from regsvc.http.problems import ClientNotAllowedError
+from regsvc.http.response.json_response import answer, timestamp
+from regsvc.http.response.problems import ClientNotAllowedError
 from regsvc.http.server.events import RequestLine, log_request
 from regsvc.mail.breaker import UNKNOWN, Breaker, get_breaker
 from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, REQUESTS, WAITERS

@@ -19,7 +19,7 @@ from regsvc.accounts.limits.idempotency import (
 from regsvc.http.clients import get_origin
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter
-from regsvc.http.problems import FieldError, ValidationFailedError
+from regsvc.http.response.problems import FieldError, ValidationFailedError
 from regsvc.security.tokens import blind
 
 HEADER = "Idempotency-Key"

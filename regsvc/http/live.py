@@ -21,11 +21,11 @@ from regsvc.accounts.registrations.registration import (
     get_registration,
 )
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.http.answers import timestamp
 from regsvc.http.clients import get_client_network, limits_apply
 from regsvc.http.context import Context, get_context
-from regsvc.http.problems import OriginNotAllowedError
 from regsvc.http.registrations import check_handle
+from regsvc.http.response.json_response import timestamp
+from regsvc.http.response.problems import OriginNotAllowedError
 from regsvc.http.sockets import PER_CLIENT, PER_REGISTRATION, TooManySocketsError
 from regsvc.metrics import RATE_LIMITED
 from regsvc.waiting import wait_any

@@ -12,13 +12,13 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.users.user import User, get_user, update_profile
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_user
 from regsvc.http.bodies import Body, NameText, read_body
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Id, Nothing, Parameter, Timestamp, documented
 from regsvc.http.preconditions import entity_tag, is_known, read_if_match
-from regsvc.http.problems import FieldError, PreconditionFailedError, ValidationFailedError
+from regsvc.http.response.json_response import answer, empty, timestamp
+from regsvc.http.response.problems import FieldError, PreconditionFailedError, ValidationFailedError
 from regsvc.http.sessions import authenticate
 from regsvc.mail.languages import LOCALES
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regsvc.http.context import Context
-from regsvc.http.problems import FieldError, WeakPasswordError
+from regsvc.http.response.problems import FieldError, WeakPasswordError
 from regsvc.security.policy import find_weaknesses
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regsvc.accounts.users.user import get_user
 from regsvc.http.context import Context
-from regsvc.http.problems import ForbiddenError
+from regsvc.http.response.problems import ForbiddenError
 from regsvc.http.sessions import authenticate
 from regsvc.security.keys import AccessToken
 

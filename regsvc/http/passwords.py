@@ -23,7 +23,6 @@ from regsvc.accounts.users import password_reset, user
 from regsvc.accounts.users.password import WrongPasswordError, change_password
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http import idempotency
-from regsvc.http.answers import answer, empty, timestamp
 from regsvc.http.audited import by_anyone, by_user
 from regsvc.http.bodies import Body, EmailText, PasswordText, TokenText, address_of, read_body
 from regsvc.http.clients import get_origin
@@ -31,9 +30,10 @@ from regsvc.http.context import Context, get_context
 from regsvc.http.idempotency import read_once
 from regsvc.http.new_passwords import check_new_password
 from regsvc.http.openapi.operation import Nothing, Timestamp, documented
-from regsvc.http.problems import WeakPasswordError
 from regsvc.http.reauthentication import verify_password
 from regsvc.http.resending import take_turn
+from regsvc.http.response.json_response import answer, empty, timestamp
+from regsvc.http.response.problems import WeakPasswordError
 from regsvc.http.sessions import authenticate
 from regsvc.http.throttling import CONFIRM, MAIL_REQUEST, throttle
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError

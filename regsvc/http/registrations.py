@@ -27,13 +27,13 @@ from regsvc.accounts.registrations.registration import (
 )
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http import idempotency
-from regsvc.http.answers import answer, timestamp
 from regsvc.http.bodies import Body, EmailText, NameText, PasswordText, address_of, read_body
 from regsvc.http.clients import get_client_word, get_origin, limits_apply
 from regsvc.http.context import Context, get_context
 from regsvc.http.new_passwords import check_new_password
 from regsvc.http.openapi.operation import Id, Parameter, Timestamp, documented
-from regsvc.http.problems import (
+from regsvc.http.response.json_response import answer, timestamp
+from regsvc.http.response.problems import (
     FieldError,
     ValidationFailedError,
     WeakPasswordError,

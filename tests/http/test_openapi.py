@@ -20,9 +20,9 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from regsvc import settings
-from regsvc.http import problems
 from regsvc.http.app import create_app
 from regsvc.http.context import Context
+from regsvc.http.response import problems
 from regsvc.http.server import refusals
 from regsvc.postgres.connection import Connection
 from regsvc.roles import open_parts

@@ -20,9 +20,9 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from werkzeug.routing import BaseConverter, Rule
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.http.answers import answer
 from regsvc.http.openapi.operation import Description, Nothing, Parameter, Text, Timestamp, description_of
-from regsvc.http.problems import KINDS, MEDIA_TYPE, FieldError
+from regsvc.http.response.json_response import answer
+from regsvc.http.response.problems import KINDS, MEDIA_TYPE, FieldError
 from regsvc.http.server.refusals import PROBLEMS
 
 PATH = "/openapi.json"

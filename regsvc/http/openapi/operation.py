@@ -11,7 +11,7 @@ from quart_schema import document
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.errors import RegsvcError
-from regsvc.http.problems import UnsupportedMediaTypeError, ValidationFailedError
+from regsvc.http.response.problems import UnsupportedMediaTypeError, ValidationFailedError
 from regsvc.security.keys import AccessTokenInvalidError, SealError
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])

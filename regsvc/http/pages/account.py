@@ -30,7 +30,7 @@ from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, t
 from regsvc.http.pages.visitors import find_visitor, forget_session
 from regsvc.http.pages.words import Words, get_languages
 from regsvc.http.passwords import ChangeBody, change_own
-from regsvc.http.problems import ValidationFailedError, find_kind
+from regsvc.http.response.problems import ValidationFailedError, find_kind
 from regsvc.mail.languages import LOCALES, choose_language
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 

@@ -25,7 +25,7 @@ from regsvc.http.pages.page import blueprint, show_page
 from regsvc.http.pages.plots import make_bars
 from regsvc.http.pages.visitors import find_visitor
 from regsvc.http.pages.words import get_languages
-from regsvc.http.problems import ForbiddenError
+from regsvc.http.response.problems import ForbiddenError
 from regsvc.mail.breaker import get_breaker
 from regsvc.mail.languages import FALLBACK
 from regsvc.rabbitmq.queues import DEAD, MAILS

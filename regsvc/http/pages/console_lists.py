@@ -25,7 +25,7 @@ from regsvc.http.context import get_context
 from regsvc.http.pages.console import get_operator, show_console
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint
-from regsvc.http.problems import find_kind
+from regsvc.http.response.problems import find_kind
 from regsvc.postgres.connection import Connection
 
 log = structlog.get_logger()

@@ -18,7 +18,7 @@ from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, t
 from regsvc.http.pages.visitors import find_visitor, forget_session, keep_session
 from regsvc.http.pages.words import get_words
 from regsvc.http.passwords import ForgotBody, ask_for_link
-from regsvc.http.problems import InvalidCredentialsError, ValidationFailedError
+from regsvc.http.response.problems import InvalidCredentialsError, ValidationFailedError
 from regsvc.http.sessions import LoginBody, log_in
 
 _DONE = ("logged_out", "deleted")

@@ -23,8 +23,8 @@ from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.accounts.registrations import activation, confirmation, link_preview, registration
 from regsvc.accounts.sessions import refresh_token, session
 from regsvc.accounts.users import password, user
-from regsvc.http.answers import timestamp
 from regsvc.http.request_ids import get_request_id
+from regsvc.http.response.json_response import timestamp
 from regsvc.security import keys
 
 log = structlog.get_logger()

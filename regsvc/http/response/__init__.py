@@ -1,0 +1,1 @@
+"""What a response carries: JSON, problems and CORS headers."""

@@ -25,7 +25,7 @@ from regsvc.commands.runner import (
     printable,
     run_command,
 )
-from regsvc.http.bodies import Body, EmailText, NameText, address_of
+from regsvc.http.request.body import Body, EmailText, NameText, address_of
 from regsvc.mail.languages import FALLBACK, LOCALES
 from regsvc.postgres.connection import Connection
 from regsvc.security.passwords import is_migrated_hash

@@ -11,10 +11,10 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.accounts.audit.record import record
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.http.audited import by_admin
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Timestamp, documented
-from regsvc.http.operators import authenticate_admin
+from regsvc.http.request.actor import by_admin
+from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.response.json_response import answer, timestamp
 from regsvc.http.response.problems import ForbiddenError
 from regsvc.security.key_store import KeyState, StoredKey, list_keys, rotate_keys

@@ -12,10 +12,10 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.accounts.audit.record import record
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.http.audited import by_admin
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Message, documented
-from regsvc.http.operators import authenticate_admin
+from regsvc.http.request.actor import by_admin
+from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.response.json_response import answer
 from regsvc.http.response.problems import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.redaction import redact_text

@@ -40,10 +40,10 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
     signup,
 )
 from regsvc.http.pages.reference import add_reference
+from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_ids import HEADER, get_request_id
 from regsvc.http.response.cors import add_cors_headers
 from regsvc.http.response.problems import register_error_handlers
-from regsvc.http.throttling import add_limit_headers
 
 PREFIX = "/api/v1"
 MAX_BODY = 16 * 1024  # bytes

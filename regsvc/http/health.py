@@ -12,9 +12,9 @@ from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.errors import DatabaseUnavailableError, SchemaMismatchError
-from regsvc.http.clients import get_client_address
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Text, Timestamp, documented
+from regsvc.http.request.client import get_client_address
 from regsvc.http.response.json_response import answer, timestamp
 from regsvc.http.response.problems import ClientNotAllowedError
 from regsvc.http.server.events import RequestLine, log_request

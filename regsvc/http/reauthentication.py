@@ -10,9 +10,9 @@ from regsvc.accounts.users import user
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import Credentials
 from regsvc.errors import OverloadedError
-from regsvc.http.audited import by_user
 from regsvc.http.context import Context
-from regsvc.http.throttling import begin_login
+from regsvc.http.request.actor import by_user
+from regsvc.http.request.rate_limits import begin_login
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 log = structlog.get_logger()

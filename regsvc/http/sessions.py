@@ -18,14 +18,14 @@ from regsvc.accounts.sessions.refresh_token import Grant, Reuse
 from regsvc.accounts.users import user
 from regsvc.accounts.users.notices import add_notice
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
-from regsvc.http.audited import by_anyone, by_user
-from regsvc.http.bodies import Body, PasswordText, TokenText, read_body
-from regsvc.http.clients import get_client_word, get_origin
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Nothing, documented
+from regsvc.http.request.actor import by_anyone, by_user
+from regsvc.http.request.body import Body, PasswordText, TokenText, read_body
+from regsvc.http.request.client import get_client_word, get_origin
+from regsvc.http.request.rate_limits import begin_login
 from regsvc.http.response.json_response import answer, empty
 from regsvc.http.response.problems import InvalidCredentialsError
-from regsvc.http.throttling import begin_login
 from regsvc.security.keys import ACCESS_TOKEN_LIFE, AccessToken, AccessTokenInvalidError, SealError
 
 log = structlog.get_logger()

@@ -17,8 +17,6 @@ from regsvc.accounts.sessions.session import (
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import LastAdminError, get_user
 from regsvc.errors import RegsvcError
-from regsvc.http.audited import by_user
-from regsvc.http.bodies import address_of, check_values, read_id
 from regsvc.http.context import Context, get_context
 from regsvc.http.email_change import MoveBody, ask_move
 from regsvc.http.me import ProfileBody, change_profile
@@ -30,6 +28,8 @@ from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, t
 from regsvc.http.pages.visitors import find_visitor, forget_session
 from regsvc.http.pages.words import Words, get_languages
 from regsvc.http.passwords import ChangeBody, change_own
+from regsvc.http.request.actor import by_user
+from regsvc.http.request.body import address_of, check_values, read_id
 from regsvc.http.response.problems import ValidationFailedError, find_kind
 from regsvc.mail.languages import LOCALES, choose_language
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError

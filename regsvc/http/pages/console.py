@@ -16,15 +16,15 @@ from regsvc.accounts.admin import statistics
 from regsvc.accounts.audit.record import record
 from regsvc.errors import RegsvcError
 from regsvc.http.admin_supervisor import MYSELF, show_supervisor
-from regsvc.http.audited import by_admin
 from regsvc.http.context import get_context
-from regsvc.http.operators import ADMIN
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.moments import say_moment
 from regsvc.http.pages.page import blueprint, show_page
 from regsvc.http.pages.plots import make_bars
 from regsvc.http.pages.visitors import find_visitor
 from regsvc.http.pages.words import get_languages
+from regsvc.http.request.actor import by_admin
+from regsvc.http.request.admin_authentication import ADMIN
 from regsvc.http.response.problems import ForbiddenError
 from regsvc.mail.breaker import get_breaker
 from regsvc.mail.languages import FALLBACK

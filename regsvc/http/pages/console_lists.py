@@ -19,12 +19,12 @@ from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.http.admin_audit import AuditQuery
 from regsvc.http.admin_mails import MailQuery, read_mail
 from regsvc.http.admin_users import UserQuery
-from regsvc.http.audited import by_admin
-from regsvc.http.bodies import address_of, read_id
 from regsvc.http.context import get_context
 from regsvc.http.pages.console import get_operator, show_console
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint
+from regsvc.http.request.actor import by_admin
+from regsvc.http.request.body import address_of, read_id
 from regsvc.http.response.problems import find_kind
 from regsvc.postgres.connection import Connection
 

@@ -15,9 +15,9 @@ from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits import login_attempts
 from regsvc.accounts.limits.login_attempts import LoginTry
 from regsvc.accounts.limits.rate_limit import Limit, RateLimitedError, Standing, demand, take_permits
-from regsvc.http.audited import by_anyone
-from regsvc.http.clients import get_client_network, get_origin, limits_apply
 from regsvc.http.context import get_context
+from regsvc.http.request.actor import by_anyone
+from regsvc.http.request.client import get_client_network, get_origin, limits_apply
 from regsvc.metrics import RATE_LIMITED
 
 log = structlog.get_logger()

@@ -1,0 +1,1 @@
+"""What a request carries: body, client, credentials, limits and preconditions."""

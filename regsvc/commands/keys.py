@@ -15,7 +15,7 @@ from regsvc.commands.runner import (
     print_json,
     run_command,
 )
-from regsvc.http.admin_keys import show_keys
+from regsvc.http.admin.signing_keys import show_keys
 from regsvc.roles import make_secrets
 from regsvc.security.key_store import StoredKey, list_keys, rotate_keys, withdraw_key
 

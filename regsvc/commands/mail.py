@@ -28,7 +28,7 @@ from regsvc.commands.runner import (
     printable,
     run_command,
 )
-from regsvc.http.admin_mails import PAGE, MailWithAttempts, read_mail, show_mail
+from regsvc.http.admin.mails import PAGE, MailWithAttempts, read_mail, show_mail
 from regsvc.http.response.problems import KINDS
 from regsvc.postgres.connection import Connection
 

@@ -33,7 +33,7 @@ from regsvc.commands.runner import (
     run_command,
 )
 from regsvc.errors import RegsvcError
-from regsvc.http.admin_users import PAGE, show_page, show_user
+from regsvc.http.admin.users import PAGE, show_page, show_user
 from regsvc.http.response.problems import KINDS
 from regsvc.mail.languages import FALLBACK
 from regsvc.postgres.connection import Connection

@@ -7,12 +7,6 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from regsvc.http import (
-    admin_audit,
-    admin_keys,
-    admin_mails,
-    admin_registrations,
-    admin_supervisor,
-    admin_users,
     confirmation,
     email_change,
     health,
@@ -25,6 +19,7 @@ from regsvc.http import (
     resending,
     sessions,
 )
+from regsvc.http.admin import audit_log, mails, registrations, signing_keys, supervisor, users
 from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.openapi import document
 from regsvc.http.pages import (  # noqa: F401 - they add their routes
@@ -59,12 +54,12 @@ _API = (
     me,
     email_change,
     my_data,
-    admin_mails,
-    admin_registrations,
-    admin_users,
-    admin_keys,
-    admin_audit,
-    admin_supervisor,
+    mails,
+    registrations,
+    users,
+    signing_keys,
+    audit_log,
+    supervisor,
 )
 _API_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 

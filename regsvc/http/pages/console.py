@@ -15,7 +15,7 @@ from quart import Response, request
 from regsvc.accounts.admin import statistics
 from regsvc.accounts.audit.record import record
 from regsvc.errors import RegsvcError
-from regsvc.http.admin_supervisor import MYSELF, show_supervisor
+from regsvc.http.admin.supervisor import MYSELF, show_supervisor
 from regsvc.http.context import get_context
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.moments import say_moment

@@ -16,9 +16,9 @@ from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.users.user import UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
-from regsvc.http.admin_audit import AuditQuery
-from regsvc.http.admin_mails import MailQuery, read_mail
-from regsvc.http.admin_users import UserQuery
+from regsvc.http.admin.audit_log import AuditQuery
+from regsvc.http.admin.mails import MailQuery, read_mail
+from regsvc.http.admin.users import UserQuery
 from regsvc.http.context import get_context
 from regsvc.http.pages.console import get_operator, show_console
 from regsvc.http.pages.forms import lead_to, read_form

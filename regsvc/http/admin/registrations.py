@@ -16,7 +16,7 @@ from regsvc.accounts.admin.user_search import get_person
 from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError, State
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.http.admin_users import UserShown, show_user
+from regsvc.http.admin.users import UserShown, show_user
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Id, Parameter, Timestamp, documented
 from regsvc.http.request.actor import by_admin

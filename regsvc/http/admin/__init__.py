@@ -1,0 +1,1 @@
+"""The administrators' API, one resource a file."""

@@ -6,20 +6,20 @@ import structlog
 from quart import Response
 from quart_trio import QuartTrio
 
-from regsvc.http import (
+from regsvc.http.admin import audit_log, mails, registrations, signing_keys, supervisor, users
+from regsvc.http.api import (
+    account_data,
     confirmation,
     email_change,
     health,
-    live,
-    me,
-    my_data,
-    my_sessions,
+    live_status,
+    login,
     passwords,
+    profile,
     registrations,
-    resending,
+    resend,
     sessions,
 )
-from regsvc.http.admin import audit_log, mails, registrations, signing_keys, supervisor, users
 from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.openapi import document
 from regsvc.http.pages import (  # noqa: F401 - they add their routes
@@ -45,15 +45,15 @@ MAX_BODY = 16 * 1024  # bytes
 
 _API = (
     registrations,
-    resending,
+    resend,
     confirmation,
-    live,
-    sessions,
+    live_status,
+    login,
     passwords,
-    my_sessions,
-    me,
+    sessions,
+    profile,
     email_change,
-    my_data,
+    account_data,
     mails,
     registrations,
     users,

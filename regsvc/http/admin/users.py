@@ -18,8 +18,8 @@ from regsvc.accounts.audit.record import By
 from regsvc.accounts.sessions.session import list_sessions
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError
+from regsvc.http.api.sessions import SessionsShown, show_session
 from regsvc.http.context import get_context
-from regsvc.http.my_sessions import SessionsShown, show_session
 from regsvc.http.openapi.operation import Id, Nothing, Parameter, Timestamp, documented
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin

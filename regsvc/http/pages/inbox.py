@@ -26,15 +26,15 @@ from regsvc.accounts.registrations.registration import (
     get_registration,
 )
 from regsvc.errors import RegsvcError
-from regsvc.http.confirmation import enter_code
+from regsvc.http.api.confirmation import enter_code
+from regsvc.http.api.registrations import check_handle
+from regsvc.http.api.resend import AddressBody, ask_again, move
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.forms import get_cookie, lead_to, read_form, set_cookie
 from regsvc.http.pages.moments import say_moment
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
 from regsvc.http.pages.words import Texts, get_words
-from regsvc.http.registrations import check_handle
 from regsvc.http.request.body import address_of, check_values
-from regsvc.http.resending import AddressBody, ask_again, move
 from regsvc.http.response.problems import ValidationFailedError, find_kind
 from regsvc.mail.outcome import CONNECTION_REASONS
 from regsvc.security.tokens import mint_handle

@@ -14,6 +14,7 @@ from quart import Response
 from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import OverloadedError
+from regsvc.http.api.registrations import RegisterBody, sign_up
 from regsvc.http.context import get_context
 from regsvc.http.new_passwords import check_new_password
 from regsvc.http.pages.faults import explain, get_lengths
@@ -21,7 +22,6 @@ from regsvc.http.pages.forms import check_same_origin, lead_to, read_form
 from regsvc.http.pages.inbox import explain_reasons, keep_handle
 from regsvc.http.pages.page import blueprint, describe_error, show_page, tell_when
 from regsvc.http.pages.words import get_words
-from regsvc.http.registrations import RegisterBody, sign_up
 from regsvc.http.request.body import Body, check_values, read_body
 from regsvc.http.request.rate_limits import SIGNUP_CHECK, throttle
 from regsvc.http.response.json_response import answer

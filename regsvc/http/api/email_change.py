@@ -21,16 +21,16 @@ from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenI
 from regsvc.accounts.users import email_change, user
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.http.api.login import authenticate
+from regsvc.http.api.resend import take_turn
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Message, Timestamp, documented
 from regsvc.http.reauthentication import verify_password
 from regsvc.http.request.actor import by_anyone, by_user
 from regsvc.http.request.body import Body, EmailText, PasswordText, TokenText, address_of, read_body
 from regsvc.http.request.rate_limits import CONFIRM, throttle
-from regsvc.http.resending import take_turn
 from regsvc.http.response.json_response import answer, timestamp
 from regsvc.http.response.problems import FieldError, ValidationFailedError
-from regsvc.http.sessions import authenticate
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import AccountToken, read_account_token
 

@@ -18,12 +18,12 @@ from regsvc.accounts.sessions.session import (
     list_sessions,
 )
 from regsvc.errors import DatabaseUnavailableError
+from regsvc.http.api.login import authenticate
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Id, Nothing, Timestamp, documented
 from regsvc.http.request.actor import by_user
 from regsvc.http.request.body import read_id
 from regsvc.http.response.json_response import answer, empty, timestamp
-from regsvc.http.sessions import authenticate
 
 log = structlog.get_logger()
 blueprint = Blueprint("my_sessions", __name__)

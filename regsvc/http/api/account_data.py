@@ -27,14 +27,14 @@ from regsvc.accounts.users.erasure import erase_user
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError, find_address, get_user
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.http.api.login import authenticate
+from regsvc.http.api.profile import Profile, show_profile
 from regsvc.http.context import Context, get_context
-from regsvc.http.me import Profile, show_profile
 from regsvc.http.openapi.operation import Id, Nothing, Timestamp, documented
 from regsvc.http.reauthentication import verify_password
 from regsvc.http.request.actor import by_user
 from regsvc.http.request.body import Body, PasswordText, read_body
 from regsvc.http.response.json_response import answer, empty, timestamp
-from regsvc.http.sessions import authenticate
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 if TYPE_CHECKING:

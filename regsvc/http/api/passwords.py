@@ -22,6 +22,8 @@ from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenI
 from regsvc.accounts.users import password_reset, user
 from regsvc.accounts.users.password import WrongPasswordError, change_password
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.http.api.login import authenticate
+from regsvc.http.api.resend import take_turn
 from regsvc.http.context import Context, get_context
 from regsvc.http.new_passwords import check_new_password
 from regsvc.http.openapi.operation import Nothing, Timestamp, documented
@@ -32,10 +34,8 @@ from regsvc.http.request.body import Body, EmailText, PasswordText, TokenText, a
 from regsvc.http.request.client import get_origin
 from regsvc.http.request.idempotency import read_once
 from regsvc.http.request.rate_limits import CONFIRM, MAIL_REQUEST, throttle
-from regsvc.http.resending import take_turn
 from regsvc.http.response.json_response import answer, empty, timestamp
 from regsvc.http.response.problems import WeakPasswordError
-from regsvc.http.sessions import authenticate
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import read_account_token
 

@@ -19,9 +19,9 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations import confirmation, link_preview
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.http.api.registrations import HANDLE, HANDLE_HEADER, check_handle
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Message, Nothing, Parameter, Timestamp, documented
-from regsvc.http.registrations import HANDLE, HANDLE_HEADER, check_handle
 from regsvc.http.request.actor import by_anyone
 from regsvc.http.request.body import Body, PasswordText, TokenText, read_body
 from regsvc.http.request.rate_limits import CONFIRM, throttle

@@ -22,9 +22,9 @@ from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations import registration
 from regsvc.errors import DatabaseUnavailableError
+from regsvc.http.api.registrations import HANDLE, HANDLE_HEADER, check_handle
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Parameter, Timestamp, documented
-from regsvc.http.registrations import HANDLE, HANDLE_HEADER, check_handle
 from regsvc.http.request import idempotency
 from regsvc.http.request.body import Body, EmailText, address_of, read_body
 from regsvc.http.request.client import get_origin, limits_apply

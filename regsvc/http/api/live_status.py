@@ -21,8 +21,8 @@ from regsvc.accounts.registrations.registration import (
     get_registration,
 )
 from regsvc.errors import DatabaseUnavailableError
+from regsvc.http.api.registrations import check_handle
 from regsvc.http.context import Context, get_context
-from regsvc.http.registrations import check_handle
 from regsvc.http.request.client import get_client_network, limits_apply
 from regsvc.http.response.json_response import timestamp
 from regsvc.http.response.problems import OriginNotAllowedError

@@ -36,7 +36,7 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
 )
 from regsvc.http.pages.reference import add_reference
 from regsvc.http.request.rate_limits import add_limit_headers
-from regsvc.http.request_ids import HEADER, get_request_id
+from regsvc.http.request_id import HEADER, get_request_id
 from regsvc.http.response.cors import add_cors_headers
 from regsvc.http.response.problems import register_error_handlers
 

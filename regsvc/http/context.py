@@ -9,7 +9,7 @@ from typing import cast
 import trio
 from quart import current_app
 
-from regsvc.http.sockets import OpenSockets
+from regsvc.http.websocket_limits import OpenSockets
 from regsvc.live import LiveHub
 from regsvc.postgres.pool import Pool
 from regsvc.security.key_rings import KeyRings

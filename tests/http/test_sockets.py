@@ -14,7 +14,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from regsvc.accounts.registrations.registration import expire_registrations
-from regsvc.http.sockets import PER_CLIENT, PER_REGISTRATION
+from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION
 from regsvc.postgres.pool import Pool
 from tests.services import Service, run_test_service
 from tests.websockets import open_socket

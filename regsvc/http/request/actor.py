@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regsvc.accounts.audit.record import ActorKind, By
 from regsvc.http.request.client import get_client_word, get_origin
-from regsvc.http.request_ids import get_request_id
+from regsvc.http.request_id import get_request_id
 from regsvc.security.keys import AccessToken
 
 

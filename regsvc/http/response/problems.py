@@ -23,7 +23,7 @@ from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.accounts.registrations import activation, confirmation, link_preview, registration
 from regsvc.accounts.sessions import refresh_token, session
 from regsvc.accounts.users import password, user
-from regsvc.http.request_ids import get_request_id
+from regsvc.http.request_id import get_request_id
 from regsvc.http.response.json_response import timestamp
 from regsvc.security import keys
 

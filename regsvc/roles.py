@@ -35,10 +35,10 @@ from regsvc.http.app import create_app
 from regsvc.http.context import Context
 from regsvc.http.server.server import Server
 from regsvc.live import LiveHub
-from regsvc.mail.publishing import BROKER_MISSED
-from regsvc.mail.render import Renderer
+from regsvc.mail.message.render import Renderer
+from regsvc.mail.queue.publishing import BROKER_MISSED
+from regsvc.mail.smtp.connection import Deadlines
 from regsvc.mail.transport import Transport, open_transport
-from regsvc.mail.wire import Deadlines
 from regsvc.postgres.pool import Pool
 from regsvc.security.key_rings import KeyRings
 from regsvc.security.passwords import HashingLane

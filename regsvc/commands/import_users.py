@@ -26,7 +26,7 @@ from regsvc.commands.runner import (
     run_command,
 )
 from regsvc.http.request.body import Body, EmailText, NameText, address_of
-from regsvc.mail.languages import FALLBACK, LOCALES
+from regsvc.mail.message.languages import FALLBACK, LOCALES
 from regsvc.postgres.connection import Connection
 from regsvc.security.passwords import is_migrated_hash
 

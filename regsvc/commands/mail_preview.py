@@ -15,7 +15,7 @@ import click
 
 from regsvc import settings
 from regsvc.commands.runner import configure_logs, print_json, run_command
-from regsvc.mail.samples import make_samples
+from regsvc.mail.message.samples import make_samples
 from regsvc.roles import make_renderer
 from regsvc.settings import Settings
 

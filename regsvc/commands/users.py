@@ -35,7 +35,7 @@ from regsvc.commands.runner import (
 from regsvc.errors import RegsvcError
 from regsvc.http.admin.users import PAGE, show_page, show_user
 from regsvc.http.response.problems import KINDS
-from regsvc.mail.languages import FALLBACK
+from regsvc.mail.message.languages import FALLBACK
 from regsvc.postgres.connection import Connection
 from regsvc.roles import make_secrets
 from regsvc.security.passwords import HashingLane

@@ -21,10 +21,10 @@ import trio
 from regsvc.consumer.letters import LetterWriter
 from regsvc.consumer.outcomes import Booking, InHand, book
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.mail import jobs, policy
-from regsvc.mail.bookings import Held, Sent
 from regsvc.mail.envelope import UnusableAddressError
 from regsvc.mail.outcome import Aborted, Bounced, Outcome
+from regsvc.mail.queue import jobs, retry_policy
+from regsvc.mail.queue.bookings import Held, Sent
 from regsvc.mail.transport import Transport
 from regsvc.metrics import MAILS
 from regsvc.postgres.pool import Pool
@@ -195,7 +195,7 @@ class Courier:
             except Exception:
                 # A mail that we cannot write or send for a reason of our own must not hold up the others.
                 log.exception("mail failed", mail=str(held.job.id))
-                self._note(held, policy.put_off(held.job, "internal_error"))
+                self._note(held, retry_policy.put_off(held.job, "internal_error"))
                 continue
             self._settle(held, outcome)
 
@@ -211,7 +211,7 @@ class Courier:
             self._drop(held)
             return
         held.outcome = outcome
-        self._note(held, policy.next_step(held.job, outcome, probing=held.probing))
+        self._note(held, retry_policy.next_step(held.job, outcome, probing=held.probing))
 
     def _note(self, held: InHand, booking: Booking | None) -> None:
         """Have an outcome booked; None is a job that somebody else has taken up, or will."""

@@ -21,11 +21,11 @@ from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.courier import MARGIN, Courier
 from regsvc.consumer.letters import AnyLetter
 from regsvc.consumer.outcomes import InHand
-from regsvc.mail import bookings, breaker, jobs, policy
-from regsvc.mail.bookings import Ended, Retry
-from regsvc.mail.breaker import Breaker
-from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import CONNECTION_REASONS, Accepted, Outcome
+from regsvc.mail.queue import bookings, breaker, jobs, retry_policy
+from regsvc.mail.queue.bookings import Ended, Retry
+from regsvc.mail.queue.breaker import Breaker
+from regsvc.mail.queue.jobs import Job
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
@@ -152,7 +152,7 @@ async def _take_turns(
 
 
 async def _hold(conn: Connection, claimed: Sequence[Job], state: Breaker) -> None:
-    steps = [policy.hold(job, state) for job in claimed]
+    steps = [retry_policy.hold(job, state) for job in claimed]
     held = [step for step in steps if isinstance(step, Retry)]
     over = [step for step in steps if isinstance(step, Ended)]
     await mail_status.show_delayed(conn, await bookings.hold_jobs(conn, held))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from regsvc.mail.jobs import DUE_CHANNEL
+from regsvc.mail.queue.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 from regsvc.waiting import Alarm
 

@@ -12,8 +12,8 @@ from regsvc.accounts.mails.legacy import ForeignLetter
 from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.accounts.registrations.registration import LINK_LIFE
 from regsvc.mail.envelope import Envelope
-from regsvc.mail.kinds import ACCOUNT_KINDS, LinkedMail, WarningMail
-from regsvc.mail.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
+from regsvc.mail.message.kinds import ACCOUNT_KINDS, LinkedMail, WarningMail
+from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
 from regsvc.security.tokens import Secrets, mint_code, mint_link_token
 
 AnyLetter: TypeAlias = Letter | ForeignLetter | AccountLetter

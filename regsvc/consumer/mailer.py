@@ -14,7 +14,7 @@ import trio
 from regsvc.consumer.courier import Courier
 from regsvc.consumer.delivery import probe, take
 from regsvc.consumer.due import listen_due
-from regsvc.mail import jobs
+from regsvc.mail.queue import jobs
 from regsvc.postgres.pool import Pool
 from regsvc.waiting import Alarm, wait_any
 

@@ -12,11 +12,11 @@ import trio
 from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.letters import AnyLetter
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.mail import bookings, breaker
-from regsvc.mail.bookings import Ended, Held, Retry, Sent
-from regsvc.mail.breaker import Verdict, is_repetition
-from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import Outcome
+from regsvc.mail.queue import bookings, breaker
+from regsvc.mail.queue.bookings import Ended, Held, Retry, Sent
+from regsvc.mail.queue.breaker import Verdict, is_repetition
+from regsvc.mail.queue.jobs import Job
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool

@@ -16,7 +16,7 @@ import trio
 
 from regsvc.consumer.due import listen_due
 from regsvc.errors import BrokerUnavailableError, DatabaseUnavailableError
-from regsvc.mail import publishing
+from regsvc.mail.queue import publishing
 from regsvc.metrics import PUBLISHED, QUEUED
 from regsvc.postgres.pool import Pool
 from regsvc.rabbitmq import Publisher, open_publisher, queues

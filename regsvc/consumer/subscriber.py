@@ -19,7 +19,7 @@ import trio
 from regsvc.consumer.courier import Courier
 from regsvc.consumer.delivery import take
 from regsvc.errors import BrokerUnavailableError
-from regsvc.mail import jobs
+from regsvc.mail.queue import jobs
 from regsvc.metrics import MALFORMED, UNCLAIMED
 from regsvc.rabbitmq import Consumer, Delivery, open_consumer
 from regsvc.waiting import wait_any

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regsvc.mail.envelope import Envelope
-    from regsvc.mail.session import BeforeDot
+    from regsvc.mail.smtp.session import BeforeDot
 
 _MESSAGE_ID: Final = re.compile(rb"^Message-ID:[ \t]*<([^>\r\n]+)>", re.IGNORECASE | re.MULTILINE)
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._@-]{0,126}")

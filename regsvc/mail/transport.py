@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from regsvc.mail.mail_url import MaildirFolder, parse_mail_url
 from regsvc.mail.maildir import MaildirTransport
-from regsvc.mail.smtp import SmtpTransport
+from regsvc.mail.smtp.transport import SmtpTransport
 
 if TYPE_CHECKING:
     from regsvc.mail.envelope import Envelope
     from regsvc.mail.outcome import Outcome
-    from regsvc.mail.session import BeforeDot
-    from regsvc.mail.wire import Deadlines
+    from regsvc.mail.smtp.connection import Deadlines
+    from regsvc.mail.smtp.session import BeforeDot
 
 
 class Transport(Protocol):

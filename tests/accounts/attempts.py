@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from regsvc.accounts.registrations import mail_status, registration
 from regsvc.accounts.registrations.registration import NewRegistration
-from regsvc.mail import bookings, jobs
+from regsvc.mail.queue import bookings, jobs
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import LinkToken, Secrets, mint_link_token, read_link_token

@@ -11,9 +11,9 @@ from regsvc.accounts.admin import mail_search
 from regsvc.accounts.admin.mail_search import Filters, OutboxMail
 from regsvc.accounts.registrations import mail_status, registration
 from regsvc.accounts.registrations.registration import Registration
-from regsvc.mail import bookings, jobs
-from regsvc.mail.bookings import Ended, Retry
-from regsvc.mail.jobs import Job
+from regsvc.mail.queue import bookings, jobs
+from regsvc.mail.queue.bookings import Ended, Retry
+from regsvc.mail.queue.jobs import Job
 from regsvc.postgres.pool import Pool
 
 ALL = Filters()

@@ -19,9 +19,9 @@ from regsvc.accounts.mails.account_mails import AccountLetter
 from regsvc.accounts.registrations import mail_status
 from regsvc.accounts.users import password_reset
 from regsvc.accounts.users.notices import Notice, add_notice
-from regsvc.mail import bookings, jobs
-from regsvc.mail.bookings import Held, Sent
-from regsvc.mail.jobs import Job
+from regsvc.mail.queue import bookings, jobs
+from regsvc.mail.queue.bookings import Held, Sent
+from regsvc.mail.queue.jobs import Job
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import read_account_token
 from tests.accounts.attempts import SECRETS, sign_up

@@ -8,7 +8,7 @@ import trio
 
 from regsvc.accounts.address import parse_address
 from regsvc.accounts.registrations import mail_status, registration
-from regsvc.mail import jobs
+from regsvc.mail.queue import jobs
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import sign_up, state_of
 

@@ -15,9 +15,9 @@ from regsvc.accounts.mails.legacy import ForeignLetter, ForeignRequest, read_req
 from regsvc.accounts.registrations import mail_status, registration
 from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.errors import MalformedMessageError
-from regsvc.mail import bookings, jobs
-from regsvc.mail.bookings import Ended, Sent
-from regsvc.mail.jobs import Job
+from regsvc.mail.queue import bookings, jobs
+from regsvc.mail.queue.bookings import Ended, Sent
+from regsvc.mail.queue.jobs import Job
 from regsvc.postgres.pool import Pool
 from regsvc.security.seals import UnsealError
 from regsvc.security.tokens import Secrets

@@ -12,7 +12,7 @@ from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.mail_search import Filters
 from regsvc.accounts.registrations import mail_status, registration
 from regsvc.accounts.registrations.registration import RegistrationOverError
-from regsvc.mail import jobs
+from regsvc.mail.queue import jobs
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import send, sign_up
 from tests.accounts.mails import delay, end, execute, get, get_registration, list_ids, resend, take

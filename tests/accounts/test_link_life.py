@@ -8,9 +8,9 @@ import pytest
 
 from regsvc.accounts.registrations import confirmation, mail_status, registration
 from regsvc.accounts.registrations.registration import NewRegistration
-from regsvc.mail import bookings, jobs, policy
-from regsvc.mail.bookings import Retry
 from regsvc.mail.outcome import Delayed
+from regsvc.mail.queue import bookings, jobs, retry_policy
+from regsvc.mail.queue.bookings import Retry
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import mint_code
 from tests.accounts.attempts import SECRETS, link_token, send, sign_up, state_of
@@ -39,7 +39,7 @@ async def hold(pool: Pool, new: NewRegistration, held: timedelta) -> int:
         async with pool.transaction() as conn:
             (job,) = await jobs.claim_due(conn, 10)
             assert await mail_status.begin_sending(conn, [job.id])
-        step = policy.next_step(job, SILENT)
+        step = retry_policy.next_step(job, SILENT)
         assert isinstance(step, Retry)
         async with pool.transaction() as conn:
             await mail_status.show_delayed(conn, await bookings.book_retries(conn, [step]))

@@ -12,8 +12,8 @@ from regsvc.accounts.admin import mail_search
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.mail_search import Filters
 from regsvc.accounts.registrations import registration
-from regsvc.mail import bookings
-from regsvc.mail.bookings import Ended, Retry
+from regsvc.mail.queue import bookings
+from regsvc.mail.queue.bookings import Ended, Retry
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import send, sign_up
 from tests.accounts.mails import ALL, delay, execute, get, list_ids, resend, take

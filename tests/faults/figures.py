@@ -13,7 +13,7 @@ from pathlib import Path
 import bcrypt
 import trio
 
-from regsvc.mail import jobs
+from regsvc.mail.queue import jobs
 from regsvc.postgres.connection import Connection
 from tests.faults.inbox import Delivery, Inbox
 from tests.faults.stage import Stage, open_stage

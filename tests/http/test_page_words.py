@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from regsvc.http.pages import words
-from regsvc.mail.languages import LOCALES
+from regsvc.mail.message.languages import LOCALES
 from tests.services import Service, run_test_service
 
 PAGES = Path(words.__file__).parent

@@ -18,11 +18,11 @@ from uuid import UUID, uuid4
 
 import trio
 
-from regsvc.mail import breaker, jobs, policy
-from regsvc.mail.bookings import Ended, Retry, Sent
-from regsvc.mail.breaker import Verdict, weigh
-from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import CONNECTION_REASONS, Accepted, Failure
+from regsvc.mail.queue import breaker, jobs, retry_policy
+from regsvc.mail.queue.bookings import Ended, Retry, Sent
+from regsvc.mail.queue.breaker import Verdict, weigh
+from regsvc.mail.queue.jobs import Job
 
 Server = Callable[[datetime], Accepted | Failure]
 State = Literal["queued", "sending", "sent", "delayed", "bounced", "cancelled", "dead"]
@@ -195,7 +195,7 @@ class PostOffice:
                     open=True, failures=self.failures, reason=self.reason, reply=self.reply, opened_at=None
                 )
                 for job in taken:
-                    self.book(policy.hold(job, state), tried=False)
+                    self.book(retry_policy.hold(job, state), tried=False)
             else:
                 self._send(taken, server)
             if len(taken) < ROOM:
@@ -209,7 +209,7 @@ class PostOffice:
             outcome = server(self.now())
             if not breaker.is_repetition(outcome, job.attempts):
                 outcomes.append(outcome)
-            self.book(policy.next_step(job, outcome, probing=probing, rng=self.rng))
+            self.book(retry_policy.next_step(job, outcome, probing=probing, rng=self.rng))
         self.note(weigh(outcomes))
 
     async def _wait(self) -> None:

@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from regsvc.mail import bookings, breaker, jobs, policy
-from regsvc.mail.bookings import Ended, Retry
-from regsvc.mail.breaker import Verdict, weigh
-from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import Accepted, Bounced, Delayed, Outcome, Refused, Stage
+from regsvc.mail.queue import bookings, breaker, jobs, retry_policy
+from regsvc.mail.queue.bookings import Ended, Retry
+from regsvc.mail.queue.breaker import Verdict, weigh
+from regsvc.mail.queue.jobs import Job
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import sign_up
 
@@ -244,10 +244,10 @@ def test_one_recipients_own_policy_does_not_open_it_however_often_their_mail_is_
 def test_one_recipients_own_policy_ends_their_mail_after_48_hours(stage: Stage) -> None:
     refused = Refused("policy_refused", stage, "550 5.7.1 not from you")
     job = Job(uuid4(), None, uuid4(), 50, given_up=True)
-    assert policy.next_step(job, refused) == Ended(job, "dead", refused.reason, refused.reply, stage)
-    assert isinstance(policy.next_step(replace(job, given_up=False), refused), Retry)
+    assert retry_policy.next_step(job, refused) == Ended(job, "dead", refused.reason, refused.reply, stage)
+    assert isinstance(retry_policy.next_step(replace(job, given_up=False), refused), Retry)
     # While sending is paused it is the server's trouble with us, and burns no mail.
-    assert isinstance(policy.next_step(job, refused, probing=True), Retry)
+    assert isinstance(retry_policy.next_step(job, refused, probing=True), Retry)
 
 
 async def test_a_mail_given_up_while_it_was_held_counts_no_attempt(pool: Pool) -> None:
@@ -255,7 +255,7 @@ async def test_a_mail_given_up_while_it_was_held_counts_no_attempt(pool: Pool) -
     async with pool.connection() as conn:
         (job,) = await jobs.claim_mails(conn, [new.mail_id])
         away = breaker.Breaker(open=True, failures=10, reason="connect_failed", reply="", opened_at=None)
-        given_up = policy.hold(replace(job, given_up=True), away)
+        given_up = retry_policy.hold(replace(job, given_up=True), away)
         assert isinstance(given_up, Ended)
         assert await bookings.book_ended(conn, [given_up]) == [new.mail_id]
         cursor = await conn.execute("SELECT state, attempts, (SELECT count(*) FROM mail_attempts) FROM mails")

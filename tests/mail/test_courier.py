@@ -12,9 +12,9 @@ import trio
 from regsvc.consumer.courier import Courier
 from regsvc.consumer.letters import LetterWriter
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
-from regsvc.mail import breaker
+from regsvc.mail.message.render import Renderer
 from regsvc.mail.outcome import Delayed
-from regsvc.mail.render import Renderer
+from regsvc.mail.queue import breaker
 from regsvc.mail.transport import open_transport
 from regsvc.supervisor import Backoff, Child, Supervisor
 from tests.accounts import mails

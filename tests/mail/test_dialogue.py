@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regsvc.mail.dialogue import (
+from regsvc.mail.envelope import Envelope
+from regsvc.mail.outcome import Bounced, Refused
+from regsvc.mail.smtp.dialogue import (
     MAX_REPLY_LINE,
     MAX_REPLY_LINES,
     GarbledReplyError,
@@ -16,8 +18,6 @@ from regsvc.mail.dialogue import (
     plan,
     read_extensions,
 )
-from regsvc.mail.envelope import Envelope
-from regsvc.mail.outcome import Bounced, Refused
 
 
 def read_all(octets: bytes) -> list[Reply]:

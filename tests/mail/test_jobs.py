@@ -11,10 +11,10 @@ import psycopg
 import pytest
 import trio
 
-from regsvc.mail import bookings, jobs
-from regsvc.mail.bookings import Ended, Held, Retry, Sent
-from regsvc.mail.jobs import Job
-from regsvc.mail.policy import retry_delay
+from regsvc.mail.queue import bookings, jobs
+from regsvc.mail.queue.bookings import Ended, Held, Retry, Sent
+from regsvc.mail.queue.jobs import Job
+from regsvc.mail.queue.retry_policy import retry_delay
 from tests.accounts.attempts import sign_up
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from uuid import UUID
 
 import pytest
 
-from regsvc.mail import render
 from regsvc.mail.envelope import Envelope
-from regsvc.mail.frame import fold
-from regsvc.mail.kinds import Mail
-from regsvc.mail.languages import LOCALES
-from regsvc.mail.render import Renderer
-from regsvc.mail.samples import make_samples
+from regsvc.mail.message import render
+from regsvc.mail.message.frame import fold
+from regsvc.mail.message.kinds import Mail
+from regsvc.mail.message.languages import LOCALES
+from regsvc.mail.message.render import Renderer
+from regsvc.mail.message.samples import make_samples
 
 TEMPLATES = Path(render.__file__).with_name("templates")
 LANGUAGES = sorted(TEMPLATES.glob("*.toml"))

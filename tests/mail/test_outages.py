@@ -12,8 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from regsvc.mail import breaker, jobs
 from regsvc.mail.outcome import Accepted, Bounced, Delayed, Failure, Refused
+from regsvc.mail.queue import breaker, jobs
 from tests.mail.simulation import (
     START,
     PostOffice,

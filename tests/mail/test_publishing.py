@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from regsvc.mail import publishing
-from regsvc.mail.publishing import BROKER_MISSED, Review
+from regsvc.mail.queue import publishing
+from regsvc.mail.queue.publishing import BROKER_MISSED, Review
 from tests.accounts.attempts import sign_up
 from tests.accounts.mails import wait_blocked
 from tests.mail.test_jobs import claim, rewind, take_due
@@ -16,7 +16,7 @@ from tests.mail.test_jobs import claim, rewind, take_due
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from regsvc.mail.jobs import Job
+    from regsvc.mail.queue.jobs import Job
     from regsvc.postgres.pool import Pool
 
 

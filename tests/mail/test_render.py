@@ -15,11 +15,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from regsvc.mail.dialogue import Transaction, plan
 from regsvc.mail.envelope import Envelope, UnusableAddressError
-from regsvc.mail.kinds import ACCOUNT_KINDS, AttemptMail, LinkedMail, WarningMail
-from regsvc.mail.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
-from regsvc.mail.values import clean
+from regsvc.mail.message.kinds import ACCOUNT_KINDS, AttemptMail, LinkedMail, WarningMail
+from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
+from regsvc.mail.message.values import clean
+from regsvc.mail.smtp.dialogue import Transaction, plan
 
 if TYPE_CHECKING:
     from pathlib import Path

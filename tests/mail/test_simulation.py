@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from regsvc.mail import bookings, breaker, jobs, policy
-from regsvc.mail.bookings import Ended, Retry, Sent
-from regsvc.mail.breaker import weigh
-from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import Accepted, Bounced, Delayed, Failure, Refused
+from regsvc.mail.queue import bookings, breaker, jobs, retry_policy
+from regsvc.mail.queue.bookings import Ended, Retry, Sent
+from regsvc.mail.queue.breaker import weigh
+from regsvc.mail.queue.jobs import Job
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import sign_up
@@ -78,14 +78,14 @@ async def _deal(
     outcomes: list[Accepted | Failure] = []
     for job in taken:
         if state.open and not probing:
-            step: Sent | Retry | Ended = policy.hold(job, state)
+            step: Sent | Retry | Ended = retry_policy.hold(job, state)
             office.book(step, tried=False)
             if isinstance(step, Retry):
                 await bookings.hold_jobs(conn, [step])
         else:
             outcome: Accepted | Failure = rng.choices([*OUTCOMES], [*OUTCOMES.values()])[0]
             outcomes.append(outcome)
-            step = policy.next_step(job, outcome, rng=rng)
+            step = retry_policy.next_step(job, outcome, rng=rng)
             office.book(step)
             if isinstance(step, Sent):
                 await bookings.book_sent(conn, [(step, "confirm")])

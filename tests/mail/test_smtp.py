@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.mail_url import SmtpServer, parse_mail_url
 from regsvc.mail.outcome import Aborted, Accepted, Bounced, Delayed, Outcome, Reason, Refused, Stage
-from regsvc.mail.smtp import Deadlines, SmtpTransport
+from regsvc.mail.smtp.transport import Deadlines, SmtpTransport
 from tests.mail.conftest import MAIL
 from tests.smtp_servers import PATIENCE, Drip, HangUp, Hold, Reaction, Say, ScriptedServer, Silence
 

@@ -9,8 +9,8 @@ import trio
 import trustme
 
 from regsvc.mail.outcome import Accepted, Delayed, Outcome, Reason, Refused, Stage
+from regsvc.mail.smtp.connection import Deadlines
 from regsvc.mail.transport import open_transport
-from regsvc.mail.wire import Deadlines
 from tests.smtp_servers import PATIENCE, HangUp, Say, ScriptedServer, Silence
 
 if TYPE_CHECKING:

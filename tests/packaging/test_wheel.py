@@ -37,7 +37,7 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> No
         if path.is_file() and path.suffix != ".pyc"
     }
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == files
-    for needed in ("regsvc/py.typed", "regsvc/mail/templates/", "regsvc/postgres/migrations/0001_"):
+    for needed in ("regsvc/py.typed", "regsvc/mail/message/templates/", "regsvc/postgres/migrations/0001_"):
         assert any(name.startswith(needed) for name in files), needed
 
 

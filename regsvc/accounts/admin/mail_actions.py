@@ -13,7 +13,7 @@ from psycopg.rows import scalar_row
 from regsvc.accounts.admin.mail_search import MailNotFoundError, State
 from regsvc.accounts.registrations.registration import STATE_CHANNEL, UNSENT_LIFE, RegistrationOverError
 from regsvc.errors import RegsvcError
-from regsvc.mail.jobs import DUE_CHANNEL
+from regsvc.mail.queue.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 
 CANCELLED = "cancelled_by_operator"

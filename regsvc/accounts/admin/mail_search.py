@@ -19,7 +19,7 @@ from psycopg.rows import class_row
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.registrations import registration
 from regsvc.errors import RegsvcError
-from regsvc.mail.jobs import SentAs
+from regsvc.mail.queue.jobs import SentAs
 from regsvc.postgres.connection import Connection
 
 State = Literal["queued", "sending", "sent", "delayed", "bounced", "cancelled", "dead"]

@@ -17,7 +17,7 @@ from psycopg.rows import class_row
 from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.limits import login_attempts, mail_schedule
 from regsvc.accounts.users import email_change, password_reset
-from regsvc.mail.jobs import SentAs
+from regsvc.mail.queue.jobs import SentAs
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
 

@@ -20,7 +20,7 @@ from psycopg.rows import class_row, scalar_row
 from regsvc.accounts.address import Address, AddressError, parse_address
 from regsvc.accounts.registrations.registration import KEEP_FINAL
 from regsvc.errors import MalformedMessageError
-from regsvc.mail.jobs import DUE_CHANNEL, SentAs
+from regsvc.mail.queue.jobs import DUE_CHANNEL, SentAs
 from regsvc.postgres.connection import Connection
 from regsvc.security.seals import seal, unseal
 from regsvc.security.tokens import Secrets, mint_foreign_mail_ids

@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from regsvc.accounts.registrations.registration import LINK_LIFE, STATE_CHANNEL
-from regsvc.mail import jobs
+from regsvc.mail.queue import jobs
 from regsvc.postgres.connection import Connection
 
 

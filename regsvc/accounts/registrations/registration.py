@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 
 from regsvc.accounts.address import Address
 from regsvc.errors import RegsvcError
-from regsvc.mail import jobs
+from regsvc.mail.queue import jobs
 from regsvc.postgres.connection import Connection
 
 State = Literal["queued", "sending", "sent", "delayed", "bounced", "confirmed", "expired", "repudiated"]

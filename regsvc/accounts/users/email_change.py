@@ -24,7 +24,7 @@ from regsvc.accounts.registrations.registration import KEEP_FINAL, LINK_LIFE
 from regsvc.accounts.users import password_reset
 from regsvc.accounts.users.notices import add_notice
 from regsvc.accounts.users.password import WrongPasswordError, set_password
-from regsvc.mail.jobs import DUE_CHANNEL
+from regsvc.mail.queue.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
 

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 from uuid import UUID, uuid4
 
 from regsvc.accounts.audit.record import By
-from regsvc.mail.jobs import DUE_CHANNEL
+from regsvc.mail.queue.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 
 Notice: TypeAlias = Literal[

@@ -18,7 +18,7 @@ from regsvc.accounts.limits.login_attempts import know_client
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.users.notices import add_notice
 from regsvc.accounts.users.password import set_password
-from regsvc.mail.jobs import DUE_CHANNEL
+from regsvc.mail.queue.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
 

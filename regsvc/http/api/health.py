@@ -18,7 +18,7 @@ from regsvc.http.request.client import get_client_address
 from regsvc.http.response.json_response import answer, timestamp
 from regsvc.http.response.problems import ClientNotAllowedError
 from regsvc.http.server.events import RequestLine, log_request
-from regsvc.mail.breaker import UNKNOWN, Breaker, get_breaker
+from regsvc.mail.queue.breaker import UNKNOWN, Breaker, get_breaker
 from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, REQUESTS, WAITERS
 from regsvc.postgres.migrate import check_schema
 from regsvc.redaction import redact_text

@@ -20,7 +20,7 @@ from regsvc.http.request.body import Body, NameText, read_body
 from regsvc.http.request.preconditions import entity_tag, is_known, read_if_match
 from regsvc.http.response.json_response import answer, empty, timestamp
 from regsvc.http.response.problems import FieldError, PreconditionFailedError, ValidationFailedError
-from regsvc.mail.languages import LOCALES
+from regsvc.mail.message.languages import LOCALES
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 blueprint = Blueprint("me", __name__)

@@ -39,7 +39,7 @@ from regsvc.http.response.problems import (
     ValidationFailedError,
     WeakPasswordError,
 )
-from regsvc.mail.languages import LOCALES
+from regsvc.mail.message.languages import LOCALES
 from regsvc.security.tokens import handle_matches, mint_handle
 from regsvc.waiting import wait_any
 

@@ -30,7 +30,7 @@ from regsvc.http.request.body import Body, EmailText, address_of, read_body
 from regsvc.http.request.client import get_origin, limits_apply
 from regsvc.http.request.rate_limits import MAIL_REQUEST, REGISTER, REGISTER_DAY, throttle
 from regsvc.http.response.json_response import answer, timestamp
-from regsvc.mail import jobs
+from regsvc.mail.queue import jobs
 from regsvc.postgres.connection import Connection
 
 log = structlog.get_logger()

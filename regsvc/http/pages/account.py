@@ -31,7 +31,7 @@ from regsvc.http.pages.words import Words, get_languages
 from regsvc.http.request.actor import by_user
 from regsvc.http.request.body import address_of, check_values, read_id
 from regsvc.http.response.problems import ValidationFailedError, find_kind
-from regsvc.mail.languages import LOCALES, choose_language
+from regsvc.mail.message.languages import LOCALES, choose_language
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 Deed = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[None]]

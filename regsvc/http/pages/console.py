@@ -26,8 +26,8 @@ from regsvc.http.pages.words import get_languages
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import ADMIN
 from regsvc.http.response.problems import ForbiddenError
-from regsvc.mail.breaker import get_breaker
-from regsvc.mail.languages import FALLBACK
+from regsvc.mail.message.languages import FALLBACK
+from regsvc.mail.queue.breaker import get_breaker
 from regsvc.rabbitmq.queues import DEAD, MAILS
 from regsvc.security.keys import AccessToken
 

@@ -14,10 +14,10 @@ from regsvc.http.context import get_context
 from regsvc.http.pages.console import get_operator, show_console
 from regsvc.http.pages.mailbox import frame
 from regsvc.http.pages.page import blueprint
-from regsvc.mail.languages import FALLBACK
-from regsvc.mail.mailbox import ReadMail, parse_mail
-from regsvc.mail.render import Renderer
-from regsvc.mail.samples import make_samples
+from regsvc.mail.maildir_reader import ReadMail, parse_mail
+from regsvc.mail.message.languages import FALLBACK
+from regsvc.mail.message.render import Renderer
+from regsvc.mail.message.samples import make_samples
 from regsvc.settings import Settings
 
 _NOBODY = Address(addr_spec="no-reply@example.com")  # of a process that sends nothing itself

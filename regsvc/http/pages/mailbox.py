@@ -21,9 +21,9 @@ from regsvc.http.context import get_context
 from regsvc.http.pages.page import blueprint, only_in_dev, show_page
 from regsvc.http.pages.words import get_languages
 from regsvc.http.response.json_response import empty
-from regsvc.mail.languages import FALLBACK
 from regsvc.mail.mail_url import MaildirFolder, parse_mail_url
-from regsvc.mail.mailbox import NoSuchMailError, ReadMail, list_mails, read_mail, see_version
+from regsvc.mail.maildir_reader import NoSuchMailError, ReadMail, list_mails, read_mail, see_version
+from regsvc.mail.message.languages import FALLBACK
 
 View = Literal["html", "text", "headers", "source"]
 

@@ -19,7 +19,7 @@ from regsvc.errors import RegsvcError, UnavailableError
 from regsvc.http.context import get_context
 from regsvc.http.pages.words import Words, get_words, load_words, put_words
 from regsvc.http.response.problems import answer_known, find_kind
-from regsvc.mail.render import readable_on
+from regsvc.mail.message.render import readable_on
 from regsvc.settings import Settings
 
 blueprint = Blueprint(

@@ -11,7 +11,7 @@ from quart import Quart, Response
 
 from regsvc.http.pages.page import show_page
 from regsvc.http.pages.words import get_languages
-from regsvc.mail.languages import FALLBACK
+from regsvc.mail.message.languages import FALLBACK
 
 PATH = "/docs"
 

@@ -9,7 +9,7 @@ from typing import cast
 
 from quart import current_app, request
 
-from regsvc.mail.languages import FALLBACK, choose_language, read_texts
+from regsvc.mail.message.languages import FALLBACK, choose_language, read_texts
 
 _OWN = Path(__file__).with_name("words")
 _KEY = "REGSVC_PAGE_WORDS"

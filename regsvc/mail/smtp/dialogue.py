@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from regsvc.mail.envelope import Envelope, UnusableAddressError, stuff_dots, wire_address
 from regsvc.mail.outcome import Bounced, Failure, Refused, Stage, classify
-from regsvc.mail.seven_bit import as_seven_bit
+from regsvc.mail.smtp.seven_bit import as_seven_bit
 
 MAX_REPLY_LINE: Final = 2048
 """Octets. RFC 5321, 4.5.3.1.5, says 512; some servers are wordier, none needs more than this."""

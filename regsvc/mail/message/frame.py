@@ -7,7 +7,7 @@ from email import policy
 from email.message import EmailMessage
 from typing import TYPE_CHECKING, Final, Self
 
-from regsvc.mail.values import check_header
+from regsvc.mail.message.values import check_header
 
 if TYPE_CHECKING:
     from email.headerregistry import Address

@@ -17,8 +17,6 @@ from typing import get_args
 
 from psycopg.rows import class_row, scalar_row
 
-from regsvc.mail import jobs
-from regsvc.mail.jobs import DUE_CHANNEL, Job
 from regsvc.mail.outcome import (
     CONNECTION_REASONS,
     Accepted,
@@ -29,6 +27,8 @@ from regsvc.mail.outcome import (
     Refused,
     Stage,
 )
+from regsvc.mail.queue import jobs
+from regsvc.mail.queue.jobs import DUE_CHANNEL, Job
 from regsvc.postgres.connection import Connection
 
 OPENS_AT = 10  # failures in a row

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any, ClassVar, Final, get_args, get_origin
 
-from regsvc.mail.values import Code, Link, Moment, OptionalLink, Shown
+from regsvc.mail.message.values import Code, Link, Moment, OptionalLink, Shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

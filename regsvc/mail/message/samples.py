@@ -7,9 +7,9 @@ from dataclasses import MISSING, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from regsvc.mail import kinds
-from regsvc.mail.kinds import LinkedMail, Mail, WarningMail
-from regsvc.mail.values import Code, Link, Moment, OptionalLink
+from regsvc.mail.message import kinds
+from regsvc.mail.message.kinds import LinkedMail, Mail, WarningMail
+from regsvc.mail.message.values import Code, Link, Moment, OptionalLink
 
 _TOKEN = "SAMPLE" * 10  # as long as a real one, and plainly none
 _MOMENT = datetime(2026, 1, 31, 9, 5, tzinfo=UTC)

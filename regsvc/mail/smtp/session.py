@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import trio
 
-from regsvc.mail import dialogue
 from regsvc.mail.outcome import Aborted, Accepted, Delayed, Failure, Outcome, Refused, Stage
-from regsvc.mail.wire import Deadlines, SessionFailedError, Wire
+from regsvc.mail.smtp import dialogue
+from regsvc.mail.smtp.connection import Deadlines, SessionFailedError, Wire
 
 if TYPE_CHECKING:
     import ssl

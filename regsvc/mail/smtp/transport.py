@@ -11,8 +11,8 @@ import trio
 
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.outcome import Aborted, Accepted, Bounced, Delayed, Outcome, Refused
-from regsvc.mail.session import BeforeDot, SmtpSession
-from regsvc.mail.wire import Deadlines, SessionFailedError
+from regsvc.mail.smtp.connection import Deadlines, SessionFailedError
+from regsvc.mail.smtp.session import BeforeDot, SmtpSession
 
 if TYPE_CHECKING:
     from regsvc.mail.mail_url import SmtpServer

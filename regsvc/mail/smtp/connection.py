@@ -9,8 +9,8 @@ from typing import Final, Self
 
 import trio
 
-from regsvc.mail.dialogue import GarbledReplyError, Reply, ReplyReader, judge
 from regsvc.mail.outcome import Delayed, Failure, Reason, Refused, Stage
+from regsvc.mail.smtp.dialogue import GarbledReplyError, Reply, ReplyReader, judge
 
 _QUIT_SECONDS: Final = 2.0
 _RECEIVE: Final = 4096  # octets

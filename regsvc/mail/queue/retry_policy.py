@@ -11,10 +11,10 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
-from regsvc.mail.bookings import Ended, Retry, Sent
-from regsvc.mail.breaker import HOLD, Breaker, is_about_us
-from regsvc.mail.jobs import Job
 from regsvc.mail.outcome import CONNECTION_REASONS, Accepted, Bounced, Failure, Refused, Stage
+from regsvc.mail.queue.bookings import Ended, Retry, Sent
+from regsvc.mail.queue.breaker import HOLD, Breaker, is_about_us
+from regsvc.mail.queue.jobs import Job
 
 _REPLY = 500  # characters of a server's reply that are kept
 _DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from psycopg.rows import scalar_row
 
-from regsvc.mail.jobs import Job, SentAs
 from regsvc.mail.outcome import Stage
+from regsvc.mail.queue.jobs import Job, SentAs
 from regsvc.postgres.connection import Connection
 
 Ending = Literal["bounced", "cancelled", "dead"]

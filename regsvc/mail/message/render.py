@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, select_autoescape
 
-from regsvc.mail.frame import Frame
-from regsvc.mail.kinds import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, checked_values
-from regsvc.mail.languages import Language, choose_language, load_languages
-from regsvc.mail.values import check_header, check_moment, header_address
+from regsvc.mail.message.frame import Frame
+from regsvc.mail.message.kinds import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, checked_values
+from regsvc.mail.message.languages import Language, choose_language, load_languages
+from regsvc.mail.message.values import check_header, check_moment, header_address
 
 if TYPE_CHECKING:
     from uuid import UUID

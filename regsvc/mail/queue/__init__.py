@@ -1,0 +1,1 @@
+"""The mail job: claims, bookings, publishing, retries and the circuit breaker."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import psycopg
 import trio
 
+from regsvc.config.settings import Settings
 from regsvc.errors import RegsvcError
 from regsvc.mail.outcome import Aborted, Accepted
 from regsvc.postgres.connection import Connection
@@ -14,7 +15,6 @@ from regsvc.postgres.migrate import check_schema
 from regsvc.rabbitmq import check_broker, check_foreign_queue
 from regsvc.roles import make_secrets, open_mail_transport
 from regsvc.security.key_store import check_seals
-from regsvc.settings import Settings
 
 PATIENCE = 15.0  # seconds for each
 

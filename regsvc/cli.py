@@ -11,13 +11,14 @@ import click
 import structlog
 import trio
 
-from regsvc import __version__, logs, settings
+from regsvc import __version__, logs
 from regsvc.checks import check_dependencies
 from regsvc.commands.keys import keys
 from regsvc.commands.mail import mail
 from regsvc.commands.runner import EX_FAILURE, configure_logs, run_command
 from regsvc.commands.selftest import selftest
 from regsvc.commands.users import users
+from regsvc.config import settings
 from regsvc.dev import run_dev
 from regsvc.postgres.migrate import migrate as migrate_schema
 from regsvc.program import heed_signals, run_service

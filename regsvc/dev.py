@@ -20,15 +20,16 @@ import structlog
 import trio
 from pydantic import SecretStr
 
-from regsvc import logs, settings
+from regsvc import logs
 from regsvc.accounts.registrations.mail_status import Letter
+from regsvc.config import settings
+from regsvc.config.settings import Settings
 from regsvc.errors import ConfigurationError, RegsvcError
 from regsvc.logs import reveal
 from regsvc.postgres.embedded import EmbeddedPostgres
 from regsvc.postgres.migrate import migrate
 from regsvc.program import heed_signals, report, run_service
 from regsvc.roles import DEPENDENT
-from regsvc.settings import Settings
 from regsvc.supervisor import Child, Supervisor
 
 log = structlog.get_logger()

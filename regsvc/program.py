@@ -13,13 +13,13 @@ import structlog
 import trio
 
 from regsvc import errors, supervisor
+from regsvc.config.settings import Settings
 from regsvc.consumer.letters import Announce
 from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import check_schema
 from regsvc.roles import LAME_DUCK, make_children, make_secrets, open_parts
 from regsvc.security.key_store import load_key_ring
-from regsvc.settings import Settings
 from regsvc.supervisor import Supervisor, SupervisorStatistics
 
 log = structlog.get_logger()

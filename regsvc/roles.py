@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from regsvc.config.settings import Settings
 from regsvc.consumer.courier import Courier
 from regsvc.consumer.foreign import run_foreign
 from regsvc.consumer.janitor import run_janitor
@@ -43,7 +44,6 @@ from regsvc.postgres.pool import Pool
 from regsvc.security.key_rings import KeyRings
 from regsvc.security.passwords import HashingLane
 from regsvc.security.tokens import Secrets
-from regsvc.settings import Settings
 from regsvc.supervisor import Backoff, Child, SupervisorStatistics
 
 if TYPE_CHECKING:

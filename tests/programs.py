@@ -19,7 +19,7 @@ import httpx
 import pytest
 import trio
 
-from regsvc import settings
+from regsvc.config import settings
 from tests.databases import clone_database
 from tests.services import SECRET, Service, free_port
 

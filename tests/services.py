@@ -16,9 +16,9 @@ import httpx
 import pytest
 import trio
 
-from regsvc import settings
+from regsvc.config import settings
+from regsvc.config.settings import Settings
 from regsvc.program import run_service
-from regsvc.settings import Settings
 
 SECRET = "a secret of the tests that is long enough"
 PASSWORD = "correct horse battery"

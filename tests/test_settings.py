@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
+from regsvc.config.insecurities import LAPTOP_SECRET_KEY
+from regsvc.config.settings import SECRETS, Settings, describe, load
 from regsvc.errors import ConfigurationError
-from regsvc.insecurities import LAPTOP_SECRET_KEY
-from regsvc.settings import SECRETS, Settings, describe, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from regsvc.settings import Mode, Role
+    from regsvc.config.settings import Mode, Role
 
 KEY = "mJ3v0zqkT7yW5aXnC1rPfEoLhU8dSgBt"
 GOOD = {

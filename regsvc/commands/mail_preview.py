@@ -13,11 +13,11 @@ from uuid import UUID
 
 import click
 
-from regsvc import settings
 from regsvc.commands.runner import configure_logs, print_json, run_command
+from regsvc.config import settings
+from regsvc.config.settings import Settings
 from regsvc.mail.message.samples import make_samples
 from regsvc.roles import make_renderer
-from regsvc.settings import Settings
 
 Form = Literal["text", "html", "source"]
 

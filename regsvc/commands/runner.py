@@ -17,12 +17,13 @@ import psycopg
 import structlog
 import trio
 
-from regsvc import logs, settings
+from regsvc import logs
 from regsvc.accounts.audit.record import By
+from regsvc.config import settings
+from regsvc.config.settings import Settings
 from regsvc.errors import ConfigurationError, RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import check_schema
-from regsvc.settings import Settings
 from regsvc.supervisor import GaveUpError
 
 log = structlog.get_logger()

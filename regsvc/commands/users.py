@@ -32,6 +32,7 @@ from regsvc.commands.runner import (
     printable,
     run_command,
 )
+from regsvc.config.settings import Settings
 from regsvc.errors import RegsvcError
 from regsvc.http.admin.users import PAGE, show_page, show_user
 from regsvc.http.response.problems import KINDS
@@ -40,7 +41,6 @@ from regsvc.postgres.connection import Connection
 from regsvc.roles import make_secrets
 from regsvc.security.passwords import HashingLane
 from regsvc.security.policy import find_weaknesses
-from regsvc.settings import Settings
 
 log = structlog.get_logger()
 

@@ -6,7 +6,8 @@ import structlog
 from quart import Response
 from quart_trio import QuartTrio
 
-from regsvc.http.admin import audit_log, mails, registrations, signing_keys, supervisor, users
+from regsvc.http.admin import audit_log, mails, signing_keys, supervisor, users
+from regsvc.http.admin import registrations as admin_registrations
 from regsvc.http.api import (
     account_data,
     confirmation,
@@ -29,11 +30,11 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
     console_templates,
     inbox,
     links,
-    login,
     mailbox,
     page,
     signup,
 )
+from regsvc.http.pages import login as login_page  # noqa: F401 - likewise
 from regsvc.http.pages.reference import add_reference
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id
@@ -55,7 +56,7 @@ _API = (
     email_change,
     account_data,
     mails,
-    registrations,
+    admin_registrations,
     users,
     signing_keys,
     audit_log,

@@ -9,13 +9,13 @@ from typing import cast
 import trio
 from quart import current_app
 
+from regsvc.config.settings import Settings
 from regsvc.http.websocket_limits import OpenSockets
 from regsvc.live import LiveHub
 from regsvc.postgres.pool import Pool
 from regsvc.security.key_rings import KeyRings
 from regsvc.security.passwords import HashingLane
 from regsvc.security.tokens import Secrets
-from regsvc.settings import Settings
 from regsvc.supervisor import SupervisorStatistics
 
 _KEY = "REGSVC"

@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import trio
 
-from regsvc import settings
+from regsvc.config import settings
 from regsvc.program import report
 from regsvc.roles import make_children, open_parts
 from regsvc.supervisor import Backoff, Child, ChildStatistics, Supervisor, SupervisorStatistics

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from regsvc.insecurities import LAPTOP_SECRET_KEY
+from regsvc.config.insecurities import LAPTOP_SECRET_KEY
 from tests.programs import run_program, serve_environ
 
 LAPTOP = {

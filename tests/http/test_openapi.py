@@ -19,7 +19,7 @@ from quart_trio import QuartTrio
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from regsvc import settings
+from regsvc.config import settings
 from regsvc.http.app import create_app
 from regsvc.http.context import Context
 from regsvc.http.response import problems

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator, validators
 
+from regsvc.config.settings import load
 from regsvc.errors import ConfigurationError
-from regsvc.settings import load
 
 ROOT = Path(__file__).parents[2]
 OURS = {"auth-service": "api", "email-service": "worker", "single": "all"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from regsvc import settings
+from regsvc.config import settings
+from regsvc.config.settings import Settings
 from regsvc.security.common_passwords import CommonPasswords, load_common_passwords
 from regsvc.security.passwords import fold
 from regsvc.security.policy import find_weaknesses
-from regsvc.settings import Settings
 
 
 def make_settings(policy: str) -> Settings:

@@ -10,6 +10,7 @@ from uuid import UUID
 from quart import Response, request
 from werkzeug.exceptions import NotFound
 
+from regsvc.config.settings import Settings
 from regsvc.http.context import get_context
 from regsvc.http.pages.console import get_operator, show_console
 from regsvc.http.pages.mailbox import frame
@@ -18,7 +19,6 @@ from regsvc.mail.maildir_reader import ReadMail, parse_mail
 from regsvc.mail.message.languages import FALLBACK
 from regsvc.mail.message.render import Renderer
 from regsvc.mail.message.samples import make_samples
-from regsvc.settings import Settings
 
 _NOBODY = Address(addr_spec="no-reply@example.com")  # of a process that sends nothing itself
 

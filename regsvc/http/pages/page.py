@@ -15,12 +15,12 @@ from quart import Blueprint, Quart, Response, render_template, request
 from werkzeug.exceptions import NotFound
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
+from regsvc.config.settings import Settings
 from regsvc.errors import RegsvcError, UnavailableError
 from regsvc.http.context import get_context
 from regsvc.http.pages.words import Words, get_words, load_words, put_words
 from regsvc.http.response.problems import answer_known, find_kind
 from regsvc.mail.message.render import readable_on
-from regsvc.settings import Settings
 
 blueprint = Blueprint(
     "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static"

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
-from regsvc.notations import is_loopback
+from regsvc.config.notations import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -22,10 +22,10 @@ from pydantic import (
     ValidationError,
 )
 
-from regsvc import notations
-from regsvc.environment import read, variable
+from regsvc.config import notations
+from regsvc.config.environment import read, variable
+from regsvc.config.insecurities import find_insecurities
 from regsvc.errors import ConfigurationError
-from regsvc.insecurities import find_insecurities
 from regsvc.logs import LogFormat, LogLevel
 
 if TYPE_CHECKING:

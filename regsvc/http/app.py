@@ -23,19 +23,11 @@ from regsvc.http.api import (
 )
 from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.openapi import document
-from regsvc.http.pages import (  # noqa: F401 - they add their routes
-    account,
-    console,
-    console_lists,
-    console_templates,
-    inbox,
-    links,
-    mailbox,
-    page,
-    signup,
-)
 from regsvc.http.pages import login as login_page  # noqa: F401 - likewise
-from regsvc.http.pages.reference import add_reference
+from regsvc.http.pages import (
+    page,
+)
+from regsvc.http.pages.api_reference import add_reference
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id
 from regsvc.http.response.cors import add_cors_headers

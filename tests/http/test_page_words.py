@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from regsvc.http.pages import words
+from regsvc.http.pages import texts
 from regsvc.mail.message.languages import LOCALES
 from tests.services import Service, run_test_service
 
-PAGES = Path(words.__file__).parent
+PAGES = Path(texts.__file__).parent
 LANGUAGES = sorted((PAGES / "words").glob("*.toml"))
 # Found by a word that the program knows: states, codes of faults, marks of steps, strengths.
 _FOUND = (

@@ -22,12 +22,12 @@ from regsvc.http.api.email_change import MoveBody, ask_move
 from regsvc.http.api.passwords import ChangeBody, change_own
 from regsvc.http.api.profile import ProfileBody, change_profile
 from regsvc.http.context import Context, get_context
-from regsvc.http.pages.faults import explain
+from regsvc.http.pages.browser_session import find_visitor, forget_session
+from regsvc.http.pages.field_errors import explain
 from regsvc.http.pages.forms import lead_to, read_form
-from regsvc.http.pages.moments import say_moment
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
-from regsvc.http.pages.visitors import find_visitor, forget_session
-from regsvc.http.pages.words import Words, get_languages
+from regsvc.http.pages.texts import Words, get_languages
+from regsvc.http.pages.times import say_moment
 from regsvc.http.request.actor import by_user
 from regsvc.http.request.body import address_of, check_values, read_id
 from regsvc.http.response.problems import ValidationFailedError, find_kind

@@ -17,12 +17,12 @@ from regsvc.accounts.audit.record import record
 from regsvc.errors import RegsvcError
 from regsvc.http.admin.supervisor import MYSELF, show_supervisor
 from regsvc.http.context import get_context
+from regsvc.http.pages.browser_session import find_visitor
 from regsvc.http.pages.forms import lead_to, read_form
-from regsvc.http.pages.moments import say_moment
 from regsvc.http.pages.page import blueprint, show_page
 from regsvc.http.pages.plots import make_bars
-from regsvc.http.pages.visitors import find_visitor
-from regsvc.http.pages.words import get_languages
+from regsvc.http.pages.texts import get_languages
+from regsvc.http.pages.times import say_moment
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import ADMIN
 from regsvc.http.response.problems import ForbiddenError

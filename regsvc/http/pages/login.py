@@ -12,11 +12,11 @@ from regsvc.errors import OverloadedError
 from regsvc.http.api.login import LoginBody, log_in
 from regsvc.http.api.passwords import ForgotBody, ask_for_link
 from regsvc.http.context import get_context
+from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session
 from regsvc.http.pages.forms import lead_to, read_form
-from regsvc.http.pages.moments import say_moment
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
-from regsvc.http.pages.visitors import find_visitor, forget_session, keep_session
-from regsvc.http.pages.words import get_words
+from regsvc.http.pages.texts import get_words
+from regsvc.http.pages.times import say_moment
 from regsvc.http.request.actor import by_user
 from regsvc.http.request.body import address_of, check_values
 from regsvc.http.response.problems import InvalidCredentialsError, ValidationFailedError

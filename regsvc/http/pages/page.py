@@ -18,7 +18,7 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.config.settings import Settings
 from regsvc.errors import RegsvcError, UnavailableError
 from regsvc.http.context import get_context
-from regsvc.http.pages.words import Words, get_words, load_words, put_words
+from regsvc.http.pages.texts import Words, get_words, load_words, put_words
 from regsvc.http.response.problems import answer_known, find_kind
 from regsvc.mail.message.render import readable_on
 

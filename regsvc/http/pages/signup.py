@@ -17,11 +17,11 @@ from regsvc.errors import OverloadedError
 from regsvc.http.api.registrations import RegisterBody, sign_up
 from regsvc.http.context import get_context
 from regsvc.http.new_passwords import check_new_password
-from regsvc.http.pages.faults import explain, get_lengths
+from regsvc.http.pages.field_errors import explain, get_lengths
 from regsvc.http.pages.forms import check_same_origin, lead_to, read_form
-from regsvc.http.pages.inbox import explain_reasons, keep_handle
 from regsvc.http.pages.page import blueprint, describe_error, show_page, tell_when
-from regsvc.http.pages.words import get_words
+from regsvc.http.pages.signup_status import explain_reasons, keep_handle
+from regsvc.http.pages.texts import get_words
 from regsvc.http.request.body import Body, check_values, read_body
 from regsvc.http.request.rate_limits import SIGNUP_CHECK, throttle
 from regsvc.http.response.json_response import answer

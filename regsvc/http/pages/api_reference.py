@@ -10,7 +10,7 @@ from typing import Any
 from quart import Quart, Response
 
 from regsvc.http.pages.page import show_page
-from regsvc.http.pages.words import get_languages
+from regsvc.http.pages.texts import get_languages
 from regsvc.mail.message.languages import FALLBACK
 
 PATH = "/docs"

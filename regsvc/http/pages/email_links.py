@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from quart import Response
 
-from regsvc.http.pages.faults import get_lengths
+from regsvc.http.pages.field_errors import get_lengths
 from regsvc.http.pages.page import blueprint, show_page
 
 

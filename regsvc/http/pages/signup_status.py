@@ -31,9 +31,9 @@ from regsvc.http.api.registrations import check_handle
 from regsvc.http.api.resend import AddressBody, ask_again, move
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.forms import get_cookie, lead_to, read_form, set_cookie
-from regsvc.http.pages.moments import say_moment
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
-from regsvc.http.pages.words import Texts, get_words
+from regsvc.http.pages.texts import Texts, get_words
+from regsvc.http.pages.times import say_moment
 from regsvc.http.request.body import address_of, check_values
 from regsvc.http.response.problems import ValidationFailedError, find_kind
 from regsvc.mail.outcome import CONNECTION_REASONS

@@ -25,10 +25,9 @@ FLOORS = (
     {"accounts"},
     {"mail", "security"},
     {"postgres", "rabbitmq"},
-    {"settings"},
+    {"config"},
     {"logs"},
-    {"insecurities", "redaction"},
-    {"environment", "notations"},
+    {"redaction"},
     {"errors", "live", "metrics", "supervisor", "waiting"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -125,7 +124,7 @@ def test_the_environment_is_read_in_settings_alone() -> None:
             for node in ast.walk(ast.parse(module.read_bytes()))
         )
 
-    assert [name_of(module) for module in MODULES if reads_environment(module)] == ["regsvc.settings"]
+    assert [name_of(module) for module in MODULES if reads_environment(module)] == ["regsvc.config.settings"]
 
 
 def test_only_dev_reveals_secrets_in_the_log() -> None:

@@ -23,11 +23,17 @@ from regsvc.http.api import (
 )
 from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.openapi import document
-from regsvc.http.pages import login as login_page  # noqa: F401 - likewise
-from regsvc.http.pages import (
+from regsvc.http.pages import (  # noqa: F401 - they add their routes
+    account,
+    dev_mailbox,
+    email_links,
     page,
+    signup,
+    signup_status,
 )
+from regsvc.http.pages import login as login_page  # noqa: F401 - likewise
 from regsvc.http.pages.api_reference import add_reference
+from regsvc.http.pages.console import lists, mail_templates, overview  # noqa: F401 - likewise
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id
 from regsvc.http.response.cors import add_cors_headers

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from regsvc.accounts.admin.statistics import BOUNDS, name_bounds
-from regsvc.http.pages.plots import HEIGHT, WIDTH, make_bars
+from regsvc.http.pages.console.bar_chart import HEIGHT, WIDTH, make_bars
 from tests.databases import run_sql
 from tests.programs import SharedProgram
 from tests.services import PASSWORD

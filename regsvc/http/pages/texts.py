@@ -11,7 +11,7 @@ from quart import current_app, request
 
 from regsvc.mail.message.languages import FALLBACK, choose_language, read_texts
 
-_OWN = Path(__file__).with_name("words")
+_OWN = Path(__file__).with_name("texts")
 _KEY = "REGSVC_PAGE_WORDS"
 
 Texts = Mapping[str, str]

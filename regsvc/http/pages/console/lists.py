@@ -20,7 +20,7 @@ from regsvc.http.admin.audit_log import AuditQuery
 from regsvc.http.admin.mails import MailQuery, read_mail
 from regsvc.http.admin.users import UserQuery
 from regsvc.http.context import get_context
-from regsvc.http.pages.console import get_operator, show_console
+from regsvc.http.pages.console.overview import get_operator, show_console
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint
 from regsvc.http.request.actor import by_admin

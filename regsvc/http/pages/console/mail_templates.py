@@ -12,7 +12,7 @@ from werkzeug.exceptions import NotFound
 
 from regsvc.config.settings import Settings
 from regsvc.http.context import get_context
-from regsvc.http.pages.console import get_operator, show_console
+from regsvc.http.pages.console.overview import get_operator, show_console
 from regsvc.http.pages.dev_mailbox import frame
 from regsvc.http.pages.page import blueprint
 from regsvc.mail.maildir_reader import ReadMail, parse_mail

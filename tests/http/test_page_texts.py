@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from regsvc.http.pages import texts
+from regsvc.http import pages
 from regsvc.mail.message.languages import LOCALES
 from tests.services import Service, run_test_service
 
-PAGES = Path(texts.__file__).parent
-LANGUAGES = sorted((PAGES / "words").glob("*.toml"))
+PAGES = Path(pages.__file__).parent
+LANGUAGES = sorted((PAGES / "texts").glob("*.toml"))
 # Found by a word that the program knows: states, codes of faults, marks of steps, strengths.
 _FOUND = (
     r"(email|name|password)_\w+|step_\w+|strength_\d|(token|code|already|registration)_\w+"
@@ -32,7 +32,7 @@ def test_there_are_pages_in_every_language_that_people_can_choose() -> None:
 @pytest.mark.parametrize("file", LANGUAGES, ids=lambda file: file.stem)
 def test_a_language_has_every_text(file: Path) -> None:
     """No text is missing, empty or left over, and each has the placeholders of the English one."""
-    english, own = read(PAGES / "words" / "en.toml"), read(file)
+    english, own = read(PAGES / "texts" / "en.toml"), read(file)
     assert {table: set(texts) for table, texts in own.items()} == {
         table: set(texts) for table, texts in english.items()
     }
@@ -47,7 +47,7 @@ def test_a_language_has_every_text(file: Path) -> None:
 @pytest.mark.parametrize("file", LANGUAGES, ids=lambda file: file.stem)
 def test_a_translation_is_one(file: Path) -> None:
     """Next to nothing is as in English: what is, was forgotten."""
-    english, own = read(PAGES / "words" / "en.toml"), read(file)
+    english, own = read(PAGES / "texts" / "en.toml"), read(file)
     same = {
         name
         for table, texts in own.items()
@@ -59,9 +59,9 @@ def test_a_translation_is_one(file: Path) -> None:
 
 def test_every_text_is_used() -> None:
     """What nothing mentions need not be translated."""
-    files = [*PAGES.glob("*.py"), *PAGES.glob("templates/*.html"), *PAGES.glob("static/*.js")]
+    files = [*PAGES.rglob("*.py"), *PAGES.glob("templates/*.html"), *PAGES.glob("static/*.js")]
     used = "".join(file.read_text("utf-8") for file in files)
-    for table, texts in read(PAGES / "words" / "en.toml").items():
+    for table, texts in read(PAGES / "texts" / "en.toml").items():
         for name in texts:
             assert re.fullmatch(_FOUND, name) or re.search(rf"\b{name}\b", used), f"{table}.{name}"
 

@@ -18,9 +18,9 @@ from regsvc.errors import RegsvcError
 from regsvc.http.admin.supervisor import MYSELF, show_supervisor
 from regsvc.http.context import get_context
 from regsvc.http.pages.browser_session import find_visitor
+from regsvc.http.pages.console.bar_chart import make_bars
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint, show_page
-from regsvc.http.pages.plots import make_bars
 from regsvc.http.pages.texts import get_languages
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.actor import by_admin

@@ -1,14 +1,21 @@
 """Everything that regsvc raises on purpose.
 
 One root; the docstring of a class is its message. Driver errors are translated once, where they enter, with
-their cause kept. Which status and code an error has over HTTP stands in one table, in `regsvc.http.problems`.
+their cause kept. `code` is what a program reads, stable for good; `regsvc.http.response.problems` says which HTTP
+status an error has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
 
 class RegsvcError(Exception):
     """Something went wrong in regsvc."""
+
+    code: ClassVar[str] = "internal_error"
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__ or "")
@@ -20,6 +27,8 @@ class ConfigurationError(RegsvcError):
 
 class SchemaMismatchError(ConfigurationError):
     """The database has another schema than this program; run `regsvc migrate`."""
+
+    code = "schema_mismatch"
 
 
 class UnavailableError(RegsvcError):
@@ -33,6 +42,8 @@ class UnavailableError(RegsvcError):
 
 class DatabaseUnavailableError(UnavailableError):
     """The database does not answer at the moment."""
+
+    code = "database_unavailable"
 
 
 class BrokerUnavailableError(UnavailableError):
@@ -50,6 +61,52 @@ class MalformedMessageError(RegsvcError):
 class OverloadedError(UnavailableError):
     """Too much is waiting in line at the moment."""
 
+    code = "overloaded"
+
 
 class MailServerUnavailableError(UnavailableError):
     """The mail server does not answer at the moment."""
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """What is wrong with one field: where (RFC 6901), a stable word, and a sentence."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class ValidationFailedError(RegsvcError):
+    """The request is not what this call takes."""
+
+    code = "validation_failed"
+
+    def __init__(self, message: str | None = None, *, fields: Sequence[FieldError] = ()) -> None:
+        """Args: message: what is wrong as a whole. fields: what is wrong in detail."""
+        super().__init__(message)
+        self.fields = tuple(fields)
+
+
+class WeakPasswordError(ValidationFailedError):
+    """This password is not accepted."""
+
+    code = "weak_password"
+
+
+class InvalidCredentialsError(RegsvcError):
+    """The address or the password is wrong, or the address is not confirmed yet.
+
+    Open the link in the confirmation mail, or ask for a new mail at /api/v1/confirm-email/resend.
+    """
+
+    code = "invalid_credentials"
+
+    def __init__(self) -> None:
+        super().__init__(" ".join((type(self).__doc__ or "").split()))
+
+
+class PreconditionFailedError(RegsvcError):
+    """It was changed meanwhile: read it again."""
+
+    code = "precondition_failed"

@@ -29,7 +29,6 @@ from regsvc.commands.runner import (
     run_command,
 )
 from regsvc.http.admin.mails import PAGE, MailWithAttempts, read_mail, show_mail
-from regsvc.http.response.problems import KINDS
 from regsvc.postgres.connection import Connection
 
 log = structlog.get_logger()
@@ -169,8 +168,7 @@ async def _act_on(mail_ids: Sequence[UUID], act: Act, event: str, *, machine: bo
                     await act(conn, mail_id)
                     await record(conn, event.replace(" ", "_"), by_operator(), mail=str(mail_id))
             except _REFUSALS as error:
-                code = KINDS[type(error)].code
-                results.append({"id": str(mail_id), "done": False, "code": code, "detail": str(error)})
+                results.append({"id": str(mail_id), "done": False, "code": error.code, "detail": str(error)})
             else:
                 log.info(event, actor=ACTOR, mail=str(mail_id))
                 results.append({"id": str(mail_id), "done": True})

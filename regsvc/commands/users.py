@@ -33,9 +33,8 @@ from regsvc.commands.runner import (
     run_command,
 )
 from regsvc.config.settings import Settings
-from regsvc.errors import RegsvcError
+from regsvc.errors import WeakPasswordError
 from regsvc.http.admin.users import PAGE, show_page, show_user
-from regsvc.http.response.problems import KINDS
 from regsvc.mail.message.languages import FALLBACK
 from regsvc.postgres.connection import Connection
 from regsvc.roles import make_secrets
@@ -50,10 +49,6 @@ _REFUSALS = (UserNotFoundError, LastAdminError)
 
 as_json = click.option("--json", "machine", is_flag=True, help="For machines, in words of the API.")
 who = click.argument("who", nargs=-1, required=True)
-
-
-class WeakPasswordError(RegsvcError):
-    """The password policy does not take this password."""
 
 
 @click.group()
@@ -263,8 +258,7 @@ async def _act_on(
                     user_id = (await find_person(conn, text)).id
                     await act(conn, user_id, by_operator())
             except _REFUSALS as error:
-                code = KINDS[type(error)].code
-                results.append({"who": text, "done": False, "code": code, "detail": str(error)})
+                results.append({"who": text, "done": False, "code": error.code, "detail": str(error)})
             else:
                 log.info(event, actor=ACTOR, user=str(user_id))
                 results.append({"who": text, "done": True, "id": str(user_id)})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from regsvc.errors import FieldError, WeakPasswordError
 from regsvc.http.context import Context
-from regsvc.http.response.problems import FieldError, WeakPasswordError
 from regsvc.security.policy import find_weaknesses
 
 

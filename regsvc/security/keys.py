@@ -33,6 +33,8 @@ _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}")
 class AccessTokenInvalidError(RegsvcError):
     """The access token is missing, malformed, expired or not ours."""
 
+    code = "access_token_invalid"
+
 
 class UnknownKeyError(AccessTokenInvalidError):
     """The access token is missing, malformed, expired or not ours."""  # nobody is told what it is
@@ -40,6 +42,8 @@ class UnknownKeyError(AccessTokenInvalidError):
 
 class SealError(ConfigurationError):
     """REGSVC_SECRET_KEY does not open the signing keys in this database: it is not the one they were sealed with."""
+
+    code = "signing_keys_sealed"
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ async def test_every_call_has_a_name_of_its_own_and_says_what_it_does(document: 
 
 async def test_every_problem_that_a_call_may_answer_is_described(document: Document) -> None:
     on_sockets_alone = {"origin_not_allowed"}
-    known = {kind.code for kind in problems.KINDS.values()} - on_sockets_alone
+    known = {error.code for error in problems.STATUSES} - on_sockets_alone
     assert known - {"schema_mismatch"} <= documented_codes(document)
 
 
@@ -176,7 +176,7 @@ async def test_nothing_is_loaded_from_elsewhere(app: QuartTrio) -> None:
 
 
 def test_the_page_about_the_api_lists_every_problem_with_its_status() -> None:
-    known = {(kind.code, int(kind.status)) for kind in problems.KINDS.values()}
+    known = {(error.code, int(status)) for error, status in problems.STATUSES.items()}
     known |= {(code, int(status)) for status, code in problems._HTTP_CODES.items()}
     known |= {(code, status) for status, (code, _) in refusals.PROBLEMS.items()}
     rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", API_PAGE.read_text(), re.MULTILINE)

@@ -23,9 +23,13 @@ DEAD_AT_ONCE = 1000
 class MailInHandError(RegsvcError):
     """The mail is being sent at this moment. Try again when that has ended, in a minute at most."""
 
+    code = "mail_in_hand"
+
 
 class MailOverError(RegsvcError):
     """There is nothing to cancel: the mail was sent, refused, given up or cancelled before."""
+
+    code = "mail_over"
 
 
 # A registration that a mail can still be sent for. One that went to an earlier address stays dead, as its code does.

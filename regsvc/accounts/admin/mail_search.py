@@ -31,6 +31,8 @@ MAX_PAGE = 200
 class MailNotFoundError(RegsvcError):
     """There is no such mail."""
 
+    code = "mail_not_found"
+
 
 @dataclass(frozen=True)
 class OutboxMail:

@@ -26,6 +26,8 @@ from regsvc.security.tokens import Secrets
 class OwnAccountError(RegsvcError):
     """Administrators do not disable or delete themselves: another one has to."""
 
+    code = "own_account"
+
 
 @dataclass(frozen=True, repr=False)
 class NewUser:

@@ -23,9 +23,13 @@ KEEP = timedelta(hours=24)
 class IdempotencyKeyReusedError(RegsvcError):
     """This Idempotency-Key came with another body before: every request needs one of its own."""
 
+    code = "idempotency_key_reused"
+
 
 class RequestInFlightError(RegsvcError):
     """The same request is being answered at this moment: ask again in a second."""
+
+    code = "request_in_flight"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ QUIET = timedelta(days=30)  # after "this was not me", at most one mail a day
 class TooSoonError(RegsvcError):
     """It is too soon for another mail."""
 
+    code = "too_soon"
+
     def __init__(self, next_at: datetime) -> None:
         """Args: next_at: when the next mail may be asked for."""
         super().__init__()

@@ -62,6 +62,8 @@ class Standing:
 class RateLimitedError(RegsvcError):
     """Too many requests: wait a little."""
 
+    code = "rate_limited"
+
     def __init__(self, limit: str, retry_after: float, standings: Sequence[Standing] = ()) -> None:
         """Args: limit: its name. retry_after: seconds to wait. standings: what is left of the limits asked."""
         super().__init__()

@@ -23,6 +23,8 @@ LIVE = f"state <> 'confirmed' AND {ALIVE}"
 class AddressTakenError(RegsvcError):
     """This address has an account already."""
 
+    code = "address_taken"
+
 
 async def lock_address(conn: Connection, email_key: str) -> None:
     """Keep everybody else from turning attempts of an address into its account, or undoing that, meanwhile."""

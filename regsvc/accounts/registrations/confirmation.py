@@ -34,21 +34,31 @@ CANDIDATES = 16
 class TokenInvalidError(RegsvcError):
     """This link is not one of ours."""
 
+    code = "token_invalid"
+
 
 class TokenExpiredError(RegsvcError):
     """This link or code is no longer valid. Log in, or sign up again."""
+
+    code = "token_expired"
 
 
 class PasswordNeededError(RegsvcError):
     """Several sign-ups wait for this address. Give the password that you chose when you signed up."""
 
+    code = "password_needed"
+
 
 class CodeInvalidError(RegsvcError):
     """This code is wrong."""
 
+    code = "code_invalid"
+
 
 class CodeTriesExhaustedError(RegsvcError):
     """This code was tried too often. Use the link in the mail instead."""
+
+    code = "code_tries_exhausted"
 
 
 @dataclass(frozen=True)
@@ -235,6 +245,8 @@ async def purge_code_tries(conn: Connection, limit: int) -> int:
 
 class AlreadyConfirmedError(RegsvcError):
     """This address has been confirmed already."""
+
+    code = "already_confirmed"
 
 
 async def _get_attempt(

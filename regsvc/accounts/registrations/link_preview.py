@@ -17,6 +17,8 @@ from regsvc.security.tokens import LinkToken, Secrets
 class TokenVoidError(TokenExpiredError):
     """Somebody pressed "this was not me": this link confirms nothing any more."""
 
+    code = "token_void"
+
 
 @dataclass(frozen=True)
 class Preview:

@@ -98,9 +98,13 @@ async def get_registration(conn: Connection, registration_id: UUID) -> Registrat
 class RegistrationNotFoundError(RegsvcError):
     """There is no such registration, or the handle is not its own."""
 
+    code = "registration_not_found"
+
 
 class RegistrationOverError(RegsvcError):
     """This registration is over: confirmed, expired or voided."""
+
+    code = "registration_over"
 
 
 async def change_address(conn: Connection, registration_id: UUID, address: Address, mail_id: UUID) -> None:

@@ -26,9 +26,13 @@ REUSE_GRACE = timedelta(seconds=10)
 class RefreshTokenInvalidError(RegsvcError):
     """The refresh token is unknown, expired, or of a session that ended. Log in again."""
 
+    code = "refresh_token_invalid"
+
 
 class RefreshTokenReusedError(RegsvcError):
     """The refresh token was used before: the session has been ended. Log in again."""
+
+    code = "refresh_token_reused"
 
 
 class CredentialsChangedError(RegsvcError):

@@ -21,6 +21,8 @@ ALIVE = "s.ended_at IS NULL AND s.expires_at > now()"
 class SessionNotFoundError(RegsvcError):
     """You have no such session."""
 
+    code = "session_not_found"
+
 
 @dataclass(frozen=True)
 class Session:

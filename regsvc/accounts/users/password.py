@@ -15,6 +15,8 @@ from regsvc.postgres.connection import Connection
 class WrongPasswordError(RegsvcError):
     """This is not your password."""
 
+    code = "wrong_password"
+
 
 async def change_password(
     conn: Connection, user_id: UUID, *, old_hash: str, new_hash: str, session_id: UUID, by: By

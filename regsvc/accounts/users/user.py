@@ -16,9 +16,13 @@ from regsvc.postgres.connection import Connection
 class LastAdminError(RegsvcError):
     """Nobody else could administer this service then: make somebody else an administrator first."""
 
+    code = "last_admin"
+
 
 class UserNotFoundError(RegsvcError):
     """There is no such user."""
+
+    code = "user_not_found"
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.event_search import Event, Filters
 from regsvc.accounts.audit.record import ActorKind
-from regsvc.errors import DatabaseUnavailableError
+from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Id, Parameter, Timestamp, documented
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import Body, read_query
+from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer, timestamp
-from regsvc.http.response.problems import ForbiddenError, ValidationFailedError
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_audit", __name__)

@@ -15,14 +15,14 @@ from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.mail_search import Attempt, Filters, OutboxMail
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.registrations.registration import RegistrationOverError
-from regsvc.errors import DatabaseUnavailableError
+from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, Timestamp, documented
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import Body, EmailText, address_of, read_id, read_query
+from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer, timestamp
-from regsvc.http.response.problems import ForbiddenError, ValidationFailedError
 from regsvc.postgres.connection import Connection
 
 log = structlog.get_logger()

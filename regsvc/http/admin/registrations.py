@@ -15,15 +15,15 @@ from regsvc.accounts.admin.registration_search import Entry
 from regsvc.accounts.admin.user_search import get_person
 from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError, State
-from regsvc.errors import DatabaseUnavailableError
+from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.admin.users import UserShown, show_user
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Id, Parameter, Timestamp, documented
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import Body, EmailText, address_of, read_id, read_query
+from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer, timestamp
-from regsvc.http.response.problems import ForbiddenError, ValidationFailedError
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_registrations", __name__)

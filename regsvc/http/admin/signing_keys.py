@@ -15,8 +15,8 @@ from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Timestamp, documented
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
+from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer, timestamp
-from regsvc.http.response.problems import ForbiddenError
 from regsvc.security.key_store import KeyState, StoredKey, list_keys, rotate_keys
 
 log = structlog.get_logger()

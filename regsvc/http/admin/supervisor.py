@@ -16,8 +16,8 @@ from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Message, documented
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
+from regsvc.http.response.errors import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.http.response.json_response import answer
-from regsvc.http.response.problems import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.redaction import redact_text
 from regsvc.supervisor import ChildStatistics
 

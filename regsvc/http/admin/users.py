@@ -17,15 +17,15 @@ from regsvc.accounts.admin.user_search import Filters, Person
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.sessions.session import list_sessions
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
-from regsvc.errors import DatabaseUnavailableError
+from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.api.sessions import SessionsShown, show_session
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Id, Nothing, Parameter, Timestamp, documented
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import Body, SearchText, read_id, read_query
+from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer, empty, timestamp
-from regsvc.http.response.problems import ForbiddenError, ValidationFailedError
 from regsvc.postgres.connection import Connection
 
 log = structlog.get_logger()

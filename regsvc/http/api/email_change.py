@@ -20,7 +20,7 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.users import email_change, user
 from regsvc.accounts.users.password import WrongPasswordError
-from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.errors import DatabaseUnavailableError, FieldError, OverloadedError, ValidationFailedError
 from regsvc.http.api.login import authenticate
 from regsvc.http.api.resend import take_turn
 from regsvc.http.context import Context, get_context
@@ -30,7 +30,6 @@ from regsvc.http.request.actor import by_anyone, by_user
 from regsvc.http.request.body import Body, EmailText, PasswordText, TokenText, address_of, read_body
 from regsvc.http.request.rate_limits import CONFIRM, throttle
 from regsvc.http.response.json_response import answer, timestamp
-from regsvc.http.response.problems import FieldError, ValidationFailedError
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import AccountToken, read_account_token
 

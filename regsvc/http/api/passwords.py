@@ -21,7 +21,7 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.users import password_reset, user
 from regsvc.accounts.users.password import WrongPasswordError, change_password
-from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.errors import DatabaseUnavailableError, OverloadedError, WeakPasswordError
 from regsvc.http.api.login import authenticate
 from regsvc.http.api.resend import take_turn
 from regsvc.http.context import Context, get_context
@@ -35,7 +35,6 @@ from regsvc.http.request.client import get_origin
 from regsvc.http.request.idempotency import read_once
 from regsvc.http.request.rate_limits import CONFIRM, MAIL_REQUEST, throttle
 from regsvc.http.response.json_response import answer, empty, timestamp
-from regsvc.http.response.problems import WeakPasswordError
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import read_account_token
 

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.users.user import User, get_user, update_profile
-from regsvc.errors import DatabaseUnavailableError
+from regsvc.errors import DatabaseUnavailableError, FieldError, PreconditionFailedError, ValidationFailedError
 from regsvc.http.api.login import authenticate
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Id, Nothing, Parameter, Timestamp, documented
@@ -19,7 +19,6 @@ from regsvc.http.request.actor import by_user
 from regsvc.http.request.body import Body, NameText, read_body
 from regsvc.http.request.preconditions import entity_tag, is_known, read_if_match
 from regsvc.http.response.json_response import answer, empty, timestamp
-from regsvc.http.response.problems import FieldError, PreconditionFailedError, ValidationFailedError
 from regsvc.mail.message.languages import LOCALES
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 

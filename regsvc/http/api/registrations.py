@@ -25,7 +25,13 @@ from regsvc.accounts.registrations.registration import (
     add_registration,
     get_registration,
 )
-from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.errors import (
+    DatabaseUnavailableError,
+    FieldError,
+    OverloadedError,
+    ValidationFailedError,
+    WeakPasswordError,
+)
 from regsvc.http.context import Context, get_context
 from regsvc.http.new_passwords import check_new_password
 from regsvc.http.openapi.operation import Id, Parameter, Timestamp, documented
@@ -34,11 +40,6 @@ from regsvc.http.request.body import Body, EmailText, NameText, PasswordText, ad
 from regsvc.http.request.client import get_client_word, get_origin, limits_apply
 from regsvc.http.request.rate_limits import REGISTER, REGISTER_DAY, throttle
 from regsvc.http.response.json_response import answer, timestamp
-from regsvc.http.response.problems import (
-    FieldError,
-    ValidationFailedError,
-    WeakPasswordError,
-)
 from regsvc.mail.message.languages import LOCALES
 from regsvc.security.tokens import handle_matches, mint_handle
 from regsvc.waiting import wait_any

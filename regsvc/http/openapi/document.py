@@ -20,9 +20,10 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from werkzeug.routing import BaseConverter, Rule
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
+from regsvc.errors import FieldError
 from regsvc.http.openapi.operation import Description, Nothing, Parameter, Text, Timestamp, description_of
 from regsvc.http.response.json_response import answer
-from regsvc.http.response.problems import KINDS, MEDIA_TYPE, FieldError
+from regsvc.http.response.problems import MEDIA_TYPE, STATUSES
 from regsvc.http.server.refusals import PROBLEMS
 
 PATH = "/openapi.json"
@@ -181,8 +182,7 @@ def _list_problems(call: Description) -> dict[str, dict[str, Any]]:
     """Return the problems that a call may answer, by status."""
     found: dict[int, dict[str, str]] = defaultdict(dict)
     for error in call.errors:
-        kind = KINDS[error]
-        found[kind.status][kind.code] = " ".join((error.__doc__ or "").partition("\n")[0].split())
+        found[STATUSES[error]][error.code] = " ".join((error.__doc__ or "").partition("\n")[0].split())
     problems: dict[str, dict[str, Any]] = {"default": {"$ref": "#/components/responses/problem"}}
     for status in _ANY_REQUEST | ({_BODY_TOO_LARGE} if call.takes_body else set()):
         code, detail = PROBLEMS[status]

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from quart_schema import document
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.errors import RegsvcError
-from regsvc.http.response.problems import UnsupportedMediaTypeError, ValidationFailedError
+from regsvc.errors import RegsvcError, ValidationFailedError
+from regsvc.http.response.errors import UnsupportedMediaTypeError
 from regsvc.security.keys import AccessTokenInvalidError, SealError
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])

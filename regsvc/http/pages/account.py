@@ -16,7 +16,7 @@ from regsvc.accounts.sessions.session import (
 )
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import LastAdminError, get_user
-from regsvc.errors import RegsvcError
+from regsvc.errors import RegsvcError, ValidationFailedError
 from regsvc.http.api.account_data import PasswordBody, erase_own, export_own
 from regsvc.http.api.email_change import MoveBody, ask_move
 from regsvc.http.api.passwords import ChangeBody, change_own
@@ -30,7 +30,7 @@ from regsvc.http.pages.texts import Words, get_languages
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.actor import by_user
 from regsvc.http.request.body import address_of, check_values, read_id
-from regsvc.http.response.problems import ValidationFailedError, find_kind
+from regsvc.http.response.problems import find_status
 from regsvc.mail.message.languages import LOCALES, choose_language
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
@@ -142,10 +142,10 @@ async def _do(part: str, deed: Deed, *, away: str = "") -> Response:
     except AccessTokenInvalidError:
         return lead_to("/login")
     except RegsvcError as error:
-        kind = find_kind(error)
-        if kind is None:
+        status = find_status(error)
+        if status is None:
             raise
-        return await tell_when(await _show(visitor, int(kind.status), part=part, error=error), error)
+        return await tell_when(await _show(visitor, int(status), part=part, error=error), error)
     if not away:
         return lead_to(f"/account?done={part}#{part}")
     response = lead_to(away)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from regsvc.errors import FieldError
 from regsvc.http.context import get_context
 from regsvc.http.pages.page import fill
 from regsvc.http.pages.texts import Words, get_words
-from regsvc.http.response.problems import FieldError
 from regsvc.security.passwords import LONGEST, shortest
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from quart import Response, request
 
 from regsvc.http.context import get_context
-from regsvc.http.response.problems import OriginNotAllowedError, UnsupportedMediaTypeError
+from regsvc.http.response.errors import OriginNotAllowedError, UnsupportedMediaTypeError
 
 _FORM = "application/x-www-form-urlencoded"
 

@@ -8,7 +8,7 @@ from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.sessions.session import end_session
-from regsvc.errors import OverloadedError
+from regsvc.errors import InvalidCredentialsError, OverloadedError, ValidationFailedError
 from regsvc.http.api.login import LoginBody, log_in
 from regsvc.http.api.passwords import ForgotBody, ask_for_link
 from regsvc.http.context import get_context
@@ -19,7 +19,6 @@ from regsvc.http.pages.texts import get_words
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.actor import by_user
 from regsvc.http.request.body import address_of, check_values
-from regsvc.http.response.problems import InvalidCredentialsError, ValidationFailedError
 
 _DONE = ("logged_out", "deleted")
 

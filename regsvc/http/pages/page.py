@@ -19,7 +19,7 @@ from regsvc.config.settings import Settings
 from regsvc.errors import RegsvcError, UnavailableError
 from regsvc.http.context import get_context
 from regsvc.http.pages.texts import Words, get_words, load_words, put_words
-from regsvc.http.response.problems import answer_known, find_kind
+from regsvc.http.response.problems import answer_known
 from regsvc.mail.message.render import readable_on
 
 blueprint = Blueprint(
@@ -105,8 +105,7 @@ def describe_error(texts: Mapping[str, str], error: RegsvcError) -> str:
     """Return an error that is not about what was typed in a person's words."""
     if isinstance(error, UnavailableError | RateLimitedError):
         return fill(texts["busy"], seconds=max(1, round(error.retry_after)))
-    kind = find_kind(error)
-    return texts.get(kind.code if kind else "failed", texts["failed"])
+    return texts.get(error.code, texts["failed"])
 
 
 def only_in_dev() -> None:

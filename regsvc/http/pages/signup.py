@@ -13,7 +13,7 @@ from quart import Response
 
 from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.errors import OverloadedError
+from regsvc.errors import FieldError, OverloadedError, ValidationFailedError, WeakPasswordError
 from regsvc.http.api.registrations import RegisterBody, sign_up
 from regsvc.http.context import get_context
 from regsvc.http.new_passwords import check_new_password
@@ -25,7 +25,6 @@ from regsvc.http.pages.texts import get_words
 from regsvc.http.request.body import Body, check_values, read_body
 from regsvc.http.request.rate_limits import SIGNUP_CHECK, throttle
 from regsvc.http.response.json_response import answer
-from regsvc.http.response.problems import FieldError, ValidationFailedError, WeakPasswordError
 from regsvc.security.strength import rate_password
 
 _FIELDS = ("name", "email", "password")

@@ -25,7 +25,7 @@ from regsvc.accounts.registrations.registration import (
     RegistrationOverError,
     get_registration,
 )
-from regsvc.errors import RegsvcError
+from regsvc.errors import RegsvcError, ValidationFailedError
 from regsvc.http.api.confirmation import enter_code
 from regsvc.http.api.registrations import check_handle
 from regsvc.http.api.resend import AddressBody, ask_again, move
@@ -35,7 +35,7 @@ from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, t
 from regsvc.http.pages.texts import Texts, get_words
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.body import address_of, check_values
-from regsvc.http.response.problems import ValidationFailedError, find_kind
+from regsvc.http.response.problems import find_status
 from regsvc.mail.outcome import CONNECTION_REASONS
 from regsvc.security.tokens import mint_handle
 
@@ -111,8 +111,8 @@ async def _do(deed: Callable[[Context, UUID, Mapping[str, str]], Awaitable[None]
     except RegistrationNotFoundError:
         return lead_to("/signup")
     except RegsvcError as error:
-        kind = find_kind(error)
-        page = await _show(int(kind.status) if kind else 500, problem=_explain(error))
+        status = find_status(error)
+        page = await _show(int(status or 500), problem=_explain(error))
         return await tell_when(page, error)
     return lead_to(_STATUS)
 

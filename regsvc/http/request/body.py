@@ -16,8 +16,8 @@ from pydantic_core import PydanticCustomError
 from quart import request
 
 from regsvc.accounts.address import Address, AddressError, parse_address
-from regsvc.errors import RegsvcError
-from regsvc.http.response.problems import FieldError, UnsupportedMediaTypeError, ValidationFailedError
+from regsvc.errors import FieldError, RegsvcError, ValidationFailedError
+from regsvc.http.response.errors import UnsupportedMediaTypeError
 
 Model = TypeVar("Model", bound=BaseModel)
 

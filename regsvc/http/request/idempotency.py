@@ -16,10 +16,10 @@ from regsvc.accounts.limits.idempotency import (
     RequestInFlightError,
     find_subject,
 )
+from regsvc.errors import FieldError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter
 from regsvc.http.request.client import get_origin
-from regsvc.http.response.problems import FieldError, ValidationFailedError
 from regsvc.security.tokens import blind
 
 HEADER = "Idempotency-Key"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -23,7 +23,22 @@ from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.accounts.registrations import activation, confirmation, link_preview, registration
 from regsvc.accounts.sessions import refresh_token, session
 from regsvc.accounts.users import password, user
+from regsvc.errors import (
+    FieldError,
+    InvalidCredentialsError,
+    PreconditionFailedError,
+    ValidationFailedError,
+    WeakPasswordError,
+)
 from regsvc.http.request_id import get_request_id
+from regsvc.http.response.errors import (
+    ChildNotFoundError,
+    ClientNotAllowedError,
+    ForbiddenError,
+    OriginNotAllowedError,
+    ServingChildError,
+    UnsupportedMediaTypeError,
+)
 from regsvc.http.response.json_response import timestamp
 from regsvc.security import keys
 
@@ -31,115 +46,46 @@ log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 
-
-@dataclass(frozen=True)
-class FieldError:
-    """What is wrong with one field: where (RFC 6901), a stable word, and a sentence."""
-
-    pointer: str
-    code: str
-    detail: str
-
-
-class ValidationFailedError(errors.RegsvcError):
-    """The request is not what this call takes."""
-
-    def __init__(self, message: str | None = None, *, fields: Sequence[FieldError] = ()) -> None:
-        """Args: message: what is wrong as a whole. fields: what is wrong in detail."""
-        super().__init__(message)
-        self.fields = tuple(fields)
-
-
-class WeakPasswordError(ValidationFailedError):
-    """This password is not accepted."""
-
-
-class UnsupportedMediaTypeError(errors.RegsvcError):
-    """The body has to be JSON, sent as `Content-Type: application/json` in UTF-8."""
-
-
-class InvalidCredentialsError(errors.RegsvcError):
-    """The address or the password is wrong, or the address is not confirmed yet.
-
-    Open the link in the confirmation mail, or ask for a new mail at /api/v1/confirm-email/resend.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(" ".join((type(self).__doc__ or "").split()))
-
-
-class PreconditionFailedError(errors.RegsvcError):
-    """It was changed meanwhile: read it again."""
-
-
-class ForbiddenError(errors.RegsvcError):
-    """This is for administrators alone."""
-
-
-class ChildNotFoundError(errors.RegsvcError):
-    """This process has no such child."""
-
-
-class ServingChildError(errors.RegsvcError):
-    """This child is answering you: restart the process instead."""
-
-
-class OriginNotAllowedError(errors.RegsvcError):
-    """Pages of this origin may not call this service."""
-
-
-class ClientNotAllowedError(errors.RegsvcError):
-    """This client may not read the metrics (REGSVC_METRICS_ALLOW)."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How one kind of error is answered."""
-
-    status: HTTPStatus
-    code: str
-
-
-KINDS: dict[type[errors.RegsvcError], Kind] = {
-    ValidationFailedError: Kind(HTTPStatus.BAD_REQUEST, "validation_failed"),
-    confirmation.TokenInvalidError: Kind(HTTPStatus.BAD_REQUEST, "token_invalid"),
-    confirmation.CodeInvalidError: Kind(HTTPStatus.BAD_REQUEST, "code_invalid"),
-    InvalidCredentialsError: Kind(HTTPStatus.UNAUTHORIZED, "invalid_credentials"),
-    keys.AccessTokenInvalidError: Kind(HTTPStatus.UNAUTHORIZED, "access_token_invalid"),
-    refresh_token.RefreshTokenInvalidError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_invalid"),
-    refresh_token.RefreshTokenReusedError: Kind(HTTPStatus.UNAUTHORIZED, "refresh_token_reused"),
-    password.WrongPasswordError: Kind(HTTPStatus.FORBIDDEN, "wrong_password"),
-    ForbiddenError: Kind(HTTPStatus.FORBIDDEN, "forbidden"),
-    OriginNotAllowedError: Kind(HTTPStatus.FORBIDDEN, "origin_not_allowed"),
-    ClientNotAllowedError: Kind(HTTPStatus.FORBIDDEN, "client_not_allowed"),
-    registration.RegistrationNotFoundError: Kind(HTTPStatus.NOT_FOUND, "registration_not_found"),
-    session.SessionNotFoundError: Kind(HTTPStatus.NOT_FOUND, "session_not_found"),
-    user.UserNotFoundError: Kind(HTTPStatus.NOT_FOUND, "user_not_found"),
-    ChildNotFoundError: Kind(HTTPStatus.NOT_FOUND, "child_not_found"),
-    mail_search.MailNotFoundError: Kind(HTTPStatus.NOT_FOUND, "mail_not_found"),
-    confirmation.PasswordNeededError: Kind(HTTPStatus.CONFLICT, "password_needed"),
-    confirmation.AlreadyConfirmedError: Kind(HTTPStatus.CONFLICT, "already_confirmed"),
-    confirmation.TokenExpiredError: Kind(HTTPStatus.GONE, "token_expired"),
-    idempotency.RequestInFlightError: Kind(HTTPStatus.CONFLICT, "request_in_flight"),
-    link_preview.TokenVoidError: Kind(HTTPStatus.GONE, "token_void"),
-    registration.RegistrationOverError: Kind(HTTPStatus.CONFLICT, "registration_over"),
-    mail_actions.MailInHandError: Kind(HTTPStatus.CONFLICT, "mail_in_hand"),
-    mail_actions.MailOverError: Kind(HTTPStatus.CONFLICT, "mail_over"),
-    user_actions.OwnAccountError: Kind(HTTPStatus.CONFLICT, "own_account"),
-    activation.AddressTakenError: Kind(HTTPStatus.CONFLICT, "address_taken"),
-    ServingChildError: Kind(HTTPStatus.CONFLICT, "child_serving"),
-    user.LastAdminError: Kind(HTTPStatus.CONFLICT, "last_admin"),
-    PreconditionFailedError: Kind(HTTPStatus.PRECONDITION_FAILED, "precondition_failed"),
-    UnsupportedMediaTypeError: Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
-    WeakPasswordError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "weak_password"),
-    idempotency.IdempotencyKeyReusedError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
-    rate_limit.RateLimitedError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited"),
-    mail_schedule.TooSoonError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "too_soon"),
-    confirmation.CodeTriesExhaustedError: Kind(HTTPStatus.TOO_MANY_REQUESTS, "code_tries_exhausted"),
-    errors.DatabaseUnavailableError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable"),
-    errors.SchemaMismatchError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "schema_mismatch"),
-    keys.SealError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "signing_keys_sealed"),
-    errors.OverloadedError: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
+STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
+    ValidationFailedError: HTTPStatus.BAD_REQUEST,
+    confirmation.TokenInvalidError: HTTPStatus.BAD_REQUEST,
+    confirmation.CodeInvalidError: HTTPStatus.BAD_REQUEST,
+    InvalidCredentialsError: HTTPStatus.UNAUTHORIZED,
+    keys.AccessTokenInvalidError: HTTPStatus.UNAUTHORIZED,
+    refresh_token.RefreshTokenInvalidError: HTTPStatus.UNAUTHORIZED,
+    refresh_token.RefreshTokenReusedError: HTTPStatus.UNAUTHORIZED,
+    password.WrongPasswordError: HTTPStatus.FORBIDDEN,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
+    OriginNotAllowedError: HTTPStatus.FORBIDDEN,
+    ClientNotAllowedError: HTTPStatus.FORBIDDEN,
+    registration.RegistrationNotFoundError: HTTPStatus.NOT_FOUND,
+    session.SessionNotFoundError: HTTPStatus.NOT_FOUND,
+    user.UserNotFoundError: HTTPStatus.NOT_FOUND,
+    ChildNotFoundError: HTTPStatus.NOT_FOUND,
+    mail_search.MailNotFoundError: HTTPStatus.NOT_FOUND,
+    confirmation.PasswordNeededError: HTTPStatus.CONFLICT,
+    confirmation.AlreadyConfirmedError: HTTPStatus.CONFLICT,
+    confirmation.TokenExpiredError: HTTPStatus.GONE,
+    idempotency.RequestInFlightError: HTTPStatus.CONFLICT,
+    link_preview.TokenVoidError: HTTPStatus.GONE,
+    registration.RegistrationOverError: HTTPStatus.CONFLICT,
+    mail_actions.MailInHandError: HTTPStatus.CONFLICT,
+    mail_actions.MailOverError: HTTPStatus.CONFLICT,
+    user_actions.OwnAccountError: HTTPStatus.CONFLICT,
+    activation.AddressTakenError: HTTPStatus.CONFLICT,
+    ServingChildError: HTTPStatus.CONFLICT,
+    user.LastAdminError: HTTPStatus.CONFLICT,
+    PreconditionFailedError: HTTPStatus.PRECONDITION_FAILED,
+    UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    WeakPasswordError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    idempotency.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    rate_limit.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
+    mail_schedule.TooSoonError: HTTPStatus.TOO_MANY_REQUESTS,
+    confirmation.CodeTriesExhaustedError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.DatabaseUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.SchemaMismatchError: HTTPStatus.SERVICE_UNAVAILABLE,
+    keys.SealError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """Our own errors. Anything else that is raised is a bug: 500 `internal_error`, and its traceback in the log."""
 
@@ -181,15 +127,15 @@ def problem(
     return answer
 
 
-def find_kind(error: errors.RegsvcError) -> Kind | None:
-    """Return how an error of our own is answered, as its nearest class says; None: nobody thought of it."""
-    return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), None)
+def find_status(error: errors.RegsvcError) -> HTTPStatus | None:
+    """Return the status of one of our errors, from the nearest class in the table; None if no class is in it."""
+    return next((STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES), None)
 
 
 async def answer_known(error: errors.RegsvcError) -> Response:
     """Answer an error of our own."""
-    kind = find_kind(error)
-    if kind is None:
+    status = find_status(error)
+    if status is None:
         return await answer_bug(error)
     headers: dict[str, str] = {}
     members: dict[str, object] = {}
@@ -199,17 +145,17 @@ async def answer_known(error: errors.RegsvcError) -> Response:
         wait = (error.next_at - datetime.now(UTC)).total_seconds()
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
         members["next_resend_at"] = timestamp(error.next_at)
-    elif kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    elif status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "10"
-    elif kind.status == HTTPStatus.TOO_MANY_REQUESTS:
+    elif status == HTTPStatus.TOO_MANY_REQUESTS:
         headers["Retry-After"] = "3600"
-    elif kind.status == HTTPStatus.UNAUTHORIZED:
+    elif status == HTTPStatus.UNAUTHORIZED:
         # RFC 9110 section 11.6.1 wants a challenge with every 401; RFC 6750 section 3 says which.
         headers["WWW-Authenticate"] = "Bearer"
         if isinstance(error, keys.AccessTokenInvalidError):
             headers["WWW-Authenticate"] += ' error="invalid_token"'
     fields = error.fields if isinstance(error, ValidationFailedError) else ()
-    return problem(kind.status, kind.code, str(error), fields=fields, headers=headers, members=members)
+    return problem(status, error.code, str(error), fields=fields, headers=headers, members=members)
 
 
 async def answer_http(error: HTTPException) -> Response:

@@ -25,7 +25,7 @@ from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.body import address_of, read_id
-from regsvc.http.response.problems import find_kind
+from regsvc.http.response.problems import find_status
 from regsvc.postgres.connection import Connection
 
 log = structlog.get_logger()
@@ -86,8 +86,8 @@ async def submit_mail_deed(mail_id: str, deed: str) -> Response:
     except DatabaseUnavailableError:
         raise
     except RegsvcError as error:
-        kind = find_kind(error)
-        return await _show_mail(wanted, int(kind.status) if kind else 500, problem=str(error))
+        status = find_status(error)
+        return await _show_mail(wanted, int(status or 500), problem=str(error))
     log.info(event.replace("_", " "), mail=str(wanted), actor=str(operator.user_id))
     return lead_to(f"/admin/mails/{wanted}")
 
@@ -112,8 +112,8 @@ async def submit_user_deed(user_id: str, deed: str) -> Response:
     except DatabaseUnavailableError:
         raise
     except RegsvcError as error:
-        kind = find_kind(error)
-        return await _show_users(int(kind.status) if kind else 500, problem=str(error))
+        status = find_status(error)
+        return await _show_users(int(status or 500), problem=str(error))
     log.info("user administered", deed=deed, user=str(wanted), actor=str(operator.user_id))
     return lead_to(f"/admin/users?{urlencode({'search': form.get('search', '')})}")
 

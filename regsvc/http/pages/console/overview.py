@@ -25,7 +25,7 @@ from regsvc.http.pages.texts import get_languages
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import ADMIN
-from regsvc.http.response.problems import ForbiddenError
+from regsvc.http.response.errors import ForbiddenError
 from regsvc.mail.message.languages import FALLBACK
 from regsvc.mail.queue.breaker import get_breaker
 from regsvc.rabbitmq.queues import DEAD, MAILS

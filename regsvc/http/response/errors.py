@@ -1,0 +1,41 @@
+"""Errors that only HTTP knows."""
+
+from __future__ import annotations
+
+from regsvc.errors import RegsvcError
+
+
+class UnsupportedMediaTypeError(RegsvcError):
+    """The body has to be JSON, sent as `Content-Type: application/json` in UTF-8."""
+
+    code = "unsupported_media_type"
+
+
+class ForbiddenError(RegsvcError):
+    """This is for administrators alone."""
+
+    code = "forbidden"
+
+
+class ChildNotFoundError(RegsvcError):
+    """This process has no such child."""
+
+    code = "child_not_found"
+
+
+class ServingChildError(RegsvcError):
+    """This child is answering you: restart the process instead."""
+
+    code = "child_serving"
+
+
+class OriginNotAllowedError(RegsvcError):
+    """Pages of this origin may not call this service."""
+
+    code = "origin_not_allowed"
+
+
+class ClientNotAllowedError(RegsvcError):
+    """This client may not read the metrics (REGSVC_METRICS_ALLOW)."""
+
+    code = "client_not_allowed"

@@ -22,6 +22,8 @@ FLOORS = (
     {"program", "watch", "selftest"},
     {"roles"},
     {"http", "consumer"},
+    {"flows"},
+    {"schemas"},
     {"accounts"},
     {"mail", "security"},
     {"postgres", "rabbitmq"},

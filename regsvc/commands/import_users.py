@@ -25,9 +25,9 @@ from regsvc.commands.runner import (
     printable,
     run_command,
 )
-from regsvc.http.request.body import Body, EmailText, NameText, address_of
 from regsvc.mail.message.languages import FALLBACK, LOCALES
 from regsvc.postgres.connection import Connection
+from regsvc.schemas.fields import Body, EmailText, NameText, address_of
 from regsvc.security.passwords import is_migrated_hash
 
 log = structlog.get_logger()

@@ -15,8 +15,8 @@ from regsvc.commands.runner import (
     print_json,
     run_command,
 )
-from regsvc.http.admin.signing_keys import show_keys
 from regsvc.roles import make_secrets
+from regsvc.schemas.signing_keys import show_keys
 from regsvc.security.key_store import StoredKey, list_keys, rotate_keys, withdraw_key
 
 log = structlog.get_logger()

@@ -28,8 +28,8 @@ from regsvc.commands.runner import (
     printable,
     run_command,
 )
-from regsvc.http.admin.mails import PAGE, MailWithAttempts, read_mail, show_mail
 from regsvc.postgres.connection import Connection
+from regsvc.schemas.mails import PAGE, MailWithAttempts, read_mail, show_mail
 
 log = structlog.get_logger()
 

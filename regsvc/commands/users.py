@@ -34,10 +34,10 @@ from regsvc.commands.runner import (
 )
 from regsvc.config.settings import Settings
 from regsvc.errors import WeakPasswordError
-from regsvc.http.admin.users import PAGE, show_page, show_user
 from regsvc.mail.message.languages import FALLBACK
 from regsvc.postgres.connection import Connection
 from regsvc.roles import make_secrets
+from regsvc.schemas.users import PAGE, show_page, show_user
 from regsvc.security.passwords import HashingLane
 from regsvc.security.policy import find_weaknesses
 

@@ -2,66 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import structlog
-from pydantic import BeforeValidator, Field
 from quart import Blueprint, Response
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.admin import registration_search
-from regsvc.accounts.admin.cursor import Position
-from regsvc.accounts.admin.registration_search import Entry
 from regsvc.accounts.admin.user_search import get_person
 from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
-from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError, State
+from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
 from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
-from regsvc.http.admin.users import UserShown, show_user
 from regsvc.http.context import get_context
-from regsvc.http.openapi.operation import Id, Parameter, Timestamp, documented
+from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
-from regsvc.http.request.body import Body, EmailText, address_of, read_id, read_query
+from regsvc.http.request.body import read_id, read_query
 from regsvc.http.response.errors import ForbiddenError
-from regsvc.http.response.json_response import answer, timestamp
+from regsvc.http.response.json_response import answer
+from regsvc.schemas.fields import address_of
+from regsvc.schemas.registrations import PAGE, EntryShown, RegistrationPage, RegistrationQuery, show_entry
+from regsvc.schemas.users import UserShown, show_user
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_registrations", __name__)
-
-PAGE = 50  # registrations, if nobody says how many
-
-
-class RegistrationQuery(Body):
-    """Which registrations to list."""
-
-    state: State | None = None
-    address: EmailText | None = None
-    cursor: Annotated[Position, BeforeValidator(Position.decode)] | None = None
-    limit: Annotated[int, Field(ge=1, le=registration_search.MAX_PAGE)] = PAGE
-
-
-class EntryShown(TypedDict):
-    """A registration, whose it is, and how it stands."""
-
-    id: Id
-    address: Annotated[str | None, Field(description="Null if whose it was is erased.")]
-    name: str | None
-    state: State
-    attempts: Annotated[int, Field(description="How often its mail was taken to the mail server.")]
-    next_try_at: Timestamp | None
-    reason: str | None
-    origin: Annotated[str, Field(description="The network prefix that it came from.")]
-    client: Annotated[str, Field(description="The software that it came from, in our own words.")]
-    created_at: Timestamp
-    changed_at: Timestamp
-    expires_at: Timestamp | None
-
-
-class RegistrationPage(TypedDict):
-    """Some registrations, the newest first."""
-
-    registrations: list[EntryShown]
-    next_cursor: Annotated[str | None, Field(description="The `cursor` of the next page, if there is one.")]
 
 
 _FILTERS = [
@@ -97,7 +58,7 @@ async def list_registrations() -> Response:
         )
     log.info("registrations listed", actor=str(token.user_id), count=len(page.entries))
     shown: RegistrationPage = {
-        "registrations": [_show_entry(entry) for entry in page.entries],
+        "registrations": [show_entry(entry) for entry in page.entries],
         "next_cursor": page.next.encode() if page.next else None,
     }
     return answer(shown)
@@ -112,7 +73,7 @@ async def show(registration_id: str) -> Response:
     async with context.pool.connection() as conn:
         entry = await registration_search.get_entry(conn, read_id(registration_id, RegistrationNotFoundError))
     log.info("registration shown", actor=str(token.user_id), registration=str(entry.id))
-    return answer(_show_entry(entry))
+    return answer(show_entry(entry))
 
 
 @blueprint.post("/admin/registrations/<registration_id>/confirm")
@@ -130,20 +91,3 @@ async def confirm(registration_id: str) -> Response:
         person = await get_person(conn, await enrol_by_hand(conn, wanted, by_admin(token)))
     log.info("address confirmed", actor=str(token.user_id), registration=str(wanted), by="hand")
     return answer(show_user(person))
-
-
-def _show_entry(entry: Entry) -> EntryShown:
-    return {
-        "id": str(entry.id),
-        "address": entry.email,
-        "name": entry.name,
-        "state": entry.state,
-        "attempts": entry.attempts,
-        "next_try_at": timestamp(entry.next_try_at),
-        "reason": entry.reason,
-        "origin": entry.origin,
-        "client": entry.client,
-        "created_at": timestamp(entry.created_at),
-        "changed_at": timestamp(entry.changed_at),
-        "expires_at": timestamp(entry.expires_at),
-    }

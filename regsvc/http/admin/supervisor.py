@@ -13,12 +13,13 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts.audit.record import record
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.context import Context, get_context
-from regsvc.http.openapi.operation import Message, documented
+from regsvc.http.openapi.operation import documented
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.response.errors import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.http.response.json_response import answer
 from regsvc.redaction import redact_text
+from regsvc.schemas.formats import Message
 from regsvc.supervisor import ChildStatistics
 
 log = structlog.get_logger()

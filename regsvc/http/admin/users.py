@@ -3,67 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
 from uuid import UUID
 
 import structlog
-from pydantic import BeforeValidator, Field
 from quart import Blueprint, Response
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.admin import user_actions, user_search
-from regsvc.accounts.admin.cursor import Position
-from regsvc.accounts.admin.user_search import Filters, Person
+from regsvc.accounts.admin.user_search import Filters
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.sessions.session import list_sessions
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
-from regsvc.http.api.sessions import SessionsShown, show_session
 from regsvc.http.context import get_context
-from regsvc.http.openapi.operation import Id, Nothing, Parameter, Timestamp, documented
+from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
-from regsvc.http.request.body import Body, SearchText, read_id, read_query
+from regsvc.http.request.body import read_id, read_query
 from regsvc.http.response.errors import ForbiddenError
-from regsvc.http.response.json_response import answer, empty, timestamp
+from regsvc.http.response.json_response import answer, empty
 from regsvc.postgres.connection import Connection
+from regsvc.schemas.formats import Nothing
+from regsvc.schemas.sessions import SessionsShown, show_session
+from regsvc.schemas.users import PAGE, UserPage, UserQuery, UserShown, show_page, show_user
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_users", __name__)
-
-PAGE = 50  # users, if nobody says how many
-
-
-class UserQuery(Body):
-    """Which users to list."""
-
-    search: SearchText | None = None
-    role: user_search.Role | None = None
-    state: user_search.Standing | None = None
-    cursor: Annotated[Position, BeforeValidator(Position.decode)] | None = None
-    limit: Annotated[int, Field(ge=1, le=user_search.MAX_PAGE)] = PAGE
-
-
-class UserShown(TypedDict):
-    """A user, and how they stand."""
-
-    id: Id
-    email: str
-    name: str
-    locale: str
-    role: user_search.Role
-    state: Annotated[user_search.Standing, Field(description="Whether they may log in.")]
-    created_at: Timestamp
-    disabled_at: Timestamp | None
-    sessions: Annotated[int, Field(description="In how many they are logged in.")]
-    last_used_at: Annotated[Timestamp | None, Field(description="When the last of those was used.")]
-
-
-class UserPage(TypedDict):
-    """Some users, the newest first."""
-
-    users: list[UserShown]
-    next_cursor: Annotated[str | None, Field(description="The `cursor` of the next page, if there is one.")]
 
 
 _FILTERS = [
@@ -171,27 +135,3 @@ async def _act_on(
         person = await user_search.get_person(conn, wanted)
     log.info(event, actor=str(token.user_id), user=str(wanted))
     return answer(show_user(person))
-
-
-def show_page(page: user_search.Page) -> UserPage:
-    """Return a page of users in words of the API."""
-    return {
-        "users": [show_user(person) for person in page.people],
-        "next_cursor": page.next.encode() if page.next else None,
-    }
-
-
-def show_user(person: Person) -> UserShown:
-    """Return a user in words of the API."""
-    return {
-        "id": str(person.id),
-        "email": person.email,
-        "name": person.name,
-        "locale": person.locale,
-        "role": person.role,
-        "state": person.standing,
-        "created_at": timestamp(person.created_at),
-        "disabled_at": timestamp(person.disabled_at),
-        "sessions": person.sessions,
-        "last_used_at": timestamp(person.last_used_at),
-    }

@@ -28,13 +28,15 @@ from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError, find_address, get_user
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.api.login import authenticate
-from regsvc.http.api.profile import Profile, show_profile
 from regsvc.http.context import Context, get_context
-from regsvc.http.openapi.operation import Id, Nothing, Timestamp, documented
+from regsvc.http.openapi.operation import documented
 from regsvc.http.reauthentication import verify_password
 from regsvc.http.request.actor import by_user
-from regsvc.http.request.body import Body, PasswordText, read_body
-from regsvc.http.response.json_response import answer, empty, timestamp
+from regsvc.http.request.body import read_body
+from regsvc.http.response.json_response import answer, empty
+from regsvc.schemas.fields import Body, PasswordText
+from regsvc.schemas.formats import Id, Nothing, Timestamp, timestamp
+from regsvc.schemas.users import Profile, show_profile
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 if TYPE_CHECKING:

@@ -21,12 +21,14 @@ from regsvc.accounts.registrations.registration import RegistrationNotFoundError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.http.api.registrations import HANDLE, HANDLE_HEADER, check_handle
 from regsvc.http.context import Context, get_context
-from regsvc.http.openapi.operation import Message, Nothing, Parameter, Timestamp, documented
+from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.actor import by_anyone
-from regsvc.http.request.body import Body, PasswordText, TokenText, read_body
+from regsvc.http.request.body import read_body
 from regsvc.http.request.rate_limits import CONFIRM, throttle
-from regsvc.http.response.json_response import answer, empty, timestamp
+from regsvc.http.response.json_response import answer, empty
 from regsvc.logs import mask_email
+from regsvc.schemas.fields import Body, PasswordText, TokenText
+from regsvc.schemas.formats import Message, Nothing, Timestamp, timestamp
 from regsvc.security.tokens import LinkToken, handle_matches, read_link_token
 
 log = structlog.get_logger()

@@ -24,12 +24,14 @@ from regsvc.errors import DatabaseUnavailableError, FieldError, OverloadedError,
 from regsvc.http.api.login import authenticate
 from regsvc.http.api.resend import take_turn
 from regsvc.http.context import Context, get_context
-from regsvc.http.openapi.operation import Message, Timestamp, documented
+from regsvc.http.openapi.operation import documented
 from regsvc.http.reauthentication import verify_password
 from regsvc.http.request.actor import by_anyone, by_user
-from regsvc.http.request.body import Body, EmailText, PasswordText, TokenText, address_of, read_body
+from regsvc.http.request.body import read_body
 from regsvc.http.request.rate_limits import CONFIRM, throttle
-from regsvc.http.response.json_response import answer, timestamp
+from regsvc.http.response.json_response import answer
+from regsvc.schemas.fields import Body, EmailText, PasswordText, TokenText, address_of
+from regsvc.schemas.formats import Message, Timestamp, timestamp
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import AccountToken, read_account_token
 

@@ -13,15 +13,16 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.errors import DatabaseUnavailableError, SchemaMismatchError
 from regsvc.http.context import Context, get_context
-from regsvc.http.openapi.operation import Text, Timestamp, documented
+from regsvc.http.openapi.operation import documented
 from regsvc.http.request.client import get_client_address
 from regsvc.http.response.errors import ClientNotAllowedError
-from regsvc.http.response.json_response import answer, timestamp
+from regsvc.http.response.json_response import answer
 from regsvc.http.server.events import RequestLine, log_request
 from regsvc.mail.queue.breaker import UNKNOWN, Breaker, get_breaker
 from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, REQUESTS, WAITERS
 from regsvc.postgres.migrate import check_schema
 from regsvc.redaction import redact_text
+from regsvc.schemas.formats import Text, Timestamp, timestamp
 from regsvc.security.keys import SealError
 
 blueprint = Blueprint("health", __name__)

@@ -25,9 +25,9 @@ from regsvc.http.api.registrations import check_handle
 from regsvc.http.context import Context, get_context
 from regsvc.http.request.client import get_client_network, limits_apply
 from regsvc.http.response.errors import OriginNotAllowedError
-from regsvc.http.response.json_response import timestamp
 from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, TooManySocketsError
 from regsvc.metrics import RATE_LIMITED
+from regsvc.schemas.formats import timestamp
 from regsvc.waiting import wait_any
 
 log = structlog.get_logger()

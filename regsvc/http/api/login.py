@@ -19,12 +19,14 @@ from regsvc.accounts.users import user
 from regsvc.accounts.users.notices import add_notice
 from regsvc.errors import DatabaseUnavailableError, InvalidCredentialsError, OverloadedError
 from regsvc.http.context import Context, get_context
-from regsvc.http.openapi.operation import Nothing, documented
+from regsvc.http.openapi.operation import documented
 from regsvc.http.request.actor import by_anyone, by_user
-from regsvc.http.request.body import Body, PasswordText, TokenText, read_body
+from regsvc.http.request.body import read_body
 from regsvc.http.request.client import get_client_word, get_origin
 from regsvc.http.request.rate_limits import begin_login
 from regsvc.http.response.json_response import answer, empty
+from regsvc.schemas.fields import Body, PasswordText, TokenText
+from regsvc.schemas.formats import Nothing
 from regsvc.security.keys import ACCESS_TOKEN_LIFE, AccessToken, AccessTokenInvalidError, SealError
 
 log = structlog.get_logger()

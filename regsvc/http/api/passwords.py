@@ -26,15 +26,17 @@ from regsvc.http.api.login import authenticate
 from regsvc.http.api.resend import take_turn
 from regsvc.http.context import Context, get_context
 from regsvc.http.new_passwords import check_new_password
-from regsvc.http.openapi.operation import Nothing, Timestamp, documented
+from regsvc.http.openapi.operation import documented
 from regsvc.http.reauthentication import verify_password
 from regsvc.http.request import idempotency
 from regsvc.http.request.actor import by_anyone, by_user
-from regsvc.http.request.body import Body, EmailText, PasswordText, TokenText, address_of, read_body
+from regsvc.http.request.body import read_body
 from regsvc.http.request.client import get_origin
 from regsvc.http.request.idempotency import read_once
 from regsvc.http.request.rate_limits import CONFIRM, MAIL_REQUEST, throttle
-from regsvc.http.response.json_response import answer, empty, timestamp
+from regsvc.http.response.json_response import answer, empty
+from regsvc.schemas.fields import Body, EmailText, PasswordText, TokenText, address_of
+from regsvc.schemas.formats import Nothing, Timestamp, timestamp
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import read_account_token
 

@@ -7,19 +7,21 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 from quart import Blueprint, Response
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.users.user import User, get_user, update_profile
 from regsvc.errors import DatabaseUnavailableError, FieldError, PreconditionFailedError, ValidationFailedError
 from regsvc.http.api.login import authenticate
 from regsvc.http.context import Context, get_context
-from regsvc.http.openapi.operation import Id, Nothing, Parameter, Timestamp, documented
+from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.actor import by_user
-from regsvc.http.request.body import Body, NameText, read_body
+from regsvc.http.request.body import read_body
 from regsvc.http.request.preconditions import entity_tag, is_known, read_if_match
-from regsvc.http.response.json_response import answer, empty, timestamp
+from regsvc.http.response.json_response import answer, empty
 from regsvc.mail.message.languages import LOCALES
+from regsvc.schemas.fields import Body, NameText
+from regsvc.schemas.formats import Nothing
+from regsvc.schemas.users import Profile, show_profile
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 blueprint = Blueprint("me", __name__)
@@ -32,17 +34,6 @@ class ProfileBody(Body):
     locale: (
         Annotated[str, StringConstraints(max_length=35), Field(json_schema_extra={"enum": [*LOCALES]})] | None
     ) = None
-
-
-class Profile(TypedDict):
-    """The profile of whoever the access token belongs to."""
-
-    id: Id
-    email: str
-    name: str
-    locale: str
-    role: str
-    created_at: Timestamp
 
 
 _ETAG = {"ETag": "The version of the profile."}
@@ -122,18 +113,6 @@ async def change_profile(
                 conn, "profile_changed", by_user(token), fields=" ".join(sorted(body.model_fields_set))
             )
     return user
-
-
-def show_profile(user: User) -> Profile:
-    """Return a profile in words of the API."""
-    return {
-        "id": str(user.id),
-        "email": user.email,
-        "name": user.name,
-        "locale": user.locale,
-        "role": user.role,
-        "created_at": timestamp(user.created_at),
-    }
 
 
 def _answer_user(user: User) -> Response:

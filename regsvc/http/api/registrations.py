@@ -34,13 +34,15 @@ from regsvc.errors import (
 )
 from regsvc.http.context import Context, get_context
 from regsvc.http.new_passwords import check_new_password
-from regsvc.http.openapi.operation import Id, Parameter, Timestamp, documented
+from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request import idempotency
-from regsvc.http.request.body import Body, EmailText, NameText, PasswordText, address_of, read_body
+from regsvc.http.request.body import read_body
 from regsvc.http.request.client import get_client_word, get_origin, limits_apply
 from regsvc.http.request.rate_limits import REGISTER, REGISTER_DAY, throttle
-from regsvc.http.response.json_response import answer, timestamp
+from regsvc.http.response.json_response import answer
 from regsvc.mail.message.languages import LOCALES
+from regsvc.schemas.fields import Body, EmailText, NameText, PasswordText, address_of
+from regsvc.schemas.formats import Id, Timestamp, timestamp
 from regsvc.security.tokens import handle_matches, mint_handle
 from regsvc.waiting import wait_any
 

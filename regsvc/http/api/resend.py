@@ -24,14 +24,16 @@ from regsvc.accounts.registrations import registration
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.api.registrations import HANDLE, HANDLE_HEADER, check_handle
 from regsvc.http.context import Context, get_context
-from regsvc.http.openapi.operation import Parameter, Timestamp, documented
+from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request import idempotency
-from regsvc.http.request.body import Body, EmailText, address_of, read_body
+from regsvc.http.request.body import read_body
 from regsvc.http.request.client import get_origin, limits_apply
 from regsvc.http.request.rate_limits import MAIL_REQUEST, REGISTER, REGISTER_DAY, throttle
-from regsvc.http.response.json_response import answer, timestamp
+from regsvc.http.response.json_response import answer
 from regsvc.mail.queue import jobs
 from regsvc.postgres.connection import Connection
+from regsvc.schemas.fields import Body, EmailText, address_of
+from regsvc.schemas.formats import Timestamp, timestamp
 
 log = structlog.get_logger()
 blueprint = Blueprint("resending", __name__)

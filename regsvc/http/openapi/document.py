@@ -21,10 +21,11 @@ from werkzeug.routing import BaseConverter, Rule
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import FieldError
-from regsvc.http.openapi.operation import Description, Nothing, Parameter, Text, Timestamp, description_of
+from regsvc.http.openapi.operation import Description, Parameter, description_of
 from regsvc.http.response.json_response import answer
 from regsvc.http.response.problems import MEDIA_TYPE, STATUSES
 from regsvc.http.server.refusals import PROBLEMS
+from regsvc.schemas.formats import Nothing, Text, Timestamp
 
 PATH = "/openapi.json"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from quart_schema import document
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.errors import RegsvcError, ValidationFailedError
 from regsvc.http.response.errors import UnsupportedMediaTypeError
@@ -17,23 +16,6 @@ from regsvc.security.keys import AccessTokenInvalidError, SealError
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 _ATTRIBUTE = "_regsvc_description"
-
-Timestamp = Annotated[str, Field(description="RFC 3339, in UTC.", json_schema_extra={"format": "date-time"})]
-Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
-
-
-class Message(TypedDict):
-    """It is done."""
-
-    message: str
-
-
-class Nothing(TypedDict):
-    """It is done; there is no body."""
-
-
-class Text(TypedDict):
-    """Plain text."""
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,10 @@ from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, t
 from regsvc.http.pages.texts import Words, get_languages
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.actor import by_user
-from regsvc.http.request.body import address_of, check_values, read_id
+from regsvc.http.request.body import read_id
 from regsvc.http.response.problems import find_status
 from regsvc.mail.message.languages import LOCALES, choose_language
+from regsvc.schemas.fields import address_of, check_values
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 Deed = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[None]]

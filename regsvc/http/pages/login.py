@@ -18,7 +18,7 @@ from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, t
 from regsvc.http.pages.texts import get_words
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.actor import by_user
-from regsvc.http.request.body import address_of, check_values
+from regsvc.schemas.fields import address_of, check_values
 
 _DONE = ("logged_out", "deleted")
 

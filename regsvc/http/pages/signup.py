@@ -22,9 +22,10 @@ from regsvc.http.pages.forms import check_same_origin, lead_to, read_form
 from regsvc.http.pages.page import blueprint, describe_error, show_page, tell_when
 from regsvc.http.pages.signup_status import explain_reasons, keep_handle
 from regsvc.http.pages.texts import get_words
-from regsvc.http.request.body import Body, check_values, read_body
+from regsvc.http.request.body import read_body
 from regsvc.http.request.rate_limits import SIGNUP_CHECK, throttle
 from regsvc.http.response.json_response import answer
+from regsvc.schemas.fields import Body, check_values
 from regsvc.security.strength import rate_password
 
 _FIELDS = ("name", "email", "password")

@@ -34,9 +34,9 @@ from regsvc.http.pages.forms import get_cookie, lead_to, read_form, set_cookie
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
 from regsvc.http.pages.texts import Texts, get_words
 from regsvc.http.pages.times import say_moment
-from regsvc.http.request.body import address_of, check_values
 from regsvc.http.response.problems import find_status
 from regsvc.mail.outcome import CONNECTION_REASONS
+from regsvc.schemas.fields import address_of, check_values
 from regsvc.security.tokens import mint_handle
 
 _COOKIE = "regsvc-signup"

@@ -7,70 +7,18 @@ What two parsers could read differently is refused: duplicate keys, NaN, numbers
 from __future__ import annotations
 
 import json
-import unicodedata
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import ValidationError
 from quart import request
 
-from regsvc.accounts.address import Address, AddressError, parse_address
-from regsvc.errors import FieldError, RegsvcError, ValidationFailedError
+from regsvc.errors import RegsvcError, ValidationFailedError
 from regsvc.http.response.errors import UnsupportedMediaTypeError
-
-Model = TypeVar("Model", bound=BaseModel)
+from regsvc.schemas.fields import Model, list_field_errors, check_values
 
 MAX_DEPTH = 32
 _MAX_NUMBER = 32  # characters
-_WORDS = {
-    "missing": "missing",
-    "extra_forbidden": "unknown_field",
-    "string_too_short": "too_short",
-    "string_too_long": "too_long",
-    "string_unicode": "invalid_unicode",
-}
-
-
-class Body(BaseModel):
-    """What a call takes. Types are not converted, unknown fields are refused."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
-
-
-def _check_address(text: str) -> str:
-    try:
-        parse_address(text)
-    except AddressError as error:
-        raise PydanticCustomError("invalid_address", "{reason}", {"reason": str(error)}) from error
-    return text
-
-
-def _check_name(text: str) -> str:
-    if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in text):
-        raise PydanticCustomError("invalid_characters", "A name has no control characters.")
-    if not text.strip():
-        raise PydanticCustomError("too_short", "A name has at least one character that can be seen.")
-    return text.strip()
-
-
-EmailText = Annotated[
-    str,
-    StringConstraints(max_length=320),
-    Field(json_schema_extra={"format": "idn-email"}, examples=["ann@example.com"]),
-    AfterValidator(_check_address),
-]
-NameText = Annotated[
-    str, StringConstraints(min_length=1, max_length=200), Field(examples=["Ann"]), AfterValidator(_check_name)
-]
-SearchText = Annotated[str, StringConstraints(min_length=1, max_length=320), AfterValidator(_check_name)]
-PasswordText = Annotated[str, StringConstraints(max_length=4096), Field(examples=["correct horse battery"])]
-TokenText = Annotated[str, StringConstraints(max_length=512)]
-
-
-def address_of(text: str) -> Address:
-    """Return the address of a field that was validated as one."""
-    return parse_address(text)
 
 
 def read_id(text: str, missing: type[RegsvcError]) -> UUID:
@@ -99,18 +47,6 @@ async def read_body(model: type[Model]) -> Model:
     return check_values(model, _parse(raw if isinstance(raw, bytes) else raw.encode()))
 
 
-def check_values(model: type[Model], value: object) -> Model:
-    """Return values as what the call takes.
-
-    Raises:
-        ValidationFailedError: they are not.
-    """
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise ValidationFailedError(fields=_list_fields(error, "/")) from None
-
-
 def read_query(model: type[Model]) -> Model:
     """Return the current request's query parameters as what the call takes.
 
@@ -121,24 +57,7 @@ def read_query(model: type[Model]) -> Model:
     try:
         return model.model_validate(given, strict=False)
     except ValidationError as error:
-        raise ValidationFailedError(fields=_list_fields(error, "?")) from None
-
-
-_OWN = {"invalid_address", "invalid_characters", "too_short"}
-
-
-def _list_fields(error: ValidationError, mark: str) -> list[FieldError]:
-    """Say what is wrong with each field, where a mark stands before its name."""
-    return [
-        FieldError(
-            pointer="".join(
-                f"{mark}{str(part).replace('~', '~0').replace('/', '~1')}" for part in item["loc"]
-            )[:200],
-            code=_WORDS.get(item["type"], item["type"] if item["type"] in _OWN else "invalid"),
-            detail=item["msg"],
-        )
-        for item in error.errors(include_url=False, include_input=False, include_context=False)[:20]
-    ]
+        raise ValidationFailedError(fields=list_field_errors(error, "?")) from None
 
 
 def _parse(raw: bytes) -> object:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from typing import overload
 
 from quart import Response
 
@@ -27,16 +25,3 @@ def empty(status: int = 204) -> Response:
     del response.headers["Content-Type"]
     response.headers["Cache-Control"] = "no-store"
     return response
-
-
-@overload
-def timestamp(moment: datetime) -> str: ...
-@overload
-def timestamp(moment: None) -> None: ...
-@overload
-def timestamp(moment: datetime | None) -> str | None: ...
-def timestamp(moment: datetime | None) -> str | None:
-    """Return a moment as RFC 3339 text in UTC with milliseconds, or None."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

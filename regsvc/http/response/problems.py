@@ -39,7 +39,7 @@ from regsvc.http.response.errors import (
     ServingChildError,
     UnsupportedMediaTypeError,
 )
-from regsvc.http.response.json_response import timestamp
+from regsvc.schemas.formats import timestamp
 from regsvc.security import keys
 
 log = structlog.get_logger()

@@ -16,17 +16,18 @@ from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.users.user import UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
-from regsvc.http.admin.audit_log import AuditQuery
-from regsvc.http.admin.mails import MailQuery, read_mail
-from regsvc.http.admin.users import UserQuery
 from regsvc.http.context import get_context
 from regsvc.http.pages.console.overview import get_operator, show_console
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint
 from regsvc.http.request.actor import by_admin
-from regsvc.http.request.body import address_of, read_id
+from regsvc.http.request.body import read_id
 from regsvc.http.response.problems import find_status
 from regsvc.postgres.connection import Connection
+from regsvc.schemas.audit_events import AuditQuery
+from regsvc.schemas.fields import address_of
+from regsvc.schemas.mails import MailQuery, read_mail
+from regsvc.schemas.users import UserQuery
 
 log = structlog.get_logger()
 

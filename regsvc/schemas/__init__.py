@@ -1,0 +1,1 @@
+"""What the API accepts and shows, without a web framework."""

@@ -31,9 +31,9 @@ from regsvc.consumer.listener import run_listener
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
 from regsvc.consumer.relay import run_relay
 from regsvc.consumer.subscriber import run_subscriber
-from regsvc.http.api.health import note_request
 from regsvc.http.app import create_app
 from regsvc.http.context import Context
+from regsvc.http.request_log import note_request
 from regsvc.http.server.server import Server
 from regsvc.live import LiveHub
 from regsvc.mail.message.render import Renderer

@@ -36,6 +36,12 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "core", "models", "services"}
 
+WEB_FRAMEWORKS = {"quart", "quart_trio", "quart_schema", "hypercorn", "werkzeug", "wsproto", "h11"}
+
+MOST_FILES = 14  # of a room
+MOST_LINES = 300
+MEDIAN_LINES = 120
+
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
@@ -105,8 +111,82 @@ def test_some_libraries_are_known_in_one_room_alone(library: str, room: str) -> 
 
 
 def test_the_web_framework_is_known_under_http_alone() -> None:
-    frameworks = {"quart", "quart_trio", "quart_schema", "hypercorn", "werkzeug", "wsproto", "h11"}
-    assert {room_of(name_of(module)) for module in MODULES if outside(module) & frameworks} <= {"http"}
+    assert {room_of(name_of(module)) for module in MODULES if outside(module) & WEB_FRAMEWORKS} <= {"http"}
+
+
+def importers(prefix: str) -> set[str]:
+    """Every module outside a package that imports something of it."""
+    return {
+        name_of(module)
+        for module in MODULES
+        if not is_within(name_of(module), prefix)
+        and any(is_within(name, prefix) for name in imports_of(module))
+    }
+
+
+def is_within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [
+        ("regsvc.http.api", ("regsvc.http.app",)),
+        ("regsvc.http.pages", ("regsvc.http.app",)),
+        ("regsvc.http.admin", ("regsvc.http.app", "regsvc.http.pages.console")),
+        ("regsvc.http.server", ("regsvc.http.openapi", "regsvc.http.request_log", "regsvc.roles")),
+        (
+            "regsvc.accounts.admin",
+            (
+                "regsvc.flows",
+                "regsvc.http.admin",
+                "regsvc.http.pages.console",
+                "regsvc.http.response.problems",
+                "regsvc.schemas",
+                "regsvc.commands",
+            ),
+        ),
+    ],
+)
+def test_a_package_is_imported_by_few(package: str, allowed: tuple[str, ...]) -> None:
+    assert not {name for name in importers(package) if not any(is_within(name, room) for room in allowed)}
+
+
+def test_what_a_person_does_knows_no_way_in() -> None:
+    """Flows and schemas run from pages, API, console and command line: they know none of them."""
+    for module in MODULES:
+        if room_of(name_of(module)) in {"flows", "schemas"}:
+            assert not rooms_imported(module) & {"http", "commands"}, name_of(module)
+            assert not outside(module) & WEB_FRAMEWORKS, name_of(module)
+
+
+def test_commands_know_no_http() -> None:
+    assert not {name for name in importers("regsvc.http") if room_of(name) == "commands"}
+
+
+def test_hypercorn_is_known_in_the_server_alone() -> None:
+    assert all(
+        is_within(name_of(module), "regsvc.http.server")
+        for module in MODULES
+        if "hypercorn" in outside(module)
+    )
+
+
+def test_no_room_is_crowded() -> None:
+    for room in {module.parent for module in MODULES}:
+        files = [module for module in room.glob("*.py") if module.name != "__init__.py"]
+        assert len(files) <= MOST_FILES, room.relative_to(ROOT)
+
+
+def test_files_are_short() -> None:
+    """A file beyond 300 lines is split; the supervisor stays whole, to be lifted out as a library."""
+    lengths = {name_of(module): len(module.read_text("utf-8").splitlines()) for module in MODULES}
+    assert not {
+        name
+        for name, lines in lengths.items()
+        if lines > MOST_LINES and name not in {"regsvc.supervisor", "regsvc.rabbitmq.link"}
+    }
+    assert sorted(lengths.values())[len(lengths) // 2] <= MEDIAN_LINES
 
 
 def test_the_supervisor_knows_trio_and_the_standard_library_alone() -> None:

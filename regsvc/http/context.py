@@ -9,27 +9,20 @@ from typing import cast
 import trio
 from quart import current_app
 
-from regsvc.config.settings import Settings
+from regsvc.flows.service import Service
 from regsvc.http.websocket_limits import OpenSockets
 from regsvc.live import LiveHub
-from regsvc.postgres.pool import Pool
 from regsvc.security.key_rings import KeyRings
-from regsvc.security.passwords import HashingLane
-from regsvc.security.tokens import Secrets
 from regsvc.supervisor import SupervisorStatistics
 
 _KEY = "REGSVC"
 
 
 @dataclass(frozen=True)
-class Context:
-    """Everything that a handler may reach for.
+class Context(Service):
+    """Everything that a handler may reach for: what flows work with, and what only HTTP needs.
 
     Args:
-        settings: of this process.
-        secrets: what tokens derive from.
-        pool: PostgreSQL.
-        lane: where passwords are hashed.
         hub: who waits for which registration.
         key_rings: what access tokens are signed with.
         stopping: set once the process is asked to end.
@@ -39,10 +32,6 @@ class Context:
         sockets: which are open.
     """
 
-    settings: Settings
-    secrets: Secrets
-    pool: Pool
-    lane: HashingLane
     hub: LiveHub
     key_rings: KeyRings
     stopping: trio.Event

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from regsvc.http.request.rate_limits import LOGIN, LOGIN_ADDRESS
+from regsvc.flows.rate_limits import LOGIN, LOGIN_ADDRESS
 from regsvc.postgres.pool import Pool
 from tests.limits import use_up
 from tests.services import PASSWORD, Service, run_test_service

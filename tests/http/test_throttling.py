@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from regsvc.http.request.rate_limits import CONFIRM, LOGIN, MAIL_REQUEST, REGISTER, REGISTER_DAY
+from regsvc.flows.rate_limits import CONFIRM, LOGIN, MAIL_REQUEST, REGISTER, REGISTER_DAY
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import Secrets, mint_link_token
 from tests.limits import use_up

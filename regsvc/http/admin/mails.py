@@ -12,9 +12,9 @@ from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
-from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_id, read_query
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import address_of
@@ -89,7 +89,7 @@ async def replay(mail_id: str) -> Response:
     wanted = read_id(mail_id, mail_search.MailNotFoundError)
     async with context.pool.transaction() as conn:
         await mail_actions.replay_mail(conn, wanted)
-        await record(conn, "mail_replayed", by_admin(token), mail=str(wanted))
+        await record(conn, "mail_replayed", get_caller().as_admin(token), mail=str(wanted))
         shown = await read_mail(conn, wanted)
     log.info("mail replayed", mail=shown["id"], actor=str(token.user_id))
     return answer(shown)
@@ -108,7 +108,7 @@ async def cancel(mail_id: str) -> Response:
     wanted = read_id(mail_id, mail_search.MailNotFoundError)
     async with context.pool.transaction() as conn:
         await mail_actions.cancel_mail(conn, wanted)
-        await record(conn, "mail_cancelled", by_admin(token), mail=str(wanted))
+        await record(conn, "mail_cancelled", get_caller().as_admin(token), mail=str(wanted))
         shown = await read_mail(conn, wanted)
     log.info("mail cancelled", mail=shown["id"], actor=str(token.user_id))
     return answer(shown)
@@ -126,7 +126,7 @@ async def replay_dead() -> Response:
     async with context.pool.transaction() as conn:
         count = await mail_actions.replay_dead(conn, mail_actions.DEAD_AT_ONCE)
         if count:
-            await record(conn, "dead_mails_replayed", by_admin(token), count=count)
+            await record(conn, "dead_mails_replayed", get_caller().as_admin(token), count=count)
     log.info("dead mails replayed", count=count, actor=str(token.user_id))
     shown: Replayed = {"replayed": count}
     return answer(shown)

@@ -12,9 +12,9 @@ from regsvc.accounts.registrations.registration import RegistrationNotFoundError
 from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
-from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_id, read_query
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import address_of
@@ -88,6 +88,6 @@ async def confirm(registration_id: str) -> Response:
     token = await authenticate_admin(context)
     wanted = read_id(registration_id, RegistrationNotFoundError)
     async with context.pool.transaction() as conn:
-        person = await get_person(conn, await enrol_by_hand(conn, wanted, by_admin(token)))
+        person = await get_person(conn, await enrol_by_hand(conn, wanted, get_caller().as_admin(token)))
     log.info("address confirmed", actor=str(token.user_id), registration=str(wanted), by="hand")
     return answer(show_user(person))

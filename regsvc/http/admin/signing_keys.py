@@ -9,8 +9,8 @@ from regsvc.accounts.audit.record import record
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
-from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.signing_keys import KeysShown, show_keys
@@ -43,7 +43,7 @@ async def rotate() -> Response:
     token = await authenticate_admin(context)
     async with context.pool.transaction() as conn:
         kid = await rotate_keys(conn, context.secrets)
-        await record(conn, "signing_key_added", by_admin(token), kid=kid)
+        await record(conn, "signing_key_added", get_caller().as_admin(token), kid=kid)
         keys = await list_keys(conn)
     log.info("signing key added", actor=str(token.user_id), kid=kid)
     return answer(show_keys(keys))

@@ -14,8 +14,8 @@ from regsvc.accounts.audit.record import record
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import documented
-from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.http.response.json_response import answer
 from regsvc.redaction import redact_text
@@ -78,7 +78,7 @@ async def restart(child: str) -> Response:
     if child == MYSELF:
         raise ServingChildError
     async with context.pool.connection() as conn:
-        await record(conn, "child_restarted", by_admin(token), child=child, pid=os.getpid())
+        await record(conn, "child_restarted", get_caller().as_admin(token), child=child, pid=os.getpid())
     context.restart(child)
     done: Message = {"message": "child restarted"}
     return answer(done, 202)

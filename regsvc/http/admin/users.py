@@ -16,9 +16,9 @@ from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
-from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_id, read_query
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer, empty
 from regsvc.postgres.connection import Connection
@@ -119,7 +119,7 @@ async def delete(user_id: str) -> Response:
     token = await authenticate_admin(context)
     wanted = read_id(user_id, UserNotFoundError)
     async with context.pool.transaction() as conn:
-        await user_actions.delete_user(conn, context.secrets, wanted, by_admin(token))
+        await user_actions.delete_user(conn, context.secrets, wanted, get_caller().as_admin(token))
     log.info("account deleted", actor=str(token.user_id), user=str(wanted))
     return empty()
 
@@ -131,7 +131,7 @@ async def _act_on(
     token = await authenticate_admin(context)
     wanted = read_id(user_id, UserNotFoundError)
     async with context.pool.transaction() as conn:
-        await act(conn, wanted, by_admin(token))
+        await act(conn, wanted, get_caller().as_admin(token))
         person = await user_search.get_person(conn, wanted)
     log.info(event, actor=str(token.user_id), user=str(wanted))
     return answer(show_user(person))

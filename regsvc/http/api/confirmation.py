@@ -7,42 +7,35 @@ one. Only a POST does, which the page behind the link sends when a person presse
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID
 
 import structlog
 from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations import confirmation, link_preview
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
-from regsvc.http.api.registrations import HANDLE, HANDLE_HEADER, check_handle
-from regsvc.http.context import Context, get_context
+from regsvc.flows import confirmation as flow
+from regsvc.flows.confirmation import ConfirmBody
+from regsvc.flows.signup import check_handle
+from regsvc.http.api.registrations import HANDLE, HANDLE_HEADER
+from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
-from regsvc.http.request.actor import by_anyone
 from regsvc.http.request.body import read_body
-from regsvc.http.request.rate_limits import CONFIRM, throttle
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer, empty
 from regsvc.logs import mask_email
-from regsvc.schemas.fields import Body, PasswordText, TokenText
+from regsvc.schemas.fields import Body, TokenText
 from regsvc.schemas.formats import Message, Nothing, Timestamp, timestamp
-from regsvc.security.tokens import LinkToken, handle_matches, read_link_token
+from regsvc.security.tokens import read_link_token
 
 log = structlog.get_logger()
 blueprint = Blueprint("confirmation", __name__)
 
 _CONFIRMED: Message = {"message": "email confirmed"}
 _VOIDED: Message = {"message": "registration voided"}
-
-
-class ConfirmBody(Body):
-    """The link's token and, where several sign-ups wait for the address, the password of one of them."""
-
-    token: TokenText
-    password: PasswordText | None = None
 
 
 class CodeBody(Body):
@@ -98,26 +91,8 @@ _OLD_TOKEN = Parameter("token", "As it stands in the link.", where="query")
 )
 async def confirm() -> Response:
     """Confirm by the link's token; again the same answer while the token lives."""
-    context = get_context()
     body = await read_body(ConfirmBody)
-    token = _read_token(body.token)
-    await throttle(CONFIRM)
-    chosen = None
-    if body.password is not None:
-        chosen = await _find_attempt(context, token, body.password)
-    handle = request.headers.get(HANDLE_HEADER, "")
-    async with context.pool.transaction() as conn:
-        changed = await confirmation.confirm_by_link(
-            conn,
-            context.secrets,
-            token,
-            chosen=chosen,
-            has_handle=handle_matches(context.secrets, token.registration_id, handle),
-            password_required=context.settings.confirm_requires_password,
-            by=by_anyone(),
-        )
-    if changed:
-        log.info("address confirmed", registration=str(chosen or token.registration_id), by="link")
+    await flow.confirm_by_link(get_context(), get_caller(), body, request.headers.get(HANDLE_HEADER, ""))
     return answer(_CONFIRMED)
 
 
@@ -140,30 +115,8 @@ async def confirm_by_code() -> Response:
     context = get_context()
     body = await read_body(CodeBody)
     known = check_handle(context, body.registration, request.headers.get(HANDLE_HEADER, ""))
-    await enter_code(context, known, body.code)
+    await flow.confirm_by_code(context, get_caller(), known, body.code)
     return answer(_CONFIRMED)
-
-
-async def enter_code(context: Context, known: UUID, code: str) -> None:
-    """Confirm a registration, whose handle the caller has checked, by its code; spaces do not matter.
-
-    Raises:
-        RateLimitedError: this client tries too much.
-        CodeInvalidError, CodeTriesExhaustedError, TokenExpiredError: it does not.
-    """
-    await throttle(CONFIRM)
-    async with context.pool.transaction() as conn:
-        outcome = await confirmation.try_code(
-            conn, context.secrets, known, "".join(code.split()), by_anyone()
-        )
-    match outcome:
-        case "wrong":
-            raise confirmation.CodeInvalidError
-        case "exhausted":
-            raise confirmation.CodeTriesExhaustedError
-        case "expired":
-            raise confirmation.TokenExpiredError
-    log.info("address confirmed", registration=str(known), by="code")
 
 
 @blueprint.post("/confirm-email/preview")
@@ -180,11 +133,8 @@ async def enter_code(context: Context, known: UUID, code: str) -> None:
 )
 async def show_preview() -> Response:
     """Say what a link would confirm: when, roughly from where and with what its sign-up came. It changes nothing."""
-    context = get_context()
     body = await read_body(PreviewBody)
-    await throttle(CONFIRM)
-    async with context.pool.connection() as conn:
-        found = await link_preview.preview_link(conn, context.secrets, _read_token(body.token))
+    found = await flow.preview_link(get_context(), get_caller(), body.token)
     shown: Previewed = {
         "email": mask_email(found.email),
         "at": timestamp(found.created_at),
@@ -209,14 +159,8 @@ async def show_preview() -> Response:
 )
 async def repudiate() -> Response:
     """Void the attempt: the reader of the mail says that it was not theirs."""
-    context = get_context()
     body = await read_body(RepudiateBody)
-    token = _read_token(body.token)
-    await throttle(CONFIRM)
-    async with context.pool.transaction() as conn:
-        await confirmation.repudiate(conn, context.secrets, token)
-        await record(conn, "registration_repudiated", by_anyone(), registration=str(token.registration_id))
-    log.info("registration repudiated", registration=str(token.registration_id))
+    await flow.repudiate(get_context(), get_caller(), body.token)
     return answer(_VOIDED)
 
 
@@ -233,26 +177,3 @@ async def open_page() -> Response:
     response = empty(303)  # a body would have the token once more
     response.headers["Location"] = target
     return response
-
-
-def _read_token(text: str) -> LinkToken:
-    token = read_link_token(text)
-    if token is None:
-        raise confirmation.TokenInvalidError
-    return token
-
-
-async def _find_attempt(context: Context, token: LinkToken, password: str) -> UUID | None:
-    """Return the live attempt that was made with this password; None when the address is confirmed already.
-
-    Raises:
-        PasswordNeededError: none was.
-    """
-    async with context.pool.connection() as conn:
-        candidates = await confirmation.list_candidates(conn, context.secrets, token)
-    for attempt, stored in candidates:
-        if (await context.lane.verify(password, stored)).ok:
-            return attempt
-    if candidates:
-        raise confirmation.PasswordNeededError
-    return None

@@ -17,9 +17,8 @@ from regsvc.http.openapi.operation import documented
 from regsvc.http.request.client import get_client_address
 from regsvc.http.response.errors import ClientNotAllowedError
 from regsvc.http.response.json_response import answer
-from regsvc.http.server.events import RequestLine, log_request
 from regsvc.mail.queue.breaker import UNKNOWN, Breaker, get_breaker
-from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, REQUESTS, WAITERS
+from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, WAITERS
 from regsvc.postgres.migrate import check_schema
 from regsvc.redaction import redact_text
 from regsvc.schemas.formats import Text, Timestamp, timestamp
@@ -27,8 +26,6 @@ from regsvc.security.keys import SealError
 
 blueprint = Blueprint("health", __name__)
 
-_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PATIENCE = 1.5  # seconds that the database has to answer
 
 
@@ -139,13 +136,6 @@ async def jwks() -> Response:
     """Serve the public halves of the signing keys (RFC 7517)."""
     ring = await get_context().key_rings.current()
     return answer(ring.jwks(), headers={"Cache-Control": "public, max-age=600"})
-
-
-def note_request(line: RequestLine) -> None:
-    """Count and log a request that was answered; those that machines make every few seconds are not logged."""
-    REQUESTS.labels(line.method if line.method in _METHODS else "other", str(line.status or "none")).inc()
-    if line.path not in _PROBES:
-        log_request(line)
 
 
 async def _look(context: Context) -> tuple[Obstacle | None, Breaker]:

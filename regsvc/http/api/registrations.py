@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Literal, NotRequired
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 import trio
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.limits import mail_schedule
-from regsvc.accounts.limits.idempotency import Once, claim_once
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.registration import (
     FINAL,
-    NewRegistration,
     Registration,
     RegistrationNotFoundError,
     State,
-    add_registration,
     get_registration,
 )
 from regsvc.errors import (
@@ -32,18 +28,15 @@ from regsvc.errors import (
     ValidationFailedError,
     WeakPasswordError,
 )
+from regsvc.flows.signup import RegisterBody, check_handle, sign_up
 from regsvc.http.context import Context, get_context
-from regsvc.http.new_passwords import check_new_password
 from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request import idempotency
 from regsvc.http.request.body import read_body
-from regsvc.http.request.client import get_client_word, get_origin, limits_apply
-from regsvc.http.request.rate_limits import REGISTER, REGISTER_DAY, throttle
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
-from regsvc.mail.message.languages import LOCALES
-from regsvc.schemas.fields import Body, EmailText, NameText, PasswordText, address_of
 from regsvc.schemas.formats import Id, Timestamp, timestamp
-from regsvc.security.tokens import handle_matches, mint_handle
+from regsvc.security.tokens import mint_handle
 from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
@@ -52,16 +45,6 @@ blueprint = Blueprint("registrations", __name__)
 HANDLE_HEADER = "Regsvc-Handle"
 _DIGITS = 10
 MAX_WAIT = 25  # seconds; under the half minute after which most proxies give up
-
-
-class RegisterBody(Body):
-    """A sign-up. Unknown fields are ignored: older clients send some."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    email: EmailText
-    password: PasswordText
-    name: NameText
 
 
 class NewRegistrationShown(TypedDict):
@@ -135,7 +118,7 @@ async def register() -> Response:
     context = get_context()
     body = await read_body(RegisterBody)
     once = idempotency.read_once(body)
-    made = await idempotency.find_done(once) or (await sign_up(context, body, once)).id
+    made = await idempotency.find_done(once) or (await sign_up(context, get_caller(), body, once)).id
     shown: Registered = {"message": "User registered successfully!"}
     handle = mint_handle(context.secrets, made)
     if _prefers_representation():
@@ -145,50 +128,6 @@ async def register() -> Response:
         201,
         {"Location": f"/api/v1/registrations/{made}", HANDLE_HEADER: handle, "Vary": "Prefer"},
     )
-
-
-async def sign_up(context: Context, body: RegisterBody, once: Once | None = None) -> NewRegistration:
-    """Store a sign-up and its mail, durable together, and return it.
-
-    Args:
-        context: what to work with.
-        body: of the sign-up.
-        once: by what it is known when it comes again: then the first one's id is returned.
-
-    Raises:
-        IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
-        RateLimitedError: this client signs too many people up.
-        WeakPasswordError: the policy says no.
-        OverloadedError: too many passwords wait to be hashed.
-        DatabaseUnavailableError: nothing is stored.
-    """
-    address = address_of(body.email)
-    await check_new_password(context, body.password, email=address.email, name=body.name)
-    await throttle(REGISTER, REGISTER_DAY)
-    new = NewRegistration(
-        id=uuid4(),
-        mail_id=uuid4(),
-        email=address.email,
-        email_key=address.key,
-        name=body.name,
-        locale=request.accept_languages.best_match(LOCALES, default=LOCALES[0]),
-        password_hash=await context.lane.hash(body.password),
-        origin=get_origin(),
-        client=get_client_word(),
-    )
-    async with context.pool.transaction() as conn:
-        made = await claim_once(conn, once, new.id)
-        if made != new.id:
-            return replace(new, id=made)
-        await add_registration(conn, new)
-        if limits_apply():
-            turns = [
-                mail_schedule.registration_key(context.secrets, new.id),
-                mail_schedule.client_key(context.secrets, new.email_key, new.origin),
-            ]
-            await mail_schedule.take_turns(conn, turns)
-    log.info("mail queued", mail=str(new.mail_id), registration=str(new.id), recipient=new.email)
-    return new
 
 
 @blueprint.get("/registrations/<registration_id>")
@@ -237,21 +176,6 @@ async def _next_resend(context: Context, registration: Registration) -> datetime
     async with context.pool.connection() as conn:
         turn = mail_schedule.registration_key(context.secrets, registration.id)
         return (await mail_schedule.next_turns(conn, [turn])).get(turn)
-
-
-def check_handle(context: Context, registration_id: str, handle: str) -> UUID:
-    """Return the id of a registration that the handle opens.
-
-    Raises:
-        RegistrationNotFoundError: it does not, or the id is none.
-    """
-    try:
-        known = UUID(registration_id)
-    except ValueError:
-        raise RegistrationNotFoundError from None
-    if str(known) != registration_id or not handle_matches(context.secrets, known, handle):
-        raise RegistrationNotFoundError
-    return known
 
 
 async def _get(context: Context, registration_id: UUID) -> Registration:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import structlog
 from quart import Blueprint, Response
 
-from regsvc.accounts.audit.record import record
 from regsvc.accounts.sessions.session import (
     SessionNotFoundError,
-    end_own_session,
     list_sessions,
 )
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.http.api.login import authenticate
+from regsvc.flows import sessions as flow
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
-from regsvc.http.request.actor import by_user
+from regsvc.http.request.authentication import authenticate
 from regsvc.http.request.body import read_id
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer, empty
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.sessions import SessionsShown, show_session
@@ -46,8 +45,5 @@ async def end(session_id: str) -> Response:
     context = get_context()
     token = await authenticate(context)
     wanted = read_id(session_id, SessionNotFoundError)
-    async with context.pool.transaction() as conn:
-        await end_own_session(conn, token.user_id, wanted, reason="ended_by_user")
-        await record(conn, "session_ended", by_user(token), session=str(wanted))
-    log.info("session ended", user=str(token.user_id), session=str(wanted))
+    await flow.end_session(context, get_caller(), token, wanted)
     return empty()

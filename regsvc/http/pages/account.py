@@ -6,21 +6,19 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from quart import Response, request
 
-from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.sessions.session import (
     SessionNotFoundError,
-    end_all_sessions,
-    end_own_session,
     list_sessions,
 )
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import LastAdminError, get_user
 from regsvc.errors import RegsvcError, ValidationFailedError
-from regsvc.http.api.account_data import PasswordBody, erase_own, export_own
-from regsvc.http.api.email_change import MoveBody, ask_move
-from regsvc.http.api.passwords import ChangeBody, change_own
-from regsvc.http.api.profile import ProfileBody, change_profile
+from regsvc.flows import sessions
+from regsvc.flows.account_data import PasswordBody, erase_own, export_own
+from regsvc.flows.email_change import MoveBody, ask_move
+from regsvc.flows.password import ChangeBody, change_own
+from regsvc.flows.profile import ProfileBody, change_profile
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.browser_session import find_visitor, forget_session
 from regsvc.http.pages.field_errors import explain
@@ -28,8 +26,9 @@ from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
 from regsvc.http.pages.texts import Words, get_languages
 from regsvc.http.pages.times import say_moment
-from regsvc.http.request.actor import by_user
 from regsvc.http.request.body import read_id
+from regsvc.http.request.caller import get_caller
+from regsvc.http.response.json_response import answer_file
 from regsvc.http.response.problems import find_status
 from regsvc.mail.message.languages import LOCALES, choose_language
 from regsvc.schemas.fields import address_of, check_values
@@ -59,7 +58,7 @@ async def submit_profile() -> Response:
 
     async def change(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
         typed = {"name": form.get("name", ""), "locale": form.get("locale", "")}
-        await change_profile(context, visitor, check_values(ProfileBody, typed))
+        await change_profile(context, get_caller(), visitor, check_values(ProfileBody, typed))
 
     return await _do("profile", change)
 
@@ -71,7 +70,7 @@ async def submit_new_address() -> Response:
     async def move(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
         typed = {"email": form.get("email", "").strip(), "password": form.get("password", "")}
         body = check_values(MoveBody, typed)
-        await ask_move(context, visitor, address_of(body.email), body.password)
+        await ask_move(context, get_caller(), visitor, address_of(body.email), body.password)
 
     return await _do("address", move)
 
@@ -82,7 +81,7 @@ async def submit_new_password() -> Response:
 
     async def change(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
         typed = {name: form.get(name, "") for name in ("current_password", "new_password")}
-        await change_own(context, visitor, check_values(ChangeBody, typed))
+        await change_own(context, get_caller(), visitor, check_values(ChangeBody, typed))
 
     return await _do("password", change)
 
@@ -94,9 +93,7 @@ async def submit_end() -> Response:
     async def end(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
         try:
             wanted = read_id(form.get("session", ""), SessionNotFoundError)
-            async with context.pool.transaction() as conn:
-                await end_own_session(conn, visitor.user_id, wanted, reason="ended_by_user")
-                await record(conn, "session_ended", by_user(visitor), session=str(wanted))
+            await sessions.end_session(context, get_caller(), visitor, wanted)
         except SessionNotFoundError:
             pass
 
@@ -108,9 +105,7 @@ async def submit_end_all() -> Response:
     """End every session, this browser's too."""
 
     async def end(context: Context, visitor: AccessToken, _: Mapping[str, str]) -> None:
-        async with context.pool.transaction() as conn:
-            ended = await end_all_sessions(conn, visitor.user_id, reason="logout_all")
-            await record(conn, "logged_out_everywhere", by_user(visitor), sessions=ended)
+        await sessions.log_out_everywhere(context, get_caller(), visitor)
 
     return await _do("sessions", end, away="/login?done=logged_out")
 
@@ -119,7 +114,9 @@ async def submit_end_all() -> Response:
 async def download_export() -> Response:
     """Download all that is known of oneself."""
     visitor = await find_visitor()
-    return lead_to("/login") if visitor is None else await export_own(get_context(), visitor)
+    if visitor is None:
+        return lead_to("/login")
+    return answer_file(await export_own(get_context(), get_caller(), visitor), "account.json")
 
 
 @blueprint.post("/account/delete")
@@ -127,7 +124,9 @@ async def submit_delete() -> Response:
     """Delete the account."""
 
     async def erase(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
-        await erase_own(context, visitor, check_values(PasswordBody, {"password": form.get("password", "")}))
+        await erase_own(
+            context, get_caller(), visitor, check_values(PasswordBody, {"password": form.get("password", "")})
+        )
 
     return await _do("delete", erase, away="/login?done=deleted")
 
@@ -164,7 +163,7 @@ async def _show(
 ) -> Response:
     async with get_context().pool.connection() as conn:
         user = await get_user(conn, visitor.user_id)
-        sessions = await list_sessions(conn, visitor.user_id)
+        alive = await list_sessions(conn, visitor.user_id)
     if user is None:
         return lead_to("/login")
     words = choose_language(get_languages(), user.locale)
@@ -174,7 +173,7 @@ async def _show(
         words=words,
         submits=True,
         user=user,
-        sessions=sessions,
+        sessions=alive,
         here=visitor.session_id,
         locales={locale: get_languages()[locale]["common"]["language"] for locale in LOCALES},
         done={done: words["account"][_DONE[done]]} if done in _DONE else {},

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from quart import Response, request
 
-from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.accounts.sessions.session import end_session
 from regsvc.errors import InvalidCredentialsError, OverloadedError, ValidationFailedError
-from regsvc.http.api.login import LoginBody, log_in
-from regsvc.http.api.passwords import ForgotBody, ask_for_link
+from regsvc.flows.login import LoginBody, log_in
+from regsvc.flows.password import ForgotBody, ask_for_link
+from regsvc.flows.sessions import log_out
 from regsvc.http.context import get_context
 from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
 from regsvc.http.pages.texts import get_words
 from regsvc.http.pages.times import say_moment
-from regsvc.http.request.actor import by_user
+from regsvc.http.request.caller import get_caller
 from regsvc.schemas.fields import address_of, check_values
 
 _DONE = ("logged_out", "deleted")
@@ -41,7 +40,7 @@ async def submit_login() -> Response:
         body = check_values(
             LoginBody, {name: form.get(name, "").strip("\r\n") for name in ("email", "password")}
         )
-        granted = await log_in(get_context(), body.email.strip(), body.password)
+        granted = await log_in(get_context(), get_caller(), body.email.strip(), body.password)
     except (InvalidCredentialsError, ValidationFailedError):
         return await _show_login(
             401, email=form.get("email", ""), problem=words["login"]["invalid_credentials"]
@@ -61,9 +60,7 @@ async def submit_logout() -> Response:
     await read_form()
     visitor = await find_visitor()
     if visitor is not None:
-        async with get_context().pool.transaction() as conn:
-            await end_session(conn, visitor.session_id, reason="logout")
-            await record(conn, "logged_out", by_user(visitor))
+        await log_out(get_context(), get_caller(), visitor)
     response = lead_to("/login?done=logged_out")
     forget_session(response)
     return response
@@ -82,7 +79,7 @@ async def submit_forgot() -> Response:
     words = get_words()
     try:
         body = check_values(ForgotBody, {"email": email})
-        await ask_for_link(get_context(), address_of(body.email))
+        await ask_for_link(get_context(), get_caller(), address_of(body.email))
     except ValidationFailedError:
         fault = words["signup"]["email_invalid" if email else "email_missing"]
         return await _show_forgot(422, email=email, fault=fault)

@@ -14,16 +14,17 @@ from quart import Response
 from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import FieldError, OverloadedError, ValidationFailedError, WeakPasswordError
-from regsvc.http.api.registrations import RegisterBody, sign_up
+from regsvc.flows.new_password import check_new_password
+from regsvc.flows.rate_limits import SIGNUP_CHECK, throttle
+from regsvc.flows.signup import RegisterBody, sign_up
 from regsvc.http.context import get_context
-from regsvc.http.new_passwords import check_new_password
 from regsvc.http.pages.field_errors import explain, get_lengths
 from regsvc.http.pages.forms import check_same_origin, lead_to, read_form
 from regsvc.http.pages.page import blueprint, describe_error, show_page, tell_when
 from regsvc.http.pages.signup_status import explain_reasons, keep_handle
 from regsvc.http.pages.texts import get_words
 from regsvc.http.request.body import read_body
-from regsvc.http.request.rate_limits import SIGNUP_CHECK, throttle
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import Body, check_values
 from regsvc.security.strength import rate_password
@@ -57,7 +58,7 @@ async def submit_signup() -> Response:
         return await _show_form(422, typed=typed, faults=explain(faults, typed))
     context = get_context()
     try:
-        new = await sign_up(context, check_values(RegisterBody, typed))
+        new = await sign_up(context, get_caller(), check_values(RegisterBody, typed))
     except (RateLimitedError, OverloadedError) as error:
         status = 429 if isinstance(error, RateLimitedError) else 503
         problem = describe_error(get_words()["common"], error)
@@ -72,7 +73,7 @@ async def check() -> Response:
     """Say what the API would have against the form so far, in the reader's words, and how strong the password is."""
     check_same_origin()
     body = await read_body(_Typed)
-    await throttle(SIGNUP_CHECK)
+    await throttle(get_context(), get_caller(), SIGNUP_CHECK)
     typed = body.model_dump()
     strength = await rate_password(body.password, [body.email, body.name]) if body.password else None
     return answer({"faults": explain(await find_faults(typed), typed), "strength": strength})

@@ -26,14 +26,15 @@ from regsvc.accounts.registrations.registration import (
     get_registration,
 )
 from regsvc.errors import RegsvcError, ValidationFailedError
-from regsvc.http.api.confirmation import enter_code
-from regsvc.http.api.registrations import check_handle
-from regsvc.http.api.resend import AddressBody, ask_again, move
+from regsvc.flows.confirmation import confirm_by_code
+from regsvc.flows.resend import AddressBody, ask_again, move
+from regsvc.flows.signup import check_handle
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.forms import get_cookie, lead_to, read_form, set_cookie
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
 from regsvc.http.pages.texts import Texts, get_words
 from regsvc.http.pages.times import say_moment
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.problems import find_status
 from regsvc.mail.outcome import CONNECTION_REASONS
 from regsvc.schemas.fields import address_of, check_values
@@ -75,7 +76,7 @@ async def submit_code() -> Response:
     """Try a code."""
 
     async def enter(context: Context, known: UUID, form: Mapping[str, str]) -> None:
-        await enter_code(context, known, form.get("code", "")[:32])
+        await confirm_by_code(context, get_caller(), known, form.get("code", "")[:32])
 
     return await _do(enter)
 
@@ -87,7 +88,7 @@ async def submit_resend() -> Response:
     async def ask(context: Context, known: UUID, _: Mapping[str, str]) -> None:
         if (await _get(context, known)).state in FINAL:  # its address may have been erased
             raise RegistrationOverError
-        await ask_again(context, address_of(await _find_recipient(context, known)), known)
+        await ask_again(context, get_caller(), address_of(await _find_recipient(context, known)), known)
 
     return await _do(ask)
 
@@ -98,7 +99,7 @@ async def submit_address() -> Response:
 
     async def change(context: Context, known: UUID, form: Mapping[str, str]) -> None:
         body = check_values(AddressBody, {"email": form.get("email", "")})
-        await move(context, known, address_of(body.email))
+        await move(context, get_caller(), known, address_of(body.email))
 
     return await _do(change)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from regsvc.accounts.users.user import get_user
-from regsvc.http.api.login import authenticate
 from regsvc.http.context import Context
+from regsvc.http.request.authentication import authenticate
 from regsvc.http.response.errors import ForbiddenError
 from regsvc.security.keys import AccessToken
 

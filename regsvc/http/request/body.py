@@ -15,7 +15,7 @@ from quart import request
 
 from regsvc.errors import RegsvcError, ValidationFailedError
 from regsvc.http.response.errors import UnsupportedMediaTypeError
-from regsvc.schemas.fields import Model, list_field_errors, check_values
+from regsvc.schemas.fields import Model, check_values, list_field_errors
 
 MAX_DEPTH = 32
 _MAX_NUMBER = 32  # characters

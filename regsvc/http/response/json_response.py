@@ -19,6 +19,11 @@ def answer(body: object, status: int = 200, headers: dict[str, str] | None = Non
     return response
 
 
+def answer_file(body: object, name: str) -> Response:
+    """Return a JSON answer that a browser stores as a file (RFC 6266)."""
+    return answer(body, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+
+
 def empty(status: int = 204) -> Response:
     """Return an answer without a body."""
     response = Response(b"", status=status)

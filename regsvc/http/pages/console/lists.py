@@ -20,8 +20,8 @@ from regsvc.http.context import get_context
 from regsvc.http.pages.console.overview import get_operator, show_console
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint
-from regsvc.http.request.actor import by_admin
 from regsvc.http.request.body import read_id
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.problems import find_status
 from regsvc.postgres.connection import Connection
 from regsvc.schemas.audit_events import AuditQuery
@@ -83,7 +83,7 @@ async def submit_mail_deed(mail_id: str, deed: str) -> Response:
     try:
         async with get_context().pool.transaction() as conn:
             await act(conn, wanted)
-            await record(conn, event, by_admin(operator), mail=str(wanted))
+            await record(conn, event, get_caller().as_admin(operator), mail=str(wanted))
     except DatabaseUnavailableError:
         raise
     except RegsvcError as error:
@@ -109,7 +109,7 @@ async def submit_user_deed(user_id: str, deed: str) -> Response:
         raise UserNotFoundError
     try:
         async with get_context().pool.transaction() as conn:
-            await _USER_DEEDS[deed](conn, wanted, by_admin(operator))
+            await _USER_DEEDS[deed](conn, wanted, get_caller().as_admin(operator))
     except DatabaseUnavailableError:
         raise
     except RegsvcError as error:

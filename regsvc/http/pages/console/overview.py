@@ -23,8 +23,8 @@ from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint, show_page
 from regsvc.http.pages.texts import get_languages
 from regsvc.http.pages.times import say_moment
-from regsvc.http.request.actor import by_admin
 from regsvc.http.request.admin_authentication import ADMIN
+from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ForbiddenError
 from regsvc.mail.message.languages import FALLBACK
 from regsvc.mail.queue.breaker import get_breaker
@@ -113,6 +113,8 @@ async def submit_restart(child: str) -> Response:
     operator, context = await get_operator(), get_context()
     if child != MYSELF and child in {each.name for each in context.children().children}:
         async with context.pool.connection() as conn:
-            await record(conn, "child_restarted", by_admin(operator), child=child, pid=os.getpid())
+            await record(
+                conn, "child_restarted", get_caller().as_admin(operator), child=child, pid=os.getpid()
+            )
         context.restart(child)
     return lead_to("/admin#children")

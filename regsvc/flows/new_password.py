@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from regsvc.errors import FieldError, WeakPasswordError
-from regsvc.http.context import Context
+from regsvc.flows.service import Service
 from regsvc.security.policy import find_weaknesses
 
 
 async def check_new_password(
-    context: Context, password: str, *, email: str, name: str, field: str = "password"
+    service: Service, password: str, *, email: str, name: str, field: str = "password"
 ) -> None:
     """See that the operator's policy takes a password.
 
     Args:
-        context: has the policy.
+        service: has the policy.
         password: as typed.
         email: of the account.
         name: of the account.
@@ -22,7 +22,7 @@ async def check_new_password(
     Raises:
         WeakPasswordError: saying everything that is wrong with it.
     """
-    weaknesses = await find_weaknesses(context.settings, password, email=email, name=name)
+    weaknesses = await find_weaknesses(service.settings, password, email=email, name=name)
     if weaknesses:
         raise WeakPasswordError(
             weaknesses[0].detail, fields=[FieldError(f"/{field}", w.code, w.detail) for w in weaknesses]

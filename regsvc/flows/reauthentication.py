@@ -10,21 +10,22 @@ from regsvc.accounts.users import user
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import Credentials
 from regsvc.errors import OverloadedError
-from regsvc.http.context import Context
-from regsvc.http.request.actor import by_user
-from regsvc.http.request.rate_limits import begin_login
+from regsvc.flows.caller import Caller
+from regsvc.flows.rate_limits import begin_login
+from regsvc.flows.service import Service
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 log = structlog.get_logger()
 
 
-async def verify_password(context: Context, token: AccessToken, password: str) -> Credentials:
+async def verify_password(service: Service, caller: Caller, token: AccessToken, password: str) -> Credentials:
     """See that whoever holds a session knows the password, too; to be called outside of any transaction.
 
     It counts like a log-in to this address, and so does a wrong one: a stolen session guesses no faster.
 
     Args:
-        context: what to work with.
+        service: what to work with.
+        caller: who asks.
         token: of the session.
         password: as typed.
 
@@ -37,25 +38,25 @@ async def verify_password(context: Context, token: AccessToken, password: str) -
         AccessTokenInvalidError: the account is gone or disabled.
         OverloadedError: too many passwords wait to be verified.
     """
-    async with context.pool.connection() as conn:
+    async with service.pool.connection() as conn:
         credentials = await user.get_credentials(conn, token.user_id)
     if credentials is None:
         raise AccessTokenInvalidError
-    tried = await begin_login(credentials.email_key)
+    tried = await begin_login(service, caller, credentials.email_key)
     try:
-        verdict = await context.lane.verify(password, credentials.password_hash)
+        verdict = await service.lane.verify(password, credentials.password_hash)
     except OverloadedError:
         if tried is not None:
-            async with context.pool.connection() as conn:
+            async with service.pool.connection() as conn:
                 await withdraw_try(conn, tried)
         raise
     if verdict.unreadable:
         log.error("stored password hash not readable", user=str(credentials.user_id))
     if not verdict.ok:
-        async with context.pool.connection() as conn:
-            await record(conn, "password_refused", by_user(token))
+        async with service.pool.connection() as conn:
+            await record(conn, "password_refused", caller.as_user(token))
         raise WrongPasswordError
     if tried is not None:
-        async with context.pool.transaction() as conn:
+        async with service.pool.transaction() as conn:
             await forgive_tries(conn, tried)
     return credentials

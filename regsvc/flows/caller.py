@@ -1,0 +1,55 @@
+"""Who asks for something: all that a flow knows of the request behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from regsvc.accounts.audit.record import ActorKind, By
+from regsvc.accounts.limits.rate_limit import Standing
+from regsvc.security.keys import AccessToken
+
+
+@dataclass
+class Caller:
+    """The client of one request.
+
+    Args:
+        network: what counts as one client: an IPv4 address, or the /64 of an IPv6 address.
+        origin: the network prefix that is kept and shown, or `unknown`.
+        client: a short word for the client's software.
+        locale: the language that the client asks for, one of ours.
+        request_id: as in the answer and the log.
+        limited: whether rate limits and mail schedules apply.
+        standings: how the client stands with the limits that counted this request.
+    """
+
+    network: str
+    origin: str
+    client: str
+    locale: str
+    request_id: str
+    limited: bool
+    standings: Sequence[Standing] = ()
+
+    def as_anyone(self) -> By:
+        """Return the audit actor of a client that has not proved who it is."""
+        return By("anonymous", origin=self.origin, client=self.client, request_id=self.request_id)
+
+    def as_user(self, token: AccessToken) -> By:
+        """Return the audit actor for the token's user."""
+        return self._as("user", token)
+
+    def as_admin(self, token: AccessToken) -> By:
+        """Return the audit actor for the token's administrator."""
+        return self._as("admin", token)
+
+    def _as(self, actor: ActorKind, token: AccessToken) -> By:
+        return By(
+            actor,
+            actor_id=token.user_id,
+            session_id=token.session_id,
+            origin=self.origin,
+            client=self.client,
+            request_id=self.request_id,
+        )

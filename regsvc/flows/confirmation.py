@@ -1,0 +1,145 @@
+"""Confirming an address by the link or the code of its mail, or saying that the sign-up was not theirs."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import structlog
+
+from regsvc.accounts.audit.record import record
+from regsvc.accounts.registrations import confirmation, link_preview
+from regsvc.accounts.registrations.link_preview import Preview
+from regsvc.flows.caller import Caller
+from regsvc.flows.rate_limits import CONFIRM, throttle
+from regsvc.flows.service import Service
+from regsvc.schemas.fields import Body, PasswordText, TokenText
+from regsvc.security.tokens import LinkToken, handle_matches, read_link_token
+
+log = structlog.get_logger()
+
+
+class ConfirmBody(Body):
+    """The link's token and, where several sign-ups wait for the address, the password of one of them."""
+
+    token: TokenText
+    password: PasswordText | None = None
+
+
+async def confirm_by_link(service: Service, caller: Caller, body: ConfirmBody, handle: str) -> None:
+    """Confirm an address by the token of its link.
+
+    Args:
+        service: what to work with.
+        caller: who presses the link.
+        body: what the link and its page bring.
+        handle: the sign-up's secret, if the caller has it; says which of several is meant.
+
+    Raises:
+        RateLimitedError: this client tries too many links.
+        TokenInvalidError, TokenExpiredError: the link is none of ours, or no longer good.
+        PasswordNeededError: several sign-ups wait for the address, and nothing says which is meant.
+        OverloadedError: too many passwords wait to be verified.
+    """
+    token = read_token(body.token)
+    await throttle(service, caller, CONFIRM)
+    chosen = None
+    if body.password is not None:
+        chosen = await _find_attempt(service, token, body.password)
+    async with service.pool.transaction() as conn:
+        changed = await confirmation.confirm_by_link(
+            conn,
+            service.secrets,
+            token,
+            chosen=chosen,
+            has_handle=handle_matches(service.secrets, token.registration_id, handle),
+            password_required=service.settings.confirm_requires_password,
+            by=caller.as_anyone(),
+        )
+    if changed:
+        log.info("address confirmed", registration=str(chosen or token.registration_id), by="link")
+
+
+async def confirm_by_code(service: Service, caller: Caller, known: UUID, code: str) -> None:
+    """Confirm a registration by its code; spaces do not matter.
+
+    Args:
+        service: what to work with.
+        caller: who typed the code.
+        known: the registration, whose handle has been checked.
+        code: as typed.
+
+    Raises:
+        RateLimitedError: this client tries too much.
+        CodeInvalidError, CodeTriesExhaustedError, TokenExpiredError: the code does not confirm it.
+    """
+    await throttle(service, caller, CONFIRM)
+    async with service.pool.transaction() as conn:
+        outcome = await confirmation.try_code(
+            conn, service.secrets, known, "".join(code.split()), caller.as_anyone()
+        )
+    match outcome:
+        case "wrong":
+            raise confirmation.CodeInvalidError
+        case "exhausted":
+            raise confirmation.CodeTriesExhaustedError
+        case "expired":
+            raise confirmation.TokenExpiredError
+    log.info("address confirmed", registration=str(known), by="code")
+
+
+async def preview_link(service: Service, caller: Caller, token: str) -> Preview:
+    """Return which sign-up a link would confirm, and change nothing.
+
+    Raises:
+        RateLimitedError: this client tries too many links.
+        TokenInvalidError, TokenExpiredError, TokenVoidError: the link is none of ours, or no longer good.
+    """
+    await throttle(service, caller, CONFIRM)
+    async with service.pool.connection() as conn:
+        return await link_preview.preview_link(conn, service.secrets, read_token(token))
+
+
+async def repudiate(service: Service, caller: Caller, text: str) -> None:
+    """Void the sign-up that a link is about: the reader of the mail says that it was not theirs.
+
+    Raises:
+        RateLimitedError: this client tries too many links.
+        TokenInvalidError, TokenExpiredError: the link is none of ours, or no longer good.
+        AlreadyConfirmedError: the sign-up has become an account.
+    """
+    token = read_token(text)
+    await throttle(service, caller, CONFIRM)
+    async with service.pool.transaction() as conn:
+        await confirmation.repudiate(conn, service.secrets, token)
+        await record(
+            conn, "registration_repudiated", caller.as_anyone(), registration=str(token.registration_id)
+        )
+    log.info("registration repudiated", registration=str(token.registration_id))
+
+
+def read_token(text: str) -> LinkToken:
+    """Return the token of a link.
+
+    Raises:
+        TokenInvalidError: the text is none.
+    """
+    token = read_link_token(text)
+    if token is None:
+        raise confirmation.TokenInvalidError
+    return token
+
+
+async def _find_attempt(service: Service, token: LinkToken, password: str) -> UUID | None:
+    """Return the live attempt that was made with this password; None when the address is confirmed already.
+
+    Raises:
+        PasswordNeededError: no attempt was.
+    """
+    async with service.pool.connection() as conn:
+        candidates = await confirmation.list_candidates(conn, service.secrets, token)
+    for attempt, stored in candidates:
+        if (await service.lane.verify(password, stored)).ok:
+            return attempt
+    if candidates:
+        raise confirmation.PasswordNeededError
+    return None

@@ -1,0 +1,109 @@
+"""Moving one's account to another address.
+
+Nothing here looks the new address up: whether it has an account is told to its owner alone, by mail.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from uuid import uuid4
+
+import structlog
+
+from regsvc.accounts.address import Address
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.registrations.confirmation import TokenInvalidError
+from regsvc.accounts.users import email_change, user
+from regsvc.errors import FieldError, ValidationFailedError
+from regsvc.flows.caller import Caller
+from regsvc.flows.rate_limits import CONFIRM, throttle
+from regsvc.flows.reauthentication import verify_password
+from regsvc.flows.resend import take_turn
+from regsvc.flows.service import Service
+from regsvc.schemas.fields import Body, EmailText, PasswordText, TokenText
+from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+from regsvc.security.tokens import AccountToken, read_account_token
+
+log = structlog.get_logger()
+
+
+class MoveBody(Body):
+    """The address as it shall be, and the password."""
+
+    email: EmailText
+    password: PasswordText
+
+
+class LinkBody(Body):
+    """The token of the link."""
+
+    token: TokenText
+
+
+async def ask_move(
+    service: Service, caller: Caller, token: AccessToken, address: Address, password: str
+) -> datetime | None:
+    """Book the mail to the new address, and return when the next one may be asked for.
+
+    Raises:
+        WrongPasswordError: it is another one.
+        RateLimitedError: the client is too fast, or guesses.
+        ValidationFailedError: the account has this address.
+        TooSoonError: the schedule says no.
+    """
+    known = await verify_password(service, caller, token, password)
+    turn, mail_id = mail_schedule.mover_key(service.secrets, token.user_id), uuid4()
+    async with service.pool.transaction() as conn:
+        owner = await user.get_user(conn, token.user_id)
+        if owner is None:
+            raise AccessTokenInvalidError
+        if owner.email == address.email:
+            detail = "Your account has this address already."
+            raise ValidationFailedError(detail, fields=[FieldError("/email", "same_address", detail)])
+        await take_turn(conn, caller, turn)
+        await email_change.ask_move(
+            conn, mail_id, token.user_id, address, password_hash=known.password_hash, by=caller.as_user(token)
+        )
+        turns = await mail_schedule.next_turns(conn, [turn])
+    log.info("address change asked for", mail=str(mail_id), user=str(token.user_id))
+    return turns.get(turn)
+
+
+async def confirm_move(service: Service, caller: Caller, body: LinkBody) -> None:
+    """Move the account that a link is about.
+
+    Raises:
+        RateLimitedError: this client tries too many links.
+        TokenInvalidError, MoveExpiredError: the link is none of ours, or no longer good.
+    """
+    await throttle(service, caller, CONFIRM)
+    token = _read_token(body.token)
+    async with service.pool.transaction() as conn:
+        user_id = await email_change.confirm_move(conn, service.secrets, token, caller.as_anyone())
+    log.info("address changed", user=str(user_id))
+
+
+async def undo_move(service: Service, caller: Caller, body: LinkBody) -> None:
+    """Undo the move that a link is about.
+
+    Raises:
+        RateLimitedError: this client tries too many links.
+        TokenInvalidError, MoveExpiredError: the link is none of ours, or no longer good.
+        OverloadedError: too many passwords wait to be hashed.
+    """
+    await throttle(service, caller, CONFIRM)
+    token = _read_token(body.token)
+    async with service.pool.connection() as conn:
+        await email_change.check_undo(conn, service.secrets, token)
+    unknown_hash = await service.lane.hash(secrets.token_urlsafe(32))
+    async with service.pool.transaction() as conn:
+        user_id = await email_change.undo_move(conn, service.secrets, token, unknown_hash, caller.as_anyone())
+    log.warning("address change undone", user=str(user_id))
+
+
+def _read_token(text: str) -> AccountToken:
+    token = read_account_token(text)
+    if token is None:
+        raise TokenInvalidError
+    return token

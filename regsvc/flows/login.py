@@ -1,0 +1,105 @@
+"""Logging in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import structlog
+from pydantic import StringConstraints
+
+from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.audit.record import record
+from regsvc.accounts.limits.login_attempts import LoginTry, forgive_tries, withdraw_try
+from regsvc.accounts.sessions import refresh_token
+from regsvc.accounts.sessions.refresh_token import Grant
+from regsvc.accounts.users import user
+from regsvc.errors import InvalidCredentialsError, OverloadedError
+from regsvc.flows.caller import Caller
+from regsvc.flows.rate_limits import begin_login
+from regsvc.flows.service import Service
+from regsvc.schemas.fields import Body, PasswordText
+
+log = structlog.get_logger()
+
+
+class LoginBody(Body):
+    """Who logs in. An address that cannot be one is simply unknown."""
+
+    email: Annotated[str, StringConstraints(max_length=320)]
+    password: PasswordText
+
+
+async def log_in(service: Service, caller: Caller, email: str, password: str) -> Grant:
+    """Start a session for whoever knows the password of an address.
+
+    Raises:
+        InvalidCredentialsError: nobody does, or this is another one's.
+        RateLimitedError: the client is too fast, or guesses.
+        OverloadedError: too many passwords wait to be verified.
+    """
+    try:
+        key = parse_address(email).key
+    except AddressError:
+        key = ""
+    tried = await begin_login(service, caller, key or email.casefold())
+    try:
+        started = await _log_in(service, caller, key, password, tried)
+    except OverloadedError:
+        if tried is not None:
+            async with service.pool.connection() as conn:
+                await withdraw_try(conn, tried)
+        raise
+    log.info("logged in", user=str(started.user_id), session=str(started.session_id))
+    return started
+
+
+async def _log_in(
+    service: Service,
+    caller: Caller,
+    email_key: str,
+    password: str,
+    tried: LoginTry | None,
+    *,
+    again: bool = True,
+) -> Grant:
+    async with service.pool.connection() as conn:
+        credentials = await user.find_credentials(conn, email_key)
+    verdict = await service.lane.verify(password, credentials.password_hash if credentials else None)
+    if verdict.unreadable and credentials is not None:
+        log.error("stored password hash not readable", user=str(credentials.user_id))
+    if credentials is None or not verdict.ok:
+        # The same statement for everybody; a user who is not there is a null in it.
+        known = None if credentials is None else credentials.user_id
+        async with service.pool.connection() as conn:
+            await record(conn, "login_failed", caller.as_anyone(), user_id=known)
+        raise InvalidCredentialsError
+    stored = credentials.password_hash
+    fresh = await _rehash(service, password) if verdict.rehash_needed else None
+    try:
+        async with service.pool.transaction() as conn:
+            if fresh is not None:
+                await user.replace_password_hash(conn, credentials.user_id, old=stored, new=fresh)
+            started = await refresh_token.start_session(
+                conn,
+                credentials.user_id,
+                password_hash=fresh or stored,
+                origin=caller.origin,
+                client=caller.client,
+            )
+            if tried is not None:
+                await forgive_tries(conn, tried)
+            await record(conn, "logged_in", caller.as_user(started.token()))
+    except refresh_token.CredentialsChangedError:
+        if not again:
+            raise InvalidCredentialsError from None
+        # Mostly by another log-in that replaced an old hash at this moment: look once more.
+        return await _log_in(service, caller, email_key, password, tried, again=False)
+    return started
+
+
+async def _rehash(service: Service, password: str) -> str | None:
+    """Return a fresh hash of a password that was right; under load the next log-in will do."""
+    try:
+        return await service.lane.hash(password)
+    except OverloadedError:
+        return None

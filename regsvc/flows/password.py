@@ -1,0 +1,129 @@
+"""Choosing another password: knowing the old one, or having forgotten it.
+
+Whether an address has an account is not looked up when somebody says that they forgot its password: the wish is stored
+for everybody alike, and decided on when its mail is taken in hand. No password is hashed inside a transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import uuid4
+
+import structlog
+
+from regsvc.accounts.address import Address
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.limits.idempotency import Once, claim_once
+from regsvc.accounts.registrations.confirmation import TokenInvalidError
+from regsvc.accounts.users import password_reset, user
+from regsvc.accounts.users.password import change_password
+from regsvc.flows.caller import Caller
+from regsvc.flows.new_password import check_new_password
+from regsvc.flows.rate_limits import CONFIRM, MAIL_REQUEST, throttle
+from regsvc.flows.reauthentication import verify_password
+from regsvc.flows.resend import take_turn
+from regsvc.flows.service import Service
+from regsvc.schemas.fields import Body, EmailText, PasswordText, TokenText
+from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+from regsvc.security.tokens import read_account_token
+
+log = structlog.get_logger()
+
+
+class ChangeBody(Body):
+    """The password as it is, and as it shall be."""
+
+    current_password: PasswordText
+    new_password: PasswordText
+
+
+class ForgotBody(Body):
+    """The address of the account."""
+
+    email: EmailText
+
+
+class ResetBody(Body):
+    """The token of the link, and the password as it shall be."""
+
+    token: TokenText
+    password: PasswordText
+
+
+async def change_own(service: Service, caller: Caller, token: AccessToken, body: ChangeBody) -> None:
+    """Set another password for whoever is logged in and knows the present one.
+
+    Raises:
+        WrongPasswordError: they do not.
+        WeakPasswordError: the policy says no.
+        OverloadedError: too many passwords wait to be hashed.
+    """
+    known = await verify_password(service, caller, token, body.current_password)
+    async with service.pool.connection() as conn:
+        owner = await user.get_user(conn, token.user_id)
+    if owner is None:
+        raise AccessTokenInvalidError
+    await check_new_password(
+        service, body.new_password, email=owner.email, name=owner.name, field="new_password"
+    )
+    new_hash = await service.lane.hash(body.new_password)
+    async with service.pool.transaction() as conn:
+        await change_password(
+            conn,
+            token.user_id,
+            old_hash=known.password_hash,
+            new_hash=new_hash,
+            session_id=token.session_id,
+            by=caller.as_user(token),
+        )
+    log.info("password changed", user=str(token.user_id))
+
+
+async def ask_for_link(
+    service: Service, caller: Caller, address: Address, once: Once | None = None
+) -> datetime | None:
+    """Book the mail of somebody who forgot their password, and return when the next one may be asked for.
+
+    Args:
+        service: what to work with.
+        caller: who asks.
+        address: where it goes, if it has an account.
+        once: by what the request is known when it comes again: one mail is booked for both.
+
+    Raises:
+        IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
+        RateLimitedError: this client asks for too many.
+        TooSoonError: the schedule says no.
+    """
+    await throttle(service, caller, MAIL_REQUEST)
+    turn = mail_schedule.reset_client_key(service.secrets, address.key, caller.origin)
+    mail_id = uuid4()
+    async with service.pool.transaction() as conn:
+        if await claim_once(conn, once, mail_id) == mail_id:
+            await take_turn(conn, caller, turn)
+            await password_reset.add_forgot(conn, mail_id, address.key, caller.as_anyone())
+        turns = await mail_schedule.next_turns(conn, [turn])
+    log.info("new password asked for", mail=str(mail_id), recipient=address.email)
+    return turns.get(turn)
+
+
+async def set_by_link(service: Service, caller: Caller, body: ResetBody) -> None:
+    """Set a new password for whoever has a link.
+
+    Raises:
+        RateLimitedError: this client tries too many links.
+        TokenInvalidError, ResetExpiredError: the link is none of ours, or no longer good.
+        WeakPasswordError: the policy says no; the link stays good.
+        OverloadedError: too many passwords wait to be hashed.
+    """
+    await throttle(service, caller, CONFIRM)
+    token = read_account_token(body.token)
+    if token is None:
+        raise TokenInvalidError
+    async with service.pool.connection() as conn:
+        owner = await password_reset.find_forgetful(conn, service.secrets, token)
+    await check_new_password(service, body.password, email=owner.email, name=owner.name)
+    new_hash = await service.lane.hash(body.password)
+    async with service.pool.transaction() as conn:
+        await password_reset.reset_password(conn, service.secrets, token, new_hash, caller.as_anyone())
+    log.info("password reset", user=str(owner.user_id))

@@ -1,0 +1,64 @@
+"""Changing one's profile."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from regsvc.accounts.audit.record import record
+from regsvc.accounts.users.user import User, get_user, update_profile
+from regsvc.errors import FieldError, PreconditionFailedError, ValidationFailedError
+from regsvc.flows.caller import Caller
+from regsvc.flows.service import Service
+from regsvc.mail.message.languages import LOCALES
+from regsvc.schemas.fields import Body, NameText
+from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+
+
+class ProfileBody(Body):
+    """What to change; what is not given stays."""
+
+    name: NameText | None = None
+    locale: (
+        Annotated[str, StringConstraints(max_length=35), Field(json_schema_extra={"enum": [*LOCALES]})] | None
+    ) = None
+
+
+async def change_profile(
+    service: Service,
+    caller: Caller,
+    token: AccessToken,
+    body: ProfileBody,
+    versions: Collection[int] | None = None,
+) -> User:
+    """Change one's profile and return it.
+
+    Args:
+        service: what to work with.
+        caller: who asks.
+        token: of whoever it is.
+        body: what to change.
+        versions: those that may be changed; None: any.
+
+    Raises:
+        ValidationFailedError: there is no such language.
+        PreconditionFailedError: it is of another version.
+    """
+    if body.locale is not None and body.locale not in LOCALES:
+        detail = f"One of {', '.join(LOCALES)}."
+        raise ValidationFailedError(fields=[FieldError("/locale", "unknown_locale", detail)])
+    async with service.pool.transaction() as conn:
+        user = await update_profile(
+            conn, token.user_id, name=body.name, locale=body.locale, versions=versions
+        )
+        if user is None and await get_user(conn, token.user_id) is None:
+            raise AccessTokenInvalidError
+        if user is None:
+            raise PreconditionFailedError
+        if body.model_fields_set:
+            await record(
+                conn, "profile_changed", caller.as_user(token), fields=" ".join(sorted(body.model_fields_set))
+            )
+    return user

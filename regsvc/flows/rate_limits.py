@@ -1,0 +1,91 @@
+"""How often a client may call what costs something.
+
+What a mail costs its receiver is another matter: that is the mail schedule (`regsvc.accounts.limits.mail_schedule`).
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from regsvc.accounts.audit.record import record
+from regsvc.accounts.limits import login_attempts
+from regsvc.accounts.limits.login_attempts import LoginTry
+from regsvc.accounts.limits.rate_limit import Limit, RateLimitedError, demand, take_permits
+from regsvc.flows.caller import Caller
+from regsvc.flows.service import Service
+from regsvc.metrics import RATE_LIMITED
+
+log = structlog.get_logger()
+
+_MINUTE = 60
+_DAY = 24 * 60 * _MINUTE
+
+LOGIN = Limit("login", 20, _MINUTE)
+LOGIN_ADDRESS = Limit("login-address", 5, _MINUTE)
+REGISTER = Limit("register", 20, _MINUTE)
+REGISTER_DAY = Limit("register-day", 300, _DAY)
+CONFIRM = Limit("confirm", 30, 5 * _MINUTE)
+SIGNUP_CHECK = Limit("signup-check", 120, _MINUTE)
+MAIL_REQUEST = Limit("mail-request", 30, 5 * _MINUTE)
+
+
+async def throttle(service: Service, caller: Caller, *limits: Limit | tuple[Limit, str]) -> None:
+    """Count a request against limits of its client, before it costs anything.
+
+    A request that fails afterwards counts, too.
+
+    Args:
+        service: where limits are counted.
+        caller: whose request it is; its standings are filled in.
+        limits: all of them count it, or none does. One that comes with a text, such as the address that was typed,
+            is of the client and that text together.
+
+    Raises:
+        RateLimitedError: one of them has nothing left.
+        DatabaseUnavailableError: the limits cannot be counted.
+    """
+    if not caller.limited:
+        return
+    demands = [
+        demand(service.secrets, limit, caller.network, *whom)
+        for limit, *whom in (it if isinstance(it, tuple) else (it,) for it in limits)
+    ]
+    try:
+        async with service.pool.connection() as conn:
+            caller.standings = await take_permits(conn, demands)
+    except RateLimitedError as error:
+        caller.standings = error.standings
+        _note_refusal(error)
+        raise
+
+
+async def begin_login(service: Service, caller: Caller, address: str) -> LoginTry | None:
+    """Count a login attempt against the limits of its client, and against those that failed.
+
+    Args:
+        service: where limits are counted.
+        caller: whose attempt it is.
+        address: as typed; whether it has an account makes no difference.
+
+    Returns:
+        The attempt, to be forgiven when it succeeds; None where no limits apply.
+
+    Raises:
+        RateLimitedError: the client is too fast, or guesses.
+        DatabaseUnavailableError: the limits cannot be counted.
+    """
+    if not caller.limited:
+        return None
+    await throttle(service, caller, LOGIN, (LOGIN_ADDRESS, address))
+    async with service.pool.connection() as conn:
+        try:
+            return await login_attempts.begin_try(conn, service.secrets, address, caller.origin)
+        except RateLimitedError as error:
+            _note_refusal(error)
+            await record(conn, "login_held_back", caller.as_anyone())
+            raise
+
+
+def _note_refusal(error: RateLimitedError) -> None:
+    RATE_LIMITED.labels(error.limit).inc()
+    log.info("rate limited", limit=error.limit)

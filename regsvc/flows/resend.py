@@ -1,0 +1,93 @@
+"""Asking for the confirmation mail again, or at another address.
+
+Whether anybody waits for such a mail is not looked up here: the wish is stored, and decided on when its mail is taken
+in hand. What is shown, the time of the next wish, depends on what this client typed before and on nothing else.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID, uuid4
+
+import structlog
+
+from regsvc.accounts.address import Address
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.limits.idempotency import Once, claim_once
+from regsvc.accounts.limits.mail_schedule import TooSoonError
+from regsvc.accounts.registrations import registration
+from regsvc.flows.caller import Caller
+from regsvc.flows.rate_limits import MAIL_REQUEST, REGISTER, REGISTER_DAY, throttle
+from regsvc.flows.service import Service
+from regsvc.mail.queue import jobs
+from regsvc.postgres.connection import Connection
+from regsvc.schemas.fields import Body, EmailText
+
+log = structlog.get_logger()
+
+
+class AddressBody(Body):
+    """The address as it should have been."""
+
+    email: EmailText
+
+
+async def ask_again(
+    service: Service, caller: Caller, address: Address, wanted: UUID | None, once: Once | None = None
+) -> datetime | None:
+    """Book another mail to an address and return when the next one may be asked for.
+
+    Args:
+        service: what to work with.
+        caller: who asks.
+        address: where it goes, if a sign-up waits for it.
+        wanted: the registration that is meant, whose handle the caller has checked.
+        once: by what the request is known when it comes again: one mail is booked for both.
+
+    Raises:
+        IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
+        RateLimitedError: this client asks for too many.
+        TooSoonError: the schedule says no.
+    """
+    await throttle(service, caller, MAIL_REQUEST)
+    turn = (
+        mail_schedule.registration_key(service.secrets, wanted)
+        if wanted
+        else mail_schedule.client_key(service.secrets, address.key, caller.origin)
+    )
+    mail_id = uuid4()
+    async with service.pool.transaction() as conn:
+        if await claim_once(conn, once, mail_id) == mail_id:
+            await take_turn(conn, caller, turn)
+            await jobs.add_resend(conn, mail_id, address.key, wanted=wanted)
+        turns = await mail_schedule.next_turns(conn, [turn])
+    log.info("mail asked for again", mail=str(mail_id), recipient=address.email)
+    return turns.get(turn)
+
+
+async def move(service: Service, caller: Caller, known: UUID, address: Address) -> datetime | None:
+    """Send the mail of a registration, whose handle the caller has checked, elsewhere; as `ask_again`.
+
+    Raises:
+        RegistrationOverError: it is over.
+        RateLimitedError: this client signs too many people up.
+        TooSoonError: the new address's schedule says no.
+    """
+    await throttle(service, caller, REGISTER, REGISTER_DAY)
+    turn = mail_schedule.registration_key(service.secrets, known)
+    async with service.pool.transaction() as conn:
+        await take_turn(conn, caller, mail_schedule.client_key(service.secrets, address.key, caller.origin))
+        await registration.change_address(conn, known, address, uuid4())
+        turns = await mail_schedule.next_turns(conn, [turn])
+    log.info("address changed before confirmation", registration=str(known), recipient=address.email)
+    return turns.get(turn)
+
+
+async def take_turn(conn: Connection, caller: Caller, turn: bytes) -> None:
+    """Take a turn on a schedule that the client is shown.
+
+    Raises:
+        TooSoonError: it has not come.
+    """
+    if caller.limited and turn not in await mail_schedule.take_turns(conn, [turn]):
+        raise TooSoonError((await mail_schedule.next_turns(conn, [turn]))[turn])

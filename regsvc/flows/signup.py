@@ -1,0 +1,97 @@
+"""Signing up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import structlog
+from pydantic import ConfigDict
+
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.limits.idempotency import Once, claim_once
+from regsvc.accounts.registrations.registration import (
+    NewRegistration,
+    RegistrationNotFoundError,
+    add_registration,
+)
+from regsvc.flows.caller import Caller
+from regsvc.flows.new_password import check_new_password
+from regsvc.flows.rate_limits import REGISTER, REGISTER_DAY, throttle
+from regsvc.flows.service import Service
+from regsvc.schemas.fields import Body, EmailText, NameText, PasswordText, address_of
+from regsvc.security.tokens import handle_matches
+
+log = structlog.get_logger()
+
+
+class RegisterBody(Body):
+    """A sign-up. Unknown fields are ignored: older clients send some."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    email: EmailText
+    password: PasswordText
+    name: NameText
+
+
+async def sign_up(
+    service: Service, caller: Caller, body: RegisterBody, once: Once | None = None
+) -> NewRegistration:
+    """Store a sign-up and its mail, durable together, and return it.
+
+    Args:
+        service: what to work with.
+        caller: who asks.
+        body: of the sign-up.
+        once: by what it is known when it comes again: then the first one's id is returned.
+
+    Raises:
+        IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
+        RateLimitedError: this client signs too many people up.
+        WeakPasswordError: the policy says no.
+        OverloadedError: too many passwords wait to be hashed.
+        DatabaseUnavailableError: nothing is stored.
+    """
+    address = address_of(body.email)
+    await check_new_password(service, body.password, email=address.email, name=body.name)
+    await throttle(service, caller, REGISTER, REGISTER_DAY)
+    new = NewRegistration(
+        id=uuid4(),
+        mail_id=uuid4(),
+        email=address.email,
+        email_key=address.key,
+        name=body.name,
+        locale=caller.locale,
+        password_hash=await service.lane.hash(body.password),
+        origin=caller.origin,
+        client=caller.client,
+    )
+    async with service.pool.transaction() as conn:
+        made = await claim_once(conn, once, new.id)
+        if made != new.id:
+            return replace(new, id=made)
+        await add_registration(conn, new)
+        if caller.limited:
+            turns = [
+                mail_schedule.registration_key(service.secrets, new.id),
+                mail_schedule.client_key(service.secrets, new.email_key, new.origin),
+            ]
+            await mail_schedule.take_turns(conn, turns)
+    log.info("mail queued", mail=str(new.mail_id), registration=str(new.id), recipient=new.email)
+    return new
+
+
+def check_handle(service: Service, registration_id: str, handle: str) -> UUID:
+    """Return the id of a registration that the handle opens.
+
+    Raises:
+        RegistrationNotFoundError: it does not, or the id is none.
+    """
+    try:
+        known = UUID(registration_id)
+    except ValueError:
+        raise RegistrationNotFoundError from None
+    if str(known) != registration_id or not handle_matches(service.secrets, known, handle):
+        raise RegistrationNotFoundError
+    return known

@@ -1,0 +1,28 @@
+"""Who is calling, by the access token."""
+
+from __future__ import annotations
+
+from quart import request
+
+from regsvc.accounts.sessions import session
+from regsvc.http.context import Context
+from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+
+_SCHEME = "bearer "
+
+
+async def authenticate(context: Context) -> AccessToken:
+    """Return who is calling, by the access token of the current request (RFC 6750 section 2.1).
+
+    Raises:
+        AccessTokenInvalidError: there is none, it is not good, or its session has ended.
+    """
+    headers = request.headers.getlist("Authorization")
+    header = headers[0] if len(headers) == 1 else ""  # of two, nobody knows which one a proxy looked at
+    if not header.lower().startswith(_SCHEME):
+        raise AccessTokenInvalidError
+    token = await context.key_rings.verify(header[len(_SCHEME) :].strip())
+    async with context.pool.connection() as conn:
+        if not await session.is_alive(conn, token.session_id):
+            raise AccessTokenInvalidError
+    return token

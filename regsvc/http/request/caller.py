@@ -1,0 +1,25 @@
+"""Make of a request what flows know of it."""
+
+from __future__ import annotations
+
+from quart import g, request
+
+from regsvc.flows.caller import Caller
+from regsvc.http.request.client import get_client_network, get_client_word, get_origin, limits_apply
+from regsvc.http.request_id import get_request_id
+from regsvc.mail.message.languages import LOCALES
+
+
+def get_caller() -> Caller:
+    """Return the caller of the current request: one object, whose standings become headers of the answer."""
+    if "caller" not in g:
+        g.caller = Caller(
+            network=get_client_network(),
+            origin=get_origin(),
+            client=get_client_word(),
+            locale=request.accept_languages.best_match(LOCALES, default=LOCALES[0]),
+            request_id=get_request_id(),
+            limited=limits_apply(),
+        )
+    caller: Caller = g.caller
+    return caller

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import structlog
 import trio
 
 from regsvc import __version__, logs
-from regsvc.checks import check_dependencies
+from regsvc.commands.check import check
 from regsvc.commands.keys import keys
 from regsvc.commands.mail import mail
 from regsvc.commands.runner import EX_FAILURE, configure_logs, run_command
@@ -102,24 +101,6 @@ def migrate() -> None:
 
 
 @main.command()
-def check() -> None:
-    """Look at the settings, PostgreSQL, RabbitMQ and the mail server; one line each."""
-
-    async def run() -> None:
-        chosen = settings.load(mode="check")
-        configure_logs(chosen)
-        click.echo("settings    ok")
-        failed = False
-        async for name, trouble in check_dependencies(chosen):
-            click.echo(f"{name:<11} {trouble or 'ok'}")
-            failed |= trouble is not None
-        if failed:
-            sys.exit(EX_FAILURE)
-
-    run_command(run)
-
-
-@main.command()
 @click.argument("registration_url")
 @click.option(
     "--handle",
@@ -137,6 +118,7 @@ def watch(registration_url: str, handle: str) -> None:
     run_command(partial(watch_registration, registration_url, handle, click.echo))
 
 
+main.add_command(check)
 main.add_command(keys)
 main.add_command(mail)
 main.add_command(selftest)

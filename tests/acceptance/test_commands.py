@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -71,7 +73,7 @@ async def test_check_says_ok_line_by_line(database: str, tmp_path: Path, amqp_ur
     async with ScriptedServer().running() as server:
         environ = serve_environ(database, tmp_path, amqp_url=amqp_url, smtp_url=server.url)
         code, said = await run(tmp_path, environ, "check")
-    lines = [line.split() for line in said.splitlines() if not line.startswith("{")]
+    lines = [line.split()[:2] for line in said.splitlines() if not line.startswith("{")]
     assert lines == [["settings", "ok"], ["postgresql", "ok"], ["rabbitmq", "ok"], ["smtp", "ok"]]
     assert code == 0
     assert server.mails == []
@@ -91,6 +93,42 @@ async def test_check_names_what_does_not_answer_and_why(tmp_path: Path) -> None:
         assert not line.endswith(" ok")
     assert "topsecret" not in said
     assert "Traceback" not in said
+
+
+async def test_check_tells_machines_what_to_change_and_what_is_away(database: str, tmp_path: Path) -> None:
+    """The exit code is 78 for what an operator has to change, whatever else is away."""
+    environ = serve_environ(database, tmp_path, smtp_url="smtp://127.0.0.1:1")
+    code, said = await run(tmp_path, environ, "check", "--json")
+    reports = {report["name"]: report for report in read_json(said)}
+    assert (code, reports["postgresql"]["ok"], reports["smtp"]["ok"]) == (1, True, False)
+    assert reports["smtp"]["misconfigured"] == []
+    assert len(reports["smtp"]["unavailable"]) == 1
+    run_sql(database, "DROP TABLE schema_migrations")
+    code, said = await run(tmp_path, environ, "check", "--json")
+    reports = {report["name"]: report for report in read_json(said)}
+    assert code == 78
+    assert "run `regsvc migrate`" in reports["postgresql"]["misconfigured"][0]
+    assert len(reports["smtp"]["unavailable"]) == 1
+    code, said = await run(tmp_path, environ | {"REGSVC_SECRET_KEY": ""}, "check", "--json")
+    (settings,) = read_json(said)
+    assert (code, settings["name"], settings["ok"]) == (78, "settings", False)
+    assert "REGSVC_SECRET_KEY is missing" in settings["misconfigured"][0]
+
+
+async def test_check_names_what_is_insecure_and_taken_all_the_same(database: str, tmp_path: Path) -> None:
+    environ = serve_environ(database, tmp_path) | {"REGSVC_PUBLIC_URL": "http://www.example.com"}
+    code, said = await run(tmp_path, environ | {"REGSVC_ALLOW_INSECURE": "on"}, "check")
+    assert code == 0
+    assert "settings    ok (insecure: REGSVC_PUBLIC_URL is http" in said
+    code, said = await run(tmp_path, environ | {"REGSVC_ALLOW_INSECURE": "off"}, "check")
+    assert code == 78
+
+
+def read_json(said: str) -> list[dict[str, Any]]:
+    """Return what was printed for machines, without the log."""
+    start = said.index("[\n")
+    reports: list[dict[str, Any]] = json.JSONDecoder().raw_decode(said[start:])[0]
+    return reports
 
 
 async def test_watch_follows_a_registration_to_its_end(database: str, tmp_path: Path) -> None:

@@ -1,0 +1,29 @@
+"""Which dependencies a process has, by its settings."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+from regsvc.checks.broker import check_foreign, check_rabbitmq
+from regsvc.checks.database import check_database
+from regsvc.checks.mail_server import check_mail_server
+from regsvc.checks.report import Report, run_check
+from regsvc.config.settings import Settings
+
+
+def check_settings(settings: Settings) -> Report:
+    """Report what `REGSVC_ALLOW_INSECURE=on` takes: without it such settings are not loaded at all."""
+    return Report("settings", notes=[f"insecure: {line}" for line in settings.insecurities()])
+
+
+async def check_dependencies(settings: Settings) -> AsyncIterator[Report]:
+    """Look at each dependency in turn, and yield what was found."""
+    yield await run_check("postgresql", partial(check_database, settings))
+    if settings.amqp_url is not None:
+        yield await run_check("rabbitmq", partial(check_rabbitmq, settings.amqp_url.get_secret_value()))
+    if settings.accept_foreign_mail and settings.foreign_amqp_url is not None:
+        url, queue = settings.foreign_amqp_url.get_secret_value(), settings.foreign_queue or ""
+        yield await run_check("foreign rabbitmq", partial(check_foreign, url, queue))
+    if settings.role != "api":
+        yield await run_check("smtp", partial(check_mail_server, settings))

@@ -8,12 +8,12 @@ import structlog
 import trio
 
 from regsvc.accounts.audit.record import purge_audit
+from regsvc.accounts.limits.code_attempts import purge_code_attempts
 from regsvc.accounts.limits.idempotency import purge_idempotency_keys
 from regsvc.accounts.limits.login_attempts import purge_login_tries
 from regsvc.accounts.limits.mail_schedule import purge_schedules
 from regsvc.accounts.limits.rate_limit import purge_throttles
 from regsvc.accounts.mails.legacy import purge_nobodys_mails
-from regsvc.accounts.registrations.confirmation import purge_code_tries
 from regsvc.accounts.registrations.registration import expire_registrations, purge_registrations
 from regsvc.accounts.sessions.session import purge_sessions
 from regsvc.accounts.users.email_change import purge_moves
@@ -35,7 +35,7 @@ _CHORES: tuple[tuple[str, _Chore], ...] = (
     ("address changes purged", purge_moves),
     ("sessions purged", purge_sessions),
     ("mail schedules purged", purge_schedules),
-    ("code tries purged", purge_code_tries),
+    ("code tries purged", purge_code_attempts),
     ("limits purged", purge_throttles),
     ("log-in tries purged", purge_login_tries),
     ("idempotency keys purged", purge_idempotency_keys),

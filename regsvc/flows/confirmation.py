@@ -8,6 +8,12 @@ import structlog
 
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.registrations import confirmation, link_preview
+from regsvc.accounts.registrations.confirmation_code import (
+    CodeInvalidError,
+    CodeTriesExhaustedError,
+    read_code,
+    try_code,
+)
 from regsvc.accounts.registrations.link_preview import Preview
 from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import CONFIRM, throttle
@@ -60,28 +66,31 @@ async def confirm_by_link(service: Service, caller: Caller, body: ConfirmBody, h
 
 
 async def confirm_by_code(service: Service, caller: Caller, known: UUID, code: str) -> None:
-    """Confirm a registration by its code; spaces do not matter.
+    """Confirm a registration by its code.
 
     Args:
         service: what to work with.
         caller: who typed the code.
         known: the registration, whose handle has been checked.
-        code: as typed.
+        code: as typed or pasted.
 
     Raises:
         RateLimitedError: this client tries too much.
-        CodeInvalidError, CodeTriesExhaustedError, TokenExpiredError: the code does not confirm it.
+        CodeInvalidError: it is wrong, or has not six digits, which costs no attempt.
+        CodeTriesExhaustedError: this code, or this sign-up, was tried too often.
+        TokenExpiredError: the sign-up is over.
     """
     await throttle(service, caller, CONFIRM)
+    digits = read_code(code)
+    if digits is None:
+        raise CodeInvalidError  # a slip, not a guess
     async with service.pool.transaction() as conn:
-        outcome = await confirmation.try_code(
-            conn, service.secrets, known, "".join(code.split()), caller.as_anyone()
-        )
+        outcome = await try_code(conn, service.secrets, known, digits, caller.as_anyone())
     match outcome:
         case "wrong":
-            raise confirmation.CodeInvalidError
+            raise CodeInvalidError
         case "exhausted":
-            raise confirmation.CodeTriesExhaustedError
+            raise CodeTriesExhaustedError
         case "expired":
             raise confirmation.TokenExpiredError
     log.info("address confirmed", registration=str(known), by="code")

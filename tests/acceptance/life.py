@@ -5,7 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
@@ -17,7 +17,7 @@ from regsvc.security.tokens import read_link_token
 from tests.services import Mail
 
 PATIENCE = 20.0  # seconds for a mail
-CODE_TRIES, CODE_TRIES_A_DAY = 5, 30  # of a mail, of an address
+CODE_TRIES, SIGNUP_TRIES, ADDRESS_TRIES = 5, 15, 10  # of a mail, of a sign-up, of an address and this network
 
 
 @dataclass(eq=False)
@@ -28,24 +28,38 @@ class Attempt:
     id: str
     handle: dict[str, str]
     password: str
-    mail: Mail | None
+    mails: list[Mail]
     state: Literal["live", "confirmed", "voided", "erased"] = "live"
-    tries: int = 0
+    tries: list[int] = field(default_factory=lambda: [0])  # of each code, also of one that no reader got
+    tries_in_all: int = 0
+
+    @property
+    def mail(self) -> Mail | None:
+        """The newest mail, if any."""
+        return self.mails[-1] if self.mails else None
+
+    @property
+    def wrong_code(self) -> str:
+        """Six digits that no mail has."""
+        return next(code for n in range(10) if (code := f"{n:06d}") not in {mail.code for mail in self.mails})
 
     def enter(self, *, right: bool) -> int:
-        """Enter a code, and return the status of the answer."""
-        if self.state == "live":
-            if self.tries >= CODE_TRIES:
-                return 429
-            self.tries += 1
-            if self.person.code_tries >= CODE_TRIES_A_DAY:
-                return 429
-            self.person.code_tries += 1
+        """Enter a code, and return the status of the answer: those of the last two mails work, within ten minutes."""
         if self.state == "voided":
             return 410
-        if not right:
-            return 400
-        return 200 if self.state == "confirmed" else self.person.confirm(self)
+        if self.state == "confirmed":
+            return 200 if right else 400
+        left = [n for n in range(len(self.tries))[-2:] if self.tries[n] < CODE_TRIES]
+        if not left or self.tries_in_all >= SIGNUP_TRIES:
+            return 429
+        allowed = self.person.code_tries < ADDRESS_TRIES
+        if right and allowed and len(self.tries) - 1 in left:
+            return self.person.confirm(self)
+        self.tries_in_all += 1
+        self.person.code_tries += allowed
+        for n in left:
+            self.tries[n] += 1
+        return 400
 
 
 @dataclass(eq=False)
@@ -158,10 +172,12 @@ class Mailbox:
         return list(self._read.values())
 
 
-def confirms(registration: str) -> Callable[[Mail], bool]:
-    """Find the mail that has the link of a registration."""
+def confirms(registration: str, beside: Sequence[Mail] = ()) -> Callable[[Mail], bool]:
+    """Find the mail that has the link of a registration, and is none of those that are known."""
 
     def fits(mail: Mail) -> bool:
+        if mail in beside:
+            return False
         token = read_link_token(mail.token) if "/confirm#t=" in mail.text else None
         return token is not None and str(token.registration_id) == registration
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from regsvc.accounts.registrations import mail_status, registration
@@ -61,3 +62,17 @@ async def state_of(conn_or_pool: Pool | Connection, registration_id: UUID) -> st
     found = await registration.get_registration(conn_or_pool, registration_id)
     assert found is not None
     return found.state
+
+
+async def let_pass(pool: Pool, time: timedelta) -> None:
+    """Move all that has happened, or will, that much into the past."""
+    moments = {
+        "mails": ("created_at", "changed_at", "due_at", "sent_at"),
+        "registrations": ("created_at", "changed_at", "address_since", "next_try_at", "expires_at"),
+        "mail_attempts": ("tried_at",),
+        "code_tries": ("since",),
+    }
+    async with pool.transaction() as conn:
+        for table, columns in moments.items():
+            moved = ", ".join(f"{column} = {column} - %(by)s" for column in columns)
+            await conn.execute(f"UPDATE {table} SET {moved}".encode(), {"by": time})

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from regsvc.accounts.registrations import confirmation
+from regsvc.accounts.registrations.confirmation_code import try_code
 from regsvc.accounts.registrations.registration import NewRegistration
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import mint_code
@@ -136,7 +137,7 @@ async def test_the_code_confirms_and_stays_good(pool: Pool) -> None:
     code = mint_code(SECRETS, new.mail_id, new.email_key)
     for _ in range(2):
         async with pool.transaction() as conn:
-            assert await confirmation.try_code(conn, SECRETS, new.id, code) == "confirmed"
+            assert await try_code(conn, SECRETS, new.id, code) == "confirmed"
     assert await user_hashes(pool) == ["hash"]
 
 
@@ -147,7 +148,7 @@ async def test_a_code_has_five_tries(pool: Pool) -> None:
     outcomes = []
     for guess in [wrong] * 5 + [code]:
         async with pool.transaction() as conn:
-            outcomes.append(await confirmation.try_code(conn, SECRETS, new.id, guess))
+            outcomes.append(await try_code(conn, SECRETS, new.id, guess))
     assert outcomes == ["wrong"] * 5 + ["exhausted"]
     assert await user_hashes(pool) == []
 
@@ -182,7 +183,7 @@ async def test_a_code_that_went_to_another_address_is_wrong(pool: Pool) -> None:
     new = await sign_up(pool)
     async with pool.transaction() as conn:
         elsewhere = mint_code(SECRETS, new.mail_id, "somebody.else@example.com")
-        assert await confirmation.try_code(conn, SECRETS, new.id, elsewhere) == "wrong"
+        assert await try_code(conn, SECRETS, new.id, elsewhere) == "wrong"
 
 
 async def test_a_flood_of_sign_ups_after_the_owners_does_not_push_the_owners_out(pool: Pool) -> None:

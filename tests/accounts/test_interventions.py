@@ -65,7 +65,7 @@ async def test_a_registration_whose_mail_is_replayed_outlives_the_replay(pool: P
     await end(pool, new.mail_id)
     await execute(pool, "UPDATE registrations SET created_at = now() - interval '71 hours'")
     await replay(pool, new.mail_id)
-    await execute(pool, "UPDATE registrations SET created_at = now() - interval '9 days'")
+    await execute(pool, "UPDATE registrations SET created_at = now() - interval '5 days'")
     async with pool.connection() as conn:
         assert await registration.expire_registrations(conn, 10) == 0
     await send(pool, new.mail_id)

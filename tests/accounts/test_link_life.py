@@ -7,28 +7,16 @@ from datetime import timedelta
 import pytest
 
 from regsvc.accounts.registrations import confirmation, mail_status, registration
+from regsvc.accounts.registrations.confirmation_code import try_code
 from regsvc.accounts.registrations.registration import NewRegistration
 from regsvc.mail.outcome import Delayed
 from regsvc.mail.queue import bookings, jobs, retry_policy
 from regsvc.mail.queue.bookings import Retry
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import mint_code
-from tests.accounts.attempts import SECRETS, link_token, send, sign_up, state_of
+from tests.accounts.attempts import SECRETS, let_pass, link_token, send, sign_up, state_of
 
 SILENT = Delayed("timeout", "connect", "")
-
-
-async def let_pass(pool: Pool, time: timedelta) -> None:
-    """Move all that has happened, or will, that much into the past."""
-    moments = {
-        "mails": ("created_at", "changed_at", "due_at", "sent_at"),
-        "registrations": ("created_at", "changed_at", "address_since", "next_try_at", "expires_at"),
-        "mail_attempts": ("tried_at",),
-    }
-    async with pool.transaction() as conn:
-        for table, columns in moments.items():
-            moved = ", ".join(f"{column} = {column} - %(by)s" for column in columns)
-            await conn.execute(f"UPDATE {table} SET {moved}".encode(), {"by": time})
 
 
 async def hold(pool: Pool, new: NewRegistration, held: timedelta) -> int:
@@ -59,9 +47,7 @@ async def press(pool: Pool, new: NewRegistration) -> bool:
 
 async def enter_code(pool: Pool, new: NewRegistration) -> str:
     async with pool.transaction() as conn:
-        return await confirmation.try_code(
-            conn, SECRETS, new.id, mint_code(SECRETS, new.mail_id, new.email_key)
-        )
+        return await try_code(conn, SECRETS, new.id, mint_code(SECRETS, new.mail_id, new.email_key))
 
 
 async def expire(pool: Pool) -> int:

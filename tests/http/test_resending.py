@@ -141,22 +141,41 @@ async def test_an_address_is_mended_by_whoever_has_the_handle_alone(service: Ser
         assert (answer.status_code, answer.json()["code"]) == (404, "registration_not_found")
 
 
-async def test_a_code_has_thirty_tries_a_day_an_address_over_all_its_registrations(
+async def test_an_address_has_ten_wrong_codes_a_month_for_this_network_and_then_right_ones_count_as_wrong(
     service: Service, pool: Pool
 ) -> None:
     outcomes = []
-    for n in range(7):
+    for n in range(3):
         signed_up = await service.sign_up(password=f"attempt number {n}")
-        body = {"registration": signed_up.headers["Location"].rpartition("/")[2], "code": "00000x"}
-        answers = [await service.post("/confirm-email/code", body, handle_of(signed_up)) for _ in range(5)]
+        body = {"registration": signed_up.headers["Location"].rpartition("/")[2], "code": "000000"}
+        answers = [await service.post("/confirm-email/code", body, handle_of(signed_up)) for _ in range(6)]
         outcomes += [answer.status_code for answer in answers]
-    assert outcomes == [400] * 30 + [429] * 5
+        assert answers[0].json()["code"] == "code_invalid"
+    assert outcomes == ([400] * 5 + [429]) * 3
+    await service.wait_mail()
     async with pool.connection() as conn:
-        await conn.execute("UPDATE code_tries SET since = since - interval '24 hours'")
-        await conn.execute("UPDATE throttles SET free_at = free_at - interval '24 hours'")
+        await conn.execute("DELETE FROM registrations")
+    await pass_time(pool, hours=24)
     signed_up = await service.sign_up(password="another attempt")
-    body = {"registration": signed_up.headers["Location"].rpartition("/")[2], "code": "00000x"}
-    assert (await service.post("/confirm-email/code", body, handle_of(signed_up))).status_code == 400
+    mail = await service.wait_mail(number=2)
+    body = {"registration": signed_up.headers["Location"].rpartition("/")[2], "code": mail.code}
+    refused = await service.post("/confirm-email/code", body, handle_of(signed_up))
+    assert (refused.status_code, refused.json()["code"]) == (400, "code_invalid")
+    assert (await service.post("/confirm-email", {"token": mail.token})).status_code == 200
+
+
+@pytest.mark.parametrize("typed", ["", "12345", "00000x", "1234567", "000 00O"])
+async def test_what_has_not_six_digits_is_a_slip_that_costs_no_attempt(
+    service: Service, pool: Pool, typed: str
+) -> None:
+    signed_up = await service.sign_up()
+    mail = await service.wait_mail()
+    body = {"registration": signed_up.headers["Location"].rpartition("/")[2], "code": typed}
+    for _ in range(6):
+        answer = await service.post("/confirm-email/code", body, handle_of(signed_up))
+        assert (answer.status_code, answer.json()["code"]) == (400, "code_invalid")
+    body["code"] = f"\u200b{mail.code[:3]}-{mail.code[3:]}\r\n"
+    assert (await service.post("/confirm-email/code", body, handle_of(signed_up))).status_code == 200
 
 
 async def test_a_mail_that_comes_again_brings_a_code_with_five_tries_of_its_own(
@@ -164,7 +183,7 @@ async def test_a_mail_that_comes_again_brings_a_code_with_five_tries_of_its_own(
 ) -> None:
     signed_up = await service.sign_up()
     await service.wait_mail()
-    body = {"registration": signed_up.headers["Location"].rpartition("/")[2], "code": "00000x"}
+    body = {"registration": signed_up.headers["Location"].rpartition("/")[2], "code": "000000"}
     for status in [400] * 5 + [429]:
         assert (await service.post("/confirm-email/code", body, handle_of(signed_up))).status_code == status
     await pass_time(pool, seconds=60)

@@ -11,7 +11,13 @@ from uuid import UUID
 from psycopg.rows import scalar_row
 
 from regsvc.accounts.admin.mail_search import MailNotFoundError, State
-from regsvc.accounts.registrations.registration import STATE_CHANNEL, UNSENT_LIFE, RegistrationOverError
+from regsvc.accounts.registrations.registration import (
+    ATTEMPT_LIFE,
+    STATE_CHANNEL,
+    UNSENT_LIFE,
+    RegistrationOverError,
+    alive,
+)
 from regsvc.errors import RegsvcError
 from regsvc.mail.queue.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
@@ -33,10 +39,7 @@ class MailOverError(RegsvcError):
 
 
 # A registration that a mail can still be sent for. One that went to an earlier address stays dead, as its code does.
-_GOES_ON = """
-    r.state NOT IN ('confirmed', 'expired', 'repudiated') AND coalesce(r.expires_at > now(), true)
-    AND m.created_at >= r.address_since
-"""
+_GOES_ON = f"r.state <> 'confirmed' AND {alive('r')} AND m.created_at >= r.address_since"
 
 # A mail of no registration: nobody has decided yet whose it is, or another system asked for it and its token is there.
 _NOBODYS = "r.id IS NULL AND (m.kind <> 'foreign' OR m.foreign_token IS NOT NULL)"
@@ -175,7 +178,7 @@ async def _revive(conn: Connection, mail_ids: Sequence[UUID]) -> None:
         ), moved AS (
             UPDATE registrations r
                SET state = 'queued', seq = r.seq + 1, next_try_at = NULL, reason = NULL, changed_at = now(),
-                   expires_at = greatest(r.expires_at, now() + %(unsent_life)s)
+                   expires_at = least(greatest(r.expires_at, now() + %(unsent_life)s), r.created_at + %(attempt_life)s)
              WHERE r.id IN (SELECT registration_id FROM revived)
                AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
             RETURNING r.id, r.seq
@@ -187,6 +190,7 @@ async def _revive(conn: Connection, mail_ids: Sequence[UUID]) -> None:
         {
             "ids": list(mail_ids),
             "unsent_life": UNSENT_LIFE,
+            "attempt_life": ATTEMPT_LIFE,
             "due_channel": DUE_CHANNEL,
             "state_channel": STATE_CHANNEL,
         },

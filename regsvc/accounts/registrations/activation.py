@@ -12,12 +12,12 @@ from regsvc.accounts.registrations.registration import (
     STATE_CHANNEL,
     RegistrationNotFoundError,
     RegistrationOverError,
+    alive,
 )
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 
-ALIVE = "state NOT IN ('expired', 'repudiated') AND coalesce(expires_at > now(), true)"
-LIVE = f"state <> 'confirmed' AND {ALIVE}"
+LIVE = f"state <> 'confirmed' AND {alive()}"
 
 
 class AddressTakenError(RegsvcError):

@@ -7,9 +7,7 @@ the user. So a stranger who signs up for somebody's address, before or after the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
@@ -17,15 +15,12 @@ from psycopg.rows import class_row, scalar_row
 from regsvc.accounts.audit.record import ANYONE, By
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.login_attempts import know_client
-from regsvc.accounts.registrations.activation import ALIVE, LIVE, AddressTakenError, enrol, lock_address
-from regsvc.accounts.registrations.registration import STATE_CHANNEL, State
+from regsvc.accounts.registrations.activation import LIVE, AddressTakenError, enrol, lock_address
+from regsvc.accounts.registrations.registration import STATE_CHANNEL, State, alive
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
-from regsvc.security import tokens
 from regsvc.security.tokens import LinkToken, Secrets
 
-CODE_TRIES = 5
-CODE_TRIES_A_DAY = 30
 # A password is tried against this many attempts at most, since each try costs a whole hash: the pressed one, then the
 # oldest and the newest in turn, so that it takes a flood on both sides to push one out.
 CANDIDATES = 16
@@ -47,18 +42,6 @@ class PasswordNeededError(RegsvcError):
     """Several sign-ups wait for this address. Give the password that you chose when you signed up."""
 
     code = "password_needed"
-
-
-class CodeInvalidError(RegsvcError):
-    """This code is wrong."""
-
-    code = "code_invalid"
-
-
-class CodeTriesExhaustedError(RegsvcError):
-    """This code was tried too often. Use the link in the mail instead."""
-
-    code = "code_tries_exhausted"
 
 
 @dataclass(frozen=True)
@@ -129,7 +112,7 @@ async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) 
     async with conn.cursor(row_factory=class_row(_Attempt)) as cursor:
         await cursor.execute(
             f"""
-            SELECT id, email_key, state, {ALIVE} AS alive, password_hash
+            SELECT id, email_key, state, {alive()} AS alive, password_hash
               FROM registrations
              WHERE email_key = %(email_key)s AND {LIVE}
              ORDER BY id <> %(id)s,
@@ -140,65 +123,6 @@ async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) 
             {"email_key": attempt.email_key, "id": attempt.id, "limit": CANDIDATES},
         )
         return [(a.id, a.password_hash) for a in await cursor.fetchall() if a.password_hash is not None]
-
-
-async def try_code(
-    conn: Connection, secrets: Secrets, registration_id: UUID, code: str, by: By = ANYONE
-) -> Literal["confirmed", "wrong", "expired", "exhausted"]:
-    """Try a code against the mails of an attempt whose handle the caller has checked, in the caller's transaction.
-
-    Answers in words instead of raising, because the try must be committed: five tries, in whatever process.
-    An attempt of an address that has an account behaves no differently: nobody ever saw its code.
-    """
-    async with conn.cursor(row_factory=class_row(_Attempt)) as cursor:
-        await cursor.execute(
-            f"""
-            SELECT id, email_key, state, {ALIVE} AS alive, password_hash
-              FROM registrations WHERE id = %(id)s
-            """,  # noqa: S608 - a constant of this module
-            {"id": registration_id},
-        )
-        attempt = await cursor.fetchone()
-    if attempt is None or not attempt.alive:
-        return "expired"
-    await lock_address(conn, attempt.email_key)
-    counted = await conn.execute(
-        """
-        UPDATE registrations SET code_tries = code_tries + 1
-         WHERE id = %(id)s AND (code_tries < %(most)s OR state = 'confirmed')
-        """,
-        {"id": registration_id, "most": CODE_TRIES},
-    )
-    if counted.rowcount == 0 or (
-        attempt.state != "confirmed" and not await _count_try(conn, secrets, attempt.email_key)
-    ):
-        return "exhausted"
-    if not tokens.code_matches(
-        secrets, await _list_code_mails(conn, registration_id), attempt.email_key, code
-    ):
-        return "wrong"
-    if attempt.state != "confirmed":
-        try:
-            await enrol(conn, registration_id, attempt.email_key, by)
-        except AddressTakenError:
-            return "expired"
-        await know_client(conn, secrets, attempt.email_key, by)
-    return "confirmed"
-
-
-async def _count_try(conn: Connection, secrets: Secrets, email_key: str) -> bool:
-    """Count a try against the address and say whether it is one of today's 30, over all its registrations."""
-    cursor = await conn.execute(
-        """
-        INSERT INTO code_tries AS c (key, tries) VALUES (%(key)s, 1)
-        ON CONFLICT (key) DO UPDATE
-           SET tries = CASE WHEN c.since <= now() - interval '24 hours' THEN 1 ELSE c.tries + 1 END,
-               since = CASE WHEN c.since <= now() - interval '24 hours' THEN now() ELSE c.since END
-         WHERE c.tries < %(most)s OR c.since <= now() - interval '24 hours'
-        """,
-        {"key": mail_schedule.address_key(secrets, email_key), "most": CODE_TRIES_A_DAY},
-    )
-    return cursor.rowcount > 0
 
 
 async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> None:
@@ -230,19 +154,6 @@ async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> Non
     await mail_schedule.quieten(conn, secrets, attempt.email_key)
 
 
-async def purge_code_tries(conn: Connection, limit: int) -> int:
-    """Delete counts of tries that are older than a day, and return how many."""
-    cursor = await conn.execute(
-        """
-        DELETE FROM code_tries
-         WHERE key IN (SELECT key FROM code_tries WHERE since <= now() - interval '24 hours'
-                        LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-        """,
-        {"limit": limit},
-    )
-    return cursor.rowcount
-
-
 class AlreadyConfirmedError(RegsvcError):
     """This address has been confirmed already."""
 
@@ -255,7 +166,7 @@ async def _get_attempt(
     async with conn.cursor(row_factory=class_row(_Attempt)) as cursor:
         await cursor.execute(
             f"""
-            SELECT id, email_key, state, {ALIVE} AS alive, password_hash
+            SELECT id, email_key, state, {alive()} AS alive, password_hash
               FROM registrations WHERE id = %(id)s
             """,  # noqa: S608 - a constant of this module
             {"id": token.registration_id},
@@ -284,17 +195,3 @@ async def _count_live(conn: Connection, email_key: str) -> int:
             {"email_key": email_key},
         )
         return await cursor.fetchone() or 0
-
-
-async def _list_code_mails(conn: Connection, registration_id: UUID) -> Sequence[UUID]:
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            """
-            SELECT m.id
-              FROM mails m
-              JOIN registrations r ON r.id = m.registration_id
-             WHERE r.id = %(id)s AND m.state <> 'cancelled' AND m.created_at >= r.address_since
-            """,
-            {"id": registration_id},
-        )
-        return await cursor.fetchall()

@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.rows import class_row, scalar_row
 
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
-from regsvc.accounts.registrations.registration import State
+from regsvc.accounts.registrations.registration import State, alive
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import LinkToken, Secrets
 
@@ -53,11 +53,10 @@ async def preview_link(conn: Connection, secrets: Secrets, token: LinkToken) -> 
     """
     async with conn.cursor(row_factory=class_row(Preview)) as cursor:
         await cursor.execute(
-            """
-            SELECT email, email_key, state, origin, client, created_at,
-                   state NOT IN ('expired', 'repudiated') AND coalesce(expires_at > now(), true) AS alive
+            f"""
+            SELECT email, email_key, state, origin, client, created_at, {alive()} AS alive
               FROM registrations WHERE id = %(id)s
-            """,
+            """,  # noqa: S608 - a constant of our own
             {"id": token.registration_id},
         )
         attempt = await cursor.fetchone()

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts.registrations.registration import LINK_LIFE, STATE_CHANNEL
+from regsvc.accounts.registrations.registration import ATTEMPT_LIFE, LINK_LIFE, STATE_CHANNEL, alive
 from regsvc.mail.queue import jobs
 from regsvc.postgres.connection import Connection
 
@@ -55,17 +55,15 @@ async def choose_attempts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
     is none the mail stays nobody's, and is not sent.
     """
     await conn.execute(
-        """
+        f"""
         UPDATE mails m
            SET registration_id = (
                    SELECT r.id FROM registrations r
-                    WHERE r.email_key = m.email_key
-                      AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
-                      AND coalesce(r.expires_at > now(), true)
+                    WHERE r.email_key = m.email_key AND r.state <> 'confirmed' AND {alive("r")}
                     ORDER BY r.id IS NOT DISTINCT FROM m.wanted DESC, r.created_at DESC
                     LIMIT 1)
          WHERE m.id = ANY(%(mail_ids)s) AND m.registration_id IS NULL AND m.kind = 'resend'
-        """,
+        """,  # noqa: S608 - a constant of our own
         {"mail_ids": list(mail_ids)},
     )
 
@@ -81,7 +79,7 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
             """
             WITH taken AS (
                 -- Locked as it is now: an address that is being changed is the new one. In one order for all.
-                SELECT m.id AS mail_id, m.admitted, m.silent, m.kind, r.id AS registration_id,
+                SELECT m.id AS mail_id, m.admitted, m.silent, r.id AS registration_id,
                        r.email, r.email_key, r.locale, r.origin, r.client, r.created_at
                   FROM mails m
                   JOIN registrations r ON r.id = m.registration_id
@@ -91,9 +89,6 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
             ), moved AS (
                 UPDATE registrations r
                    SET state = 'sending', seq = r.seq + 1, attempts = r.attempts + 1,
-                       -- A new mail brings a new code, and that its five tries.
-                       code_tries = CASE WHEN r.id IN (SELECT registration_id FROM taken WHERE kind = 'resend')
-                                         THEN 0 ELSE r.code_tries END,
                        next_try_at = NULL, reason = NULL, changed_at = now()
                  WHERE r.id IN (SELECT registration_id FROM taken WHERE NOT silent)
                    AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
@@ -114,7 +109,7 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
 
 
 async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Show the attempts of these mails as sent; from now on their links live 24 h.
+    """Show the attempts of these mails as sent; from now on their links live 24 h, or to the attempt's seventh day.
 
     A final state stays as it is, only its clock is set: a link that was pressed while the booking of its mail was
     still on its way answers as long as any other. A silent mail sets nothing: a clock that moved would tell of it.
@@ -126,15 +121,20 @@ async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:
         ), moved AS (
             UPDATE registrations r
                SET state = CASE WHEN r.state = 'confirmed' THEN r.state ELSE 'sent' END,
-                   seq = r.seq + 1, expires_at = now() + %(life)s, next_try_at = NULL, reason = NULL,
-                   changed_at = now()
+                   seq = r.seq + 1, next_try_at = NULL, reason = NULL, changed_at = now(),
+                   expires_at = least(now() + %(life)s, r.created_at + %(attempt_life)s)
               FROM sent
              WHERE r.id = sent.registration_id AND r.state NOT IN ('expired', 'repudiated')
             RETURNING r.id, r.seq
         )
         SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
         """,
-        {"mail_ids": list(mail_ids), "life": LINK_LIFE, "channel": STATE_CHANNEL},
+        {
+            "mail_ids": list(mail_ids),
+            "life": LINK_LIFE,
+            "attempt_life": ATTEMPT_LIFE,
+            "channel": STATE_CHANNEL,
+        },
     )
 
 

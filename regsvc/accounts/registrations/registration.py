@@ -25,7 +25,20 @@ STATE_CHANNEL = "registration_state"
 FINAL: frozenset[State] = frozenset({"confirmed", "expired", "repudiated"})
 LINK_LIFE = timedelta(hours=24)  # from the moment that the mail server accepted the mail
 UNSENT_LIFE = jobs.GIVE_UP + LINK_LIFE  # of an attempt whose mail nobody ever accepted
+ATTEMPT_LIFE = timedelta(days=7)  # from the POST, however often its mail is sent again
 KEEP_FINAL = timedelta(days=30)
+
+
+def alive(table: str = "registrations") -> str:
+    """Return the SQL condition that links and codes of an attempt are answered.
+
+    Args:
+        table: name or alias of `registrations` in the statement.
+    """
+    return (
+        f"({table}.state NOT IN ('expired', 'repudiated') AND coalesce({table}.expires_at > now(), true)"
+        f" AND {table}.created_at > now() - interval '{ATTEMPT_LIFE.days} days')"
+    )
 
 
 @dataclass(frozen=True)
@@ -118,21 +131,20 @@ async def change_address(conn: Connection, registration_id: UUID, address: Addre
         "SELECT FROM mails WHERE registration_id = %(id)s ORDER BY id FOR UPDATE", {"id": registration_id}
     )
     cursor = await conn.execute(
-        """
+        f"""
         WITH moved AS (
             UPDATE registrations
-               SET email = %(email)s, email_key = %(email_key)s, state = 'queued', seq = seq + 1, code_tries = 0,
-                   attempts = 0, expires_at = NULL, next_try_at = NULL, reason = NULL, changed_at = now(),
+               SET email = %(email)s, email_key = %(email_key)s, state = 'queued', seq = seq + 1, attempts = 0,
+                   expires_at = NULL, next_try_at = NULL, reason = NULL, changed_at = now(),
                    address_since = now()
-             WHERE id = %(id)s AND state NOT IN ('confirmed', 'expired', 'repudiated')
-               AND coalesce(expires_at > now(), true)
+             WHERE id = %(id)s AND state <> 'confirmed' AND {alive()}
             RETURNING id, seq
         ), cancelled AS (
             UPDATE mails SET state = 'cancelled', due_at = NULL, lease = NULL, reason = 'address_changed'
              WHERE registration_id = (SELECT id FROM moved) AND state IN ('queued', 'sending', 'delayed')
         )
         SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
-        """,
+        """,  # noqa: S608 - a constant of this module
         {"id": registration_id, "email": address.email, "email_key": address.key, "channel": STATE_CHANNEL},
     )
     if cursor.rowcount == 0:
@@ -152,14 +164,15 @@ async def expire_registrations(conn: Connection, limit: int) -> int:
                              WHERE state NOT IN ('confirmed', 'expired', 'repudiated')
                                AND (expires_at <= now()
                                     OR (expires_at IS NULL AND created_at <= now() - %(unsent_life)s
-                                        AND address_since <= now() - %(unsent_life)s))
+                                        AND (address_since <= now() - %(unsent_life)s
+                                             OR created_at <= now() - %(attempt_life)s)))
                              LIMIT %(limit)s
                                FOR UPDATE SKIP LOCKED)
             RETURNING r.id, r.seq
         )
         SELECT pg_notify(%(channel)s, id || ':' || seq) FROM over
         """,
-        {"unsent_life": UNSENT_LIFE, "limit": limit, "channel": STATE_CHANNEL},
+        {"unsent_life": UNSENT_LIFE, "attempt_life": ATTEMPT_LIFE, "limit": limit, "channel": STATE_CHANNEL},
     )
     return cursor.rowcount
 

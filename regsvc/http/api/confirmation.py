@@ -15,6 +15,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations import confirmation, link_preview
+from regsvc.accounts.registrations.confirmation_code import CodeInvalidError, CodeTriesExhaustedError
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
 from regsvc.flows import confirmation as flow
@@ -39,10 +40,10 @@ _VOIDED: Message = {"message": "registration voided"}
 
 
 class CodeBody(Body):
-    """The registration and the six digits from its mail."""
+    """The registration and the six digits from its mail, as they were typed or pasted."""
 
     registration: Annotated[str, StringConstraints(max_length=64)]
-    code: Annotated[str, StringConstraints(max_length=32)]
+    code: Annotated[str, StringConstraints(max_length=64)]
 
 
 class PreviewBody(Body):
@@ -102,10 +103,10 @@ async def confirm() -> Response:
     body=CodeBody,
     parameters=[HANDLE],
     errors=[
-        confirmation.CodeInvalidError,
+        CodeInvalidError,
         RegistrationNotFoundError,
         confirmation.TokenExpiredError,
-        confirmation.CodeTriesExhaustedError,
+        CodeTriesExhaustedError,
         RateLimitedError,
         DatabaseUnavailableError,
     ],

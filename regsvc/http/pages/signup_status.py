@@ -12,11 +12,8 @@ from uuid import UUID
 from quart import Response
 
 from regsvc.accounts.limits.mail_schedule import TooSoonError
-from regsvc.accounts.registrations.confirmation import (
-    CodeInvalidError,
-    CodeTriesExhaustedError,
-    TokenExpiredError,
-)
+from regsvc.accounts.registrations.confirmation import TokenExpiredError
+from regsvc.accounts.registrations.confirmation_code import CodeInvalidError, CodeTriesExhaustedError
 from regsvc.accounts.registrations.link_preview import get_recipient
 from regsvc.accounts.registrations.registration import (
     FINAL,
@@ -76,7 +73,7 @@ async def submit_code() -> Response:
     """Try a code."""
 
     async def enter(context: Context, known: UUID, form: Mapping[str, str]) -> None:
-        await confirm_by_code(context, get_caller(), known, form.get("code", "")[:32])
+        await confirm_by_code(context, get_caller(), known, form.get("code", "")[:64])
 
     return await _do(enter)
 

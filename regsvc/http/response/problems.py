@@ -20,7 +20,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from regsvc import errors
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions
 from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
-from regsvc.accounts.registrations import activation, confirmation, link_preview, registration
+from regsvc.accounts.registrations import (
+    activation,
+    confirmation,
+    confirmation_code,
+    link_preview,
+    registration,
+)
 from regsvc.accounts.sessions import refresh_token, session
 from regsvc.accounts.users import password, user
 from regsvc.errors import (
@@ -49,7 +55,7 @@ MEDIA_TYPE = "application/problem+json"
 STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     ValidationFailedError: HTTPStatus.BAD_REQUEST,
     confirmation.TokenInvalidError: HTTPStatus.BAD_REQUEST,
-    confirmation.CodeInvalidError: HTTPStatus.BAD_REQUEST,
+    confirmation_code.CodeInvalidError: HTTPStatus.BAD_REQUEST,
     InvalidCredentialsError: HTTPStatus.UNAUTHORIZED,
     keys.AccessTokenInvalidError: HTTPStatus.UNAUTHORIZED,
     refresh_token.RefreshTokenInvalidError: HTTPStatus.UNAUTHORIZED,
@@ -81,7 +87,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     idempotency.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     rate_limit.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
     mail_schedule.TooSoonError: HTTPStatus.TOO_MANY_REQUESTS,
-    confirmation.CodeTriesExhaustedError: HTTPStatus.TOO_MANY_REQUESTS,
+    confirmation_code.CodeTriesExhaustedError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DatabaseUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SchemaMismatchError: HTTPStatus.SERVICE_UNAVAILABLE,
     keys.SealError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -141,11 +141,14 @@ by("address-form").addEventListener("submit", async (event) => {
 
 const code = by("code");
 
+// Digits of any script; the service knows their values.
+const readDigits = () => code.value.match(/\p{Nd}/gu) ?? [];
+
 async function enterCode() {
-  const digits = code.value.replace(/\D/g, "");
+  const digits = readDigits();
   if (digits.length !== 6) return showFault(code, words.inbox.code_missing);
   code.readOnly = true;
-  const told = await call("POST", "/api/v1/confirm-email/code", { registration: known.id, code: digits }, owned());
+  const told = await call("POST", "/api/v1/confirm-email/code", { registration: known.id, code: digits.join("") }, owned());
   code.readOnly = false;
   if (told.ok) {
     showFault(code, "");
@@ -161,10 +164,9 @@ by("code-form").addEventListener("submit", (event) => {
   if (!code.readOnly) enterCode();
 });
 code.addEventListener("input", ({ inputType }) => {
-  const digits = code.value.replace(/\D/g, "");
   by("code-fault").textContent = "";
   // Pasted or filled in, it is whole; typed, it may want a second look.
-  if (digits.length === 6 && inputType !== "insertText") enterCode();
+  if (readDigits().length === 6 && inputType !== "insertText") enterCode();
 });
 
 // -- the end

@@ -1,0 +1,160 @@
+"""Confirming a sign-up by the six-digit code in its mail.
+
+The code of the newest accepted mail works for 24 hours, and the one before it for ten minutes after that acceptance, so
+that a person who is typing is not cut off. The code of a mail that was handed to the mail server works before its
+acceptance is booked. Every other code is dead, however often the mail is sent again.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, TypeAlias
+from uuid import UUID
+
+from psycopg.rows import class_row, scalar_row
+
+from regsvc.accounts.audit.record import ANYONE, By
+from regsvc.accounts.limits import code_attempts
+from regsvc.accounts.limits.login_attempts import know_client
+from regsvc.accounts.registrations.activation import AddressTakenError, enrol, lock_address
+from regsvc.accounts.registrations.registration import LINK_LIFE, State, alive
+from regsvc.errors import RegsvcError
+from regsvc.postgres.connection import Connection
+from regsvc.security import tokens
+from regsvc.security.tokens import CODE_DIGITS, Secrets
+
+CODE_LIFE = LINK_LIFE  # from the moment that the mail server accepted the code's own mail
+OVERLAP = timedelta(minutes=10)  # for which the code before the newest still works
+
+Outcome: TypeAlias = Literal["confirmed", "wrong", "expired", "exhausted"]
+
+# Characters that keyboards, clipboards and formatted mails put around or between digits.
+_IGNORED = {"Zs", "Zl", "Zp", "Cc", "Cf", "Pd", "Mn", "Me"}
+
+
+class CodeInvalidError(RegsvcError):
+    """This code is wrong."""
+
+    code = "code_invalid"
+
+
+class CodeTriesExhaustedError(RegsvcError):
+    """This code was tried too often. Use the link in the mail instead."""
+
+    code = "code_tries_exhausted"
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    id: UUID
+    email_key: str
+    state: State
+    alive: bool
+
+
+def read_code(text: str) -> str | None:
+    """Return the six ASCII digits that a person typed or pasted, or None when there are not six.
+
+    Digits of every script count. Spaces, hyphens and characters without width do not matter.
+    """
+    digits = ""
+    for character in text:
+        value = unicodedata.decimal(character, None)
+        if value is not None:
+            digits += str(value)
+        elif unicodedata.category(character) not in _IGNORED:
+            return None
+    return digits if len(digits) == CODE_DIGITS else None
+
+
+async def try_code(
+    conn: Connection, secrets: Secrets, registration_id: UUID, code: str, by: By = ANYONE
+) -> Outcome:
+    """Try a code, as `read_code` returns it, in the caller's transaction; the caller has checked the handle.
+
+    The outcome is returned and not raised, because the caller must commit the attempt that it counts. A sign-up for an
+    address that has an account behaves no differently, since its code was never mailed. A code that is tried beyond the
+    budget of its address counts as wrong.
+    """
+    attempt = await _get_attempt(conn, registration_id)
+    if attempt is None:
+        return "expired"
+    await lock_address(conn, attempt.email_key)
+    locked = await _get_attempt(conn, registration_id, lock=True)
+    if locked is None or not locked.alive:
+        return "expired"
+    if locked.email_key != attempt.email_key:
+        return "wrong"  # the code was mailed to the address before
+    mails = await _list_mails(conn, registration_id)
+    if locked.state != "confirmed":
+        return await _guess(conn, secrets, locked, mails, code=code, by=by)
+    return "confirmed" if tokens.code_matches(secrets, mails, locked.email_key, code) else "wrong"
+
+
+async def _guess(
+    conn: Connection, secrets: Secrets, attempt: _Attempt, mails: Sequence[UUID], *, code: str, by: By
+) -> Outcome:
+    """Compare a code with those that have attempts left, count it if it is wrong, and confirm if it is right."""
+    signup = code_attempts.of_signup(secrets, attempt.id)
+    codes = {code_attempts.of_code(secrets, mail_id): mail_id for mail_id in mails}
+    address = code_attempts.of_address(secrets, attempt.email_key, by.origin or "")
+    spent = await code_attempts.find_spent(conn, [signup, *codes, *address])
+    left = {budget: mail_id for budget, mail_id in codes.items() if budget not in spent}
+    if signup in spent or (codes and not left):
+        return "exhausted"
+    allowed = spent.isdisjoint(address)
+    if not tokens.code_matches(secrets, [*left.values()], attempt.email_key, code) or not allowed:
+        await code_attempts.spend(conn, [signup, *left, *(address if allowed else ())])
+        return "wrong"
+    try:
+        await enrol(conn, attempt.id, attempt.email_key, by)
+    except AddressTakenError:
+        return "expired"
+    await know_client(conn, secrets, attempt.email_key, by)
+    return "confirmed"
+
+
+async def _get_attempt(conn: Connection, registration_id: UUID, *, lock: bool = False) -> _Attempt | None:
+    async with conn.cursor(row_factory=class_row(_Attempt)) as cursor:
+        await cursor.execute(
+            f"""
+            SELECT id, email_key, state, {alive()} AS alive
+              FROM registrations
+             WHERE id = %(id)s
+             {"FOR NO KEY UPDATE" if lock else ""}
+            """,  # noqa: S608 - constants of our own
+            {"id": registration_id},
+        )
+        return await cursor.fetchone()
+
+
+async def _list_mails(conn: Connection, registration_id: UUID) -> Sequence[UUID]:
+    """Return the mails whose codes work at this moment: three at most.
+
+    Of open mails that is the one that was last handed to the mail server, which may have accepted it already, also
+    before an operator replayed it.
+    """
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            SELECT id
+              FROM (SELECT m.id, m.state, m.sent_at, max(m.sent_at) OVER () AS newest_at,
+                           row_number() OVER (
+                               PARTITION BY m.state = 'sent'
+                               ORDER BY m.sent_at DESC,
+                                        m.attempts > 0 OR m.replayed_at IS NOT NULL DESC, m.created_at DESC, m.id
+                           ) AS place
+                      FROM mails m
+                      JOIN registrations r ON r.id = m.registration_id
+                     WHERE r.id = %(id)s AND m.created_at >= r.address_since
+                       AND m.state IN ('queued', 'sending', 'sent', 'delayed')) AS mail
+             WHERE CASE WHEN state <> 'sent' THEN place = 1
+                        ELSE sent_at > now() - %(life)s
+                         AND (place = 1 OR place = 2 AND newest_at > now() - %(overlap)s) END
+            """,
+            {"id": registration_id, "life": CODE_LIFE, "overlap": OVERLAP},
+        )
+        return await cursor.fetchall()

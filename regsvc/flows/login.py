@@ -81,6 +81,7 @@ async def _log_in(
                 await user.replace_password_hash(conn, credentials.user_id, old=stored, new=fresh)
             started = await refresh_token.start_session(
                 conn,
+                service.secrets,
                 credentials.user_id,
                 password_hash=fresh or stored,
                 origin=caller.origin,

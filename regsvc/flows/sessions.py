@@ -23,9 +23,10 @@ async def refresh(service: Service, caller: Caller, text: str) -> Grant:
     Raises:
         RefreshTokenInvalidError: it is none of ours, or no longer good.
         RefreshTokenReusedError: it was used before; the session has ended and its user is told.
+        RateLimitedError: the session is refreshed again and again; the token stays good.
     """
     async with service.pool.transaction() as conn:
-        found = await refresh_token.refresh_session(conn, service.secrets, text)
+        found = await refresh_token.refresh_session(conn, service.secrets, text, limited=caller.limited)
         if isinstance(found, Reuse):
             by = caller.as_anyone()
             await record(

@@ -11,7 +11,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 CODE_DIGITS = 6
 _MAC_BYTES = 32
 _ID_BYTES = 16
+_NUMBER_BYTES = 4
 
 
 @lru_cache(maxsize=64)
@@ -230,19 +230,36 @@ def blinds(secrets_: Secrets, label: str, *parts: str | bytes) -> list[bytes]:
     return [_mac(key, raw) for key in secrets_.keys(label)]
 
 
-# -- refresh tokens: random at log-in, each next one derived from the one before, only hashes stored
+# -- refresh tokens: a session and a number; which number is good stands in the session
 
 
-def new_refresh_token() -> str:
-    """Return a refresh token of 256 random bits."""
-    return secrets.token_urlsafe(_MAC_BYTES)
+@dataclass(frozen=True)
+class RefreshToken:
+    """What a refresh token says that was made here.
+
+    Args:
+        session_id: the session that it keeps alive.
+        number: how many came before it in that session.
+    """
+
+    session_id: UUID
+    number: int
 
 
-def next_refresh_token(secrets_: Secrets, token: str) -> str:
-    """Return the one child of a refresh token: two requests that use it at once are given the same."""
-    return _encode(_mac(secrets_.key("refresh-child"), (token.encode(),)))
+def mint_refresh_token(secrets_: Secrets, token: RefreshToken) -> str:
+    """Return the 70 characters of a refresh token; requests that ask for the same one are given the same."""
+    raw = token.session_id.bytes + token.number.to_bytes(_NUMBER_BYTES, "big")
+    return _encode(raw + _mac(secrets_.key("refresh-token"), (raw,)))
 
 
-def hash_refresh_token(token: str) -> bytes:
-    """Return the 32 bytes by which a refresh token is known to the database (its entropy needs no slow hash)."""
+def read_refresh_token(secrets_: Secrets, text: str) -> RefreshToken | None:
+    """Return what a refresh token says (constant time), or None when it was not made here."""
+    raw = _decode(text, _ID_BYTES + _NUMBER_BYTES + _MAC_BYTES)
+    if raw is None or not _verify(secrets_.keys("refresh-token"), (raw[:-_MAC_BYTES],), raw[-_MAC_BYTES:]):
+        return None
+    return RefreshToken(UUID(bytes=raw[:_ID_BYTES]), int.from_bytes(raw[_ID_BYTES:-_MAC_BYTES], "big"))
+
+
+def hash_legacy_token(token: str) -> bytes:
+    """Return the 32 bytes by which the database knows a refresh token from before they were numbered."""
     return hashlib.sha256(token.encode()).digest()

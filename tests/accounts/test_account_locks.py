@@ -80,5 +80,5 @@ async def do_everything_at_once(pool: Pool) -> None:
 
 async def log_in(conn: Connection, user_id: UUID) -> Grant:
     return await refresh_token.start_session(
-        conn, user_id, password_hash="hash", origin="192.0.2.0/24", client="curl"
+        conn, SECRETS, user_id, password_hash="hash", origin="192.0.2.0/24", client="curl"
     )

@@ -48,7 +48,7 @@ async def person(pool: Pool, user_id: UUID) -> Person:
 async def log_in(pool: Pool, user_id: UUID) -> UUID:
     async with pool.transaction() as conn:
         started = await start_session(
-            conn, user_id, password_hash="hash", origin="192.0.2.0/24", client="curl"
+            conn, SECRETS, user_id, password_hash="hash", origin="192.0.2.0/24", client="curl"
         )
     return started.session_id
 

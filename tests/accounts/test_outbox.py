@@ -108,7 +108,8 @@ async def plan_of(pool: Pool, filters: Filters) -> str:
 async def test_every_list_has_an_index(pool: Pool) -> None:
     await sign_up(pool)
     assert "mails_age" in await plan_of(pool, ALL)
-    assert "mails_troubled" in await plan_of(pool, Filters(state="dead"))
+    for one in (Filters(state="dead"), Filters(kind="forgot"), Filters(state="sent", kind="forgot")):
+        assert "mails_listed" in await plan_of(pool, one)
     plan = await plan_of(pool, Filters(email_key="ann@example.com"))
     assert {
         index for index in ("mails_address", "registrations_live", "registrations_over") if index in plan

@@ -8,11 +8,13 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.sessions import refresh_token as grants
 from regsvc.accounts.sessions import session
 from regsvc.accounts.sessions.refresh_token import Grant, Reuse
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
+from regsvc.security.tokens import hash_legacy_token
 from tests.accounts.attempts import SECRETS
 
 
@@ -28,17 +30,17 @@ async def log_in(pool: Pool) -> Grant:
 
 async def start(conn: Connection, user_id: UUID, password_hash: str = "hash") -> Grant:
     return await grants.start_session(
-        conn, user_id, password_hash=password_hash, origin="192.0.2.0/24", client="curl"
+        conn, SECRETS, user_id, password_hash=password_hash, origin="192.0.2.0/24", client="curl"
     )
 
 
-async def refresh(pool: Pool, token: str) -> Grant | Reuse:
+async def refresh(pool: Pool, token: str, *, limited: bool = False) -> Grant | Reuse:
     async with pool.transaction() as conn:
-        return await grants.refresh_session(conn, SECRETS, token)
+        return await grants.refresh_session(conn, SECRETS, token, limited=limited)
 
 
-async def renew(pool: Pool, token: str) -> Grant:
-    renewed = await refresh(pool, token)
+async def renew(pool: Pool, token: str, *, limited: bool = False) -> Grant:
+    renewed = await refresh(pool, token, limited=limited)
     assert isinstance(renewed, Grant)
     return renewed
 
@@ -79,7 +81,7 @@ async def test_fifty_parallel_refreshes_give_one_child_and_log_nobody_out(pool: 
 async def test_a_token_that_comes_back_after_the_grace_ends_the_session(pool: Pool) -> None:
     grant = await log_in(pool)
     child = await renew(pool, grant.refresh_token)
-    await sql(pool, "UPDATE refresh_tokens SET used_at = used_at - interval '10 seconds'")
+    await sql(pool, "UPDATE sessions SET refreshed_at = refreshed_at - interval '10 seconds'")
     assert await refresh(pool, grant.refresh_token) == Reuse(grant.session_id, grant.user_id)
     assert not await is_alive(pool, grant.session_id)
     with pytest.raises(grants.RefreshTokenInvalidError):
@@ -97,7 +99,7 @@ async def test_a_token_whose_child_was_used_ends_the_session_even_within_the_gra
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE refresh_tokens SET expires_at = now()",
+        "UPDATE sessions SET created_at = now() - interval '7 days'",
         "UPDATE sessions SET expires_at = now()",
         "UPDATE sessions SET ended_at = now(), ended_reason = 'logout'",
         "UPDATE users SET disabled_at = now()",
@@ -113,10 +115,7 @@ async def test_an_expired_ended_or_disabled_session_is_not_refreshed(pool: Pool,
 async def test_a_token_that_was_used_ends_the_session_however_old_it_is(pool: Pool) -> None:
     grant = await log_in(pool)
     await renew(pool, grant.refresh_token)
-    await sql(
-        pool,
-        "UPDATE refresh_tokens SET used_at = used_at - interval '8 days', expires_at = now() WHERE used_at < now()",
-    )
+    await sql(pool, "UPDATE sessions SET refreshed_at = refreshed_at - interval '8 days'")
     assert isinstance(await refresh(pool, grant.refresh_token), Reuse)
     assert not await is_alive(pool, grant.session_id)
 
@@ -219,10 +218,128 @@ async def test_a_refresh_token_lives_7_days_and_never_longer_than_its_session(po
 
 async def test_the_database_holds_no_token(pool: Pool) -> None:
     grant = await log_in(pool)
+    child = await renew(pool, grant.refresh_token)
     async with pool.connection() as conn:
-        cursor = await conn.execute("SELECT t::text FROM refresh_tokens t")
+        cursor = await conn.execute(
+            "SELECT s::text FROM sessions s UNION ALL SELECT t::text FROM refresh_tokens t"
+        )
         rows = [row[0] for row in await cursor.fetchall()]
-    assert grant.refresh_token not in rows[0]
+    assert rows
+    for token in (grant.refresh_token, child.refresh_token):
+        assert not any(token in row or token[-40:] in row for row in rows)
+
+
+async def test_a_session_is_one_row_however_often_it_is_refreshed(pool: Pool) -> None:
+    grant = await log_in(pool)
+    first = grant.refresh_token
+    for _ in range(30):
+        grant = await renew(pool, grant.refresh_token)
+    async with pool.connection() as conn:
+        cursor = await conn.execute(
+            "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM refresh_tokens)"
+        )
+        assert await cursor.fetchone() == (1, 0)
+    assert isinstance(await refresh(pool, first), Reuse)  # for ever, without a row
+
+
+async def test_those_that_come_in_the_wake_of_a_refresh_write_nothing(pool: Pool) -> None:
+    grant = await log_in(pool)
+    child = await renew(pool, grant.refresh_token)
+    before = await read_version(pool)
+    assert (await renew(pool, grant.refresh_token)).refresh_token == child.refresh_token
+    assert await read_version(pool) == before
+
+
+async def read_version(pool: Pool) -> object:
+    """Return what changes whenever the row of the one session is written or locked."""
+    async with pool.connection() as conn:
+        cursor = await conn.execute("SELECT xmin::text, xmax::text, ctid::text FROM sessions")
+        return await cursor.fetchone()
+
+
+async def test_a_loop_of_refreshes_is_held_back_and_loses_no_session(pool: Pool) -> None:
+    grant = await log_in(pool)
+    for _ in range(grants.PACE.quota):
+        grant = await renew(pool, grant.refresh_token, limited=True)
+    before = await read_version(pool)
+    with pytest.raises(RateLimitedError) as refused:
+        await refresh(pool, grant.refresh_token, limited=True)
+    assert 0 < refused.value.retry_after <= grants.PACE.seconds
+    assert await read_version(pool) == before  # refusing costs no write
+    await sql(pool, "UPDATE sessions SET refresh_pace = now()")
+    await renew(pool, grant.refresh_token, limited=True)
+
+
+async def test_fifty_parallel_refreshes_are_no_loop(pool: Pool) -> None:
+    grant = await log_in(pool)
+    children: set[str] = set()
+
+    async def one() -> None:
+        children.add((await renew(pool, grant.refresh_token, limited=True)).refresh_token)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(one)
+    assert len(children) == 1
+
+
+async def test_a_token_survives_a_database_that_forgot_the_last_refreshes(pool: Pool) -> None:
+    """A standby may lack the last moments; the token that the client has is genuine, and none before it is good."""
+    grant = await log_in(pool)
+    child = await renew(pool, grant.refresh_token)
+    await sql(pool, "UPDATE sessions SET refresh_count = 0, refreshed_at = NULL")
+    await renew(pool, child.refresh_token)
+    assert isinstance(await refresh(pool, grant.refresh_token), Reuse)
+
+
+@pytest.mark.parametrize("place", [0, 20, 25, 69], ids=["session", "number", "mac", "end"])
+async def test_a_forged_token_is_invalid(pool: Pool, place: int) -> None:
+    text = (await log_in(pool)).refresh_token
+    forged = text[:place] + ("A" if text[place] != "A" else "Q") + text[place + 1 :]
+    with pytest.raises(grants.RefreshTokenInvalidError):
+        await refresh(pool, forged)
+
+
+async def keep_legacy_token(pool: Pool, grant: Grant, text: str, *, days: int = 7) -> None:
+    """Give a session a refresh token as those before 0.2 were."""
+    async with pool.connection() as conn:
+        await conn.execute(
+            "INSERT INTO refresh_tokens (token_hash, session_id, expires_at)"
+            " VALUES (%s, %s, now() + %s * interval '1 day')",
+            (hash_legacy_token(text), grant.session_id, days),
+        )
+
+
+async def test_a_token_from_before_they_were_numbered_is_exchanged_once(pool: Pool) -> None:
+    grant = await log_in(pool)
+    await keep_legacy_token(pool, grant, "legacy")
+    children: set[str] = set()
+
+    async def one() -> None:
+        children.add((await renew(pool, "legacy")).refresh_token)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(one)
+    (child,) = children
+    await renew(pool, child)
+    assert await refresh(pool, "legacy") == Reuse(grant.session_id, grant.user_id)
+    assert not await is_alive(pool, grant.session_id)
+
+
+async def test_a_token_from_before_that_comes_back_after_the_grace_ends_the_session(pool: Pool) -> None:
+    grant = await log_in(pool)
+    await keep_legacy_token(pool, grant, "legacy")
+    await renew(pool, "legacy")
+    await sql(pool, "UPDATE refresh_tokens SET used_at = used_at - interval '10 seconds'")
+    assert isinstance(await refresh(pool, "legacy"), Reuse)
+
+
+async def test_a_token_from_before_expires_when_it_was_to(pool: Pool) -> None:
+    grant = await log_in(pool)
+    await keep_legacy_token(pool, grant, "legacy", days=-1)
+    with pytest.raises(grants.RefreshTokenInvalidError):
+        await refresh(pool, "legacy")
 
 
 async def test_a_token_and_its_child_presented_at_once_do_not_wait_for_each_other(pool: Pool) -> None:

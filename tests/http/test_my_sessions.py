@@ -95,7 +95,7 @@ async def test_log_ins_log_outs_and_stolen_tokens_are_audited(service: Service, 
     tokens = await log_in(service)
     await service.post("/token/refresh", {"refresh_token": tokens["refresh_token"]})
     async with pool.connection() as conn:
-        await conn.execute("UPDATE refresh_tokens SET used_at = used_at - interval '11 seconds'")
+        await conn.execute("UPDATE sessions SET refreshed_at = refreshed_at - interval '11 seconds'")
     reused = await service.post("/token/refresh", {"refresh_token": tokens["refresh_token"]})
     assert (reused.status_code, reused.json()["code"]) == (401, "refresh_token_reused")
     await service.wait_mail(number=2)  # its owner is told

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -20,6 +20,7 @@ Role: TypeAlias = Literal["user", "admin"]
 Standing: TypeAlias = Literal["active", "disabled"]
 
 MAX_PAGE = 200
+MOST_SEARCHED = 1000  # addresses, and names, that begin with what is searched
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Filters:
     """Which users to list: those that have all that is given.
 
     Args:
-        search: what their address or name begins with, whatever its case.
+        search: what their address or name begins with, whatever its case. A search looks at the first
+            `MOST_SEARCHED` addresses and names alone.
         role: what they may do.
         standing: whether they may log in.
     """
@@ -83,7 +85,26 @@ _PEOPLE = f"""
       JOIN LATERAL (SELECT count(*) AS sessions, max(s.last_used_at) AS last_used_at
                       FROM sessions s WHERE s.user_id = u.id AND {ALIVE}) AS live ON true
 """  # noqa: S608 - a constant
-_STANDING: dict[Standing, str] = {"active": "u.disabled_at IS NULL", "disabled": "u.disabled_at IS NOT NULL"}
+# The newest of each role and standing, to be merged: one index serves both filters, alone and together.
+_LISTED = """
+    SELECT found.id, found.created_at
+      FROM unnest(%(roles)s::text[]) AS r (role)
+     CROSS JOIN unnest(%(disabled)s::boolean[]) AS d (disabled)
+     CROSS JOIN LATERAL (
+        SELECT id, created_at FROM users
+         WHERE role = r.role AND (disabled_at IS NOT NULL) = d.disabled AND {before}
+         ORDER BY created_at DESC, id DESC LIMIT %(limit)s) AS found
+"""
+# In the order of the index of prefixes, so that a short one ends at the limit.
+_SEARCHED = """
+    SELECT id, created_at FROM users
+     WHERE id IN ((SELECT id FROM users WHERE email_key LIKE %(address)s
+                    ORDER BY email_key USING ~<~ LIMIT %(searched)s)
+                   UNION ALL
+                  (SELECT id FROM users WHERE lower(name) LIKE lower(%(name)s)
+                    ORDER BY lower(name) USING ~<~ LIMIT %(searched)s))
+       AND role = ANY(%(roles)s) AND (disabled_at IS NOT NULL) = ANY(%(disabled)s) AND {before}
+"""
 
 
 async def list_people(conn: Connection, filters: Filters, *, after: Position | None, limit: int) -> Page:
@@ -95,28 +116,28 @@ async def list_people(conn: Connection, filters: Filters, *, after: Position | N
         after: where the page begins; None for the newest.
         limit: how many, `MAX_PAGE` at most.
     """
-    conditions = [
-        *(["(u.created_at, u.id) < (%(created_at)s, %(id)s)"] if after else []),
-        *(
-            ["(u.email_key LIKE %(prefix)s OR lower(u.name) LIKE lower(%(prefix)s))"]
-            if filters.search
-            else []
-        ),
-        *(["u.role = %(role)s"] if filters.role else []),
-        *([_STANDING[filters.standing]] if filters.standing else []),
-    ]
+    before = "(created_at, id) < (%(created_at)s, %(id)s)" if after else "true"
+    if filters.search:
+        chosen = _SEARCHED.format(before=before)
+    elif filters.role or filters.standing:
+        chosen = _LISTED.format(before=before)
+    else:
+        chosen = f"SELECT id, created_at FROM users WHERE {before}"  # noqa: S608 - constants
     async with conn.cursor(row_factory=class_row(Person)) as cursor:
         await cursor.execute(
             f"""
+            WITH chosen AS MATERIALIZED ({chosen} ORDER BY created_at DESC, id DESC LIMIT %(limit)s)
             {_PEOPLE}
-             WHERE {" AND ".join(conditions) or "true"}
+              JOIN chosen ON chosen.id = u.id
              ORDER BY u.created_at DESC, u.id DESC
-             LIMIT %(limit)s
             """,  # constants of this module
             {
                 **(vars(after) if after else {}),
-                "prefix": _escape((filters.search or "").casefold()) + "%",
-                "role": filters.role,
+                "address": _escape((filters.search or "").casefold()) + "%",
+                "name": _escape(filters.search or "") + "%",
+                "searched": MOST_SEARCHED,
+                "roles": [filters.role] if filters.role else list(get_args(Role)),
+                "disabled": [filters.standing == "disabled"] if filters.standing else [False, True],
                 "limit": min(limit, MAX_PAGE) + 1,
             },
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from regsvc.postgres.connection import Connection
 
 ActorKind: TypeAlias = Literal["user", "admin", "operator", "anonymous", "service"]
+ACTORS: tuple[ActorKind, ...] = get_args(ActorKind)
 
 KEEP = timedelta(days=400)  # a year, and time to notice that it has passed
 
@@ -92,8 +93,8 @@ async def purge_audit(conn: Connection, limit: int) -> int:
         cursor = await conn.execute(
             """
             DELETE FROM audit_events
-             WHERE id IN (SELECT id FROM audit_events WHERE at <= now() - %(keep)s LIMIT %(limit)s
-                             FOR UPDATE SKIP LOCKED)
+             WHERE id IN (SELECT id FROM audit_events WHERE at <= now() - %(keep)s
+                           ORDER BY at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
             """,
             {"keep": KEEP, "limit": limit},
         )

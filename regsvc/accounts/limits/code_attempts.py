@@ -96,7 +96,7 @@ async def purge_code_attempts(conn: Connection, limit: int) -> int:
         """
         DELETE FROM code_tries
          WHERE key IN (SELECT key FROM code_tries WHERE since <= now() - %(period)s
-                        LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+                        ORDER BY since LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
         """,
         {"period": PERIOD, "limit": limit},
     )

@@ -112,8 +112,8 @@ async def purge_idempotency_keys(conn: Connection, limit: int) -> int:
     cursor = await conn.execute(
         """
         DELETE FROM idempotency_keys
-         WHERE key IN (SELECT key FROM idempotency_keys WHERE created_at <= now() - %(keep)s LIMIT %(limit)s
-                          FOR UPDATE SKIP LOCKED)
+         WHERE key IN (SELECT key FROM idempotency_keys WHERE created_at <= now() - %(keep)s
+                        ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
         """,
         {"keep": KEEP, "limit": limit},
     )

@@ -80,6 +80,9 @@ async def begin_try(conn: Connection, secrets: Secrets, address: str, client: st
             WITH counted AS ({_COUNTED})
             INSERT INTO login_failures AS f (key, failures, last_at)
             SELECT key, 1, now() FROM counted
+             -- Looks first: an update that comes to nothing would lock the row, which is a write.
+             WHERE NOT EXISTS (SELECT FROM login_failures f
+                                WHERE f.key = counted.key AND f.last_at + {_WAIT} > now())
             ON CONFLICT (key) DO UPDATE
                SET failures = CASE WHEN f.last_at <= now() - {_DAY} THEN 1 ELSE f.failures + 1 END,
                    last_at = now()
@@ -190,13 +193,13 @@ async def purge_login_tries(conn: Connection, limit: int) -> int:
         f"""
         WITH clients AS (
             DELETE FROM login_clients
-             WHERE key IN (SELECT key FROM login_clients WHERE last_at <= now() - %(keep)s LIMIT %(limit)s
-                              FOR UPDATE SKIP LOCKED)
+             WHERE key IN (SELECT key FROM login_clients WHERE last_at <= now() - %(keep)s
+                            ORDER BY last_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
             RETURNING key
         ), failures AS (
             DELETE FROM login_failures
-             WHERE key IN (SELECT key FROM login_failures WHERE last_at <= now() - {_DAY} LIMIT %(limit)s
-                              FOR UPDATE SKIP LOCKED)
+             WHERE key IN (SELECT key FROM login_failures WHERE last_at <= now() - {_DAY}
+                            ORDER BY last_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
             RETURNING key
         )
         SELECT key FROM clients UNION ALL SELECT key FROM failures

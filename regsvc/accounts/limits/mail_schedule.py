@@ -91,7 +91,10 @@ async def take_turns(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
         await cursor.execute(
             f"""
             INSERT INTO mail_schedules AS s (key, sent, last_at)
-            SELECT DISTINCT k, 1, now() FROM unnest(%(keys)s::bytea[]) AS k ORDER BY k
+            SELECT DISTINCT k, 1, now() FROM unnest(%(keys)s::bytea[]) AS k
+             -- Looks first: an update that comes to nothing would lock the row, which is a write.
+             WHERE NOT EXISTS (SELECT FROM mail_schedules s WHERE s.key = k AND s.last_at + {_PAUSE} > now())
+             ORDER BY k
             ON CONFLICT (key) DO UPDATE
                SET sent = CASE WHEN s.last_at <= now() - {_DAY} THEN 1 ELSE s.sent + 1 END, last_at = now()
              WHERE s.last_at + {_PAUSE} <= now()
@@ -128,11 +131,19 @@ async def purge_schedules(conn: Connection, limit: int) -> int:
     """Delete schedules that hold nobody up any more, and return how many."""
     cursor = await conn.execute(
         f"""
+        WITH usual AS (
+            SELECT key FROM mail_schedules
+             WHERE quiet_until IS NULL AND last_at <= now() - {_DAY}
+             ORDER BY last_at LIMIT %(limit)s
+               FOR UPDATE SKIP LOCKED
+        ), quiet AS (
+            SELECT key FROM mail_schedules
+             WHERE quiet_until <= now() AND last_at <= now() - {_DAY}
+             ORDER BY quiet_until LIMIT %(limit)s
+               FOR UPDATE SKIP LOCKED
+        )
         DELETE FROM mail_schedules
-         WHERE key IN (SELECT key FROM mail_schedules
-                        WHERE last_at <= now() - {_DAY} AND coalesce(quiet_until <= now(), true)
-                        LIMIT %(limit)s
-                          FOR UPDATE SKIP LOCKED)
+         WHERE key IN (SELECT key FROM usual UNION ALL SELECT key FROM quiet)
         """,  # noqa: S608 - a constant of this module
         {"limit": limit},
     )

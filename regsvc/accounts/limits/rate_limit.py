@@ -114,7 +114,8 @@ async def purge_throttles(conn: Connection, limit: int) -> int:
     cursor = await conn.execute(
         """
         DELETE FROM throttles
-         WHERE key IN (SELECT key FROM throttles WHERE free_at <= now() LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+         WHERE key IN (SELECT key FROM throttles WHERE free_at <= now()
+                        ORDER BY free_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
         """,
         {"limit": limit},
     )

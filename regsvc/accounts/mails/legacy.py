@@ -158,7 +158,7 @@ async def purge_nobodys_mails(conn: Connection, limit: int) -> int:
         DELETE FROM mails
          WHERE id IN (SELECT id FROM mails
                        WHERE registration_id IS NULL AND due_at IS NULL AND changed_at <= now() - %(keep)s
-                       LIMIT %(limit)s
+                       ORDER BY changed_at LIMIT %(limit)s
                          FOR UPDATE SKIP LOCKED)
         """,
         {"keep": KEEP_FINAL, "limit": limit},

@@ -156,18 +156,23 @@ async def expire_registrations(conn: Connection, limit: int) -> int:
     """End attempts whose time is over, forget their passwords, and return how many."""
     cursor = await conn.execute(
         """
-        WITH over AS (
+        WITH sent AS (
+            SELECT id FROM registrations
+             WHERE state NOT IN ('confirmed', 'expired', 'repudiated') AND expires_at <= now()
+             ORDER BY expires_at LIMIT %(limit)s
+               FOR UPDATE SKIP LOCKED
+        ), unsent AS (
+            SELECT id FROM registrations
+             WHERE state NOT IN ('confirmed', 'expired', 'repudiated') AND expires_at IS NULL
+               AND created_at <= now() - %(unsent_life)s
+               AND (address_since <= now() - %(unsent_life)s OR created_at <= now() - %(attempt_life)s)
+             ORDER BY created_at LIMIT %(limit)s
+               FOR UPDATE SKIP LOCKED
+        ), over AS (
             UPDATE registrations r
                SET state = 'expired', seq = r.seq + 1, password_hash = NULL, next_try_at = NULL,
                    changed_at = now()
-             WHERE r.id IN (SELECT id FROM registrations
-                             WHERE state NOT IN ('confirmed', 'expired', 'repudiated')
-                               AND (expires_at <= now()
-                                    OR (expires_at IS NULL AND created_at <= now() - %(unsent_life)s
-                                        AND (address_since <= now() - %(unsent_life)s
-                                             OR created_at <= now() - %(attempt_life)s)))
-                             LIMIT %(limit)s
-                               FOR UPDATE SKIP LOCKED)
+             WHERE r.id IN (SELECT id FROM sent UNION ALL SELECT id FROM unsent)
             RETURNING r.id, r.seq
         )
         SELECT pg_notify(%(channel)s, id || ':' || seq) FROM over
@@ -185,7 +190,7 @@ async def purge_registrations(conn: Connection, limit: int) -> int:
          WHERE id IN (SELECT id FROM registrations
                        WHERE state IN ('confirmed', 'expired', 'repudiated')
                          AND created_at <= now() - %(keep)s AND changed_at <= now() - %(keep)s
-                       LIMIT %(limit)s
+                       ORDER BY created_at LIMIT %(limit)s
                          FOR UPDATE SKIP LOCKED)
         """,
         {"keep": KEEP_FINAL, "limit": limit},

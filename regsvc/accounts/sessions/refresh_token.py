@@ -1,8 +1,12 @@
-"""A grant: a session, and the refresh token that keeps it alive.
+"""A session, and the refresh token that keeps it alive.
 
-A refresh token is good once. Its child is derived from it, so that parallel requests with one token are given the
-same child and nobody is logged out; a token that comes back later than that has been stolen, and ends the session
-(RFC 9700 section 4.14.2).
+A refresh token is a session's id, a number and a MAC over both; the session's row has the number that is good. It is
+good once. Parallel requests with one token are given the same child, so that they log nobody out. A token that comes
+back later than that has been stolen, and ends the session, however old it is (RFC 9700 section 4.14.2). However often
+a session is refreshed, it stays one row.
+
+Until 0.2 every token was random and had a row. Such tokens are exchanged for numbered ones until they expire, in
+`regsvc.accounts.sessions.legacy_token`.
 """
 
 from __future__ import annotations
@@ -13,14 +17,19 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import class_row, scalar_row
 
+from regsvc.accounts.limits.rate_limit import Limit, RateLimitedError
+from regsvc.accounts.sessions import legacy_token
 from regsvc.accounts.sessions.session import ALIVE, IDLE_LIFE, LIFE, end_session
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
-from regsvc.security import tokens
 from regsvc.security.keys import AccessToken
-from regsvc.security.tokens import Secrets
+from regsvc.security.tokens import RefreshToken, Secrets, mint_refresh_token, read_refresh_token
 
 REUSE_GRACE = timedelta(seconds=10)
+# How often a session is refreshed. A client does so every ten minutes; a loop would write as fast as the disk does.
+PACE = Limit("refresh", 10, 60)
+# Seconds that one more refresh would use up of it (the generic cell rate algorithm, as in `rate_limit`).
+_PACE = f"(extract(epoch FROM greatest(s.refresh_pace, now()) - now())::float8 + {PACE.seconds / PACE.quota})"
 
 
 class RefreshTokenInvalidError(RegsvcError):
@@ -63,18 +72,20 @@ class Reuse:
 
 
 @dataclass(frozen=True)
-class _Presented:
-    session_id: UUID
+class _Session:
+    """A session that a token was presented for."""
+
     user_id: UUID
     role: str
-    over: bool  # the session is
-    expired: bool
-    used: bool
-    in_grace: bool
+    over: bool
+    number: int  # of the token that is good
+    expires_in: float  # seconds that this one is good for
+    in_grace: bool  # it was given out within the grace
+    pace: float  # seconds that one more refresh would use up of the limit
 
 
 async def start_session(
-    conn: Connection, user_id: UUID, *, password_hash: str, origin: str, client: str
+    conn: Connection, secrets: Secrets, user_id: UUID, *, password_hash: str, origin: str, client: str
 ) -> Grant:
     """Insert a session with its first refresh token, in the caller's transaction.
 
@@ -83,6 +94,7 @@ async def start_session(
 
     Args:
         conn: in a transaction.
+        secrets: what the token derives from.
         user_id: who logs in.
         password_hash: what their password was checked against.
         origin: the network prefix that they log in from.
@@ -91,7 +103,7 @@ async def start_session(
     Raises:
         CredentialsChangedError: that is not their password any more, or they may not log in any more.
     """
-    session_id, token = uuid4(), tokens.new_refresh_token()
+    session_id = uuid4()
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
@@ -117,105 +129,111 @@ async def start_session(
         role = await cursor.fetchone()
     if role is None:
         raise CredentialsChangedError
-    return Grant(session_id, user_id, role, token, await _store_token(conn, session_id, token))
+    token = mint_refresh_token(secrets, RefreshToken(session_id, 0))
+    return Grant(session_id, user_id, role, token, int(min(LIFE, IDLE_LIFE).total_seconds()))
 
 
-async def refresh_session(conn: Connection, secrets: Secrets, token: str) -> Grant | Reuse:
+async def refresh_session(
+    conn: Connection, secrets: Secrets, text: str, *, limited: bool = True
+) -> Grant | Reuse:
     """Exchange a refresh token for its child, in the caller's transaction.
+
+    Only the first use of a token writes; those that come in its wake read the session and are given the same child.
+
+    Args:
+        conn: in a transaction.
+        secrets: what tokens derive from.
+        text: the token as it came.
+        limited: whether a session may be refreshed too often.
 
     Returns:
         The grant; or the reuse of a token that had been used before, which must be committed before anything is
         raised. How old that token is does not matter while its session lives.
 
     Raises:
-        RefreshTokenInvalidError: unknown, expired, or its session over.
+        RefreshTokenInvalidError: not ours, expired, or its session over.
+        RateLimitedError: the session was refreshed too often; the token stays good.
     """
-    presented = await _present_token(conn, token)
-    if presented is None or presented.over:
+    token = read_refresh_token(secrets, text)
+    if token is None:
+        return await _exchange_legacy_token(conn, secrets, text)
+    found = await _find_session(conn, token.session_id)
+    if found is None or found.over:
         raise RefreshTokenInvalidError
-    child = tokens.next_refresh_token(secrets, token)
-    if presented.used:
-        if not (presented.in_grace and await _is_unused(conn, child)):
-            await end_session(conn, presented.session_id, reason="refresh_token_reused")
-            return Reuse(presented.session_id, presented.user_id)
-    elif presented.expired:
+    # A greater number than the row has is of ours too: the database forgot the last moments before a fail-over.
+    if token.number >= found.number:
+        if token.number == found.number and found.expires_in <= 0:
+            raise RefreshTokenInvalidError
+        if limited and found.pace > PACE.seconds:
+            raise RateLimitedError(PACE.name, found.pace - PACE.seconds)
+        await _count(conn, token)
+        # By this request or by another one with this token: either way its child is good now.
+        found = await _find_session(conn, token.session_id)
+        if found is None or found.over:
+            raise RefreshTokenInvalidError
+    if token.number == found.number - 1 and found.in_grace:
+        return _grant(secrets, token.session_id, found)
+    return await _end_reused(conn, token.session_id, found.user_id)
+
+
+async def _exchange_legacy_token(conn: Connection, secrets: Secrets, text: str) -> Grant | Reuse:
+    """Exchange a token that has a row of its own for the first numbered one of its session."""
+    legacy = await legacy_token.find_token(conn, text, grace=REUSE_GRACE)
+    found = None if legacy is None else await _find_session(conn, legacy.session_id)
+    if legacy is None or found is None or found.over or (legacy.expired and not legacy.used):
         raise RefreshTokenInvalidError
-    else:
-        await conn.execute(
-            "UPDATE refresh_tokens SET used_at = now() WHERE token_hash = %(hash)s",
-            {"hash": tokens.hash_refresh_token(token)},
-        )
-        await conn.execute(
-            "UPDATE sessions SET last_used_at = now() WHERE id = %(id)s", {"id": presented.session_id}
-        )
-    expires_in = await _store_token(conn, presented.session_id, child)
-    return Grant(presented.session_id, presented.user_id, presented.role, child, expires_in)
+    if found.number > 0 or (legacy.used and not legacy.in_grace):
+        return await _end_reused(conn, legacy.session_id, found.user_id)
+    if not legacy.used:
+        await legacy_token.spend_token(conn, text)
+        found = await _find_session(conn, legacy.session_id) or found
+    return _grant(secrets, legacy.session_id, found)
 
 
-async def _present_token(conn: Connection, token: str) -> _Presented | None:
-    """Return what a token stands for, its session locked: parallel uses of one token queue up there.
+def _grant(secrets: Secrets, session_id: UUID, found: _Session) -> Grant:
+    text = mint_refresh_token(secrets, RefreshToken(session_id, found.number))
+    return Grant(session_id, found.user_id, found.role, text, int(found.expires_in))
 
-    Locked as everywhere: the user, who is about to be told if it was stolen, before the session, and that before its
-    tokens. What is true then is read when it is locked.
+
+async def _end_reused(conn: Connection, session_id: UUID, user_id: UUID) -> Reuse:
+    """End the session of a token that came back, in the caller's transaction.
+
+    Raises:
+        RefreshTokenInvalidError: it has ended meanwhile.
     """
-    token_hash = tokens.hash_refresh_token(token)
-    await conn.execute(
-        """
-        WITH owner AS MATERIALIZED (
-            SELECT u.id AS user_id, s.id AS session_id
-              FROM refresh_tokens t
-              JOIN sessions s ON s.id = t.session_id
-              JOIN users u ON u.id = s.user_id
-             WHERE t.token_hash = %(hash)s
-               FOR KEY SHARE OF u
-        )
-        SELECT FROM sessions s JOIN owner ON owner.session_id = s.id FOR UPDATE OF s
-        """,
-        {"hash": token_hash},
-    )
-    async with conn.cursor(row_factory=class_row(_Presented)) as cursor:
+    # Locked as everywhere: the user, who is about to be told, before the session.
+    await conn.execute("SELECT FROM users WHERE id = %(id)s FOR KEY SHARE", {"id": user_id})
+    if not await end_session(conn, session_id, reason="refresh_token_reused"):
+        raise RefreshTokenInvalidError
+    return Reuse(session_id, user_id)
+
+
+async def _find_session(conn: Connection, session_id: UUID) -> _Session | None:
+    async with conn.cursor(row_factory=class_row(_Session)) as cursor:
         await cursor.execute(
             f"""
-            SELECT s.id AS session_id, s.user_id, u.role,
-                   NOT ({ALIVE}) OR u.disabled_at IS NOT NULL AS over,
-                   t.expires_at <= now() AS expired,
-                   t.used_at IS NOT NULL AS used,
-                   coalesce(t.used_at > now() - %(grace)s, false) AS in_grace
-              FROM refresh_tokens t
-              JOIN sessions s ON s.id = t.session_id
+            SELECT s.user_id, u.role, NOT ({ALIVE}) OR u.disabled_at IS NOT NULL AS over, s.refresh_count AS number,
+                   extract(epoch FROM least(s.expires_at, coalesce(s.refreshed_at, s.created_at) + %(idle)s) - now()
+                          )::float8 AS expires_in,
+                   coalesce(s.refreshed_at > now() - %(grace)s, false) AS in_grace,
+                   {_PACE} AS pace
+              FROM sessions s
               JOIN users u ON u.id = s.user_id
-             WHERE t.token_hash = %(hash)s
-            """,  # noqa: S608 - a constant
-            {"hash": token_hash, "grace": REUSE_GRACE},
+             WHERE s.id = %(id)s
+            """,  # noqa: S608 - constants
+            {"id": session_id, "idle": IDLE_LIFE, "grace": REUSE_GRACE},
         )
         return await cursor.fetchone()
 
 
-async def _is_unused(conn: Connection, token: str) -> bool:
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            "SELECT used_at IS NULL FROM refresh_tokens WHERE token_hash = %(hash)s",
-            {"hash": tokens.hash_refresh_token(token)},
-        )
-        return await cursor.fetchone() is not False
-
-
-async def _store_token(conn: Connection, session_id: UUID, token: str) -> int:
-    """Insert a token, or find it there, and return the seconds until it expires."""
-    token_hash = tokens.hash_refresh_token(token)
+async def _count(conn: Connection, token: RefreshToken) -> None:
+    """Make the child of a token the one that is good, unless another request did."""
     await conn.execute(
-        """
-        INSERT INTO refresh_tokens (token_hash, session_id, expires_at)
-        SELECT %(hash)s, id, least(expires_at, now() + %(life)s) FROM sessions WHERE id = %(session_id)s
-        ON CONFLICT (token_hash) DO NOTHING
-        """,
-        {"hash": token_hash, "session_id": session_id, "life": IDLE_LIFE},
+        f"""
+        UPDATE sessions s
+           SET refresh_count = %(number)s + 1, refreshed_at = now(), last_used_at = now(),
+               refresh_pace = now() + make_interval(secs => {_PACE})
+         WHERE s.id = %(id)s AND s.refresh_count <= %(number)s AND {ALIVE}
+        """,  # noqa: S608 - constants
+        {"id": token.session_id, "number": token.number},
     )
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            "SELECT extract(epoch FROM expires_at - now())::int FROM refresh_tokens WHERE token_hash = %(hash)s",
-            {"hash": token_hash},
-        )
-        seconds = await cursor.fetchone()
-        assert isinstance(seconds, int)  # noqa: S101 - the session is locked or new
-        return seconds

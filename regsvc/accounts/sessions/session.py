@@ -120,12 +120,36 @@ async def is_alive(conn: Connection, session_id: UUID) -> bool:
         return await cursor.fetchone() is not None
 
 
+async def purge_legacy_tokens(conn: Connection, limit: int) -> int:
+    """Delete refresh tokens that sessions kept as rows of their own before they counted them; return how many.
+
+    A session may have kept thousands: they go before it does, so many at once.
+    """
+    cursor = await conn.execute(
+        """
+        DELETE FROM refresh_tokens
+         WHERE token_hash IN (SELECT t.token_hash
+                                FROM (SELECT id FROM sessions WHERE expires_at <= now()
+                                       ORDER BY expires_at LIMIT %(limit)s) AS s
+                                JOIN refresh_tokens t ON t.session_id = s.id
+                               LIMIT %(limit)s
+                                 FOR UPDATE OF t SKIP LOCKED)
+        """,
+        {"limit": limit},
+    )
+    return cursor.rowcount
+
+
 async def purge_sessions(conn: Connection, limit: int) -> int:
-    """Delete sessions, and their tokens, whose time is over, and return how many."""
+    """Delete sessions whose time is over, once their refresh tokens are gone, and return how many."""
     cursor = await conn.execute(
         """
         DELETE FROM sessions
-         WHERE id IN (SELECT id FROM sessions WHERE expires_at <= now() LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+         WHERE id IN (SELECT id FROM sessions s
+                       WHERE expires_at <= now()
+                         AND NOT EXISTS (SELECT FROM refresh_tokens t WHERE t.session_id = s.id)
+                       ORDER BY expires_at LIMIT %(limit)s
+                         FOR UPDATE SKIP LOCKED)
         """,
         {"limit": limit},
     )

@@ -201,7 +201,7 @@ async def purge_moves(conn: Connection, limit: int) -> int:
         DELETE FROM address_moves
          WHERE id IN (SELECT id FROM address_moves
                        WHERE asked_at <= now() - %(keep)s AND coalesce(done_at, asked_at) <= now() - %(keep)s
-                       LIMIT %(limit)s
+                       ORDER BY asked_at LIMIT %(limit)s
                          FOR UPDATE SKIP LOCKED)
         """,
         {"keep": KEEP_FINAL, "limit": limit},

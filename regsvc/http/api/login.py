@@ -69,6 +69,7 @@ async def login() -> Response:
     errors=[
         refresh_token.RefreshTokenInvalidError,
         refresh_token.RefreshTokenReusedError,
+        RateLimitedError,
         DatabaseUnavailableError,
         SealError,
     ],

@@ -1,0 +1,65 @@
+-- What is read in the order of an index reads what it returns, however much is stored. Lists for administrators go by
+-- time, whatever they are filtered by; an index ends in the order of the list.
+
+-- Attempts that end without a mail that was ever accepted; the others are found by `registrations_expiry`.
+CREATE INDEX registrations_unsent ON registrations (created_at)
+    WHERE expires_at IS NULL AND state NOT IN ('confirmed', 'expired', 'repudiated');
+CREATE INDEX registrations_listed ON registrations (state, created_at, id);
+CREATE INDEX mails_listed ON mails (kind, state, created_at, id);
+CREATE INDEX users_listed ON users (role, (disabled_at IS NOT NULL), created_at, id);
+CREATE INDEX code_tries_age ON code_tries (since);
+-- Schedules that are quiet for 30 days do not stand in front of those that are over.
+CREATE INDEX mail_schedules_usual ON mail_schedules (last_at) WHERE quiet_until IS NULL;
+CREATE INDEX mail_schedules_quiet ON mail_schedules (quiet_until) WHERE quiet_until IS NOT NULL;
+DROP INDEX mail_schedules_age;
+
+-- The audit log by time. Each of these takes the place of one that went by id.
+CREATE INDEX audit_events_time ON audit_events (at, id);
+CREATE INDEX audit_events_listed ON audit_events (event, actor, at, id);
+CREATE INDEX audit_events_doer ON audit_events (actor, at, id);
+CREATE INDEX audit_events_subject ON audit_events (user_id, at, id) WHERE user_id IS NOT NULL;
+CREATE INDEX audit_events_person ON audit_events (actor_id, at, id) WHERE actor_id IS NOT NULL;
+DROP INDEX audit_events_at, audit_events_event, audit_events_by_hand, audit_events_user, audit_events_actor;
+
+-- A session counts its refresh tokens instead of keeping each: a token is the session, a number and a MAC. Only the one
+-- that was given out last is good. `refresh_tokens` keeps those of before until their sessions are deleted.
+ALTER TABLE sessions
+    ADD COLUMN refresh_count integer NOT NULL DEFAULT 0,  -- the number of the token that is good
+    ADD COLUMN refreshed_at  timestamptz,                 -- when it was given out; null: at log-in
+    ADD COLUMN refresh_pace  timestamptz;                 -- limits how often a session is refreshed
+-- Every refresh updates a session, and no column of an index: room on its page keeps that off the indexes.
+ALTER TABLE sessions SET (fillfactor = 80);
+
+-- As before, but looks first: who is refused writes nothing, and waits for nobody.
+CREATE OR REPLACE FUNCTION take_permits(keys bytea[], quotas integer[], windows integer[])
+RETURNS SETOF double precision LANGUAGE plpgsql AS $$
+DECLARE
+    wanted bytea;
+    moment timestamptz := clock_timestamp();
+    refused boolean;
+BEGIN
+    SELECT coalesce(bool_or(t.free_at > moment + make_interval(secs => window_ - window_::float8 / quota)), false)
+      INTO refused
+      FROM unnest(keys, quotas, windows) AS a (key, quota, window_)
+      JOIN throttles t USING (key);
+    IF NOT refused THEN
+        FOR wanted IN SELECT k FROM unnest(keys) AS k ORDER BY k LOOP
+            INSERT INTO throttles AS t (key, free_at) VALUES (wanted, '-infinity')
+            ON CONFLICT (key) DO UPDATE SET free_at = t.free_at;
+        END LOOP;
+        moment := clock_timestamp();
+    END IF;
+    RETURN QUERY
+    WITH asked AS (
+        SELECT place, key, window_,
+               extract(epoch FROM greatest(t.free_at, moment) - moment)::float8 + window_::float8 / quota AS used
+          FROM unnest(keys, quotas, windows) WITH ORDINALITY AS a (key, quota, window_, place)
+          LEFT JOIN throttles t USING (key)
+    ), taken AS (
+        UPDATE throttles t SET free_at = moment + make_interval(secs => asked.used)
+          FROM asked
+         WHERE NOT refused AND t.key = asked.key AND (SELECT bool_and(used <= window_) FROM asked)
+    )
+    SELECT used FROM asked ORDER BY place;
+END
+$$;

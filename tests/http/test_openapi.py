@@ -264,7 +264,7 @@ async def follow_a_sign_up(service: Service) -> None:
     await service.client.get(url, headers=known, params={"wait": "x"})
     await service.client.get(url, headers=known, params={"wait": "1", "seq": "0"})
 
-    by_code = {"registration": url.rpartition("/")[2], "code": "no"}
+    by_code = {"registration": url.rpartition("/")[2], "code": "000000"}
     await service.post("/confirm-email/code", by_code)
     for _ in range(6):
         await service.post("/confirm-email/code", by_code, known)

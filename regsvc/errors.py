@@ -51,7 +51,7 @@ class BrokerUnavailableError(UnavailableError):
 
 
 class BrokerTopologyError(BrokerUnavailableError):
-    """A queue of RabbitMQ is declared otherwise than regsvc needs it."""
+    """RabbitMQ has a queue otherwise than regsvc needs it, or does not permit its use."""
 
 
 class MalformedMessageError(RegsvcError):

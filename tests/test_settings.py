@@ -184,13 +184,37 @@ def test_a_secret_file_that_holds_no_secret_is_refused(content: bytes | None, tm
         ("SMTP_URL", "smtp://user@example.org", "has a user without a password"),
         ("SMTP_URL", "smtp+starttls://u:pa/ss@example.org", "is no URL"),
         ("SMTP_URL", "smtp+starttls://u:pa#ss@example.org", "is no URL"),
-        ("SMTP_URL", "smtps://u:pass@example.org?verify=no", "has something behind its host"),
+        ("SMTP_URL", "smtps://u:pass@example.org?verify=no", "has an unknown option verify; known are ehlo"),
         ("SMTP_URL", "smtps://u:pa ss@example.org", "is no URL"),
         ("SMTP_URL", "smtps://u:pa\nss@example.org", "is no URL"),
         ("SMTP_URL", "smtps://example.org:0", "is no URL"),
         ("SMTP_URL", "gmail", "has to begin with smtp:"),
         ("SMTP_URL", "maildir:", "names no folder"),
+        ("SMTP_URL", "smtp://h!st", "has a host of other characters"),
+        ("SMTP_URL", "smtp://bücher.example", "has a host of other characters"),
+        ("SMTP_URL", "smtps://u:p%0Aq@example.org", "has a control character"),
+        ("SMTP_URL", "smtps://u:p%FFq@example.org", "has a user or password that is not UTF-8"),
+        ("SMTP_URL", "smtp://example.org?ehlo=a/b", "has an ehlo that is neither"),
         ("AMQP_URL", "http://rabbitmq/", "has to begin with amqp: or amqps:"),
+        ("AMQP_URL", "amqp://h!st/", "has a host of other characters"),
+        ("AMQP_URL", "amqp://a:b%0Ac@rabbitmq/", "has a control character"),
+        ("AMQP_URL", "amqp://rabbitmq/a/b", "has a / in its virtual host"),
+        ("AMQP_URL", f"amqp://a:{KEY}@one/;amqp://a:{KEY}@two/", "names several URLs; they have white space"),
+        ("AMQP_URL", f"amqp://a:{KEY}@one/x amqp://a:{KEY}@two/y", "names several virtual hosts"),
+        ("AMQP_URL", f"amqp://a:{KEY} b@one/", "is no URL, nor several"),
+        (
+            "AMQP_URL",
+            f"amqps://a:{KEY}@one/?verify=none",
+            "has an unknown option verify; known are auth, cafile",
+        ),
+        (
+            "AMQP_URL",
+            f"amqps://a:{KEY}@one/?cafile=/no/such.pem",
+            "has an option cafile /no/such.pem that cannot",
+        ),
+        ("AMQP_URL", f"amqp://a:{KEY}@one/?cafile=/no/such.pem", "has options of TLS and begins with amqp:"),
+        ("AMQP_URL", f"amqps://a:{KEY}@one/?auth=ldap", "has an option auth that is neither"),
+        ("DATABASE_URL", "postgresql://a@h!st/b", "has a host of other characters"),
         ("DATABASE_URL", "users_db", "is neither a postgresql:// URI nor key=value pairs"),
         ("TRUSTED_PROXIES", "10.0.0.1/8", "is no list of networks"),
         ("ALLOWED_ORIGINS", "*", "has to begin with http: or https:"),
@@ -301,6 +325,8 @@ CANARY = "c4n4ry-Zq8vN2xK"
         ("SMTP_URL", f"smtp://user:{CANARY}@mail.example.org:port"),
         ("SMTP_URL", f"smtp://user:{CANARY}#x@mail.example.org"),
         ("SMTP_URL", f"smtp://[{CANARY}]:x@mail"),
+        ("AMQP_URL", f"amqp://a:x@one/;amqp://a:{CANARY}@two/"),
+        ("AMQP_URL", f"amqp://a:x@one/ amqp://a:{CANARY}@t!wo/"),
         ("AMQP_URL", f"amqps://user:{CANARY}@rabbitmq:{CANARY}/?no_verify_ssl=1"),
         ("AMQP_URL", CANARY),
         ("DATABASE_URL", f"password='{CANARY}"),
@@ -322,6 +348,26 @@ def test_no_refusal_shows_a_value(name: str, value: str) -> None:
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
 
 
+def test_a_password_with_a_question_mark_is_not_shown_as_an_unknown_option() -> None:
+    assert "hunter" not in refused(SMTP_URL="smtp://user:1?hunter=x@mail.example.org")
+
+
+@pytest.mark.parametrize("data", [b"%s\r\n", b"%s\n\n", b"\xef\xbb\xbf%s\n", b"%s \n", b"\t%s"])
+def test_what_editors_add_around_a_secret_is_no_part_of_it(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "key").write_bytes(data % KEY.encode())
+    environ = GOOD | {"REGSVC_SECRET_KEY": "", "REGSVC_SECRET_KEY_FILE": str(tmp_path / "key")}
+    assert load(environ, mode="serve").secret_key.get_secret_value() == KEY
+
+
+def test_every_password_of_several_urls_is_masked() -> None:
+    urls = f"amqp://a:{CANARY}%211@one/ amqp://a:{CANARY}%212@two/"
+    assert {f"{CANARY}!1", f"{CANARY}!2"} <= serve(AMQP_URL=urls).secret_values()
+
+
+def test_a_certificate_in_place_of_a_user_is_not_guest() -> None:
+    assert serve(AMQP_URL="amqps://rabbitmq/?auth=external").insecurities() == []
+
+
 def test_settings_show_no_secret_and_name_each_to_be_masked() -> None:
     url = f"amqp://user:{CANARY}%21@rabbitmq/"
     conninfo = f"host=db.example.org password={CANARY}-db"
@@ -332,7 +378,7 @@ def test_settings_show_no_secret_and_name_each_to_be_masked() -> None:
 
 
 def test_the_environment_of_the_process_is_read_when_none_is_given() -> None:
-    code = "from regsvc.settings import load; print(load(mode='serve', role='api').http_port)"
+    code = "from regsvc.config.settings import load; print(load(mode='serve', role='api').http_port)"
     environ = os.environ | GOOD | {"REGSVC_HTTP_PORT": "9001"}
     run = subprocess.run(
         [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True, timeout=60

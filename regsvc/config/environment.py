@@ -63,12 +63,12 @@ def read(
 
 
 def _read_secret(path: Path) -> str:
-    """Reads a secret's file, less the line end that editors leave."""
+    """Read a secret's file, less what editors and tools add: a byte order mark, white space around, line ends."""
     with path.open("rb") as file:
         data = file.read(_LONGEST_SECRET + 1)
     if not data.strip() or len(data) > _LONGEST_SECRET:
         raise ValueError(f"it is empty or longer than {_LONGEST_SECRET} bytes")
     try:
-        return data.decode().rstrip("\r\n")
+        return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None

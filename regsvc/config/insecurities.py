@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
+from regsvc.config.broker_url import read_broker_urls
+from regsvc.config.mail_url import SmtpServer, read_mail_url
 from regsvc.config.notations import is_loopback
 
 if TYPE_CHECKING:
@@ -55,8 +57,13 @@ def find_insecurities(
     for name, url in broker_urls.items():
         if url:
             yield from (f"{name} {weakness}" for weakness in _broker_weaknesses(url))
-    smtp = urlsplit(smtp_url)
-    if smtp.scheme == "smtp" and smtp.username and not is_loopback(smtp.hostname or ""):
+    mail = read_mail_url(smtp_url) if smtp_url else None
+    if (
+        isinstance(mail, SmtpServer)
+        and mail.security == "none"
+        and mail.username
+        and not is_loopback(mail.host)
+    ):
         yield "REGSVC_SMTP_URL sends its password in clear; use smtp+starttls:// or smtps://"
     public = urlsplit(public_url)
     if public.scheme == "http" and not is_loopback(public.hostname or ""):
@@ -88,10 +95,10 @@ def _has_known_password(database_url: str) -> bool:
 
 
 def _broker_weaknesses(text: str) -> Iterator[str]:
-    url = urlsplit(text)
-    # A URL without them means guest and guest.
-    user, password = unquote(url.username or "guest"), unquote(url.password or "guest")
-    if user == password == "guest" and not is_loopback(url.hostname or ""):
+    servers = read_broker_urls(text)
+    if any(
+        server.username == server.password == "guest" and not is_loopback(server.host) for server in servers
+    ):
         yield "logs in as guest with guest's password off this machine"
-    if "no_verify_ssl" in parse_qs(url.query, keep_blank_values=True):
+    if not all(server.verify for server in servers):
         yield "has no_verify_ssl: anybody can pose as the broker"

@@ -7,11 +7,12 @@ that says what is wrong without repeating the text: some of these texts hold pas
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from email.headerregistry import Address
 from email.utils import unquote as unquote_text
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -19,12 +20,14 @@ from psycopg.conninfo import conninfo_to_dict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pydantic import SecretStr
-
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+_ASCII_HOST = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?", re.IGNORECASE
+)
+_OPTION_NAME = re.compile("[a-z][a-z_]{1,20}")
 _ADDRESS = re.compile(
     r"(?=[^@]{1,64}@)(?!.*=\?)[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*"
     r"@[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
@@ -61,6 +64,45 @@ def split_url(text: str, schemes: Sequence[str]) -> SplitResult:
     if url.fragment:
         raise ValueError("has a # in it; in a password that is written as %23")
     return url
+
+
+def check_host(host: str) -> str:
+    """Return a host name or IP address as it is.
+
+    Raises:
+        ValueError: It is neither. Names of other scripts are written as A-labels (RFC 5890).
+    """
+    if not _ASCII_HOST.fullmatch(host):
+        try:
+            ip_address(host.partition("%")[0])
+        except ValueError:
+            raise ValueError(
+                "has a host of other characters than a-z 0-9 . - _ (write the xn-- form);"
+                " @ : / ? # ; in a password are written as %40 %3A %2F %3F %23 %3B"
+            ) from None
+    return host
+
+
+def read_options(query: str, known: Sequence[str]) -> dict[str, str]:
+    """Return what stands behind the `?` of a URL, by name.
+
+    Args:
+        query: Without its `?`.
+        known: Every option there is.
+
+    Raises:
+        ValueError: An option is unknown, said with its name, or given twice.
+    """
+    options: dict[str, str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True, errors="strict"):
+        if name not in known:
+            # With an @ behind it, this is a password with a ? in it.
+            shown = f" {name}" if _OPTION_NAME.fullmatch(name) and "@" not in query else ""
+            raise ValueError(f"has an unknown option{shown}; known are {', '.join(known)}")
+        if name in options:
+            raise ValueError(f"has the option {name} twice")
+        options[name] = value
+    return options
 
 
 def origin(text: str) -> str:
@@ -121,44 +163,17 @@ def header_text(text: str) -> str:
     return text
 
 
-def database_url(secret: SecretStr) -> SecretStr:
-    """What libpq connects by: a `postgresql://` URI or `key=value` pairs."""
-    try:
-        conninfo_to_dict(secret.get_secret_value())
-    except psycopg.ProgrammingError:
-        # libpq's message quotes what it could not read.
-        raise ValueError("is neither a postgresql:// URI nor key=value pairs as libpq takes them") from None
-    return secret
-
-
-def amqp_url(secret: SecretStr) -> SecretStr:
-    """`amqp://` or `amqps://user:password@host:port/vhost`."""
-    split_url(secret.get_secret_value(), ("amqp", "amqps"))
-    return secret
-
-
-def smtp_url(secret: SecretStr) -> SecretStr:
-    """`smtp://`, `smtp+starttls://`, `smtps://` with a host, or `maildir:PATH`."""
-    text = secret.get_secret_value()
-    if text.startswith("maildir:"):
-        if not text.removeprefix("maildir:"):
-            raise ValueError("names no folder behind maildir:")
-        return secret
-    url = split_url(text, ("smtp", "smtp+starttls", "smtps", "maildir"))
-    if bool(url.username) != bool(url.password):
-        raise ValueError("has a user without a password or the other way round")
-    if url.path not in {"", "/"} or url.query:
-        raise ValueError("has something behind its host; in a password / is written as %2F, ? as %3F")
-    return secret
-
-
 def passwords(text: str) -> set[str]:
-    """The password within a URL or a conninfo, as it is written and as it is meant."""
-    try:
-        written = urlsplit(text).password or str(conninfo_to_dict(text).get("password") or "")
-    except (ValueError, psycopg.ProgrammingError):
-        return set()
-    return {written, unquote(written)} if written else set()
+    """Return the passwords within URLs or a conninfo, as they are written and as they are meant."""
+    found: set[str] = set()
+    for part in text.split():
+        try:
+            found.add(urlsplit(part).password or "")
+        except ValueError:
+            continue
+    with suppress(psycopg.ProgrammingError):
+        found.add(str(conninfo_to_dict(text).get("password") or ""))
+    return {form for written in found - {""} for form in (written, unquote(written))}
 
 
 def is_loopback(host: str) -> bool:

@@ -22,7 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
-from regsvc.config import notations
+from regsvc.config import notations, urls
 from regsvc.config.environment import read, variable
 from regsvc.config.insecurities import find_insecurities
 from regsvc.errors import ConfigurationError
@@ -42,7 +42,7 @@ _Lower = BeforeValidator(lambda value: value.strip().lower() if isinstance(value
 _Origin = Annotated[str, AfterValidator(notations.origin)]
 _Origins = Annotated[frozenset[str], BeforeValidator(notations.origins)]
 _Networks = Annotated[notations.Networks, BeforeValidator(notations.networks)]
-_AmqpUrl = Annotated[SecretStr, AfterValidator(notations.amqp_url)]
+_AmqpUrl = Annotated[SecretStr, AfterValidator(urls.broker_urls)]
 _HeaderText = Annotated[str, AfterValidator(notations.header_text)]
 _Switch = Annotated[bool, BeforeValidator(notations.switch)]
 _Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -59,13 +59,15 @@ class Settings(BaseModel):
         allow_inf_nan=False,
     )
 
-    database_url: Annotated[SecretStr, AfterValidator(notations.database_url)] = Field(
+    database_url: Annotated[SecretStr, AfterValidator(urls.database_url)] = Field(
         SecretStr(""), description="PostgreSQL as libpq names it: a `postgresql://` URI or `key=value` pairs"
     )
     amqp_url: _AmqpUrl | None = Field(
-        None, description="RabbitMQ, `amqp://` or `amqps://`; unset, jobs travel through PostgreSQL alone"
+        None,
+        description="RabbitMQ, `amqp://` or `amqps://`, several URLs of one cluster with white space between; unset, "
+        "jobs travel through PostgreSQL alone",
     )
-    smtp_url: Annotated[SecretStr, AfterValidator(notations.smtp_url)] = Field(
+    smtp_url: Annotated[SecretStr, AfterValidator(urls.mail_url)] = Field(
         SecretStr(""),
         description="where mail goes: `smtp://host:25`, `smtp+starttls://user:password@host:587`, "
         "`smtps://user:password@host:465` or `maildir:PATH`",

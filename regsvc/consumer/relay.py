@@ -8,6 +8,7 @@ When the queue turns out to be empty, on connecting or later, whatever it should
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -57,6 +58,7 @@ async def run_relay(
             woken = Alarm()
             await nursery.start(listen_due, conninfo, woken)
             nursery.start_soon(publisher.wait_closed)
+            nursery.start_soon(_watch_dead_letters, publisher)
             task_status.started()
             await _publish_due(pool, publisher, woken, stopping)
             nursery.cancel_scope.cancel()
@@ -81,20 +83,35 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
         if trio.current_time() >= next_look and not publisher.blocked:
             # Somebody may have purged or deleted the queue, which tells nobody but its consumers.
             next_look = trio.current_time() + _LOOK_EVERY
-            ready = await _count(publisher)
+            ready = await publisher.count_ready()
+            QUEUED.labels(queues.MAILS).set(ready)
             if ready == 0:
                 await _release_lost(pool, unclaimed_for=publishing.BROKER_MISSED)
             else:
                 await _review(pool, ready)
 
 
-async def _count(publisher: Publisher) -> int:
-    """Count what waits in the queues, for whoever watches them, and return how many mails' ids those are."""
-    ready = 0
-    for queue in (queues.DEAD, queues.MAILS):
-        ready = await publisher.count_ready(queue)
-        QUEUED.labels(queue).set(ready)
-    return ready
+async def _watch_dead_letters(publisher: Publisher) -> None:
+    """Keep the queue of dead letters declared and count what waits there, beside publishing.
+
+    In a cluster the node that has it may be down for long, and mails need it for nothing.
+    """
+    caught = True
+    while True:
+        try:
+            if not publisher.blocked:
+                QUEUED.labels(queues.DEAD).set(await publisher.count_dead_letters())
+                if not caught:
+                    caught = True
+                    log.info("dead letters are caught again")
+        except BrokerUnavailableError as error:
+            publisher.check_open()
+            with suppress(KeyError):
+                QUEUED.remove(queues.DEAD)
+            if caught:
+                caught = False
+                log.warning("dead letters are not caught", why=str(error))
+        await trio.sleep(_LOOK_EVERY)
 
 
 async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Protocol
 
-from regsvc.mail.mail_url import MaildirFolder, parse_mail_url
+from regsvc.config.mail_url import MaildirFolder, parse_mail_url
 from regsvc.mail.maildir import MaildirTransport
 from regsvc.mail.smtp.transport import SmtpTransport
 

@@ -1,4 +1,4 @@
-"""RabbitMQ: publishing and taking the ids of mails. The one room where asyncio lives, in `link` alone.
+"""RabbitMQ: publishing and taking the ids of mails. The one room where asyncio lives.
 
 aiormq speaks asyncio and the rest of the program Trio; trio-asyncio runs the one on the other. Every async
 function here says its flavour, and those named below are of Trio flavour. A publisher or consumer has a loop, a
@@ -14,7 +14,8 @@ from regsvc.rabbitmq.foreign import (
     check_foreign_queue,
     open_foreign_consumer,
 )
-from regsvc.rabbitmq.link import check_broker, mask_url
+from regsvc.rabbitmq.link import mask_url
+from regsvc.rabbitmq.proof import check_broker, check_dead_letter_queue
 from regsvc.rabbitmq.publisher import Publisher, PublishFailure, PublishResult, open_publisher
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "PublishResult",
     "Publisher",
     "check_broker",
+    "check_dead_letter_queue",
     "check_foreign_queue",
     "mask_url",
     "open_consumer",

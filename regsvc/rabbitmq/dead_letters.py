@@ -73,6 +73,7 @@ async def open_dead_letters(
     """
     async with open_link(DeadLetters, url, "dead letters", timeout=timeout) as letters:
         await letters.run(letters.declare)
+        await letters.run(letters.declare_queue, queues.DEAD)  # without which there is nothing to look at
         yield letters
 
 
@@ -97,7 +98,7 @@ class DeadLetters(Link):
         """
         if letters:
             await self.write(*(Basic.Ack(letter.tag) for letter in letters))
-            await self.run(self.look)  # answered after the acks, which nothing answers
+            await self.run(self.look, queues.DEAD)  # answered after the acks, which nothing answers
 
     async def requeue(self, letters: Collection[DeadLetter], publisher: Publisher) -> list[DeadLetter]:
         """Publish the ids of those letters that can be read, drop them once confirmed, and return them (Trio flavour).

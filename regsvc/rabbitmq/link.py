@@ -8,29 +8,29 @@ import socket
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-import aiormq
 import structlog
 import trio
 from aiormq.abc import ChannelFrame
-from aiormq.connection import TransportFactory
 from aiormq.exceptions import (
-    AMQPConnectionError,
-    AMQPError,
+    ChannelAccessRefused,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
     InvalidFrameError,
     ProbableAuthenticationError,
 )
-from pamqp.header import ContentHeader
 from trio_asyncio import aio_as_trio, open_loop  # type: ignore[import-untyped]  # ships no types
 from yarl import URL
 
-from regsvc.errors import BrokerTopologyError, BrokerUnavailableError
+from regsvc.config.broker_url import BrokerServer, parse_broker_urls
+from regsvc.errors import BrokerTopologyError, BrokerUnavailableError, ConfigurationError
 from regsvc.rabbitmq import queues
 from regsvc.rabbitmq.bursts import run_in_bursts
+from regsvc.rabbitmq.declaration import declare_queue
+from regsvc.rabbitmq.dial import FAILURES, Connection, Dial
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from aiormq.abc import FrameType
     from aiormq.channel import Channel
@@ -38,71 +38,88 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0  # seconds for whatever the broker has to answer
 HEARTBEAT = 10  # seconds; a broker that falls silent is given up after 22 to 27
 LEAVE_SECONDS = 2.0
+_DEAD_SECONDS = 1.0  # that opening a link waits for the queue of dead letters
 
-# What aiormq raises when the broker refuses or goes away. CancelledError, where nothing of ours was cancelled, is
-# a task of its own that ended with the connection; RuntimeError is a call that came after that.
-_FAILURES = (AMQPError, OSError, RuntimeError, TimeoutError, asyncio.CancelledError)
-_PORTS = {"amqp": 5672, "amqps": 5671}
 
 T = TypeVar("T")
 L = TypeVar("L", bound="Link")
 
 
-def mask_url(url: str) -> str:
-    """Return an AMQP URL as it may be shown: no password, no options."""
-    address = URL(url).with_query(None)
-    return str(address if address.password is None else address.with_password("***"))
-
-
-async def check_broker(url: str, *, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109 - for each answer
-    """Connect, log in and look at the queue without declaring it (Trio flavour).
+def mask_url(urls: str) -> str:
+    """Return AMQP URLs as they may be shown: no password, no options.
 
     Raises:
-        BrokerUnavailableError: with what is wrong: address, password, virtual host.
+        ConfigurationError: They cannot be read.
     """
-    async with open_link(Link, url, "check", timeout=timeout) as link:
-        await link.run(link.look)
+    parse_broker_urls(urls)
+    addresses = [URL(url).with_query(None) for url in urls.split()]
+    return " ".join(
+        str(address if address.password is None else address.with_password("***")) for address in addresses
+    )
 
 
 @asynccontextmanager
 async def open_link(
     kind: type[L],
-    url: str,
+    urls: str,
     name: str,
     *,
     timeout: float,  # noqa: ASYNC109 - for each answer
     heartbeat: int = HEARTBEAT,
     confirms: bool = False,
 ) -> AsyncIterator[L]:
-    """Give a connected link of that kind with a loop of its own around it (Trio flavour)."""
+    """Give a connected link of that kind with a loop of its own around it (Trio flavour).
+
+    Of several URLs the first whose server lets us in is taken; they share the time for connecting.
+    """
+    servers = parse_broker_urls(urls)
     failure: Exception | None = None
     async with open_loop() as loop:
         run_in_bursts(loop)
         loop.set_exception_handler(_log_leftover)
-        link = kind(loop, url, timeout)
         try:
-            await link.connect(name, heartbeat, confirms=confirms)
-            yield link
+            link = await _connect_any(
+                [kind(loop, server, timeout) for server in servers],
+                lambda link: link.connect(name, heartbeat, confirms=confirms, within=timeout / len(servers)),
+            )
+            try:
+                yield link
+            finally:
+                await link.leave()
         except Exception as error:  # noqa: BLE001 - the loop's two nurseries would wrap it in two groups
             failure = error
-        finally:
-            await link.leave()
     if failure is not None:
         raise failure
+
+
+async def _connect_any(links: Sequence[L], connect: Callable[[L], Awaitable[None]]) -> L:
+    """Return the first link whose server lets us in (Trio flavour)."""
+    failures: list[str] = []
+    for link in links:
+        try:
+            await connect(link)
+        except BrokerUnavailableError as error:
+            await link.leave()
+            failures.append(str(error))
+        except BaseException:
+            await link.leave()
+            raise
+        else:
+            return link
+    raise BrokerUnavailableError("; ".join(failures))
 
 
 class Link:
     """One connection with one channel. It ends once, and is not mended."""
 
-    connection: _Connection
+    connection: Connection
     channel: Channel
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, url: str, timeout: float) -> None:
-        address = URL(url)
-        self._url = address.with_port(address.port or _PORTS[address.scheme])
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: BrokerServer, timeout: float) -> None:
+        self._server = server
         self._loop = loop
         self._timeout = timeout
-        self._dial: _Dial | None = None
+        self._dial: Dial | None = None
         self._ended = trio.Event()
         self._why: BaseException | str = ""
         self.messages_ready = 0
@@ -131,7 +148,7 @@ class Link:
         """Run something of asyncio flavour (Trio flavour); what aiormq raises becomes BrokerUnavailableError."""
         try:
             return cast("T", await aio_as_trio(function, loop=self._loop)(*args))
-        except _FAILURES as error:
+        except FAILURES as error:
             raise self._error(error) from error
 
     async def write(self, *frames: FrameType) -> None:
@@ -148,20 +165,40 @@ class Link:
                 self.end(error)
                 self.check_open()
 
-    async def connect(self, name: str, heartbeat: int, *, confirms: bool) -> None:
-        """Connect, log in and open the channel, all within the timeout (Trio flavour)."""
-        host, port = self._url.host or "localhost", self._url.port or 0
-        options = {"heartbeat": str(heartbeat), "name": f"regsvc {name} {socket.gethostname()}:{os.getpid()}"}
+    async def connect(self, name: str, heartbeat: int, *, confirms: bool, within: float) -> None:
+        """Connect, log in and open the channel, all within so many seconds (Trio flavour)."""
+        server = self._server
         try:
-            with trio.fail_after(self._timeout):
-                self._dial = _Dial(await trio.open_tcp_stream(host, port), self._timeout)
-                await self.run(self._log_in, self._url.update_query(options), confirms)
-        except (OSError, trio.TooSlowError) as error:
+            with trio.fail_after(within):
+                tls = await trio.to_thread.run_sync(server.make_tls) if server.encrypted else None
+                self._dial = Dial(await trio.open_tcp_stream(server.host, server.port), within)
+                await self.run(self._log_in, self._make_url(name, heartbeat), tls, confirms)
+        except trio.TooSlowError as error:
+            raise self._error(f"no answer within {within:g} s") from error
+        except (OSError, ConfigurationError) as error:
             raise self._error(error) from error
 
-    async def _log_in(self, url: URL, confirms: bool) -> None:  # noqa: FBT001 - `run` passes by position
+    def _make_url(self, name: str, heartbeat: int) -> URL:
+        """Write down for aiormq what it takes by URL alone."""
+        server = self._server
+        return URL.build(
+            scheme="amqps" if server.encrypted else "amqp",
+            user=server.username or None,
+            password=server.password or None,
+            host=server.host,
+            port=server.port,
+            path="/",
+            query={
+                "heartbeat": str(heartbeat),
+                "name": f"regsvc {name} {socket.gethostname()}:{os.getpid()}",
+                "auth": "external" if server.external else "plain",
+            },
+        )
+
+    async def _log_in(self, url: URL, tls: ssl.SSLContext | None, confirms: bool) -> None:  # noqa: FBT001 - `run` passes by position
         """Open connection and channel, and hear of their end (asyncio flavour)."""
-        self.connection = _Connection(url, transport_factory=self._dial)
+        self.connection = Connection(url, transport_factory=self._dial, context=tls)
+        self.connection.vhost = self._server.vhost
         await self.connection.connect()
         self.connection.closing.add_done_callback(self._on_closing)
         opened = await self.connection.channel(publisher_confirms=confirms, timeout=self._timeout)
@@ -189,17 +226,23 @@ class Link:
     async def part(self) -> None:
         """Close the connection in order, if there is one (asyncio flavour)."""
         if hasattr(self, "connection"):
-            with suppress(*_FAILURES):
+            with suppress(*FAILURES):
                 await self.connection.close()
 
     async def declare(self) -> None:
-        """Declare both queues and learn how many mails' ids wait (asyncio flavour)."""
-        for queue, arguments in queues.ARGUMENTS.items():
-            declared = await self.channel.queue_declare(
-                queue, durable=True, arguments=dict(arguments), timeout=self._timeout
-            )
-            if queue == queues.MAILS:
-                self.messages_ready = declared.message_count or 0
+        """Declare both queues and learn how many mails' ids wait (asyncio flavour).
+
+        The queue of dead letters holds up nothing. Where it cannot be declared, for the node that has it is down or
+        because it was made otherwise, mails go on without it, and the relay says so.
+        """
+        self.messages_ready = await self.declare_queue(queues.MAILS)
+        catching = self._loop.create_task(self.declare_queue(queues.DEAD))
+        catching.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.wait([catching], timeout=_DEAD_SECONDS)
+
+    async def declare_queue(self, queue: str) -> int:
+        """Declare a queue and return how many messages wait in it (asyncio flavour)."""
+        return await declare_queue(self.connection, queue, self._timeout)
 
     async def look(self, queue: str = queues.MAILS) -> int:
         """Tell how many messages wait, without declaring a queue that may not be there (asyncio flavour)."""
@@ -210,7 +253,7 @@ class Link:
 
     def _error(self, why: BaseException | str) -> BrokerUnavailableError:
         """Put into words why this link is of no use."""
-        broker = f"RabbitMQ at {self._url.host}:{self._url.port}"
+        broker = f"RabbitMQ at {self._server.shown}"
         text = (
             why if isinstance(why, str) else ": ".join(str(part) for part in why.args) or type(why).__name__
         )
@@ -218,6 +261,8 @@ class Link:
             text = str(why.__cause__.exceptions[0])  # one for each address
         if isinstance(why, ChannelPreconditionFailed) and (explained := queues.explain_refusal(text)):
             return BrokerTopologyError(explained)
+        if isinstance(why, ChannelAccessRefused):
+            return BrokerTopologyError(f"{broker}: {text}; grant it (rabbitmqctl set_permissions)")
         if isinstance(why, BrokerUnavailableError):
             return why
         if isinstance(why, (TimeoutError, trio.TooSlowError)):
@@ -225,76 +270,10 @@ class Link:
         elif isinstance(why, ProbableAuthenticationError):
             text = "user or password refused"
         elif isinstance(why, InvalidFrameError) and "Connection.OpenOk" in text:
-            text = f"virtual host {self._url.path.removeprefix('/') or '/'} refused"
+            text = f"virtual host {self._server.vhost} refused"
         elif isinstance(why, asyncio.CancelledError):
             text = "the connection was lost"
         return BrokerUnavailableError(f"{broker}: {text}")
-
-
-class _Connection(aiormq.Connection):
-    """aiormq's connection, sooner to give up: a black hole is to be noticed within 35 s, and no exit hangs."""
-
-    HEARTBEAT_GRACE_MULTIPLIER = 2
-    READER_CLOSE_TIMEOUT = 1
-
-
-class _Dial(TransportFactory):
-    """Hands aiormq a socket that Trio connected: names are looked up and addresses raced under cancellation."""
-
-    def __init__(self, stream: trio.SocketStream, timeout: float) -> None:
-        self._socket = socket.socket(fileno=stream.socket.detach())
-        self._socket.settimeout(0)
-        self._timeout = timeout
-        self._transport: asyncio.WriteTransport | None = None
-
-    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Make the streams that aiormq reads and writes (asyncio flavour)."""
-        loop = asyncio.get_running_loop()
-        reader = _Reader(loop=loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        tls: dict[str, Any] = {}
-        if url.scheme == "amqps":
-            tls = {
-                "ssl": await kwargs["ssl_context_provider"].get_context(),
-                "server_hostname": url.host,
-                "ssl_handshake_timeout": self._timeout,
-                "ssl_shutdown_timeout": 1.0,
-            }
-        try:
-            transport, _ = await loop.create_connection(lambda: protocol, sock=self._socket, **tls)
-        except OSError as error:
-            raise AMQPConnectionError(*error.args) from error
-        self._transport = transport
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-    def abort(self) -> None:
-        """Close the socket, whatever is still to be sent."""
-        if self._transport is None:
-            self._socket.close()
-        else:
-            self._transport.abort()
-
-
-class _Reader(asyncio.StreamReader):
-    """Takes the properties off a message whose properties cannot be read.
-
-    A content header that pamqp cannot decode (text that is not UTF-8, a date in the year 292278994) would end the
-    connection, and the message come again with the next one, for ever. Without them it is malformed like others.
-    """
-
-    _frame_type = b""
-
-    async def readexactly(self, n: int) -> bytes:
-        """Read as aiormq's receiver does: one byte of type, six of channel and size, the rest (asyncio flavour)."""
-        data = await super().readexactly(n)
-        if n == 1:
-            self._frame_type = data
-        elif n > 14 and self._frame_type == b"\x02":  # noqa: PLR2004 - twelve bytes, then the flags (AMQP 4.2.6.1)
-            try:
-                ContentHeader().unmarshal(data[:-1])
-            except Exception:  # noqa: BLE001 - whatever it stumbles over, RecursionError too
-                return data[:12] + b"\0\0" + data[14:]
-        return data
 
 
 def _log_leftover(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

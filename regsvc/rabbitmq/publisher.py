@@ -105,6 +105,17 @@ class Publisher(Link):
             self.check_open()
             return await self.run(self.look, queue)
 
+    async def count_dead_letters(self) -> int:
+        """Declare the queue of dead letters where it is missing, and count what waits there (Trio flavour).
+
+        That is beside publishing: whatever becomes of it, this goes on.
+
+        Raises:
+            BrokerUnavailableError: the queue cannot be declared, or this has ended.
+        """
+        self.check_open()
+        return await self.run(self.declare_queue, queues.DEAD)
+
     def end(self, why: BaseException | str) -> None:
         """Note that this is of no use any more, and wake who waits for the end of an alarm."""
         super().end(why)

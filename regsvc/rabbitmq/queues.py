@@ -10,10 +10,14 @@ queue, which in 4.x would drop it one day, and nothing of value is lost with the
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pamqp.common import FieldTable
 
 MAILS = "email_confirm"
 DEAD = "email_confirm.dead"
-ARGUMENTS: dict[str, dict[str, str | int]] = {
+ARGUMENTS: dict[str, FieldTable] = {
     DEAD: {"x-queue-type": "classic", "x-max-length": 10_000},
     MAILS: {
         "x-queue-type": "quorum",

@@ -320,3 +320,22 @@ async def test_a_queue_declared_otherwise_is_explained_and_takes_nothing_down(
             await wait_broker_used(program, service, smtp)
             await wait_arrival(smtp, "ann@example.com")
             program.check_log()
+
+
+async def test_a_queue_of_dead_letters_that_is_in_the_way_holds_up_no_mail(
+    database: str, amqp_url: str, smtp: ScriptedServer, tmp_path: Path
+) -> None:
+    environ = serve_environ(database, tmp_path, amqp_url=amqp_url, smtp_url=smtp.url)
+    async with open_channel(amqp_url) as channel:
+        await channel.declare(f"{QUEUE}.dead", x_message_ttl=1000)
+        async with (
+            run_program("serve", folder=tmp_path, environ=environ) as program,
+            talk_to(program, tmp_path) as service,
+        ):
+            await wait_broker_used(program, service, smtp)
+            await program.wait_log("dead letters are not caught")
+            (said,) = program.events("dead letters are not caught")
+            assert f"{QUEUE}.dead in virtual host" in said["why"]
+            await wait_status(service, "ok")
+            assert program.events("child failed") == []
+            program.check_log()

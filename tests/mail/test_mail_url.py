@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from regsvc.config.mail_url import MaildirFolder, SmtpServer, parse_mail_url
 from regsvc.errors import ConfigurationError
-from regsvc.mail.mail_url import MaildirFolder, SmtpServer, parse_mail_url
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regsvc.config.mail_url import SmtpServer, parse_mail_url
 from regsvc.mail.envelope import Envelope
-from regsvc.mail.mail_url import SmtpServer, parse_mail_url
 from regsvc.mail.outcome import Aborted, Accepted, Bounced, Delayed, Outcome, Reason, Refused, Stage
 from regsvc.mail.smtp.transport import Deadlines, SmtpTransport
 from tests.mail.conftest import MAIL

@@ -17,11 +17,11 @@ import trio
 from quart import Response, request
 from werkzeug.exceptions import NotFound
 
+from regsvc.config.mail_url import MaildirFolder, parse_mail_url
 from regsvc.http.context import get_context
 from regsvc.http.pages.page import blueprint, only_in_dev, show_page
 from regsvc.http.pages.texts import get_languages
 from regsvc.http.response.json_response import empty
-from regsvc.mail.mail_url import MaildirFolder, parse_mail_url
 from regsvc.mail.maildir_reader import NoSuchMailError, ReadMail, list_mails, read_mail, see_version
 from regsvc.mail.message.languages import FALLBACK
 

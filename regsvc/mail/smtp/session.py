@@ -14,8 +14,8 @@ from regsvc.mail.smtp.connection import Deadlines, SessionFailedError, Wire
 if TYPE_CHECKING:
     import ssl
 
+    from regsvc.config.mail_url import SmtpServer
     from regsvc.mail.envelope import Envelope
-    from regsvc.mail.mail_url import SmtpServer
 
 BeforeDot: TypeAlias = Callable[[], bool]
 """Asked right before the final dot whether the mail may still be sent."""

@@ -15,7 +15,7 @@ from regsvc.mail.smtp.connection import Deadlines, SessionFailedError
 from regsvc.mail.smtp.session import BeforeDot, SmtpSession
 
 if TYPE_CHECKING:
-    from regsvc.mail.mail_url import SmtpServer
+    from regsvc.config.mail_url import SmtpServer
 
 __all__ = [
     "Aborted",

@@ -1,0 +1,109 @@
+"""Where mail goes, as one URL, taken apart. The URL may hold a password, so no message here ever quotes it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+from urllib.parse import unquote
+
+from regsvc.config.notations import check_host, read_options, split_url
+from regsvc.errors import ConfigurationError
+
+Security: TypeAlias = Literal["none", "starttls", "tls"]
+
+_SCHEMES: Final[dict[str, tuple[Security, int]]] = {
+    "smtp": ("none", 25),
+    "smtp+starttls": ("starttls", 587),
+    "smtps": ("tls", 465),  # RFC 8314, 3.3
+}
+_OPTIONS: Final = ("ehlo",)
+# A domain or an address literal (RFC 5321, 4.1.1.1). Some servers take names with an underscore.
+_EHLO: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[[!-Z^-~]{1,253}\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpServer:
+    """A mail server, how the connection is encrypted, and who we are to it. Its repr has no password.
+
+    Args:
+        host: Name or IP address.
+        port: TCP port.
+        security: `none`, `starttls`, or `tls` from the first octet on.
+        username: For AUTH; None logs in as no one.
+        password: For AUTH.
+        ehlo: What EHLO says; None leaves that to the transport.
+    """
+
+    host: str
+    port: int
+    security: Security
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ehlo: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MaildirFolder:
+    """A Maildir on this machine."""
+
+    path: Path
+
+
+def parse_mail_url(url: str) -> SmtpServer | MaildirFolder:
+    """Take a mail URL apart.
+
+    Args:
+        url: `smtp://host[:25]`, `smtp+starttls://user:pass@host[:587]` or `smtps://user:pass@host[:465]` with
+            user name and password percent-encoded and optional, and perhaps `?ehlo=NAME`; or `maildir:PATH`.
+
+    Raises:
+        ConfigurationError: What is wrong with the URL, without any part of it.
+    """
+    try:
+        return read_mail_url(url)
+    except ValueError as error:
+        raise ConfigurationError(f"the mail URL {error}") from None
+
+
+def read_mail_url(text: str) -> SmtpServer | MaildirFolder:
+    """Take a mail URL apart, as `parse_mail_url`.
+
+    Raises:
+        ValueError: What is wrong, to be read behind the name of the setting.
+    """
+    if text.partition(":")[0] == "maildir":
+        path = text.partition(":")[2]
+        if not path or "\0" in path:
+            raise ValueError("names no folder behind maildir:")
+        return MaildirFolder(Path(path))
+    url = split_url(text, (*_SCHEMES, "maildir"))
+    security, port = _SCHEMES[url.scheme]
+    if url.path not in {"", "/"}:
+        raise ValueError("has something behind its host; in a password / is written as %2F, ? as %3F")
+    options = read_options(url.query, _OPTIONS)
+    username, password = (_decode(part) for part in (url.username, url.password))
+    if bool(username) != bool(password):
+        raise ValueError("has a user without a password or the other way round")
+    ehlo = options.get("ehlo")
+    if ehlo is not None and not _EHLO.fullmatch(ehlo):
+        raise ValueError("has an ehlo that is neither a host name nor an address in brackets")
+    return SmtpServer(
+        host=check_host(url.hostname or ""),
+        port=port if url.port is None else url.port,
+        security=security,
+        username=username or None,
+        password=password or None,
+        ehlo=ehlo,
+    )
+
+
+def _decode(part: str | None) -> str:
+    try:
+        text = unquote(part or "", errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("has a user or password that is not UTF-8 once decoded") from None
+    if re.search(r"[\x00\r\n]", text):  # NUL separates the two in AUTH PLAIN (RFC 4616, 2)
+        raise ValueError("has a control character in its user or password")
+    return text

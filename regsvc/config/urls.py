@@ -1,0 +1,44 @@
+"""The URLs of what the program depends on, each checked by the parser that its user takes it apart with.
+
+Every function returns the secret as given, or raises ValueError with a message that repeats none of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from regsvc.config.broker_url import check_files, read_broker_urls
+from regsvc.config.mail_url import read_mail_url
+from regsvc.config.notations import check_host
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+
+def database_url(secret: SecretStr) -> SecretStr:
+    """Check what libpq connects by: a `postgresql://` URI or `key=value` pairs."""
+    try:
+        conninfo = conninfo_to_dict(secret.get_secret_value())
+    except psycopg.ProgrammingError:
+        # libpq's message quotes what it could not read.
+        raise ValueError("is neither a postgresql:// URI nor key=value pairs as libpq takes them") from None
+    for host in str(conninfo.get("host") or "").split(","):
+        if host and not host.startswith(("/", "@")):  # of a Unix socket
+            check_host(host)
+    return secret
+
+
+def broker_urls(secret: SecretStr) -> SecretStr:
+    """Check `amqp://` or `amqps://user:password@host:port/vhost`, one or several with white space between."""
+    for server in read_broker_urls(secret.get_secret_value()):
+        check_files(server)
+    return secret
+
+
+def mail_url(secret: SecretStr) -> SecretStr:
+    """Check `smtp://`, `smtp+starttls://` or `smtps://` with a host, or `maildir:PATH`."""
+    read_mail_url(secret.get_secret_value())
+    return secret

@@ -23,7 +23,8 @@ WORKDIR /
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 # A worker told to listen nowhere (port 0) has nothing to ask.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; p = os.environ.get('REGSVC_HTTP_PORT') or '8080'; p == '0' or u.urlopen(f'http://127.0.0.1:{p}/healthz', timeout=2)"]
+# A bare socket: an interpreter without site-packages starts in a few milliseconds, and no proxy is asked.
+HEALTHCHECK --interval=10s --timeout=10s --start-period=20s --retries=3 \
+    CMD ["python", "-ISc", "import os, socket, sys\np = os.environ.get('REGSVC_HTTP_PORT') or '8080'\nif p != '0' and '://' not in p:\n  s = socket.create_connection(('127.0.0.1', int(p)), 9)\n  s.sendall(b'GET /healthz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n')\n  sys.exit(s.recv(12)[9:12] != b'200')"]
 ENTRYPOINT ["regsvc"]
 CMD ["serve"]

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from regsvc.cli import main
+from regsvc import cli
+from regsvc.logs.streams import mend_streams
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line."""
+    mend_streams()
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

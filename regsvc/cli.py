@@ -17,7 +17,7 @@ from regsvc.commands.mail import mail
 from regsvc.commands.runner import EX_FAILURE, configure_logs, run_command
 from regsvc.commands.selftest import selftest
 from regsvc.commands.users import users
-from regsvc.config import settings
+from regsvc.config import loading, settings
 from regsvc.dev import run_dev
 from regsvc.postgres.migrate import migrate as migrate_schema
 from regsvc.program import heed_signals, run_service
@@ -69,10 +69,13 @@ def serve(role: settings.Role | None) -> None:
     """Run in production: all of it, the API, or a worker."""
 
     async def run() -> None:
-        chosen = settings.load(mode="serve", role=role)
+        chosen = loading.load(mode="serve", role=role)
         configure_logs(chosen)
         for line in chosen.insecurities():
             log.warning("insecure", setting=line)
+        links = loading.list_service_links()
+        if links:
+            log.info("variables of Kubernetes Services ignored", names=links)
         async with trio.open_nursery() as nursery:
             stopping = trio.Event()
             await nursery.start(heed_signals, stopping)
@@ -89,7 +92,7 @@ def migrate() -> None:
     """Bring the database's schema up to this version."""
 
     async def run() -> None:
-        chosen = settings.load(mode="migrate")
+        chosen = loading.load(mode="migrate")
         configure_logs(chosen)
         applied = await migrate_schema(chosen.database_url.get_secret_value())
         for name in applied:

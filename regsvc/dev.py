@@ -15,17 +15,17 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-import click
 import structlog
 import trio
 from pydantic import SecretStr
 
 from regsvc import logs
 from regsvc.accounts.registrations.mail_status import Letter
-from regsvc.config import settings
+from regsvc.config import loading
 from regsvc.config.settings import Settings
 from regsvc.errors import ConfigurationError, RegsvcError
-from regsvc.logs import reveal
+from regsvc.logs import mask_email, reveal
+from regsvc.logs.streams import say
 from regsvc.postgres.embedded import EmbeddedPostgres
 from regsvc.postgres.migrate import migrate
 from regsvc.program import heed_signals, report, run_service
@@ -73,7 +73,7 @@ async def run_dev(data: Path) -> None:
                 on_ready=partial(_welcome, chosen, data),
             )
         nursery.cancel_scope.cancel()
-    click.echo("regsvc has stopped.")
+    say("regsvc has stopped.")
 
 
 def make_folder(data: Path) -> Path:
@@ -111,7 +111,7 @@ def keep_secret(data: Path) -> str:
 
 def load_settings(data: Path, secret: str, *, database_url: str) -> Settings:
     """Return the settings of `dev`: what is set wins, everything else is in the data folder."""
-    return settings.load(
+    return loading.load(
         mode="dev",
         role="all",
         defaults={
@@ -125,7 +125,7 @@ def load_settings(data: Path, secret: str, *, database_url: str) -> Settings:
 
 def announce(letter: Letter, link: str, code: str) -> None:
     """Show a newcomer what stands in the mail. The one place where a link or a code is ever logged."""
-    log.info("mail to be opened", recipient=letter.email, link=reveal(link), code=reveal(code))
+    log.info("mail to be opened", recipient=mask_email(letter.email), link=reveal(link), code=reveal(code))
 
 
 @asynccontextmanager
@@ -161,7 +161,7 @@ def _family(host: str) -> socket.AddressFamily:
 
 def _welcome(chosen: Settings, data: Path) -> None:
     """Print what to open."""
-    click.echo(
+    say(
         f"""
   regsvc is ready.
 

@@ -21,6 +21,7 @@ FOREIGN = Counter(
     "Messages of the system that this one replaces: taken, known already, rejected",
     ["outcome"],
 )
+LOG_LINES_DROPPED = Counter("regsvc_log_lines_dropped_total", "Log lines dropped because nothing read them")
 CHILD_FAILURES = Counter("regsvc_child_failures_total", "Failures of supervised children", ["child"])
 CHILD_RUNNING = Gauge("regsvc_child_running", "1 while a supervised child runs", ["child"])
 RATE_LIMITED = Counter("regsvc_rate_limited_total", "Requests refused for a limit", ["limit"])

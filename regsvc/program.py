@@ -12,7 +12,7 @@ import psycopg
 import structlog
 import trio
 
-from regsvc import errors, supervisor
+from regsvc import errors, logs, supervisor
 from regsvc.config.settings import Settings
 from regsvc.consumer.letters import Announce
 from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
@@ -131,6 +131,7 @@ async def heed_signals(
             if stopping.is_set():
                 log.warning("ending at once", signal=name)
                 at_once()
+                logs.drain(0.2)
                 os._exit(1)
             log.info("stopping", signal=name)
             stopping.set()

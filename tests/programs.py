@@ -19,7 +19,7 @@ import httpx
 import pytest
 import trio
 
-from regsvc.config import settings
+from regsvc.config import loading
 from tests.databases import clone_database
 from tests.services import SECRET, Service, free_port
 
@@ -174,7 +174,7 @@ def _share_program(command: str, postgres_server: str, folder: Path) -> Iterator
 @asynccontextmanager
 async def talk_to_shared(program: SharedProgram) -> AsyncIterator[Service]:
     """Hold what speaks to the API of the session's program."""
-    chosen = settings.load(program.environ, mode="dev")
+    chosen = loading.load(program.environ, mode="dev")
     async with httpx.AsyncClient(base_url=program.url, timeout=60) as client:
         yield Service(program.url, client, chosen, program.folder / "mail")
 
@@ -241,7 +241,7 @@ async def run_program(
 async def talk_to(program: Program, folder: Path) -> AsyncIterator[Service]:
     """Hold what tests speak to a program's API with; its mail is in the folder."""
     defaults = {"secret_key": SECRET, "smtp_url": f"maildir:{folder / 'mail'}"}  # what `dev` finds by itself
-    chosen = settings.load(program.environ, mode="dev", defaults=defaults)
+    chosen = loading.load(program.environ, mode="dev", defaults=defaults)
     async with httpx.AsyncClient(base_url=program.url, timeout=60) as client:
         yield Service(program.url, client, chosen, folder / "mail")
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import trio
 
-from regsvc.config import settings
+from regsvc.config import loading
 from regsvc.config.settings import Settings
 from regsvc.program import run_service
 
@@ -139,7 +139,7 @@ async def run_test_service(
         dev: as `regsvc dev` runs it.
     """
     port = free_port()
-    chosen = settings.load(
+    chosen = loading.load(
         {
             "REGSVC_DATABASE_URL": database,
             "REGSVC_SECRET_KEY": SECRET,

@@ -29,7 +29,6 @@ FLOORS = (
     {"postgres", "rabbitmq"},
     {"config"},
     {"logs"},
-    {"redaction"},
     {"errors", "live", "metrics", "supervisor", "waiting"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -206,14 +205,15 @@ def test_the_environment_is_read_in_settings_alone() -> None:
             for node in ast.walk(ast.parse(module.read_bytes()))
         )
 
-    assert [name_of(module) for module in MODULES if reads_environment(module)] == ["regsvc.config.settings"]
+    assert [name_of(module) for module in MODULES if reads_environment(module)] == ["regsvc.config.loading"]
 
 
 def test_only_dev_reveals_secrets_in_the_log() -> None:
     callers = {
         name_of(module)
         for module in MODULES
-        if imports_of(module) & {"regsvc.logs.reveal", "regsvc.redaction.reveal", "regsvc.redaction.Revealed"}
+        if imports_of(module)
+        & {"regsvc.logs.reveal", "regsvc.logs.redaction.reveal", "regsvc.logs.redaction.Revealed"}
     }
     assert callers <= {"regsvc.dev", "regsvc.logs"}
 

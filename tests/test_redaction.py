@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regsvc.redaction import Redactor, client_prefix, mask_email, redact_text, reveal
+from regsvc.logs.redaction import Redactor, client_prefix, mask_email, redact_text, reveal
 
 TOKEN = "Jx3kQ9_vB2mZ7-LpWq8RtYcD5nHfGs1aUeKoXiTb4E0"
 JWT = "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiIxIn0.c2ln"

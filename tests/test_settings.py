@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
@@ -9,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from pydantic import ValidationError
 
 from regsvc.config.insecurities import LAPTOP_SECRET_KEY
-from regsvc.config.settings import SECRETS, Settings, describe, load
+from regsvc.config.loading import list_service_links, load
+from regsvc.config.settings import SECRETS, Settings, describe
 from regsvc.errors import ConfigurationError
+from regsvc.logs import configure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -378,7 +383,7 @@ def test_settings_show_no_secret_and_name_each_to_be_masked() -> None:
 
 
 def test_the_environment_of_the_process_is_read_when_none_is_given() -> None:
-    code = "from regsvc.config.settings import load; print(load(mode='serve', role='api').http_port)"
+    code = "from regsvc.config.loading import load; print(load(mode='serve', role='api').http_port)"
     environ = os.environ | GOOD | {"REGSVC_HTTP_PORT": "9001"}
     run = subprocess.run(
         [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True, timeout=60
@@ -390,3 +395,55 @@ def test_the_page_on_settings_has_exactly_the_settings() -> None:
     """`python -c "from regsvc.settings import describe; print(describe(), end='')"` prints the table anew."""
     page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
     assert describe() in page
+
+
+# What a pod finds in its environment beside Services named `regsvc` and `regsvc-http`.
+SERVICE_LINKS = {
+    "REGSVC_SERVICE_HOST": "10.96.0.12",
+    "REGSVC_SERVICE_PORT": "8080",
+    "REGSVC_SERVICE_PORT_HTTP": "8080",
+    "REGSVC_PORT": "tcp://10.96.0.12:8080",
+    "REGSVC_PORT_8080_TCP": "tcp://10.96.0.12:8080",
+    "REGSVC_PORT_8080_TCP_PROTO": "tcp",
+    "REGSVC_PORT_8080_TCP_PORT": "8080",
+    "REGSVC_PORT_8080_TCP_ADDR": "10.96.0.12",
+    "REGSVC_HTTP_SERVICE_HOST": "10.96.0.13",
+    "REGSVC_HTTP_PORT": "tcp://10.96.0.13:80",
+    "REGSVC_HTTP_PORT_80_TCP": "tcp://10.96.0.13:80",
+}
+
+
+def test_what_kubernetes_sets_for_its_services_is_no_setting() -> None:
+    settings = load(GOOD | SERVICE_LINKS, mode="serve")
+    assert settings.http_port == 8080
+    assert list_service_links(GOOD | SERVICE_LINKS) == sorted(SERVICE_LINKS)
+
+
+@pytest.mark.parametrize(
+    "name", ["REGSVC_SERVICE", "REGSVC_PORT", "REGSVC_HTTP_PORTS", "REGSVC_SERVICE_HOSTS", "REGSVC_PORT_8080"]
+)
+def test_what_only_looks_like_a_service_is_still_refused(name: str) -> None:
+    assert name in refused(**{name.removeprefix("REGSVC_"): "8080"})
+
+
+def test_the_password_that_libpq_takes_from_its_own_variable_counts_like_one_in_the_url() -> None:
+    environ = GOOD | {"REGSVC_DATABASE_URL": "host=db", "PGPASSWORD": "postgres"}
+    assert "REGSVC_DATABASE_URL has a password that everybody knows" in refusal(environ)[0]
+    environ["PGPASSWORD"] = "it's a \\ secret"
+    assert environ["PGPASSWORD"] in load(environ, mode="serve").secret_values()
+    with_both = load(GOOD | {"PGPASSWORD": "another"}, mode="serve")
+    assert with_both.database_url.get_secret_value() == GOOD["REGSVC_DATABASE_URL"]
+
+
+def test_a_password_that_everybody_knows_is_not_masked() -> None:
+    """It is no secret, and masking an ordinary word spoils the warning about it."""
+    environ = GOOD | {"REGSVC_DATABASE_URL": "postgresql://app:password@db/users"}
+    settings = load(environ | {"REGSVC_ALLOW_INSECURE": "on"}, mode="serve")
+    (line,) = settings.insecurities()
+    out = io.StringIO()
+    try:
+        configure(format="json", stream=out, secrets=settings.secret_values())
+        structlog.get_logger().warning("insecure", setting=line)
+    finally:
+        structlog.reset_defaults()
+    assert json.loads(out.getvalue())["setting"] == line

@@ -9,7 +9,7 @@ import click
 
 from regsvc.checks import Report, check_dependencies, check_settings
 from regsvc.commands.runner import EX_CONFIG, EX_FAILURE, configure_logs, print_json, run_command
-from regsvc.config import settings
+from regsvc.config import loading
 from regsvc.errors import ConfigurationError
 
 
@@ -40,7 +40,7 @@ def check(*, machine: bool) -> None:
 async def _check_all(*, machine: bool) -> AsyncIterator[Report]:
     """Yield one report after the other; unusable settings are a report for machines, and else an error."""
     try:
-        chosen = settings.load(mode="check")
+        chosen = loading.load(mode="check")
     except ConfigurationError as error:
         if not machine:
             raise

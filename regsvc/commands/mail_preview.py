@@ -14,7 +14,7 @@ from uuid import UUID
 import click
 
 from regsvc.commands.runner import configure_logs, print_json, run_command
-from regsvc.config import settings
+from regsvc.config import loading
 from regsvc.config.settings import Settings
 from regsvc.mail.message.samples import make_samples
 from regsvc.roles import make_renderer
@@ -69,7 +69,7 @@ def preview(kind: str | None, language: str | None, form: Form, *, machine: bool
     """
 
     async def run() -> None:
-        chosen = settings.load(mode="dev", defaults=_DEFAULTS)
+        chosen = loading.load(mode="dev", defaults=_DEFAULTS)
         configure_logs(chosen)
         wanted = [it for it in _make(chosen) if kind in {None, it.kind} and language in {None, it.language}]
         if not wanted:

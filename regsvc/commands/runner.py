@@ -19,9 +19,10 @@ import trio
 
 from regsvc import logs
 from regsvc.accounts.audit.record import By
-from regsvc.config import settings
+from regsvc.config import loading
 from regsvc.config.settings import Settings
 from regsvc.errors import ConfigurationError, RegsvcError
+from regsvc.logs.streams import finish_streams
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import check_schema
 from regsvc.supervisor import GaveUpError
@@ -42,6 +43,9 @@ def run_command(command: Callable[[], Awaitable[None]]) -> None:
         sys.exit(EX_FAILURE)
     except BaseException as error:  # noqa: BLE001 - the last place to tell a bug from a refusal
         _end(_bare(error))
+    finally:
+        logs.drain()
+        finish_streams()
 
 
 def configure_logs(chosen: Settings) -> None:
@@ -55,7 +59,7 @@ def load_operation() -> Settings:
     Raises:
         ConfigurationError: they are not usable.
     """
-    chosen = settings.load(mode="operate")
+    chosen = loading.load(mode="operate")
     configure_logs(chosen)
     structlog.contextvars.bind_contextvars(request_id=uuid4().hex)
     return chosen
@@ -118,6 +122,8 @@ def _end(error: BaseException) -> NoReturn:
         case ConfigurationError():
             click.echo(f"regsvc: {error}", err=True)
             sys.exit(EX_CONFIG)
+        case BrokenPipeError():  # the reader, `head` for one, has seen enough
+            sys.exit(EX_FAILURE)
         case RegsvcError() | GaveUpError() | psycopg.OperationalError():
             click.echo(f"regsvc: {error}", err=True)
             sys.exit(EX_FAILURE)

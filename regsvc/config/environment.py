@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,24 @@ _PREFIX = "REGSVC_"
 # Read elsewhere by design: the handle belongs to `regsvc watch`, which needs no setting.
 _FOREIGN = frozenset({"REGSVC_HANDLE"})
 _LONGEST_SECRET = 65_536
+# What Kubernetes sets in every container for a Service named `regsvc`, or `regsvc-` and more, unless the pod says
+# `enableServiceLinks: false`. A port of ours is a number, one of theirs a URL.
+_SERVICE_HOST = re.compile(r"REGSVC(_\w+)?_SERVICE_(HOST|PORT(_\w+)?)")
+_SERVICE_PORT = re.compile(r"REGSVC(_\w+?)??_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 
 
 def variable(field: str) -> str:
     """The environment variable of a setting."""
     return _PREFIX + field.upper()
+
+
+def is_service_link(name: str, value: str) -> bool:
+    """Return whether a variable is one that Kubernetes sets for a Service, and no setting."""
+    if _SERVICE_HOST.fullmatch(name):
+        return True
+    found = _SERVICE_PORT.fullmatch(name)
+    return found is not None and (found[2] is not None or _SERVICE_URL.match(value) is not None)
 
 
 def read(
@@ -42,6 +56,8 @@ def read(
     values: dict[str, str] = {}
     for name, value in sorted(environ.items()):
         if not name.startswith(_PREFIX) or name.startswith("REGSVC_TEST_") or name in _FOREIGN:
+            continue
+        if is_service_link(name, value):
             continue
         field = known.get(name) or files.get(name)
         if field is None:

@@ -31,7 +31,7 @@ _EXAMPLE_WORDS = (
     "insecure",
     "default",
 )
-_KNOWN_PASSWORDS = frozenset(
+KNOWN_PASSWORDS = frozenset(
     {"password", "admin", "postgres", "guest", "secret", "changeme", "regsvc", "root"}
 )
 _FEWEST_CHARACTERS = 8
@@ -90,7 +90,7 @@ def _has_known_password(database_url: str) -> bool:
     conninfo = conninfo_to_dict(database_url)
     hosts = str(conninfo.get("hostaddr") or conninfo.get("host") or "localhost").split(",")
     password = conninfo.get("password")
-    known = password in _KNOWN_PASSWORDS or (password is not None and password == conninfo.get("user"))
+    known = password in KNOWN_PASSWORDS or (password is not None and password == conninfo.get("user"))
     return known and not all(is_loopback(host or "localhost") for host in hosts)
 
 

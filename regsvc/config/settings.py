@@ -1,4 +1,4 @@
-"""Every setting of the program: its name, its meaning, its check. Nothing else reads the environment.
+"""Every setting of the program: its name, its meaning, its check.
 
 Names in the environment are those of the fields in capitals behind `REGSVC_`. A secret may also come from a
 file named by `…_FILE`, the way container platforms mount them. A variable that is set and empty is not set.
@@ -6,10 +6,9 @@ file named by `…_FILE`, the way container platforms mount them. A variable tha
 
 from __future__ import annotations
 
-import os
 from email.headerregistry import Address
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,24 +18,16 @@ from pydantic import (
     DirectoryPath,
     Field,
     SecretStr,
-    ValidationError,
 )
 
 from regsvc.config import notations, urls
-from regsvc.config.environment import read, variable
-from regsvc.config.insecurities import find_insecurities
-from regsvc.errors import ConfigurationError
+from regsvc.config.environment import variable
+from regsvc.config.insecurities import KNOWN_PASSWORDS, find_insecurities
 from regsvc.logs import LogFormat, LogLevel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 Mode = Literal["dev", "serve", "check", "migrate", "operate"]
 Role = Literal["all", "api", "worker"]
 
-_MIGRATION = frozenset({"database_url", "log_format", "log_level"})
-_DEV = {"mail_from": "regsvc <no-reply@localhost>"}
-_OWN_QUEUES = frozenset({"email_confirm", "email_confirm.dead"})
 
 _Lower = BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value)
 _Origin = Annotated[str, AfterValidator(notations.origin)]
@@ -163,13 +154,16 @@ class Settings(BaseModel):
         return self.allowed_origins | {self.public_url}
 
     def secret_values(self) -> frozenset[str]:
-        """Every secret these settings hold, passwords within URLs on their own too: for logs to mask."""
+        """Every secret these settings hold, passwords within URLs on their own too: for logs to mask.
+
+        A password that everybody knows is left out: it is an ordinary word, and masking it would spoil the warning.
+        """
         values: set[str] = set()
         for field in SECRETS:
             secret: SecretStr | None = getattr(self, field)
             if secret is not None:
                 values |= {secret.get_secret_value(), *notations.passwords(secret.get_secret_value())}
-        return frozenset(values - {""})
+        return frozenset(values - {""} - KNOWN_PASSWORDS)
 
     def insecurities(self) -> list[str]:
         """What these settings should not be exposed to the world with, one line each."""
@@ -197,55 +191,6 @@ SECRETS = frozenset(
 """Fields that also come from files and are never shown."""
 
 
-def load(
-    environ: Mapping[str, str] | None = None,
-    *,
-    mode: Mode,
-    role: Role | None = None,
-    defaults: Mapping[str, str] | None = None,
-) -> Settings:
-    """Reads and checks the settings of a process.
-
-    Args:
-        environ: where to read them; the process's environment if None.
-        mode: what the process is about to do, which decides what it needs. `migrate` looks at the database
-            and the log alone; `serve` and `check` refuse what is insecure, the others take it.
-        role: part of the program to run; wins over `REGSVC_ROLE`.
-        defaults: values by field name, written as in the environment, for what is not set there.
-
-    Raises:
-        ConfigurationError: naming every problem at once, and no secret's value.
-    """
-    problems: dict[str, str] = {}
-    values = (_DEV if mode == "dev" else {}) | dict(defaults or {})
-    values |= read(
-        os.environ if environ is None else environ,
-        fields=Settings.model_fields,
-        secrets=SECRETS,
-        wanted=_MIGRATION if mode == "migrate" else Settings.model_fields,
-        problems=problems,
-    )
-    if role is not None:
-        values["role"] = role
-    settings = _validated(values, problems)
-    lines = [
-        *problems.values(),
-        *(
-            f"{variable(field)} is missing: {Settings.model_fields[field].description}"
-            for field in _needed(mode, settings)
-            if field not in values and variable(field) not in problems
-        ),
-        *_contradictions(settings),
-    ]
-    if mode in {"serve", "check"} and not settings.allow_insecure:
-        lines += (f"{line} (REGSVC_ALLOW_INSECURE=on takes it anyway)" for line in settings.insecurities())
-    if lines:
-        raise ConfigurationError("\n  ".join(["The configuration is not usable:", *lines]))
-    if mode == "dev" and not settings.public_url:
-        return settings.model_copy(update={"public_url": f"http://localhost:{settings.http_port}"})
-    return settings
-
-
 def describe() -> str:
     """The settings as a table in Markdown, for `docs/settings.md`."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
@@ -264,36 +209,3 @@ def _shown(default: object) -> str:
         case SecretStr() | Address() | None:
             default = ""
     return f"`{default}`" if default not in {"", None} else ""
-
-
-def _validated(values: Mapping[str, str], problems: dict[str, str]) -> Settings:
-    """Builds the settings of those values that are valid; the others go to the problems, by variable."""
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        wrong = {str(item["loc"][0]): item["msg"] for item in error.errors(include_input=False)}
-    for field, message in wrong.items():
-        own = message.removeprefix("Value error, ")
-        problems[variable(field)] = f"{variable(field)}{': ' if own == message else ' '}{own}"
-    return Settings.model_validate({field: value for field, value in values.items() if field not in wrong})
-
-
-def _needed(mode: Mode, settings: Settings) -> Iterable[str]:
-    if mode == "migrate":
-        return ("database_url",)
-    if mode == "operate":
-        return ("database_url", "secret_key")
-    foreign = ("foreign_amqp_url", "foreign_queue") if settings.accept_foreign_mail else ()
-    if mode == "dev":
-        return ("secret_key", "smtp_url", *foreign)
-    mailing = () if settings.role == "api" else ("smtp_url", "mail_from")
-    return ("database_url", "secret_key", "public_url", *mailing, *foreign)
-
-
-def _contradictions(settings: Settings) -> Iterator[str]:
-    previous = settings.secret_key_previous
-    if previous is not None and previous == settings.secret_key:
-        yield "REGSVC_SECRET_KEY_PREVIOUS is REGSVC_SECRET_KEY; it is for the key before that one"
-    foreign = settings.foreign_amqp_url
-    if foreign is not None and foreign == settings.amqp_url and settings.foreign_queue in _OWN_QUEUES:
-        yield "REGSVC_FOREIGN_QUEUE is this system's own queue"

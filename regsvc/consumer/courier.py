@@ -21,6 +21,7 @@ import trio
 from regsvc.consumer.letters import LetterWriter
 from regsvc.consumer.outcomes import Booking, InHand, book
 from regsvc.errors import DatabaseUnavailableError
+from regsvc.logs import mask_email
 from regsvc.mail.envelope import UnusableAddressError
 from regsvc.mail.outcome import Aborted, Bounced, Outcome
 from regsvc.mail.queue import jobs, retry_policy
@@ -183,7 +184,10 @@ class Courier:
                 await self._pretend(held, held.turn_at)
                 continue
             log.info(
-                "mail sending", mail=str(held.job.id), recipient=held.letter.email, attempt=held.job.attempts
+                "mail sending",
+                mail=str(held.job.id),
+                recipient=mask_email(held.letter.email),
+                attempt=held.job.attempts,
             )
             try:
                 envelope = self._writer.write(held.letter)

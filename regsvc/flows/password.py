@@ -23,6 +23,7 @@ from regsvc.flows.rate_limits import CONFIRM, MAIL_REQUEST, throttle
 from regsvc.flows.reauthentication import verify_password
 from regsvc.flows.resend import take_turn
 from regsvc.flows.service import Service
+from regsvc.logs import mask_email
 from regsvc.schemas.fields import Body, EmailText, PasswordText, TokenText
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import read_account_token
@@ -103,7 +104,7 @@ async def ask_for_link(
             await take_turn(conn, caller, turn)
             await password_reset.add_forgot(conn, mail_id, address.key, caller.as_anyone())
         turns = await mail_schedule.next_turns(conn, [turn])
-    log.info("new password asked for", mail=str(mail_id), recipient=address.email)
+    log.info("new password asked for", mail=str(mail_id), recipient=mask_email(address.email))
     return turns.get(turn)
 
 

@@ -19,6 +19,7 @@ from regsvc.accounts.registrations import registration
 from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import MAIL_REQUEST, REGISTER, REGISTER_DAY, throttle
 from regsvc.flows.service import Service
+from regsvc.logs import mask_email
 from regsvc.mail.queue import jobs
 from regsvc.postgres.connection import Connection
 from regsvc.schemas.fields import Body, EmailText
@@ -61,7 +62,7 @@ async def ask_again(
             await take_turn(conn, caller, turn)
             await jobs.add_resend(conn, mail_id, address.key, wanted=wanted)
         turns = await mail_schedule.next_turns(conn, [turn])
-    log.info("mail asked for again", mail=str(mail_id), recipient=address.email)
+    log.info("mail asked for again", mail=str(mail_id), recipient=mask_email(address.email))
     return turns.get(turn)
 
 
@@ -79,7 +80,9 @@ async def move(service: Service, caller: Caller, known: UUID, address: Address) 
         await take_turn(conn, caller, mail_schedule.client_key(service.secrets, address.key, caller.origin))
         await registration.change_address(conn, known, address, uuid4())
         turns = await mail_schedule.next_turns(conn, [turn])
-    log.info("address changed before confirmation", registration=str(known), recipient=address.email)
+    log.info(
+        "address changed before confirmation", registration=str(known), recipient=mask_email(address.email)
+    )
     return turns.get(turn)
 
 

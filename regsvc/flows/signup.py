@@ -19,6 +19,7 @@ from regsvc.flows.caller import Caller
 from regsvc.flows.new_password import check_new_password
 from regsvc.flows.rate_limits import REGISTER, REGISTER_DAY, throttle
 from regsvc.flows.service import Service
+from regsvc.logs import mask_email
 from regsvc.schemas.fields import Body, EmailText, NameText, PasswordText, address_of
 from regsvc.security.tokens import handle_matches
 
@@ -78,7 +79,7 @@ async def sign_up(
                 mail_schedule.client_key(service.secrets, new.email_key, new.origin),
             ]
             await mail_schedule.take_turns(conn, turns)
-    log.info("mail queued", mail=str(new.mail_id), registration=str(new.id), recipient=new.email)
+    log.info("mail queued", mail=str(new.mail_id), registration=str(new.id), recipient=mask_email(new.email))
     return new
 
 

@@ -96,7 +96,7 @@ def _write(maildir: Path, name: str, data: bytes, before_dot: BeforeDot | None) 
         _sync_folder(target.parent)
     finally:
         draft.unlink(missing_ok=True)
-    return Accepted(f"written to {target.parent.name}/{target.name}")
+    return Accepted(f"written to {target.parent.name}/{name.partition('@')[0]}")
 
 
 def _probe(maildir: Path) -> Outcome:

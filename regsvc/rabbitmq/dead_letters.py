@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from pamqp.commands import Basic
 
 from regsvc.errors import MalformedMessageError
+from regsvc.logs.redaction import redact_text
 from regsvc.rabbitmq import message, queues
 from regsvc.rabbitmq.link import TIMEOUT, Link, open_link
-from regsvc.redaction import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection

@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import trio
 
-from regsvc.config import settings
+from regsvc.config import loading
 from regsvc.program import report
 from regsvc.roles import make_children, open_parts
 from regsvc.supervisor import Backoff, Child, ChildStatistics, Supervisor, SupervisorStatistics
@@ -51,7 +51,7 @@ async def test_consumers_that_crash_a_hundred_times_cost_no_request(database: st
     port = free_port()
     nobody = f"amqp://127.0.0.1:{free_port()}/"
     environ = serve_environ(database, tmp_path, amqp_url=nobody, http_port=str(port))
-    chosen = settings.load(environ, mode="dev")
+    chosen = loading.load(environ, mode="dev")
     stopping = trio.Event()
     supervisors: list[Supervisor] = []
 

@@ -19,7 +19,7 @@ from quart_trio import QuartTrio
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from regsvc.config import settings
+from regsvc.config import loading
 from regsvc.http.app import create_app
 from regsvc.http.context import Context
 from regsvc.http.response import problems
@@ -85,7 +85,7 @@ URI = "urn:openapi"
 async def app() -> AsyncIterator[QuartTrio]:
     """The application by itself: nothing is connected to anything."""
     environ = {"REGSVC_SECRET_KEY": SECRET, "REGSVC_BCRYPT_COST": "10", "REGSVC_SMTP_URL": "maildir:mail"}
-    chosen = settings.load(environ, mode="dev")
+    chosen = loading.load(environ, mode="dev")
     nobody = SupervisorStatistics(children=(), stopping=False)
     async with open_parts(chosen, trio.Event(), lambda: nobody, print) as parts:
         yield create_app(

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator, validators
+from psycopg.conninfo import conninfo_to_dict
 
-from regsvc.config.settings import load
+from regsvc.config.loading import load
 from regsvc.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
@@ -75,9 +76,12 @@ def test_each_container_starts_with_the_example_as_it_stands(service: str, role:
     settings = load(environment_of(service), mode="serve", role=role)
     assert settings.public_url == "http://localhost:8080"
     assert settings.smtp_url.get_secret_value() == "smtp://mailpit:1025"
-    assert settings.database_url.get_secret_value() == (
-        "host=postgres user='admin' password='password' dbname='users_db'"
-    )
+    assert conninfo_to_dict(settings.database_url.get_secret_value()) == {
+        "host": "postgres",
+        "password": "password",
+    }
+    environ = environment_of(service)
+    assert (environ["PGUSER"], environ["PGDATABASE"]) == ("admin", "users_db")
     assert len(settings.insecurities()) == 3, "the key, the database's password and guest"
 
 
@@ -93,12 +97,13 @@ def test_without_the_switch_for_laptops_the_example_is_refused() -> None:
 
 def test_what_a_person_changes_in_the_environment_arrives() -> None:
     smtp = "smtp+starttls://me%40gmail.com:abcdefghijklmnop@smtp.gmail.com:587"
-    environ = environment_of("single", REGSVC_SMTP_URL=smtp, HTTP_PORT="9090", DB_PASS="x@y:z/#")
+    environ = environment_of("single", REGSVC_SMTP_URL=smtp, HTTP_PORT="9090", DB_PASS="it's x@y:z/#\\")
     settings = load(environ, mode="serve")
     assert settings.smtp_url.get_secret_value() == smtp
     assert settings.public_url == "http://localhost:9090"
     assert settings.http_port == 8080, "inside the container"
-    assert "password='x@y:z/#'" in settings.database_url.get_secret_value()
+    conninfo = conninfo_to_dict(settings.database_url.get_secret_value())
+    assert conninfo["password"] == environ["PGPASSWORD"] == "it's x@y:z/#\\"
 
 
 def started(*names: str) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from regsvc.config import settings
+from regsvc.config import loading
 from regsvc.config.settings import Settings
 from regsvc.security.common_passwords import CommonPasswords, load_common_passwords
 from regsvc.security.passwords import fold
@@ -12,7 +12,7 @@ from regsvc.security.policy import find_weaknesses
 
 
 def make_settings(policy: str) -> Settings:
-    return settings.load(
+    return loading.load(
         {
             "REGSVC_PASSWORD_POLICY": policy,
             "REGSVC_BRAND_NAME": "Blue Lagoon",

@@ -18,7 +18,7 @@ from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.http.response.json_response import answer
-from regsvc.redaction import redact_text
+from regsvc.logs.redaction import redact_text
 from regsvc.schemas.formats import Message
 from regsvc.supervisor import ChildStatistics
 

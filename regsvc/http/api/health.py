@@ -17,10 +17,10 @@ from regsvc.http.openapi.operation import documented
 from regsvc.http.request.client import get_client_address
 from regsvc.http.response.errors import ClientNotAllowedError
 from regsvc.http.response.json_response import answer
+from regsvc.logs.redaction import redact_text
 from regsvc.mail.queue.breaker import UNKNOWN, Breaker, get_breaker
 from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, WAITERS
 from regsvc.postgres.migrate import check_schema
-from regsvc.redaction import redact_text
 from regsvc.schemas.formats import Text, Timestamp, timestamp
 from regsvc.security.keys import SealError
 

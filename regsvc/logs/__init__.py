@@ -14,13 +14,13 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TextIO
 
 import structlog
 
-from regsvc.redaction import Redactor, client_prefix, mask_email, reveal
+from regsvc.logs.redaction import Redactor, client_prefix, mask_email, reveal
+from regsvc.logs.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-__all__ = ["LogFormat", "LogLevel", "catch_strays", "client_prefix", "configure", "mask_email", "reveal"]
+__all__ = [
+    "LogFormat",
+    "LogLevel",
+    "catch_strays",
+    "client_prefix",
+    "configure",
+    "drain",
+    "mask_email",
+    "reveal",
+]
 
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -36,6 +45,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 _EVENT_WIDTH = 28
+_writers: list[Writer] = []  # the one in use, once there is one
 _ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
@@ -66,16 +76,20 @@ def configure(
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=_Lines(out),
+        logger_factory=_Lines(out, processors[-1]),
     )
     logging.captureWarnings(capture=True)
     logging.basicConfig(
         handlers=[_FromStandardLibrary()], level=max(logging.WARNING, _LEVELS[level]), force=True
     )
-    # Whatever ends a connection to the broker it logs several times, with tracebacks, and then raises; we log that.
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     # A traceback for each connection that breaks; whoever used it raises, and that is logged.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+
+
+def drain(seconds: float = 1.0) -> None:
+    """Wait for lines that no reader has taken yet, so many seconds at most: the process is about to end."""
+    for writer in _writers:
+        writer.drain(seconds)
 
 
 def catch_strays() -> None:
@@ -93,17 +107,19 @@ def catch_strays() -> None:
 class _Lines:
     """What structlog writes to. A log that cannot be written ends nothing."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
+    def __init__(self, stream: TextIO, render: Processor) -> None:
+        def say_dropped(count: int) -> str:
+            event = {"level": "warning", "event": "log lines dropped", "count": count}
+            return str(render(None, "warning", event))
+
+        self.writer = Writer(stream, say_dropped)
+        _writers[:] = [self.writer]
 
     def __call__(self, *_args: object) -> _Lines:
         return self
 
     def msg(self, line: str) -> None:
-        with self._lock, suppress(OSError, ValueError):
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
+        self.writer.write(line)
 
     debug = info = warning = error = critical = msg
 

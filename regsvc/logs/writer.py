@@ -1,0 +1,114 @@
+"""Writing log lines where the reader may be slow, gone, or a full disk: none of these may stop the service.
+
+A line is written at once as long as that cannot block, so that a killed process has lost nothing. What would block
+waits in a bounded queue for a thread; beyond its bound lines are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TextIO
+
+from regsvc.metrics import LOG_LINES_DROPPED
+
+MOST_WAITING = 4 * 1024 * 1024  # bytes
+_ATOMIC = 4096  # bytes; what POLLOUT promises of a pipe (pipe(7), PIPE_BUF)
+_SILENCE = 1.0  # seconds between two tries to write where a write failed
+
+
+class Writer:
+    """Writes lines to a stream, from any thread, without ever waiting for its reader.
+
+    Args:
+        stream: where to write. One without a file descriptor is written to directly.
+        say_dropped: makes a line of the number of lines that were dropped.
+    """
+
+    def __init__(self, stream: TextIO, say_dropped: Callable[[int], str]) -> None:
+        self._stream = stream
+        self._say_dropped = say_dropped
+        self._lock = threading.Lock()
+        self._waiting: deque[bytes] = deque()
+        self._bytes = 0
+        self._dropped = 0
+        self._thread: threading.Thread | None = None
+        self._drained = threading.Event()
+        self._drained.set()
+        try:
+            self._descriptor: int | None = stream.fileno()
+        except (OSError, ValueError, AttributeError):
+            self._descriptor = None
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+
+    def write(self, line: str) -> None:
+        """Write a line, or have it wait, or drop it. It never raises and never blocks."""
+        if self._descriptor is None:
+            with self._lock, suppress(OSError, ValueError):
+                self._stream.write(f"{line}\n")
+                self._stream.flush()
+            return
+        data = f"{line}\n".encode(self._encoding, "backslashreplace")
+        with self._lock:
+            if not self._waiting and len(data) <= _ATOMIC and self._is_ready():
+                try:
+                    os.write(self._descriptor, data)
+                except BlockingIOError:
+                    pass  # another process may have made the pipe non-blocking: the thread waits
+                except OSError:
+                    return  # a full disk, or a reader that is gone
+                else:
+                    return
+            if self._bytes + len(data) > MOST_WAITING:
+                self._dropped += 1
+                LOG_LINES_DROPPED.inc()
+                return
+            self._waiting.append(data)
+            self._bytes += len(data)
+            self._drained.clear()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_waiting, name="log writer", daemon=True)
+                self._thread.start()
+
+    def drain(self, seconds: float) -> None:
+        """Wait for lines in the queue to be written, so many seconds at most."""
+        self._drained.wait(seconds)
+
+    def _is_ready(self) -> bool:
+        poll = select.poll()
+        poll.register(self._descriptor or 0, select.POLLOUT)
+        try:
+            return bool(poll.poll(0))
+        except OSError:
+            return True
+
+    def _write_waiting(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._thread = None
+                    self._drained.set()
+                    return
+                data = self._waiting[0]
+                if self._dropped:
+                    data += f"{self._say_dropped(self._dropped)}\n".encode()
+                    self._dropped = 0
+            try:
+                _write_whole(self._descriptor or 0, data)
+            except OSError:
+                time.sleep(_SILENCE)
+            with self._lock:
+                self._bytes -= len(self._waiting.popleft())
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])

@@ -183,12 +183,8 @@ class Courier:
             if held.turn_at is not None:
                 await self._pretend(held, held.turn_at)
                 continue
-            log.info(
-                "mail sending",
-                mail=str(held.job.id),
-                recipient=mask_email(held.letter.email),
-                attempt=held.job.attempts,
-            )
+            job, recipient = held.job, mask_email(held.letter.email)
+            log.info("mail sending", mail=str(job.id), recipient=recipient, attempt=job.attempts)
             try:
                 envelope = self._writer.write(held.letter)
                 begun = trio.current_time()

@@ -1,19 +1,23 @@
 """The fixtures that give a test a RabbitMQ.
 
-`rabbitmq` is the running broker, once a session; `amqp_url` is a virtual host of its own for one test. Where
-the broker comes from, in this order: the one that REGSVC_TEST_AMQP_URL names; a private node of the
+`rabbitmq` is a running broker that all tests share, also those of other processes; `amqp_url` is a virtual host of
+its own for one test. A test that is marked `own_broker` stops, kills or blocks the broker: where tests run at the
+same time it gets one that its process has for itself.
+
+Where the broker comes from, in this order: the one that REGSVC_TEST_AMQP_URL names; a private node of the
 `rabbitmq-server` installed here; Debian's package (installed when root); a container; else the test is
 skipped, or fails with CI=true. A server that these tests did not start is never touched, but for this
-project's two queues in the virtual host that the variable names, which are deleted before each test.
+project's two queues in the virtual host that the variable names, which are deleted before each test; tests that
+use it run one at a time.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import shutil
 import subprocess
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -22,6 +26,8 @@ import trio
 from tests.amqp import open_channel
 from tests.containers import ContainerBroker
 from tests.nodes import PrivateBroker, find_epmd, find_scripts
+from tests.suite.packages import do_without, install
+from tests.suite.run import count_workers, name_worker, shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +62,10 @@ class GivenBroker:
 
 
 Broker = PrivateBroker | GivenBroker
-BROKER = pytest.StashKey[Broker]()
+_SHARED = pytest.StashKey[Broker]()
+_OWN = pytest.StashKey[PrivateBroker]()
+_KINDS: dict[str, type[PrivateBroker]] = {"node": PrivateBroker, "container": ContainerBroker}
+_DESCRIPTION = "rabbitmq.json"
 
 
 async def _delete_queues(url: str) -> None:
@@ -65,31 +74,49 @@ async def _delete_queues(url: str) -> None:
             await channel.delete(queue)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the node early: it boots for some six seconds, while other tests run."""
-    wanted = any("rabbitmq" in getattr(item, "fixturenames", ()) for item in session.items)
-    if not wanted or session.config.option.collectonly:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests with a broker of their own the time that it takes to start."""
+    for item in items:
+        if item.get_closest_marker("own_broker"):
+            item.add_marker(pytest.mark.timeout(240), append=False)
+
+
+def prepare(config: pytest.Config) -> None:
+    """Start the shared broker, in the process that outlives the tests: it boots while the first of them run."""
+    if "REGSVC_TEST_AMQP_URL" in os.environ:
         return
-    if given := os.environ.get("REGSVC_TEST_AMQP_URL"):
-        session.config.stash[BROKER] = GivenBroker(given)
-    elif _installed():
-        _launch(session.config, PrivateBroker())
+    if not _installed():
+        install(config, "rabbitmq-server")
+    kind = "node" if _installed() else "container" if _has_docker() else None
+    if kind is None:
+        return
+    broker = _KINDS[kind]()
+    config.stash[_SHARED] = broker
+    broker.launch()
+    # Complete before any test runs.
+    (shared_folder(config) / _DESCRIPTION).write_text(json.dumps({"kind": kind, **broker.describe()}))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End what was started, also when the test that asked for it never ran."""
-    if broker := session.config.stash.get(BROKER, None):
-        broker.close()
+    """End what this process started, also when the test that asked for it never ran."""
+    stash = session.config.stash
+    for broker in (stash.get(_OWN, None), stash.get(_SHARED, None)):
+        if broker is not None:
+            broker.close()
 
 
-@pytest.fixture(scope="session")
-def rabbitmq(pytestconfig: pytest.Config) -> Broker:
-    """Give the running broker of this test session."""
-    broker = pytestconfig.stash.get(BROKER, None)
-    if broker is None:
-        broker = _launch(pytestconfig, _provide())
+@pytest.fixture
+def rabbitmq(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[Broker]:
+    """Give a running broker."""
+    if given := os.environ.get("REGSVC_TEST_AMQP_URL"):
+        with (shared_folder(pytestconfig) / "rabbitmq.turn").open("ab") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            yield GivenBroker(given)
+        return
+    own = request.node.get_closest_marker("own_broker") and count_workers(pytestconfig) > 1
+    broker = _find_own(pytestconfig) if own else _find_shared(pytestconfig)
     broker.wait_ready()
-    return broker
+    yield broker
 
 
 @pytest.fixture
@@ -98,51 +125,35 @@ def amqp_url(rabbitmq: Broker) -> str:
     return rabbitmq.fresh_url()
 
 
-def _launch(config: pytest.Config, broker: PrivateBroker) -> Broker:
-    config.stash[BROKER] = broker
-    broker.launch()
-    return broker
+def _find_shared(config: pytest.Config) -> Broker:
+    if _SHARED not in config.stash:
+        kind, description = _read_description(config)
+        config.stash[_SHARED] = _KINDS[kind].attach(description, name_worker(config))
+    return config.stash[_SHARED]
 
 
-def _provide() -> PrivateBroker:
-    """Get hold of a RabbitMQ where none is installed."""
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        with _no_service_starts():
-            install = "apt-get install -y --no-install-recommends rabbitmq-server"
-            subprocess.run(
-                ["sh", "-c", f"{install} || {{ apt-get update && {install}; }}"],
-                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=600,
-                check=False,
-            )
-        if _installed():
-            return PrivateBroker()
-    if (
-        shutil.which("docker")
+def _find_own(config: pytest.Config) -> PrivateBroker:
+    if _OWN not in config.stash:
+        kind, _ = _read_description(config)
+        config.stash[_OWN] = _KINDS[kind]()
+        config.stash[_OWN].launch()
+    return config.stash[_OWN]
+
+
+def _read_description(config: pytest.Config) -> tuple[str, dict[str, str]]:
+    """Return what kind of broker the run has, and where; skip the test if there is none."""
+    path = shared_folder(config) / _DESCRIPTION
+    if not path.exists():
+        do_without("no RabbitMQ here: install rabbitmq-server, start Docker, or set REGSVC_TEST_AMQP_URL")
+    description: dict[str, str] = json.loads(path.read_text())
+    return description.pop("kind"), description
+
+
+def _has_docker() -> bool:
+    return (
+        shutil.which("docker") is not None
         and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-    ):
-        return ContainerBroker()
-    reason = "no RabbitMQ here: install rabbitmq-server, start Docker, or set REGSVC_TEST_AMQP_URL"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@contextmanager
-def _no_service_starts() -> Iterator[None]:
-    """Keep packages from starting services while they are installed (Debian Policy, invoke-rc.d)."""
-    policy = Path("/usr/sbin/policy-rc.d")
-    if policy.exists():
-        yield
-        return
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    try:
-        yield
-    finally:
-        policy.unlink()
+    )
 
 
 def _installed() -> bool:

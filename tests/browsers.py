@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import sync_playwright
+
+from tests.suite.packages import do_without, install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +38,16 @@ _FLAGS = (
 )
 
 
+def prepare(config: pytest.Config) -> None:
+    """Install a Chromium where there is none."""
+    if _find() is None:
+        install(config, "chromium")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Give a Chromium with a profile of its own; make contexts of it, they are as apart as two people's."""
-    program = _find() or _install() or _do_without()
+    program = _find() or do_without("no browser here: install chromium or set REGSVC_TEST_CHROMIUM")
     # Playwright needs asyncio's own event loop; trio-asyncio steps aside for a policy that somebody set.
     asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
     try:
@@ -54,25 +61,3 @@ def browser() -> Iterator[Browser]:
 
 def _find() -> str | None:
     return os.environ.get("REGSVC_TEST_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
-
-
-def _install() -> str | None:
-    """Install Debian's package; a container's list of packages is often old or absent."""
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return None
-    subprocess.run(
-        ["sh", "-c", "apt-get update && apt-get install -y --no-install-recommends chromium"],
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        timeout=900,
-        check=False,
-    )
-    return _find()
-
-
-def _do_without() -> str:
-    reason = "no browser here: install chromium or set REGSVC_TEST_CHROMIUM"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)

@@ -5,9 +5,12 @@ import signal
 from hypothesis import settings
 
 pytest_plugins = [
+    "tests.suite.run",
+    "tests.suite.order",
     "tests.databases",
     "tests.brokers",
     "tests.browsers",
+    "tests.suite.preparation",
     "tests.services",
     "tests.programs",
     "tests.visits",

@@ -12,12 +12,13 @@ IMAGE = "rabbitmq:4-alpine"
 class ContainerBroker(PrivateBroker):
     """The same from Docker's official image, for machines without an installed RabbitMQ."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._name = f"regsvc-test-{self.port}"
+    @property
+    def _name(self) -> str:
+        return f"regsvc-test-{self.port}"
 
     def launch(self) -> None:
         """Create or start the container without waiting for it."""
+        assert self._attached_as is None, "mark the test own_broker"
         known = _docker("ps", "--all", "--quiet", "--filter", f"name=^{self._name}$")
         if known.strip():
             _docker("start", self._name)
@@ -43,8 +44,9 @@ class ContainerBroker(PrivateBroker):
         return _docker("exec", self._name, "rabbitmqctl", "--quiet", *arguments)
 
     def close(self) -> None:
-        """Remove the container with its data."""
-        _docker("rm", "--force", "--volumes", self._name)
+        """Remove the container with its data; leave another process's alone."""
+        if self._attached_as is None:
+            _docker("rm", "--force", "--volumes", self._name)
         super().close()
 
 

@@ -17,13 +17,20 @@ import trio
 from regsvc.postgres.embedded import EmbeddedPostgres
 from regsvc.postgres.migrate import migrate
 from regsvc.postgres.pool import Pool
+from tests.suite.ram_disk import find_ram_disk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 _TEMPLATE = "regsvc_template"
 # A crash of the machine loses nothing here that anybody wants.
-_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "max_wal_size": "128MB",  # of the RAM disk
+}
 _numbers = itertools.count(1)
 
 
@@ -42,7 +49,7 @@ def run_sql(conninfo: str, *statements: str) -> None:
 @contextmanager
 def make_short_directory() -> Iterator[Path]:
     """Make a directory for a server: unlike pytest's, others can reach it (a server is not root) and it is short."""
-    with tempfile.TemporaryDirectory(prefix="regsvc-tests-") as name:
+    with tempfile.TemporaryDirectory(prefix="regsvc-tests-", dir=find_ram_disk()) as name:
         directory = Path(name)
         directory.chmod(0o755)
         yield directory
@@ -100,7 +107,7 @@ def postgres_server(root_directory: Path) -> Iterator[str]:
 def clone_database(server: str) -> Iterator[str]:
     """Hold a fresh database with the schema; gives its URI."""
     name = f"test_{next(_numbers)}"
-    run_sql(server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY wal_log")
+    run_sql(server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
     yield name_database(server, name)
     run_sql(server, f"DROP DATABASE {name} WITH (FORCE)")
 

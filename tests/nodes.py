@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import random
 import shutil
 import signal
 import socket
@@ -18,8 +17,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.suite.ports import take_port
+from tests.suite.ram_disk import find_ram_disk
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 BOOT_SECONDS = 60.0
 GREETING = b"AMQP\0\0\x09\x01"  # which the server answers (AMQP 4.2.2)
@@ -40,8 +42,32 @@ class PrivateBroker:
     """
 
     def __init__(self) -> None:
-        self.port, self._epmd_port, self._dist_port = free_ports(3)
-        self._directory = Path(tempfile.mkdtemp(prefix="regsvc-rabbitmq-"))
+        self.port, self._epmd_port, self._dist_port = take_port(), take_port(), take_port()
+        self._directory = Path(tempfile.mkdtemp(prefix="regsvc-rabbitmq-", dir=find_ram_disk()))
+        self._attached_as: str | None = None
+        self._reset()
+
+    def describe(self) -> dict[str, str]:
+        """Return what `attach` needs."""
+        ports = f"{self.port} {self._epmd_port} {self._dist_port}"
+        return {"ports": ports, "directory": str(self._directory)}
+
+    @classmethod
+    def attach(cls, description: Mapping[str, str], name: str) -> Self:
+        """Return the node of another process, to use and control but neither to stop nor to start.
+
+        Args:
+            description: of it, by its owner's `describe()`.
+            name: of this process; no other that uses the node has it.
+        """
+        broker = cls.__new__(cls)
+        broker.port, broker._epmd_port, broker._dist_port = map(int, description["ports"].split())
+        broker._directory = Path(description["directory"])
+        broker._attached_as = name
+        broker._reset()
+        return broker
+
+    def _reset(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -67,7 +93,8 @@ class PrivateBroker:
         """Return the URL of an empty virtual host; made sixteen at a time, for rabbitmqctl is slow."""
         vhost = next(self._vhosts, None)
         if vhost is None:
-            names = [f"test-{next(self._batches)}-{number}" for number in range(16)]
+            batch = f"test-{self._attached_as or 'owner'}-{next(self._batches)}"
+            names = [f"{batch}-{number}" for number in range(16)]
             listed = ",".join(f'<<"{name}">>' for name in names)
             everything = '<<".*">>, <<".*">>, <<".*">>'
             self.ctl(
@@ -81,6 +108,7 @@ class PrivateBroker:
 
     def launch(self) -> None:
         """Start the node without waiting for it."""
+        assert self._attached_as is None, "mark the test own_broker"
         environment = self._environment()
         (self._directory / "rabbitmq.conf").write_text(CONFIGURATION.format(port=self.port, memory=MEMORY))
         (self._directory / "plugins").write_text("[].\n")
@@ -116,7 +144,6 @@ class PrivateBroker:
 
     def wait_ready(self) -> None:
         """Wait until the node speaks AMQP; RuntimeError with its last words when it does not."""
-        assert self._process is not None
         try:
             wait_port(self.port, self._process, GREETING)
         except RuntimeError as error:
@@ -171,7 +198,9 @@ class PrivateBroker:
         return done.stdout
 
     def close(self) -> None:
-        """End node and epmd and remove their directory."""
+        """End node and epmd and remove their directory; leave another process's node alone."""
+        if self._attached_as is not None:
+            return
         self._end(signal.SIGTERM)
         if self._epmd is not None:
             self._epmd.kill()
@@ -180,6 +209,7 @@ class PrivateBroker:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _end(self, number: signal.Signals) -> None:
+        assert self._attached_as is None, "mark the test own_broker"
         process, self._process = self._process, None
         if process is None:
             return
@@ -214,24 +244,6 @@ class PrivateBroker:
             "RABBITMQ_LOG_BASE": str(here / "log"),
             "RUNNING_UNDER_SYSTEMD": "true",  # the script becomes the node by exec: one pid to signal
         }
-
-
-def free_ports(count: int) -> list[int]:
-    """Return free loopback ports below the ephemeral range.
-
-    Inside that range a client that keeps dialling the port of a stopped broker may be given the very port as
-    its own and connect to itself.
-    """
-    with contextlib.ExitStack() as held:
-        ports: list[int] = []
-        for port in random.sample(range(20000, 30000), 200):
-            listener = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                listener.bind(("127.0.0.1", port))
-                ports.append(port)
-            if len(ports) == count:
-                return ports
-    raise RuntimeError("no free loopback ports")
 
 
 def wait_port(port: int, process: subprocess.Popen[bytes] | None, greeting: bytes) -> None:

@@ -21,7 +21,8 @@ import trio
 
 from regsvc.config import loading
 from tests.databases import clone_database
-from tests.services import SECRET, Service, free_port
+from tests.services import SECRET, Service
+from tests.suite.ports import take_port
 
 _numbers = itertools.count(1)
 _INHERITED = (
@@ -137,7 +138,7 @@ def dev_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) 
 
 @contextmanager
 def _share_program(command: str, postgres_server: str, folder: Path) -> Iterator[SharedProgram]:
-    port = free_port()
+    port = take_port()
     with clone_database(postgres_server) as database:
         environ = serve_environ(
             database,
@@ -209,7 +210,7 @@ async def run_program(
         user: whom it runs as, if not as us.
         python: what runs it.
     """
-    port = port or free_port()
+    port = port or take_port()
     whole = clean_environ({"REGSVC_HTTP_PORT": str(port), **(environ or {})})
     output = folder / f"program-{next(_numbers)}.log"
     with output.open("wb") as file:

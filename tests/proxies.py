@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tests.nodes import free_ports
+from tests.suite.ports import take_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -84,7 +84,7 @@ class Proxy:
     """
 
     def __init__(self, nursery: trio.Nursery, upstream: tuple[str, int] | Path) -> None:
-        (self.port,) = free_ports(1)
+        self.port = take_port()
         self.latency = 0.0
         self.black_hole = False
         self.accepted = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import email
 import email.policy
 import re
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import trio
 from regsvc.config import loading
 from regsvc.config.settings import Settings
 from regsvc.program import run_service
+from tests.suite.ports import take_port
 
 SECRET = "a secret of the tests that is long enough"
 PASSWORD = "correct horse battery"
@@ -119,13 +119,6 @@ def read_all_mails(mailbox: Path) -> list[Mail]:
     return found
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
-
-
 @asynccontextmanager
 async def run_test_service(
     database: str, folder: Path, environ: Mapping[str, str] | None = None, *, dev: bool = False
@@ -138,7 +131,7 @@ async def run_test_service(
         environ: settings on top of those that tests have.
         dev: as `regsvc dev` runs it.
     """
-    port = free_port()
+    port = take_port()
     chosen = loading.load(
         {
             "REGSVC_DATABASE_URL": database,

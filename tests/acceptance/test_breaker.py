@@ -8,8 +8,9 @@ import trio
 
 from regsvc.postgres.pool import Pool
 from tests.proxies import open_proxy
-from tests.services import Service, free_port, run_test_service
+from tests.services import Service, run_test_service
 from tests.smtp_servers import ScriptedServer
+from tests.suite.ports import take_port
 
 
 async def hasten_probe(pool: Pool) -> None:
@@ -99,7 +100,7 @@ async def test_a_lone_mail_is_sent_when_its_server_is_back_and_not_at_its_next_t
 async def test_a_server_that_is_away_costs_a_lone_mail_no_more_attempts_than_its_schedule(
     database: str, pool: Pool, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = take_port()
     async with run_test_service(
         database, tmp_path, {"REGSVC_SMTP_URL": f"smtp://127.0.0.1:{port}"}
     ) as service:

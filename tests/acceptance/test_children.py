@@ -18,7 +18,8 @@ from regsvc.program import report
 from regsvc.roles import make_children, open_parts
 from regsvc.supervisor import Backoff, Child, ChildStatistics, Supervisor, SupervisorStatistics
 from tests.programs import serve_environ
-from tests.services import PASSWORD, free_port
+from tests.services import PASSWORD
+from tests.suite.ports import take_port
 from tests.traffic import Call, run_traffic
 
 OFTEN = 100
@@ -48,8 +49,8 @@ async def crash(
 
 
 async def test_consumers_that_crash_a_hundred_times_cost_no_request(database: str, tmp_path: Path) -> None:
-    port = free_port()
-    nobody = f"amqp://127.0.0.1:{free_port()}/"
+    port = take_port()
+    nobody = f"amqp://127.0.0.1:{take_port()}/"
     environ = serve_environ(database, tmp_path, amqp_url=nobody, http_port=str(port))
     chosen = loading.load(environ, mode="dev")
     stopping = trio.Event()

@@ -190,6 +190,7 @@ async def test_a_mail_server_that_keeps_a_mail_waiting_keeps_nobody_from_consumi
             program.check_log()
 
 
+@pytest.mark.own_broker
 async def test_a_broker_that_is_killed_costs_no_sign_up_and_is_used_again_once_it_is_back(
     database: str, rabbitmq: Broker, amqp_url: str, smtp: ScriptedServer, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.programs import Program, run_program, serve_environ, talk_to
-from tests.services import free_port
+from tests.suite.ports import take_port
 
 
 @pytest.mark.parametrize("way", ["postgresql alone", "rabbitmq"])
@@ -65,7 +65,7 @@ async def test_the_api_takes_sign_ups_without_a_worker_and_a_worker_sends_withou
 
 
 async def test_a_worker_works_on_when_its_port_is_taken(database: str, tmp_path: Path) -> None:
-    port = free_port()
+    port = take_port()
     environ = serve_environ(database, tmp_path)
     start = partial(run_program, folder=tmp_path, environ=environ, port=port)
     async with (
@@ -80,7 +80,7 @@ async def test_a_worker_works_on_when_its_port_is_taken(database: str, tmp_path:
 
 
 async def test_an_api_whose_port_is_taken_gives_up_with_1(database: str, tmp_path: Path) -> None:
-    port = free_port()
+    port = take_port()
     environ = serve_environ(database, tmp_path)
     start = partial(run_program, "serve", folder=tmp_path, environ=environ, port=port)
     async with start(), start(ready=False) as second:

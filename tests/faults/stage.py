@@ -19,11 +19,12 @@ from tests.faults.ledger import Ledger
 from tests.faults.load import Load
 from tests.faults.mischief import Mischief
 from tests.faults.seats import Seat
-from tests.nodes import PrivateBroker, free_ports
+from tests.nodes import PrivateBroker
 from tests.postgres_servers import PostgresServer, open_postgres
 from tests.programs import serve_environ
 from tests.proxies import Proxy, open_proxy
 from tests.smtp_servers import ScriptedServer
+from tests.suite.ports import take_port
 
 QUEUE, DEAD = "email_confirm", "email_confirm.dead"
 # Shorter than what people run, so that a mail server's silence does not last.
@@ -173,7 +174,6 @@ async def open_stage(
         mischief, inbox = Mischief(), inbox or Inbox()
         servers: list[ScriptedServer] = []
         roles = [*[("api", n) for n in range(1, apis + 1)], *[("worker", n) for n in range(1, workers + 1)]]
-        ports = iter(free_ports(len(roles)))
         seats: list[Seat] = []
         stage_box: list[Stage] = []
 
@@ -181,7 +181,7 @@ async def open_stage(
             stage_box[0].note_cut(seat, life)
 
         for role, number in roles:
-            name, port = f"{role} {number}", next(ports)
+            name, port = f"{role} {number}", take_port()
             mails = SeatMails(inbox, name)
             server = ScriptedServer(mischief, mails=mails)
             await stack.enter_async_context(server.running())

@@ -9,12 +9,18 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-MISSING: Any = object()
+
+class _Value(Enum):
+    MISSING = "missing"  # unlike an object's, its name is the same in every process
+
+
+MISSING: Any = _Value.MISSING
 # The order of the group: S + L is another spelling of the same signature (RFC 8032, section 8.4).
 _L = 2**252 + 27742317777372353535851937790883648493
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.amqp import open_channel
@@ -28,6 +29,7 @@ async def wait_depths(service: Service, *depths: int | None) -> None:
             await trio.sleep(0.1)
 
 
+@pytest.mark.own_broker
 async def test_what_waits_in_the_broker_is_told_and_unknown_when_it_is_gone(
     database: str, rabbitmq: Broker, amqp_url: str, tmp_path: Path
 ) -> None:

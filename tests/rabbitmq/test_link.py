@@ -13,9 +13,9 @@ import trustme
 from regsvc.errors import BrokerTopologyError, BrokerUnavailableError
 from regsvc.rabbitmq import check_broker, mask_url, open_publisher
 from tests.amqp import RawChannel
-from tests.nodes import free_ports
 from tests.proxies import Proxy
 from tests.rabbitmq.conftest import QUEUE, address_of, at_port, consume, take
+from tests.suite.ports import take_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,7 @@ async def test_a_queue_declared_otherwise_is_explained(
                 pytest.fail("it opened")
 
 
+@pytest.mark.own_broker
 async def test_connections_closed_by_the_server_end_both(amqp_url: str, rabbitmq: Broker) -> None:
     async with open_publisher(amqp_url) as publisher, consume(amqp_url) as consumer:
         await trio.to_thread.run_sync(rabbitmq.close_connections)
@@ -113,6 +114,7 @@ async def test_an_error_inside_comes_out_as_it_is(amqp_url: str) -> None:
             raise LookupError
 
 
+@pytest.mark.own_broker
 async def test_a_broker_that_was_killed_comes_back_with_what_it_confirmed(
     amqp_url: str, rabbitmq: Broker
 ) -> None:
@@ -147,7 +149,7 @@ async def test_a_check_reaches_the_broker_and_declares_nothing(amqp_url: str, ra
     [
         (lambda url: url.replace("guest:guest", "guest:wrong-secret"), "user or password refused"),
         (lambda url: re.sub(r"[^/]+$", "no%20such%20vhost", url), "virtual host no such vhost refused"),
-        (lambda url: at_port(url, free_ports(1)[0]), "connect"),
+        (lambda url: at_port(url, take_port()), "connect"),
         (lambda url: re.sub(r"@.*?:", "@no-such-host.invalid:", url), "no-such-host.invalid"),
     ],
 )

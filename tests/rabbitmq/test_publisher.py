@@ -142,6 +142,7 @@ async def test_a_publish_that_nobody_confirms_ends_the_publisher(proxy: Proxy, p
             await publisher.wait_closed()
 
 
+@pytest.mark.own_broker
 async def test_a_memory_alarm_blocks_publishing_alone(amqp_url: str, rabbitmq: Broker) -> None:
     mails = [uuid4() for _ in range(300)]
     async with open_publisher(amqp_url) as publisher, consume(amqp_url) as consumer:

@@ -8,17 +8,21 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 SOURCES := $(shell find regsvc -type f ! -name '*.pyc')
 # What the tests import and start is the built wheel, not the checkout.
 WHEEL := build/installed
+# Tests wait as much as they work: twice as many processes as the two cores that they are measured on.
+WORKERS ?= 4
+PARALLEL = -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test faults figures fuzz bench lint format pins clean
+.PHONY: help run test check faults figures fuzz bench lint format pins clean
 
 help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
 	@echo 'make test    check and test everything, the way CI does'
+	@echo 'make check   lint, types and the tests that need no server, within a minute'
 	@echo 'make faults  kill and cut everything for twenty minutes, and print what came of it'
 	@echo 'make figures long outages and many mails, for a quarter of an hour'
 	@echo 'make fuzz    make 100,000 connections to the server that say anything at all'
 	@echo 'make bench   measure speed and memory, for some six minutes'
-	@echo 'make lint    check formatting, style and types alone'
+	@echo 'make lint    check formatting, style, types and migrations alone'
 	@echo 'make format  format the code'
 	@echo 'make pins    pin requirements/*.txt to the newest versions that fit pyproject.toml'
 	@echo 'make clean   remove what was installed and built, never .regsvc'
@@ -33,7 +37,10 @@ run: $(VENV)/.base
 	fi
 
 test: lint $(WHEEL)
-	PYTHONPATH='$(CURDIR)/$(WHEEL)' PYTHONSAFEPATH=1 REGSVC_TEST_INSTALLED='$(CURDIR)/$(WHEEL)' $(BIN)/pytest
+	PYTHONPATH='$(CURDIR)/$(WHEEL)' PYTHONSAFEPATH=1 REGSVC_TEST_INSTALLED='$(CURDIR)/$(WHEEL)' $(BIN)/pytest $(PARALLEL) --durations=15
+
+check: lint
+	$(BIN)/pytest $(PARALLEL) -q -m 'not server'
 
 # What docs/reliability.md shows; FAULTS="--help" lists what can be chosen.
 faults: $(VENV)/.test
@@ -55,6 +62,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	@$(BIN)/squawk --no-error-on-unmatched-pattern regsvc/postgres/migrations/*.sql
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix

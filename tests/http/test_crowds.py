@@ -85,7 +85,7 @@ async def test_50_refreshes_with_one_token_at_once_bring_one_child_and_log_nobod
     # On a busy machine some are sent away, and would come again after the grace, as a thief would.
     assert {answer.status_code for answer in answers} <= {200, 503}
     answers = [answer for answer in answers if answer.status_code == 200]
-    assert len(answers) > 1
+    assert len(answers) >= 25
     (child,) = {answer.json()["refresh_token"] for answer in answers}
     for access in (tokens["access_token"], *(answer.json()["access_token"] for answer in answers[:5])):
         headers = {"Authorization": f"Bearer {access}"}

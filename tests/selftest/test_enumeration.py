@@ -57,10 +57,15 @@ def different(name: str, whose: Callable[[Call], bool], change: Callable[[Answer
 
 
 def test_a_service_that_answers_everybody_alike_is_let_off() -> None:
-    found = measure(lambda _: None)
-    assert set(SINGLE) < set(found)
-    assert "distinguishable" not in verdicts(found).values()
-    assert not any(measurement.answers_differ for measurement in found.values())
+    """A busy machine may leave something unclear, but not most of it, and not again and again."""
+    for _ in range(5):
+        found = measure(lambda _: None)
+        assert set(SINGLE) < set(found)
+        assert "distinguishable" not in verdicts(found).values()
+        assert not any(measurement.answers_differ for measurement in found.values())
+        if len(verdicts(found)) < len(found) / 2:
+            return
+    pytest.fail(f"most of it stays unclear: {verdicts(found)}")
 
 
 @pytest.mark.parametrize(

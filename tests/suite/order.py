@@ -40,10 +40,14 @@ def deal(groups: list[tuple[float, list[T]]], hands: int) -> list[T]:
             that has room; one that does not fit goes on in the next.
         hands: how many shares.
     """
-    total = sum(len(group) for _, group in groups)
+    left_over = sum(len(group) for _, group in groups)
     shares: list[list[T]] = [[] for _ in range(hands)]
-    # As xdist divides: each takes its part of what the ones before it left.
-    room = [total * (hand + 1) // hands - total * hand // hands for hand in range(hands)]
+    room: list[int] = []
+    for takers in range(
+        hands, 0, -1
+    ):  # as xdist divides: each takes its part of what the ones before it left
+        room.append(left_over // takers)
+        left_over -= room[-1]
     weights = [0.0] * hands
     for weight, group in sorted(groups, key=lambda entry: -entry[0]):
         left = group

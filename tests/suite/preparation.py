@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 _PREPARED = pytest.StashKey[set[str]]()
 _PREPARATIONS = {"rabbitmq": brokers.prepare, "browser": browsers.prepare}
 
+_SERVERS = {"postgres_server", "root_directory", "rabbitmq", "browser"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a server, so that `-m "not server"` chooses the others."""
+    for item in items:
+        if not _SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)
+
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note what the tests of this process need, and prepare it when there is no controller."""

@@ -10,9 +10,9 @@ import trio
 
 from regsvc.errors import BrokerUnavailableError
 from regsvc.rabbitmq import check_broker, mask_url, open_publisher
-from tests.nodes import free_ports
 from tests.proxies import open_proxy
 from tests.rabbitmq.conftest import address_of, at_port
+from tests.suite.ports import take_port
 
 if TYPE_CHECKING:
     from tests.proxies import Proxy
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 async def test_a_server_that_refuses_is_passed_over(amqp_url: str) -> None:
-    nobody = at_port(amqp_url, free_ports(1)[0])
+    nobody = at_port(amqp_url, take_port())
     mail_id = uuid4()
     async with open_publisher(f"{nobody} {amqp_url}") as publisher:
         assert (await publisher.publish([mail_id])).confirmed == (mail_id,)
@@ -37,7 +37,7 @@ async def test_a_server_that_falls_silent_hides_the_next_for_its_share_of_the_ti
 
 
 async def test_when_none_lets_us_in_each_is_named(amqp_url: str) -> None:
-    first, second = (at_port(amqp_url, port) for port in free_ports(2))
+    first, second = (at_port(amqp_url, port) for port in (take_port(), take_port()))
     with pytest.raises(BrokerUnavailableError) as caught:
         await check_broker(f"{first} {second}")
     for url in (first, second):

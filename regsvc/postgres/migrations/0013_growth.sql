@@ -1,3 +1,6 @@
+-- squawk-ignore-file require-concurrent-index-creation, require-concurrent-index-deletion
+-- (A migration is one transaction, in which CONCURRENTLY is refused: writes wait while the indexes are built.)
+
 -- What is read in the order of an index reads what it returns, however much is stored. Lists for administrators go by
 -- time, whatever they are filtered by; an index ends in the order of the list.
 

@@ -16,7 +16,7 @@ import trio
 
 from tests.databases import run_sql
 from tests.programs import clean_environ, serve_environ
-from tests.services import free_port
+from tests.suite.ports import take_port
 
 REGSVC = [sys.executable, "-m", "regsvc"]
 CLOSED = ["/bin/sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh"]
@@ -51,7 +51,7 @@ def closed() -> Iterator[None]:
 async def test_a_service_that_cannot_say_anything_serves_and_ends_cleanly(
     database: str, tmp_path: Path, stream: Callable[[], AbstractContextManager[IO[bytes] | None]]
 ) -> None:
-    port = free_port()
+    port = take_port()
     environ = clean_environ({**serve_environ(database, tmp_path), "REGSVC_HTTP_PORT": str(port)})
     with stream() as out:
         command = [*(CLOSED if out is None else []), *REGSVC, "serve"]

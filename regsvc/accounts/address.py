@@ -1,13 +1,38 @@
-"""What counts as an e-mail address here, and when two are the same."""
+"""Email addresses: how one is read as it is typed, the mailbox that mail goes to, and the key of its account.
+
+An account belongs to exactly the mailbox that its mail goes to (`regsvc.mail.mailbox`): the domain as A-labels, the
+local part up to NFC and ASCII case. Nothing else makes two addresses one.
+"""
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from email_validator import EmailNotValidError, validate_email
+import idna
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
+
+from regsvc.mail.mailbox import Mailbox, UnusableAddressError, read_mailbox
 
 MAX_BYTES = 254  # RFC 5321 section 4.5.3.1.3, less the angle brackets
+MAX_TYPED = 320  # characters, with what phones and forms add
+
+_JOINERS = "\u200c\u200d"  # ZWNJ and ZWJ, which some scripts need (RFC 5892, A.1 and A.2)
+_DOTS = (".", "\u3002", "\uff0e", "\uff61")  # all that separate labels (UTS 46, 4)
+_SPACES = "\t\n\v\f\r\x85"
+_RESERVED = frozenset(SPECIAL_USE_DOMAIN_NAMES) - {"test"}  # `.test` never leaves a test bench
+# Mobile carriers that gave out local parts with dots in a row or at the end, against RFC 5321; people still have them.
+_DOTTED = (
+    "docomo.ne.jp",
+    "ezweb.ne.jp",
+    "au.com",
+    "softbank.ne.jp",
+    "vodafone.ne.jp",
+    "disney.ne.jp",
+    "pdx.ne.jp",
+)
 
 
 class AddressError(ValueError):
@@ -19,39 +44,152 @@ class Address:
     """An address as mail is sent to it, and as it is compared.
 
     Args:
-        email: normalised (RFC 5321, 6531; NFC; the domain in lower case).
-        key: the whole of it case-folded: two addresses with one key are one address.
+        email: As it is shown and mailed: the local part in NFC as it was typed, the domain as U-labels.
+        key: The mailbox that mail to it reaches. Two addresses with one key are one address.
     """
 
     email: str
     key: str
 
 
-def parse_address(text: str) -> Address:
+def trim_address(text: str) -> str:
+    """Return a typed address without what phones and forms add around it.
+
+    That is white space, invisible characters, `mailto:`, a pair of angle brackets, and one dot behind the domain.
+    """
+    text, dotted = _strip(text), False
+    for _ in range(2):  # the brackets may be inside the rest, or the rest inside them
+        if not dotted and text.endswith(_DOTS):
+            text, dotted = _strip(text[:-1]), True
+        if text[:7].lower() == "mailto:":
+            text = _strip(text[7:])
+        if text.startswith("<") and text.endswith(">"):
+            text = _strip(text[1:-1])
+    return text
+
+
+def parse_address(text: str, local_domains: Collection[str] = ()) -> Address:
     """Return the address that a text is.
 
     One plain address with a domain name: no display name, list, group, quoted local part, comment, or IP literal,
     and no line break or encoded word that could grow into a header.
 
+    Args:
+        text: As it was typed; what surrounds an address is trimmed.
+        local_domains: Domains (A-labels, or `*.` and a domain for those below it) that are taken although they are
+            no public names.
+
     Raises:
-        AddressError: it is none.
+        AddressError: It is none.
     """
-    if "=?" in text or any(unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp", "Cs"} for char in text):
+    text = trim_address(text)
+    if len(text) > MAX_TYPED:
+        raise AddressError("The address is too long.")
+    local, at, domain = text.rpartition("@")
+    if not at:
+        raise AddressError("An email address has an @ sign.")
+    if "=?" in text or _has_unsafe(local) or _has_unsafe(domain, but=_JOINERS):
         raise AddressError("The address has characters that an address cannot have.")
     try:
+        mailbox = read_mailbox(f"x@{domain}")
+        unicode_domain = idna.decode(mailbox.domain) if "xn--" in mailbox.domain else mailbox.domain
+    except (UnusableAddressError, idna.IDNAError) as error:
+        raise AddressError("The part after the @ sign is not a domain name.") from error
+    _check_domain(mailbox.domain, unicode_domain, local_domains)
+    address = to_address(f"{_check_local(local, mailbox.domain)}@{unicode_domain}")
+    if max(len(address.email.encode()), len(address.key.encode())) > MAX_BYTES:
+        raise AddressError("The address is too long.")
+    return address
+
+
+def to_address(email: str) -> Address:
+    """Return the address of an `email` that was read before, such as one that is stored.
+
+    Raises:
+        AddressError: It never was.
+    """
+    return Address(email, _mailbox_of(email).key)
+
+
+def strip_tag(email_key: str) -> str:
+    """Return the key of an address without its tag, for limits that a tag must not multiply."""
+    try:
+        return read_mailbox(email_key).untagged_key
+    except UnusableAddressError:
+        return email_key
+
+
+def _mailbox_of(email: str) -> Mailbox:
+    try:
+        return read_mailbox(email)
+    except UnusableAddressError as error:
+        raise AddressError("The address has characters that an address cannot have.") from error
+
+
+def _strip(text: str) -> str:
+    start, end = 0, len(text)
+    while start < end and _is_around(text[start]):
+        start += 1
+    while start < end and _is_around(text[end - 1]):
+        end -= 1
+    return text[start:end]
+
+
+def _is_around(char: str) -> bool:
+    return char in _SPACES or unicodedata.category(char) in {"Zs", "Zl", "Zp", "Cf"}
+
+
+def _has_unsafe(text: str, but: str = "") -> bool:
+    return any(
+        unicodedata.category(char) in {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
+        for char in text
+        if char not in but
+    )
+
+
+def _check_local(local: str, domain: str) -> str:
+    """Return a local part in NFC, once it is known to be one at this domain."""
+    checked = local
+    if local[:1] != "." and any(domain == name or domain.endswith(f".{name}") for name in _DOTTED):
+        checked = re.sub(r"\.+", ".", local).removesuffix(".")
+    try:
         valid = validate_email(
-            text,
+            f"{checked}@example.com",
             check_deliverability=False,
             allow_smtputf8=True,
             allow_quoted_local=False,
             allow_domain_literal=False,
             allow_display_name=False,
-            globally_deliverable=True,
-            strict=True,  # the local part has 64 octets at most (RFC 5321 section 4.5.3.1.1)
-            test_environment=True,  # lets `.test` through, which never leaves a test bench
+            strict=True,  # the local part has 64 characters at most (RFC 5321 section 4.5.3.1.1)
         )
     except EmailNotValidError as error:
         raise AddressError(str(error)) from error
-    if len(valid.normalized.encode()) > MAX_BYTES:
-        raise AddressError("The address is too long.")
-    return Address(valid.normalized, unicodedata.normalize("NFC", valid.normalized.casefold()))
+    return (valid.local_part or "") if checked == local else unicodedata.normalize("NFC", local)
+
+
+def _check_domain(domain: str, shown: str, local_domains: Collection[str]) -> None:
+    """Check a domain beyond its letters.
+
+    Args:
+        domain: As A-labels.
+        shown: As U-labels.
+        local_domains: See `parse_address`.
+
+    Raises:
+        AddressError: It cannot be a mail domain.
+    """
+    labels = domain.split(".")
+    if any(re.match(r"(?!xn)..--", label) for label in labels):  # reserved (RFC 5890, 2.3.1)
+        raise AddressError("The part after the @ sign is not a domain name.")
+    if any(unicodedata.bidirectional(char) in {"R", "AL", "AN"} for char in shown):
+        try:
+            for label in shown.split("."):  # of a domain with a right-to-left label, all (RFC 5893, 1.4)
+                idna.check_bidi(label, check_ltr=True)
+        except idna.IDNAError as error:
+            raise AddressError("The part after the @ sign is not a domain name.") from error
+    if any(domain == name or (name.startswith("*.") and domain.endswith(name[1:])) for name in local_domains):
+        return
+    if len(labels) < 2 and domain != "test":  # noqa: PLR2004 - a name and what it is under
+        raise AddressError("The part after the @ sign needs a dot.")
+    if not labels[-1][-1].isalpha() or any(".".join(labels[n:]) in _RESERVED for n in range(len(labels))):
+        raise AddressError("The part after the @ sign is not a public domain name.")

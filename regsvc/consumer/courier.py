@@ -22,7 +22,7 @@ from regsvc.consumer.letters import LetterWriter
 from regsvc.consumer.outcomes import Booking, InHand, book
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.logs import mask_email
-from regsvc.mail.envelope import UnusableAddressError
+from regsvc.mail.mailbox import UnusableAddressError
 from regsvc.mail.outcome import Aborted, Bounced, Outcome
 from regsvc.mail.queue import jobs, retry_policy
 from regsvc.mail.queue.bookings import Held, Sent

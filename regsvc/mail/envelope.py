@@ -2,47 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-import idna
+from regsvc.mail.mailbox import read_mailbox
 
 MAX_LINE = 998
 """Octets of a line without its CRLF (RFC 5322, 2.1.1)."""
-
-# What may stand between < and > without quoting: dot-string of RFC 5321, 4.1.2, widened by RFC 6531, 3.3.
-_LOCAL = re.compile(r"[^\x00-\x20\x7f-\xa0()<>\[\]:;@\\,\"\u2028\u2029\ud800-\udfff]{1,64}")
-
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
-
-
-class UnusableAddressError(ValueError):
-    """The address cannot stand in an SMTP command or a header."""
-
-    def __init__(self) -> None:
-        super().__init__(self.__doc__)  # never the address itself: it may be anything, and is personal
-
-
-def wire_address(address: str) -> str:
-    """Return `address` as it travels: the local part as it is, the domain as A-labels (RFC 5890).
-
-    Args:
-        address: An addr-spec without display name or quoting, as the sign-up accepted it.
-
-    Raises:
-        UnusableAddressError: It holds anything that could end the command or header it stands in.
-    """
-    local, at, domain = address.rpartition("@")
-    if not at or not _LOCAL.fullmatch(local):
-        raise UnusableAddressError
-    if _HOST.fullmatch(domain):
-        return address
-    try:
-        ascii_domain = idna.encode(domain, uts46=True, std3_rules=True).decode("ascii")
-    except UnicodeError as error:
-        raise UnusableAddressError from error
-    return f"{local}@{ascii_domain}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +31,7 @@ class Envelope:
     def __post_init__(self) -> None:
         if not self.sender.isascii():
             raise ValueError("the sender's address is not ASCII")
-        wire_address(self.sender)
+        read_mailbox(self.sender)
         ends = self.data.count(b"\r\n")
         if ends != self.data.count(b"\r") or ends != self.data.count(b"\n"):
             raise ValueError("the message has a bare CR or LF")

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from regsvc.mail.envelope import Envelope, UnusableAddressError
+from regsvc.mail.envelope import Envelope
+from regsvc.mail.mailbox import UnusableAddressError
 from regsvc.mail.message.kinds import ACCOUNT_KINDS, AttemptMail, LinkedMail, WarningMail
 from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
 from regsvc.mail.message.values import clean

@@ -12,7 +12,7 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated, Final, TypeAlias
 
-from regsvc.mail.envelope import UnusableAddressError, wire_address
+from regsvc.mail.mailbox import UnusableAddressError, read_mailbox
 
 _URL: Final = re.compile(r"https?://[A-Za-z0-9._~:/?#\[\]@!$&*+,;=%-]{1,900}")
 _CODE: Final = re.compile(r"[0-9]{6}")
@@ -90,7 +90,7 @@ def header_address(address: str) -> str:
     """
     if _HEADER_UNSAFE.search(address):
         raise UnusableAddressError
-    return wire_address(address)
+    return read_mailbox(address).wire
 
 
 Link: TypeAlias = Annotated[str, check_link]

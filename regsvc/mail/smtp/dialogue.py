@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from regsvc.mail.envelope import Envelope, UnusableAddressError, stuff_dots, wire_address
+from regsvc.mail.envelope import Envelope, stuff_dots
+from regsvc.mail.mailbox import UnusableAddressError, read_mailbox
 from regsvc.mail.outcome import Bounced, Failure, Refused, Stage, classify
 from regsvc.mail.smtp.seven_bit import as_seven_bit
 
@@ -136,7 +137,7 @@ def plan(envelope: Envelope, extensions: Extensions) -> Transaction | Failure:
     local part is not ASCII cannot be reached: there is no other spelling of it (RFC 6531, 3.2).
     """
     try:
-        recipient = wire_address(envelope.recipient)
+        recipient = read_mailbox(envelope.recipient).wire
     except UnusableAddressError:
         return Bounced("recipient_invalid", "rcpt")
     data, parameters = envelope.data, ""
@@ -158,7 +159,7 @@ def plan(envelope: Envelope, extensions: Extensions) -> Transaction | Failure:
         parameters += f" SIZE={len(data)}"
     return Transaction(
         (
-            ("mail", f"MAIL FROM:<{wire_address(envelope.sender)}>{parameters}\r\n".encode()),
+            ("mail", f"MAIL FROM:<{read_mailbox(envelope.sender).wire}>{parameters}\r\n".encode()),
             ("rcpt", f"RCPT TO:<{recipient}>\r\n".encode()),
             ("data", b"DATA\r\n"),
         ),

@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from regsvc import __version__, logs
+from regsvc.accounts.address_keys import bring_up
 from regsvc.commands.check import check
 from regsvc.commands.keys import keys
 from regsvc.commands.mail import mail
@@ -19,7 +20,6 @@ from regsvc.commands.selftest import selftest
 from regsvc.commands.users import users
 from regsvc.config import loading, settings
 from regsvc.dev import run_dev
-from regsvc.postgres.migrate import migrate as migrate_schema
 from regsvc.program import heed_signals, run_service
 from regsvc.watch import watch_registration
 
@@ -94,7 +94,7 @@ def migrate() -> None:
     async def run() -> None:
         chosen = loading.load(mode="migrate")
         configure_logs(chosen)
-        applied = await migrate_schema(chosen.database_url.get_secret_value())
+        applied = await bring_up(chosen.database_url.get_secret_value())
         for name in applied:
             click.echo(f"applied {name}")
         if not applied:

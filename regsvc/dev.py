@@ -20,6 +20,7 @@ import trio
 from pydantic import SecretStr
 
 from regsvc import logs
+from regsvc.accounts.address_keys import bring_up
 from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.config import loading
 from regsvc.config.settings import Settings
@@ -27,7 +28,6 @@ from regsvc.errors import ConfigurationError, RegsvcError
 from regsvc.logs import mask_email, reveal
 from regsvc.logs.streams import say
 from regsvc.postgres.embedded import EmbeddedPostgres
-from regsvc.postgres.migrate import migrate
 from regsvc.program import heed_signals, report, run_service
 from regsvc.roles import DEPENDENT
 from regsvc.supervisor import Child, Supervisor
@@ -63,7 +63,7 @@ async def run_dev(data: Path) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(heed_signals, stopping, at_once=server.kill))
         async with _open_database(server, chosen) as chosen:
-            await migrate(chosen.database_url.get_secret_value())
+            await bring_up(chosen.database_url.get_secret_value())
             await run_service(
                 chosen,
                 announcer=announce,

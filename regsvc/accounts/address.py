@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import idna
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
-from regsvc.mail.mailbox import Mailbox, UnusableAddressError, read_mailbox
+from regsvc.mail.mailbox import UnusableAddressError, read_mailbox
 
 MAX_BYTES = 254  # RFC 5321 section 4.5.3.1.3, less the angle brackets
 MAX_TYPED = 320  # characters, with what phones and forms add
@@ -108,7 +108,18 @@ def to_address(email: str) -> Address:
     Raises:
         AddressError: It never was.
     """
-    return Address(email, _mailbox_of(email).key)
+    try:
+        return Address(email, read_mailbox(email).key)
+    except UnusableAddressError as error:
+        raise AddressError("The address has characters that an address cannot have.") from error
+
+
+def find_key(text: str) -> str | None:
+    """Return the key to look a typed address up by, whether or not it may be signed up; None if it can be none."""
+    try:
+        return read_mailbox(trim_address(text)).key
+    except UnusableAddressError:
+        return None
 
 
 def strip_tag(email_key: str) -> str:
@@ -117,13 +128,6 @@ def strip_tag(email_key: str) -> str:
         return read_mailbox(email_key).untagged_key
     except UnusableAddressError:
         return email_key
-
-
-def _mailbox_of(email: str) -> Mailbox:
-    try:
-        return read_mailbox(email)
-    except UnusableAddressError as error:
-        raise AddressError("The address has characters that an address cannot have.") from error
 
 
 def _strip(text: str) -> str:

@@ -11,7 +11,7 @@ from uuid import UUID
 import click
 import structlog
 
-from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.address import find_key
 from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.mail_search import Filters, Page
@@ -73,10 +73,9 @@ def list_(
     machine: bool,
 ) -> None:
     """List mails, the newest first."""
-    try:
-        email_key = parse_address(address).key if address is not None else None
-    except AddressError as error:
-        raise click.BadParameter(str(error), param_hint="--address") from error
+    email_key = find_key(address) if address is not None else None
+    if address is not None and email_key is None:
+        raise click.BadParameter("This is no address.", param_hint="--address")
     try:
         after = Position.decode(cursor) if cursor is not None else None
     except ValueError as error:

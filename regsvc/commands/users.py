@@ -20,6 +20,7 @@ from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.registrations.activation import enrol_by_hand
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
+from regsvc.commands.address_collisions import collisions
 from regsvc.commands.import_users import import_
 from regsvc.commands.runner import (
     ACTOR,
@@ -57,6 +58,7 @@ def users() -> None:
 
 
 users.add_command(import_)
+users.add_command(collisions)
 
 
 @users.command("create-admin")

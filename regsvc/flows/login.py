@@ -7,7 +7,7 @@ from typing import Annotated
 import structlog
 from pydantic import StringConstraints
 
-from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.address import find_key
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits.login_attempts import LoginTry, forgive_tries, withdraw_try
 from regsvc.accounts.sessions import refresh_token
@@ -37,11 +37,8 @@ async def log_in(service: Service, caller: Caller, email: str, password: str) ->
         RateLimitedError: the client is too fast, or guesses.
         OverloadedError: too many passwords wait to be verified.
     """
-    try:
-        key = parse_address(email).key
-    except AddressError:
-        key = ""
-    tried = await begin_login(service, caller, key or email.casefold())
+    key = find_key(email) or ""
+    tried = await begin_login(service, caller, key or f"? {email}")
     try:
         started = await _log_in(service, caller, key, password, tried)
     except OverloadedError:

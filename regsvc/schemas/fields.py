@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import PydanticCustomError
 
-from regsvc.accounts.address import Address, AddressError, parse_address
+from regsvc.accounts.address import Address, AddressError, parse_address, to_address
 from regsvc.errors import FieldError, ValidationFailedError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -31,10 +31,9 @@ class Body(BaseModel):
 
 def _check_address(text: str) -> str:
     try:
-        parse_address(text)
+        return parse_address(text).email
     except AddressError as error:
         raise PydanticCustomError("invalid_address", "{reason}", {"reason": str(error)}) from error
-    return text
 
 
 def _check_name(text: str) -> str:
@@ -69,7 +68,7 @@ TokenText = Annotated[str, StringConstraints(max_length=512)]
 
 def address_of(text: str) -> Address:
     """Return the address of a field that was validated as one."""
-    return parse_address(text)
+    return to_address(text)
 
 
 def check_values(model: type[Model], value: object) -> Model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from regsvc.accounts.address import to_address
 from regsvc.accounts.registrations import mail_status, registration
 from regsvc.accounts.registrations.registration import NewRegistration
 from regsvc.mail.queue import bookings, jobs
@@ -23,7 +24,7 @@ async def sign_up(
         id=uuid4(),
         mail_id=uuid4(),
         email=email,
-        email_key=email.casefold(),
+        email_key=to_address(email).key,
         name="Ann",
         locale="en",
         password_hash=password_hash,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
+from regsvc.accounts.address import to_address
 from regsvc.postgres.pool import Pool
 
 
@@ -21,7 +22,7 @@ async def add_user(
             {
                 "id": user_id,
                 "email": email,
-                "key": email.casefold(),
+                "key": to_address(email).key,
                 "locale": locale,
                 "hash": password_hash,
             },

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.address import find_key
 from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.sessions.session import ALIVE
 from regsvc.accounts.users.user import UserNotFoundError
@@ -171,10 +171,7 @@ async def find_person(conn: Connection, id_or_address: str) -> Person:
         return await get_person(conn, UUID(id_or_address))
     except ValueError:
         pass
-    try:
-        key = parse_address(id_or_address).key
-    except AddressError:
-        raise UserNotFoundError from None
+    key = find_key(id_or_address)
     async with conn.cursor(row_factory=class_row(Person)) as cursor:
         await cursor.execute(f"{_PEOPLE} WHERE u.email_key = %(key)s", {"key": key})
         person = await cursor.fetchone()

@@ -105,7 +105,7 @@ async def begin_sending_account(conn: Connection, mail_ids: Sequence[UUID]) -> l
     async with conn.cursor(row_factory=class_row(AccountLetter)) as cursor:
         await cursor.execute(
             """
-            SELECT m.id AS mail_id, m.user_id, m.move_id, coalesce(m.email, u.email) AS email, m.email_key,
+            SELECT m.id AS mail_id, m.user_id, m.move_id, coalesce(owner.email, m.email, u.email) AS email, m.email_key,
                    coalesce(owner.locale, u.locale) AS locale, coalesce(m.origin, '') AS origin,
                    coalesce(m.client, '') AS client, m.created_at, m.admitted, m.silent, u.password_hash,
                    CASE WHEN m.kind = 'notice' THEN m.notice

@@ -97,7 +97,9 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
                 SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
             )
             SELECT taken.mail_id, taken.registration_id, taken.admitted, taken.silent,
-                   taken.email, taken.email_key, taken.locale, taken.origin, taken.client, taken.created_at,
+                   -- A mail about an account goes to the spelling that the account has.
+                   coalesce(u.email, taken.email) AS email,
+                   taken.email_key, taken.locale, taken.origin, taken.client, taken.created_at,
                    CASE WHEN u.id IS NULL THEN 'confirm' ELSE 'account_exists' END AS sent_as
               FROM taken
               LEFT JOIN users u ON u.email_key = taken.email_key

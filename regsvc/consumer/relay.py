@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 BATCH = 200  # ids that are taken, and in flight to the broker, at a time
 _POLL = 2.0  # seconds between looks when no notification came
 _LOOK_EVERY = 5.0  # seconds between looks at the queue
+_STRANDING = 5.0  # seconds that giving mails to the mailer takes at most, before the broker is dialled again
 
 
 async def run_relay(
@@ -53,8 +55,6 @@ async def run_relay(
     """
     try:
         async with open_publisher(url) as publisher, trio.open_nursery() as nursery:
-            if publisher.messages_ready == 0:
-                await _release_lost(pool, unclaimed_for=timedelta(0))
             woken = Alarm()
             await nursery.start(listen_due, conninfo, woken)
             nursery.start_soon(publisher.wait_closed)
@@ -69,16 +69,19 @@ async def run_relay(
 
 
 async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping: trio.Event) -> None:
+    lost = _Lost() if publisher.messages_ready == 0 else None
     next_look = trio.current_time() + _LOOK_EVERY
     while not stopping.is_set():
         # An alarm on the broker's side: what waits longer than ten seconds is sent past it.
         await wait_any(stopping.wait, publisher.wait_unblocked)
+        if lost is not None and not await _release_lost(pool, lost):
+            lost = None
         async with pool.connection() as conn:
             mail_ids = await publishing.take_for_publishing(conn, BATCH)
         failed = False
         if mail_ids:
             failed = await _publish(pool, publisher, mail_ids)
-        if failed or len(mail_ids) < BATCH:
+        if failed or (len(mail_ids) < BATCH and lost is None):
             await wait_any(stopping.wait, woken.wait, seconds=_POLL)
         if trio.current_time() >= next_look and not publisher.blocked:
             # Somebody may have purged or deleted the queue, which tells nobody but its consumers.
@@ -86,7 +89,7 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
             ready = await publisher.count_ready()
             QUEUED.labels(queues.MAILS).set(ready)
             if ready == 0:
-                await _release_lost(pool, unclaimed_for=publishing.BROKER_MISSED)
+                lost = lost or _Lost(publishing.BROKER_MISSED)
             else:
                 await _review(pool, ready)
 
@@ -130,12 +133,34 @@ async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bo
     return bool(result.failed)
 
 
-async def _release_lost(pool: Pool, *, unclaimed_for: timedelta) -> None:
-    """Make due what was published so long ago and is in the queue no more, nor claimed."""
+@dataclass(frozen=True)
+class _Lost:
+    """The queue was found empty: what was published so long before that, and is not claimed, is lost.
+
+    It is released a batch at a time, between batches that are published: there may be very many, and what is
+    published again meanwhile is not lost.
+
+    Args:
+        unclaimed_for: how long before it was found.
+        found_at: when, by Trio's clock.
+    """
+
+    unclaimed_for: timedelta = timedelta(0)
+    found_at: float = field(default_factory=trio.current_time)
+
+    @property
+    def age(self) -> timedelta:
+        """How long ago a mail must have been published by now."""
+        return self.unclaimed_for + timedelta(seconds=trio.current_time() - self.found_at)
+
+
+async def _release_lost(pool: Pool, lost: _Lost) -> bool:
+    """Make a batch of lost mails due, and return whether there may be more."""
     async with pool.connection() as conn:
-        released = await publishing.release_published(conn, unclaimed_for=unclaimed_for)
+        released = await publishing.release_published(conn, unclaimed_for=lost.age)
     if released:
         log.warning("queue came back empty", mails=released)
+    return released == publishing.BATCH
 
 
 async def _review(pool: Pool, ready: int) -> None:
@@ -149,11 +174,17 @@ async def _review(pool: Pool, ready: int) -> None:
 
 
 async def _strand(pool: Pool) -> None:
-    """Let mails be sent past a broker that is gone."""
+    """Let mails be sent past a broker that is gone; what that takes too long for, the next life goes on with."""
+    stranded = batch = 0
     try:
-        async with pool.connection() as conn:
-            stranded = await publishing.strand_published(conn)
-    except DatabaseUnavailableError:
-        return
+        with trio.move_on_after(_STRANDING):
+            while True:
+                async with pool.connection() as conn:
+                    batch = await publishing.strand_published(conn)
+                stranded += batch
+                if batch < publishing.BATCH:
+                    break
+    except DatabaseUnavailableError as error:
+        log.warning("mails wait for the broker", why=str(error))
     if stranded:
         log.warning("mails go past the broker", mails=stranded)

@@ -19,6 +19,8 @@ from regsvc.postgres.connection import Connection
 PUBLISHING = timedelta(seconds=20)  # that a relay has for publishing what it took
 UNCLAIMED = timedelta(minutes=5)  # after which a published message may have been lost
 BROKER_MISSED = timedelta(seconds=10)  # after which mails are taken past the broker
+BATCH = 1_000  # mails that one statement changes at most: a tenth of a second or so
+REVIEWED = 20_000  # messages in the queue beyond which nothing is counted
 
 
 @dataclass(frozen=True)
@@ -75,37 +77,53 @@ async def release_unpublished(conn: Connection, mail_ids: Sequence[UUID]) -> Non
     )
 
 
-async def strand_published(conn: Connection) -> int:
-    """Give what was published to whoever needs no broker, at once, and return how many mails that are.
+async def strand_published(conn: Connection, *, limit: int = BATCH) -> int:
+    """Give what was published to those who need no broker, at once, and return how many mails that are.
 
     The broker is gone, perhaps for good and perhaps for a second: their messages may be where they were, so no relay
     publishes them again.
+
+    Args:
+        conn: writes.
+        limit: mails at most; as many returned say that there may be more.
     """
     cursor = await conn.execute(
         """
         UPDATE mails SET due_at = now() - %(missed)s
          WHERE id IN (SELECT id FROM mails
-                       WHERE state = 'queued' AND due_at > now() AND published_at <= now() - %(missed)s
+                       WHERE state = 'queued' AND published_at IS NOT NULL
+                         AND due_at > now() AND published_at <= now() - %(missed)s
+                       ORDER BY due_at LIMIT %(limit)s
                          FOR UPDATE SKIP LOCKED)
         """,
-        {"missed": BROKER_MISSED},
+        {"missed": BROKER_MISSED, "limit": limit},
     )
     return cursor.rowcount
 
 
-async def release_published(conn: Connection, *, unclaimed_for: timedelta = timedelta(0)) -> int:
+async def release_published(
+    conn: Connection, *, unclaimed_for: timedelta = timedelta(0), limit: int = BATCH
+) -> int:
     """Make due what the broker was given and nobody claimed since: its queue is empty.
 
-    Nobody must have claimed it for `unclaimed_for`. Returns how many mails that are.
+    Args:
+        conn: writes.
+        unclaimed_for: how long ago it must have been published.
+        limit: mails at most; as many returned say that there may be more.
+
+    Returns:
+        How many mails that are.
     """
     cursor = await conn.execute(
         """
         UPDATE mails SET due_at = now() - %(missed)s, published_at = NULL
          WHERE id IN (SELECT id FROM mails
-                       WHERE state = 'queued' AND published_at <= now() - %(unclaimed_for)s
+                       WHERE state = 'queued' AND published_at IS NOT NULL
+                         AND published_at <= now() - %(unclaimed_for)s
+                       ORDER BY due_at LIMIT %(limit)s
                          FOR UPDATE SKIP LOCKED)
         """,
-        {"missed": BROKER_MISSED, "unclaimed_for": unclaimed_for},
+        {"missed": BROKER_MISSED, "unclaimed_for": unclaimed_for, "limit": limit},
     )
     return cursor.rowcount
 
@@ -114,40 +132,52 @@ async def review_published(conn: Connection, ready: int) -> Review:
     """Decide what becomes of mails that were published and are due again, in a transaction of the caller's.
 
     While as many messages wait in the queue as mails are published, each is there and only has not had its turn. What
-    is missing was lost, or is in a consumer's hands: so many mails, those that were published first and more than five
-    minutes ago, are published again. So whoever lost messages has them back, and a queue that nobody reads does not
-    grow. Its mails go past it: what nobody claimed for five minutes stays due for whoever needs no broker.
+    is missing was lost, or is in a consumer's hands: so many mails, those that were due first and were published more
+    than five minutes ago, are published again. So whoever lost messages has them back, and a queue that nobody reads
+    does not grow. Its mails go past it: what nobody claimed for five minutes stays due for those who need no broker.
+
+    Counting costs more the more is published, so beside a long queue nothing is counted, and a batch at a time is
+    released: what is not mended now is mended later, or goes past the queue.
 
     Args:
         conn: in a transaction.
         ready: how many messages wait in the queue.
     """
+    if ready > REVIEWED:
+        return Review()
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             "SELECT EXISTS (SELECT FROM mails"
-            " WHERE state = 'queued' AND due_at <= now() AND published_at IS NOT NULL)"
+            " WHERE state = 'queued' AND published_at IS NOT NULL AND due_at <= now())"
         )
         if not await cursor.fetchone():
             return Review()
-        await cursor.execute("SELECT count(*) FROM mails WHERE state = 'queued' AND published_at IS NOT NULL")
+        await cursor.execute(
+            "SELECT count(*) FROM (SELECT FROM mails"
+            " WHERE state = 'queued' AND published_at IS NOT NULL LIMIT %(enough)s) published",
+            {"enough": ready + BATCH},
+        )
         missing = (await cursor.fetchone() or 0) - ready
     if missing <= 0:
         cursor = await conn.execute(
             """
             UPDATE mails SET due_at = published_at + %(unclaimed)s
              WHERE id IN (SELECT id FROM mails
-                           WHERE state = 'queued' AND due_at <= now() AND published_at > now() - %(unclaimed)s
+                           WHERE state = 'queued' AND published_at IS NOT NULL
+                             AND due_at <= now() AND published_at > now() - %(unclaimed)s
+                           ORDER BY due_at LIMIT %(limit)s
                              FOR UPDATE SKIP LOCKED)
             """,
-            {"unclaimed": UNCLAIMED},
+            {"unclaimed": UNCLAIMED, "limit": BATCH},
         )
         return Review(kept=cursor.rowcount)
     cursor = await conn.execute(
         """
         UPDATE mails SET published_at = NULL
          WHERE id IN (SELECT id FROM mails
-                       WHERE state = 'queued' AND due_at <= now() AND published_at <= now() - %(unclaimed)s
-                       ORDER BY published_at LIMIT %(missing)s
+                       WHERE state = 'queued' AND published_at IS NOT NULL
+                         AND due_at <= now() AND published_at <= now() - %(unclaimed)s
+                       ORDER BY due_at LIMIT %(missing)s
                          FOR UPDATE SKIP LOCKED)
         """,
         {"unclaimed": UNCLAIMED, "missing": missing},

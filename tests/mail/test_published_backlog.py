@@ -12,7 +12,7 @@ from regsvc.errors import BrokerUnavailableError
 from regsvc.mail.queue import publishing
 from regsvc.mail.queue.publishing import BATCH, Review
 from regsvc.postgres.pool import Pool
-from tests.nodes import free_ports
+from  import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

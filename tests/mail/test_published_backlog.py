@@ -12,7 +12,7 @@ from regsvc.errors import BrokerUnavailableError
 from regsvc.mail.queue import publishing
 from regsvc.mail.queue.publishing import BATCH, Review
 from regsvc.postgres.pool import Pool
-from  import free_ports
+from tests.suite.ports import take_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,7 +67,7 @@ async def test_a_relay_begins_beside_many_mails_of_a_queue_that_came_back_empty(
 async def test_a_relay_whose_broker_is_gone_gives_many_mails_to_the_mailer(
     database: str, pool: Pool, hurried: Pool
 ) -> None:
-    nobody = f"amqp://127.0.0.1:{free_ports(1)[0]}/"
+    nobody = f"amqp://127.0.0.1:{take_port()}/"
     with trio.fail_after(90):
         while await count(pool, "due_at > now()"):
             with pytest.RaisesGroup(BrokerUnavailableError):

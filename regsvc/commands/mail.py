@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 from uuid import UUID
 
 import click
@@ -13,9 +13,9 @@ import structlog
 
 from regsvc.accounts.address import find_key
 from regsvc.accounts.admin import mail_actions, mail_search
-from regsvc.accounts.admin.cursor import Position
-from regsvc.accounts.admin.mail_search import Filters, Page
+from regsvc.accounts.admin.mail_search import Filters, OutboxMail
 from regsvc.accounts.audit.record import record
+from regsvc.accounts.cursor import MAX_PAGE, Page, Position
 from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.commands.dead_letters import poison
 from regsvc.commands.mail_preview import preview
@@ -29,7 +29,8 @@ from regsvc.commands.runner import (
     run_command,
 )
 from regsvc.postgres.connection import Connection
-from regsvc.schemas.mails import PAGE, MailWithAttempts, read_mail, show_mail
+from regsvc.schemas.mails import PAGE, read_mail
+from regsvc.schemas.rows import show_page, show_row
 
 log = structlog.get_logger()
 
@@ -60,7 +61,7 @@ mail.add_command(poison)
     "--kind", type=click.Choice(get_args(mail_search.Kind)), help="Only those asked for in this way."
 )
 @click.option("--address", help="Only those to this address.")
-@click.option("--limit", type=click.IntRange(1, mail_search.MAX_PAGE), default=PAGE, show_default=True)
+@click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=PAGE, show_default=True)
 @click.option("--cursor", help="Go on where a list ended.")
 @as_json
 def list_(
@@ -88,10 +89,9 @@ def list_(
             )
         given = {"state": state, "kind": kind, "address": address}
         wanted = {name: value for name, value in given.items() if value is not None}
-        log.info("mails listed", actor=ACTOR, count=len(page.mails), **wanted)
+        log.info("mails listed", actor=ACTOR, count=len(page.rows), **wanted)
         if machine:
-            next_cursor = page.next.encode() if page.next else None
-            print_json({"mails": [show_mail(found) for found in page.mails], "next_cursor": next_cursor})
+            print_json(show_page(page, "mails"))
         else:
             _print_page(page)
 
@@ -182,9 +182,9 @@ async def _act_on(mail_ids: Sequence[UUID], act: Act, event: str, *, machine: bo
         sys.exit(EX_FAILURE)
 
 
-def _print_page(page: Page) -> None:
-    for found in page.mails:
-        shown = show_mail(found)
+def _print_page(page: Page[OutboxMail]) -> None:
+    for found in page.rows:
+        shown = show_row(found)
         columns = (
             shown["id"],
             shown["created_at"],
@@ -195,11 +195,11 @@ def _print_page(page: Page) -> None:
             printable(shown["reason"]),
         )
         click.echo("  ".join(columns).rstrip())
-    if page.next is not None:
-        click.echo(f"There are more: --cursor {page.next.encode()}", err=True)
+    if page.next_cursor is not None:
+        click.echo(f"There are more: --cursor {page.next_cursor}", err=True)
 
 
-def _print_mail(shown: MailWithAttempts) -> None:
+def _print_mail(shown: Mapping[str, Any]) -> None:
     for name, value in shown.items():
         if name != "tries" and value is not None and value is not False:
             click.echo(f"{name.replace('_', ' '):<19} {printable(value)}")

@@ -14,10 +14,10 @@ import structlog
 
 from regsvc.accounts.address import Address, AddressError, parse_address
 from regsvc.accounts.admin import user_actions, user_search
-from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.user_actions import NewUser, add_user
 from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_person
 from regsvc.accounts.audit.record import By
+from regsvc.accounts.cursor import MAX_PAGE, Position
 from regsvc.accounts.registrations.activation import enrol_by_hand
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.commands.address_collisions import collisions
@@ -38,7 +38,8 @@ from regsvc.errors import WeakPasswordError
 from regsvc.mail.message.languages import FALLBACK
 from regsvc.postgres.connection import Connection
 from regsvc.roles import make_secrets
-from regsvc.schemas.users import PAGE, show_page, show_user
+from regsvc.schemas.rows import show_page, show_row
+from regsvc.schemas.users import PAGE
 from regsvc.security.passwords import HashingLane
 from regsvc.security.policy import find_weaknesses
 
@@ -95,7 +96,7 @@ def create_admin(address: str, name: str, *, generate: bool, machine: bool) -> N
 @click.option("--search", help="Only those whose address or name begins with this.")
 @click.option("--role", type=click.Choice(get_args(user_search.Role)), help="Only those of this role.")
 @click.option("--state", type=click.Choice(get_args(user_search.Standing)), help="Only those in this state.")
-@click.option("--limit", type=click.IntRange(1, user_search.MAX_PAGE), default=PAGE, show_default=True)
+@click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=PAGE, show_default=True)
 @click.option("--cursor", help="Go on where a list ended.")
 @as_json
 def list_(
@@ -116,14 +117,14 @@ def list_(
     async def run() -> None:
         async with open_operation() as conn:
             page = await user_search.list_people(conn, Filters(search, role, state), after=after, limit=limit)
-        log.info("users listed", actor=ACTOR, count=len(page.people))
+        log.info("users listed", actor=ACTOR, count=len(page.rows))
         if machine:
-            print_json(show_page(page))
+            print_json(show_page(page, "users"))
             return
-        for person in page.people:
+        for person in page.rows:
             _print_line(person)
-        if page.next is not None:
-            click.echo(f"There are more: --cursor {page.next.encode()}", err=True)
+        if page.next_cursor is not None:
+            click.echo(f"There are more: --cursor {page.next_cursor}", err=True)
 
     run_command(run)
 
@@ -139,9 +140,9 @@ def show(who: str, *, machine: bool) -> None:
             person = await find_person(conn, who)
         log.info("user shown", actor=ACTOR, user=str(person.id))
         if machine:
-            print_json(show_user(person))
+            print_json(show_row(person))
             return
-        for name, value in show_user(person).items():
+        for name, value in show_row(person).items():
             if value is not None:
                 click.echo(f"{name.replace('_', ' '):<13} {printable(value)}")
 
@@ -217,7 +218,7 @@ def confirm(registration_id: UUID, *, machine: bool) -> None:
             person = await get_person(conn, user_id)
         log.info("address confirmed", actor=ACTOR, registration=str(registration_id), by="hand")
         if machine:
-            print_json(show_user(person))
+            print_json(show_row(person))
         else:
             _print_line(person)
 
@@ -275,7 +276,7 @@ async def _act_on(
 
 
 def _print_line(person: Person) -> None:
-    shown = show_user(person)
+    shown = show_row(person)
     columns = (
         shown["id"],
         shown["created_at"],

@@ -166,8 +166,8 @@ async def test_what_cannot_be_replayed_does_not_keep_the_others_from_it(database
         pool, f"UPDATE registrations SET state = 'expired', password_hash = NULL WHERE id = '{over}'"
     )
     async with pool.connection() as conn:
-        found = (await mail_search.list_mails(conn, mail_search.Filters(), after=None, limit=9)).mails
-    (over_mail,) = [mail.id for mail in found if mail.registration_id == over]
+        found = (await mail_search.list_mails(conn, mail_search.Filters(), after=None, limit=9)).rows
+    (over_mail,) = [mail.id for mail in found if mail.registration == over]
     named = [str(over_mail), str(unknown), str(dead)]
     results = json.loads((await regsvc("replay", "--json", *named, code=1, database_url=database)).stdout)
     assert [result["id"] for result in results] == named

@@ -38,7 +38,7 @@ async def get_registration(pool: Pool, registration_id: UUID) -> Registration:
 
 async def list_ids(pool: Pool, filters: Filters = ALL) -> list[UUID]:
     async with pool.connection() as conn:
-        return [mail.id for mail in (await mail_search.list_mails(conn, filters, after=None, limit=50)).mails]
+        return [mail.id for mail in (await mail_search.list_mails(conn, filters, after=None, limit=50)).rows]
 
 
 async def take(pool: Pool, mail_id: UUID) -> Job:

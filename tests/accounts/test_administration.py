@@ -9,10 +9,10 @@ import pytest
 import trio
 
 from regsvc.accounts.admin import user_actions
-from regsvc.accounts.admin.cursor import Position
 from regsvc.accounts.admin.user_actions import OwnAccountError
 from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_person, list_people
 from regsvc.accounts.audit.record import By
+from regsvc.accounts.cursor import Position
 from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
 from regsvc.accounts.sessions import session
@@ -74,7 +74,7 @@ async def events(pool: Pool) -> list[str]:
 async def search(pool: Pool, **filters: str) -> list[str]:
     async with pool.connection() as conn:
         page = await list_people(conn, Filters(**filters), after=None, limit=10)  # type: ignore[arg-type]  # words
-    return [found.email for found in page.people]
+    return [found.email for found in page.rows]
 
 
 async def test_a_disabled_user_is_out_until_they_are_enabled(pool: Pool) -> None:
@@ -83,10 +83,10 @@ async def test_a_disabled_user_is_out_until_they_are_enabled(pool: Pool) -> None
     assert (await person(pool, user_id)).sessions == 1
     for _ in range(2):
         await do(pool, user_actions.disable_user, user_id)
-    assert ((await person(pool, user_id)).standing, await is_alive(pool, session_id)) == ("disabled", False)
+    assert ((await person(pool, user_id)).state, await is_alive(pool, session_id)) == ("disabled", False)
     for _ in range(2):
         await do(pool, user_actions.enable_user, user_id)
-    assert (await person(pool, user_id)).standing == "active"
+    assert (await person(pool, user_id)).state == "active"
     assert not await is_alive(pool, session_id)
     assert await is_alive(pool, await log_in(pool, user_id))
     assert await events(pool) == ["user_disabled", "user_enabled"]
@@ -110,7 +110,7 @@ async def test_the_last_administrator_who_may_log_in_stays(pool: Pool, act: Act)
     await do(pool, act, ann)
     with pytest.raises(LastAdminError):
         await do(pool, act, bob)
-    assert ((await person(pool, bob)).role, (await person(pool, bob)).standing) == ("admin", "active")
+    assert ((await person(pool, bob)).role, (await person(pool, bob)).state) == ("admin", "active")
 
 
 @pytest.mark.parametrize("act", [user_actions.disable_user, delete_user, demote])
@@ -137,7 +137,7 @@ async def test_administrators_do_not_disable_or_delete_themselves(pool: Pool) ->
     for act in (user_actions.disable_user, delete_user):
         with pytest.raises(OwnAccountError):
             await do(pool, act, ann, By("admin", actor_id=ann))
-    assert (await person(pool, ann)).standing == "active"
+    assert (await person(pool, ann)).state == "active"
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ async def test_pages_of_users_follow_each_other(pool: Pool) -> None:
     async with pool.connection() as conn:
         for _ in range(3):
             page = await list_people(conn, Filters(), after=after, limit=2)
-            found += [each.email for each in page.people]
-            after = page.next
+            found += [each.email for each in page.rows]
+            after = Position.decode(page.next_cursor) if page.next_cursor else None
     assert (found, after) == (emails[::-1], None)
 
 

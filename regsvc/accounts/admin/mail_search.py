@@ -8,7 +8,6 @@ left no word; its number is missing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -16,16 +15,14 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts.admin.cursor import Position
-from regsvc.accounts.registrations import registration
+from regsvc.accounts.cursor import Page, Position, after_row, cut_page, rows_to_read
+from regsvc.accounts.registrations.registration import State as RegistrationState
 from regsvc.errors import RegsvcError
 from regsvc.mail.queue.jobs import SentAs
 from regsvc.postgres.connection import Connection
 
 State = Literal["queued", "sending", "sent", "delayed", "bounced", "cancelled", "dead"]
 Kind = Literal["signup", "resend", "foreign", "notice", "forgot", "email_change"]
-
-MAX_PAGE = 200
 
 
 class MailNotFoundError(RegsvcError):
@@ -45,7 +42,7 @@ class OutboxMail:
         state: of the mail; see `regsvc.mail.jobs`.
         attempts: of this life.
         address: where it goes; None if that was mended since, and is known no more.
-        registration_id: whose it is, if that is decided.
+        registration: that it is for, once that is decided.
         registration_state: how that one is shown to whoever waits for it.
         silent: what becomes of the mail is not shown to them.
         due_at: when an open mail is taken up, or its sender counts as gone.
@@ -63,8 +60,8 @@ class OutboxMail:
     state: State
     attempts: int
     address: str | None
-    registration_id: UUID | None
-    registration_state: registration.State | None
+    registration: UUID | None
+    registration_state: RegistrationState | None
     silent: bool
     due_at: datetime | None
     reason: str | None
@@ -111,17 +108,10 @@ class Filters:
     email_key: str | None = None
 
 
-@dataclass(frozen=True)
-class Page:
-    """Some mails, the newest first, and where the next page begins, if there is one."""
-
-    mails: Sequence[OutboxMail]
-    next: Position | None
-
-
 _COLUMNS = """
-    SELECT m.id, m.kind, m.sent_as, m.state, m.attempts, m.registration_id, r.state AS registration_state, m.silent,
-           m.due_at, m.reason, m.reply, m.created_at, m.changed_at, m.sent_at, m.replayed_at,
+    SELECT m.id, m.kind, m.sent_as, m.state, m.attempts, m.registration_id AS registration,
+           r.state AS registration_state, m.silent, m.due_at, m.reason, m.reply, m.created_at, m.changed_at,
+           m.sent_at, m.replayed_at,
            nullif(CASE WHEN m.created_at >= r.address_since THEN r.email ELSE coalesce(m.email, m.email_key) END, '')
                AS address
       FROM mails m
@@ -153,7 +143,9 @@ _OF_ADDRESS = """
 """
 
 
-async def list_mails(conn: Connection, filters: Filters, *, after: Position | None, limit: int) -> Page:
+async def list_mails(
+    conn: Connection, filters: Filters, *, after: Position | None, limit: int
+) -> Page[OutboxMail]:
     """Return a page of mails, the newest first.
 
     Args:
@@ -182,13 +174,11 @@ async def list_mails(conn: Connection, filters: Filters, *, after: Position | No
                 "kinds": [filters.kind] if filters.kind else list(get_args(Kind)),
                 "states": [filters.state] if filters.state else list(get_args(State)),
                 "email_key": filters.email_key,
-                "limit": min(limit, MAX_PAGE) + 1,
+                "limit": rows_to_read(limit),
             },
         )
         found = await cursor.fetchall()
-    mails = found[: min(limit, MAX_PAGE)]
-    more = len(found) > len(mails)
-    return Page(mails, Position(mails[-1].created_at, mails[-1].id) if more else None)
+    return cut_page(found, limit, after_row)
 
 
 async def get_mail(conn: Connection, mail_id: UUID) -> OutboxMail:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts.admin.cursor import Position
+from regsvc.accounts.cursor import Page, Position, after_row, cut_page, rows_to_read
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, State
 from regsvc.postgres.connection import Connection
-
-MAX_PAGE = 200
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class Entry:
 
     Args:
         id: of the registration.
-        email: its address; None if whose it was is erased.
+        address: where its mail goes; None if whose it was is erased.
         name: as it was given; any text.
         state: as it is shown to whoever waits.
         attempts: how often its mail was taken to the mail server.
@@ -36,7 +33,7 @@ class Entry:
     """
 
     id: UUID
-    email: str | None
+    address: str | None
     name: str | None
     state: State
     attempts: int
@@ -49,16 +46,8 @@ class Entry:
     expires_at: datetime | None
 
 
-@dataclass(frozen=True)
-class Page:
-    """Some registrations, the newest first, and where the next page begins, if there is one."""
-
-    entries: Sequence[Entry]
-    next: Position | None
-
-
 _ENTRIES = """
-    SELECT id, nullif(email, '') AS email, nullif(name, '') AS name, state, attempts, next_try_at, reason,
+    SELECT id, nullif(email, '') AS address, nullif(name, '') AS name, state, attempts, next_try_at, reason,
            origin, client, created_at, changed_at, expires_at
       FROM registrations
 """
@@ -74,7 +63,7 @@ _OF_ADDRESS = """
 
 async def list_registrations(
     conn: Connection, *, state: State | None, email_key: str | None, after: Position | None, limit: int
-) -> Page:
+) -> Page[Entry]:
     """Return a page of registrations, the newest first.
 
     Args:
@@ -101,13 +90,11 @@ async def list_registrations(
                 **(vars(after) if after else {}),
                 "state": state,
                 "email_key": email_key,
-                "limit": min(limit, MAX_PAGE) + 1,
+                "limit": rows_to_read(limit),
             },
         )
         found = await cursor.fetchall()
-    entries = found[: min(limit, MAX_PAGE)]
-    more = len(found) > len(entries)
-    return Page(entries, Position(entries[-1].created_at, entries[-1].id) if more else None)
+    return cut_page(found, limit, after_row)
 
 
 async def get_entry(conn: Connection, registration_id: UUID) -> Entry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias, get_args
@@ -11,7 +10,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from regsvc.accounts.address import find_key
-from regsvc.accounts.admin.cursor import Position
+from regsvc.accounts.cursor import Page, Position, after_row, cut_page, rows_to_read
 from regsvc.accounts.sessions.session import ALIVE
 from regsvc.accounts.users.user import UserNotFoundError
 from regsvc.postgres.connection import Connection
@@ -19,7 +18,6 @@ from regsvc.postgres.connection import Connection
 Role: TypeAlias = Literal["user", "admin"]
 Standing: TypeAlias = Literal["active", "disabled"]
 
-MAX_PAGE = 200
 MOST_SEARCHED = 1000  # addresses, and names, that begin with what is searched
 
 
@@ -33,6 +31,7 @@ class Person:
         name: what they call themselves; any text.
         locale: of their mails.
         role: what they may do.
+        state: whether they may log in.
         created_at: when they confirmed their address, or were made otherwise.
         disabled_at: since when they may not log in; None: they may.
         sessions: in how many they are logged in.
@@ -44,15 +43,11 @@ class Person:
     name: str
     locale: str
     role: Role
+    state: Standing
     created_at: datetime
     disabled_at: datetime | None
     sessions: int
     last_used_at: datetime | None
-
-    @property
-    def standing(self) -> Standing:
-        """Whether they may log in."""
-        return "active" if self.disabled_at is None else "disabled"
 
 
 @dataclass(frozen=True)
@@ -71,16 +66,9 @@ class Filters:
     standing: Standing | None = None
 
 
-@dataclass(frozen=True)
-class Page:
-    """Some users, the newest first, and where the next page begins, if there is one."""
-
-    people: Sequence[Person]
-    next: Position | None
-
-
 _PEOPLE = f"""
-    SELECT u.id, u.email, u.name, u.locale, u.role, u.created_at, u.disabled_at, live.sessions, live.last_used_at
+    SELECT u.id, u.email, u.name, u.locale, u.role, u.created_at, u.disabled_at,
+           CASE WHEN u.disabled_at IS NULL THEN 'active' ELSE 'disabled' END AS state, live.sessions, live.last_used_at
       FROM users u
       JOIN LATERAL (SELECT count(*) AS sessions, max(s.last_used_at) AS last_used_at
                       FROM sessions s WHERE s.user_id = u.id AND {ALIVE}) AS live ON true
@@ -107,7 +95,9 @@ _SEARCHED = """
 """
 
 
-async def list_people(conn: Connection, filters: Filters, *, after: Position | None, limit: int) -> Page:
+async def list_people(
+    conn: Connection, filters: Filters, *, after: Position | None, limit: int
+) -> Page[Person]:
     """Return a page of users, the newest first.
 
     Args:
@@ -138,13 +128,11 @@ async def list_people(conn: Connection, filters: Filters, *, after: Position | N
                 "searched": MOST_SEARCHED,
                 "roles": [filters.role] if filters.role else list(get_args(Role)),
                 "disabled": [filters.standing == "disabled"] if filters.standing else [False, True],
-                "limit": min(limit, MAX_PAGE) + 1,
+                "limit": rows_to_read(limit),
             },
         )
         found = await cursor.fetchall()
-    people = found[: min(limit, MAX_PAGE)]
-    more = len(found) > len(people)
-    return Page(people, Position(people[-1].created_at, people[-1].id) if more else None)
+    return cut_page(found, limit, after_row)
 
 
 async def get_person(conn: Connection, user_id: UUID) -> Person:

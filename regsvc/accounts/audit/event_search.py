@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,22 +10,35 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from regsvc.accounts.audit.record import ACTORS, ActorKind
+from regsvc.accounts.cursor import Page, cut_page, rows_to_read
 from regsvc.postgres.connection import Connection
-
-MAX_PAGE = 200
 
 
 @dataclass(frozen=True)
 class Event:
-    """What happened, by whom, to whom, and from where; see `By` and `record`."""
+    """An event that matters for security.
+
+    Args:
+        id: rises with every event.
+        at: when it happened.
+        event: a stable word, such as `login_failed`.
+        actor: who did it.
+        actor_id: the user or administrator who did it.
+        user: the user it is about.
+        session: the session in which it was done.
+        origin: the network prefix that it came from.
+        client: a short word for the software that it came from.
+        request_id: of the request or command.
+        details: what else there is to know.
+    """
 
     id: int
     at: datetime
     event: str
     actor: ActorKind
     actor_id: UUID | None
-    user_id: UUID | None
-    session_id: UUID | None
+    user: UUID | None
+    session: UUID | None
     origin: str | None
     client: str | None
     request_id: str | None
@@ -56,14 +68,6 @@ class Filters:
     until: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Page:
-    """Some events, the newest first, and the id of the last if there are more."""
-
-    events: Sequence[Event]
-    next: int | None
-
-
 _CONDITIONS = {
     "event": "event = %(event)s",
     "user_id": "user_id = %(user_id)s",
@@ -74,7 +78,7 @@ _CONDITIONS = {
 }
 
 
-async def list_events(conn: Connection, filters: Filters, *, after: int | None, limit: int) -> Page:
+async def list_events(conn: Connection, filters: Filters, *, after: int | None, limit: int) -> Page[Event]:
     """Return a page of events, the newest first.
 
     A list by event reads the newest of each kind of actor and merges them: one index serves both filters, alone and
@@ -103,7 +107,8 @@ async def list_events(conn: Connection, filters: Filters, *, after: int | None, 
             SELECT found.*
               FROM unnest(%(kinds)s::text[]) AS kind (actor)
              CROSS JOIN LATERAL (
-                SELECT id, at, event, actor, actor_id, user_id, session_id, origin, client, request_id, details
+                SELECT id, at, event, actor, actor_id, user_id AS "user", session_id AS session, origin, client,
+                       request_id, details
                   FROM audit_events
                  WHERE {" AND ".join(conditions) or "true"}
                  ORDER BY at DESC, id DESC
@@ -115,9 +120,8 @@ async def list_events(conn: Connection, filters: Filters, *, after: int | None, 
                 **given,
                 "kinds": kinds,
                 "after": after,
-                "limit": min(limit, MAX_PAGE) + 1,
+                "limit": rows_to_read(limit),
             },
         )
         found = await cursor.fetchall()
-    events = found[: min(limit, MAX_PAGE)]
-    return Page(events, events[-1].id if len(found) > len(events) else None)
+    return cut_page(found, limit, lambda event: str(event.id))

@@ -7,6 +7,7 @@ from quart import Blueprint, Response
 
 from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.event_search import Filters
+from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
@@ -14,7 +15,8 @@ from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_query
 from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer
-from regsvc.schemas.audit_events import PAGE, AuditQuery, EventPage, show_event
+from regsvc.schemas.audit_events import PAGE, AuditQuery, EventPage
+from regsvc.schemas.rows import show_page
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_audit", __name__)
@@ -31,7 +33,7 @@ _FILTERS = [
     Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
     Parameter(
         "limit",
-        f"How many, 1 to {event_search.MAX_PAGE}; {PAGE} if not given.",
+        f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
         where="query",
         whole_number=True,
     ),
@@ -55,9 +57,5 @@ async def list_events() -> Response:
     )
     async with context.pool.connection() as conn:
         page = await event_search.list_events(conn, filters, after=query.cursor, limit=query.limit)
-    log.info("audit events listed", actor=str(token.user_id), count=len(page.events))
-    shown: EventPage = {
-        "events": [show_event(event) for event in page.events],
-        "next_cursor": None if page.next is None else str(page.next),
-    }
-    return answer(shown)
+    log.info("audit events listed", actor=str(token.user_id), count=len(page.rows))
+    return answer(show_page(page, "events"))

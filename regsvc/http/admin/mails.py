@@ -8,6 +8,7 @@ from quart import Blueprint, Response
 from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.mail_search import Filters
 from regsvc.accounts.audit.record import record
+from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.context import get_context
@@ -18,7 +19,8 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import address_of
-from regsvc.schemas.mails import PAGE, MailPage, MailQuery, MailWithAttempts, Replayed, read_mail, show_mail
+from regsvc.schemas.mails import PAGE, MailPage, MailQuery, MailWithAttempts, Replayed, read_mail
+from regsvc.schemas.rows import show_page
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_mails", __name__)
@@ -33,7 +35,7 @@ _FILTERS = [
     Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
     Parameter(
         "limit",
-        f"How many, 1 to {mail_search.MAX_PAGE}; {PAGE} if not given.",
+        f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
         where="query",
         whole_number=True,
     ),
@@ -54,14 +56,10 @@ async def list_mails() -> Response:
     log.info(
         "mails listed",
         actor=str(token.user_id),
-        count=len(page.mails),
+        count=len(page.rows),
         **query.model_dump(include=_LOGGED, exclude_none=True),
     )
-    shown: MailPage = {
-        "mails": [show_mail(mail) for mail in page.mails],
-        "next_cursor": page.next.encode() if page.next else None,
-    }
-    return answer(shown)
+    return answer(show_page(page, "mails"))
 
 
 @blueprint.get("/admin/mails/<mail_id>")

@@ -7,6 +7,7 @@ from quart import Blueprint, Response
 
 from regsvc.accounts.admin import registration_search
 from regsvc.accounts.admin.user_search import get_person
+from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
 from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
@@ -18,8 +19,9 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import address_of
-from regsvc.schemas.registrations import PAGE, EntryShown, RegistrationPage, RegistrationQuery, show_entry
-from regsvc.schemas.users import UserShown, show_user
+from regsvc.schemas.registrations import PAGE, EntryShown, RegistrationPage, RegistrationQuery
+from regsvc.schemas.rows import show_page, show_row
+from regsvc.schemas.users import UserShown
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_registrations", __name__)
@@ -31,7 +33,7 @@ _FILTERS = [
     Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
     Parameter(
         "limit",
-        f"How many, 1 to {registration_search.MAX_PAGE}; {PAGE} if not given.",
+        f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
         where="query",
         whole_number=True,
     ),
@@ -56,12 +58,8 @@ async def list_registrations() -> Response:
             after=query.cursor,
             limit=query.limit,
         )
-    log.info("registrations listed", actor=str(token.user_id), count=len(page.entries))
-    shown: RegistrationPage = {
-        "registrations": [show_entry(entry) for entry in page.entries],
-        "next_cursor": page.next.encode() if page.next else None,
-    }
-    return answer(shown)
+    log.info("registrations listed", actor=str(token.user_id), count=len(page.rows))
+    return answer(show_page(page, "registrations"))
 
 
 @blueprint.get("/admin/registrations/<registration_id>")
@@ -73,7 +71,7 @@ async def show(registration_id: str) -> Response:
     async with context.pool.connection() as conn:
         entry = await registration_search.get_entry(conn, read_id(registration_id, RegistrationNotFoundError))
     log.info("registration shown", actor=str(token.user_id), registration=str(entry.id))
-    return answer(show_entry(entry))
+    return answer(show_row(entry))
 
 
 @blueprint.post("/admin/registrations/<registration_id>/confirm")
@@ -90,4 +88,4 @@ async def confirm(registration_id: str) -> Response:
     async with context.pool.transaction() as conn:
         person = await get_person(conn, await enrol_by_hand(conn, wanted, get_caller().as_admin(token)))
     log.info("address confirmed", actor=str(token.user_id), registration=str(wanted), by="hand")
-    return answer(show_user(person))
+    return answer(show_row(person))

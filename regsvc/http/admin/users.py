@@ -11,6 +11,7 @@ from quart import Blueprint, Response
 from regsvc.accounts.admin import user_actions, user_search
 from regsvc.accounts.admin.user_search import Filters
 from regsvc.accounts.audit.record import By
+from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.sessions.session import list_sessions
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
@@ -23,8 +24,9 @@ from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer, empty
 from regsvc.postgres.connection import Connection
 from regsvc.schemas.formats import Nothing
+from regsvc.schemas.rows import show_page, show_row
 from regsvc.schemas.sessions import SessionsShown, show_session
-from regsvc.schemas.users import PAGE, UserPage, UserQuery, UserShown, show_page, show_user
+from regsvc.schemas.users import PAGE, UserPage, UserQuery, UserShown
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_users", __name__)
@@ -37,7 +39,7 @@ _FILTERS = [
     Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
     Parameter(
         "limit",
-        f"How many, 1 to {user_search.MAX_PAGE}; {PAGE} if not given.",
+        f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
         where="query",
         whole_number=True,
     ),
@@ -58,8 +60,8 @@ async def list_users() -> Response:
     filters = Filters(query.search, query.role, query.state)
     async with context.pool.connection() as conn:
         page = await user_search.list_people(conn, filters, after=query.cursor, limit=query.limit)
-    log.info("users listed", actor=str(token.user_id), count=len(page.people))
-    return answer(show_page(page))
+    log.info("users listed", actor=str(token.user_id), count=len(page.rows))
+    return answer(show_page(page, "users"))
 
 
 @blueprint.get("/admin/users/<user_id>")
@@ -71,7 +73,7 @@ async def show(user_id: str) -> Response:
     async with context.pool.connection() as conn:
         person = await user_search.get_person(conn, read_id(user_id, UserNotFoundError))
     log.info("user shown", actor=str(token.user_id), user=user_id)
-    return answer(show_user(person))
+    return answer(show_row(person))
 
 
 @blueprint.get("/admin/users/<user_id>/sessions")
@@ -134,4 +136,4 @@ async def _act_on(
         await act(conn, wanted, get_caller().as_admin(token))
         person = await user_search.get_person(conn, wanted)
     log.info(event, actor=str(token.user_id), user=str(wanted))
-    return answer(show_user(person))
+    return answer(show_row(person))

@@ -60,8 +60,8 @@ async def open_mails() -> Response:
     return await show_console(
         "console_mails.html",
         query=query,
-        mails=page.mails,
-        more=_more(page.next.encode() if page.next else ""),
+        mails=page.rows,
+        more=_more(page.next_cursor),
     )
 
 
@@ -129,8 +129,8 @@ async def open_audit() -> Response:
     )
     async with get_context().pool.connection() as conn:
         page = await event_search.list_events(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
-    more = _more(str(page.next) if page.next else "")
-    return await show_console("console_audit.html", query=query, events=page.events, more=more)
+    more = _more(page.next_cursor)
+    return await show_console("console_audit.html", query=query, events=page.rows, more=more)
 
 
 async def _show_mail(wanted: UUID, status: int = 200, *, problem: str = "") -> Response:
@@ -144,9 +144,9 @@ async def _show_users(status: int = 200, *, problem: str = "") -> Response:
     filters = user_search.Filters(query.search, query.role, query.state)
     async with get_context().pool.connection() as conn:
         page = await user_search.list_people(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
-    more = _more(page.next.encode() if page.next else "")
+    more = _more(page.next_cursor)
     return await show_console(
-        "console_users.html", status, query=query, people=page.people, more=more, problem=problem
+        "console_users.html", status, query=query, people=page.rows, more=more, problem=problem
     )
 
 
@@ -162,7 +162,7 @@ def _read_filters(model: type[Query]) -> Query:
         )
 
 
-def _more(cursor: str) -> str:
+def _more(cursor: str | None) -> str:
     """Return the address of the next page; empty if there is none."""
     if not cursor:
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import structlog
 
-from regsvc.accounts.audit.record import record
+from regsvc.accounts.admin.key_actions import rotate_keys, withdraw_key
 from regsvc.commands.runner import (
     ACTOR,
     by_operator,
@@ -17,7 +17,7 @@ from regsvc.commands.runner import (
 )
 from regsvc.roles import make_secrets
 from regsvc.schemas.signing_keys import show_keys
-from regsvc.security.key_store import StoredKey, list_keys, rotate_keys, withdraw_key
+from regsvc.security.key_store import StoredKey, list_keys
 
 log = structlog.get_logger()
 
@@ -56,8 +56,7 @@ def rotate(*, now: bool, machine: bool) -> None:
     async def run() -> None:
         chosen = load_operation()
         async with open_database(chosen) as conn, conn.transaction():
-            kid = await rotate_keys(conn, make_secrets(chosen), at_once=now)
-            await record(conn, "signing_key_added", by_operator(), kid=kid, at_once=now)
+            kid = await rotate_keys(conn, make_secrets(chosen), by_operator(), at_once=now)
             found = await list_keys(conn)
         log.info("signing key added", actor=ACTOR, kid=kid, at_once=now)
         _print_keys(found, machine=machine)
@@ -77,8 +76,7 @@ def retire(kid: str, *, machine: bool) -> None:
 
     async def run() -> None:
         async with open_operation() as conn, conn.transaction():
-            await withdraw_key(conn, kid)
-            await record(conn, "signing_key_withdrawn", by_operator(), kid=kid)
+            await withdraw_key(conn, kid, by_operator())
             found = await list_keys(conn)
         log.info("signing key withdrawn", actor=ACTOR, kid=kid)
         _print_keys(found, machine=machine)

@@ -14,7 +14,7 @@ import structlog
 from regsvc.accounts.address import find_key
 from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.mail_search import Filters, OutboxMail
-from regsvc.accounts.audit.record import record
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import MAX_PAGE, Page, Position
 from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.commands.dead_letters import poison
@@ -34,7 +34,7 @@ from regsvc.schemas.rows import show_page, show_row
 
 log = structlog.get_logger()
 
-Act = Callable[[Connection, UUID], Awaitable[None]]
+Act = Callable[[Connection, UUID, By], Awaitable[None]]
 
 _REFUSALS = (
     mail_search.MailNotFoundError,
@@ -144,9 +144,7 @@ async def _replay_dead(*, machine: bool) -> None:
     async with open_operation() as conn:
         while True:
             async with conn.transaction():
-                count = await mail_actions.replay_dead(conn, mail_actions.DEAD_AT_ONCE)
-                if count:
-                    await record(conn, "dead_mails_replayed", by_operator(), count=count)
+                count = await mail_actions.replay_dead(conn, mail_actions.DEAD_AT_ONCE, by_operator())
             total += count
             if count < mail_actions.DEAD_AT_ONCE:
                 break
@@ -164,8 +162,7 @@ async def _act_on(mail_ids: Sequence[UUID], act: Act, event: str, *, machine: bo
         for mail_id in mail_ids:
             try:
                 async with conn.transaction():
-                    await act(conn, mail_id)
-                    await record(conn, event.replace(" ", "_"), by_operator(), mail=str(mail_id))
+                    await act(conn, mail_id, by_operator())
             except _REFUSALS as error:
                 results.append({"id": str(mail_id), "done": False, "code": error.code, "detail": str(error)})
             else:

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from regsvc.accounts.admin import mail_search
 from regsvc.cli import main
+from regsvc.mail.message import render
 from regsvc.postgres.pool import Pool
 from regsvc.rabbitmq import open_dead_letters
 from tests.accounts.attempts import send, sign_up, state_of
@@ -215,7 +216,7 @@ async def test_what_the_command_line_shows_is_what_the_api_shows(
 
 async def test_every_kind_is_previewed_without_any_setting(tmp_path: Path) -> None:
     whole = json.loads((await regsvc("preview", "--json")).stdout)
-    templates = Path(mail_search.__file__).parents[1] / "mail" / "templates"
+    templates = Path(render.__file__).with_name("templates")
     kinds = {path.stem for path in templates.glob("*.txt") if not path.stem.startswith("layout")}
     languages = {path.stem for path in templates.glob("*.toml")}
     assert {(it["kind"], it["language"]) for it in whole} == {(k, lang) for k in kinds for lang in languages}

@@ -28,6 +28,8 @@ from tests.accounts.attempts import SECRETS, sign_up
 from tests.accounts.mails import execute, get, list_ids, wait_blocked
 from tests.accounts.users import add_user
 
+OPERATOR = By("operator")
+
 BY = By("anonymous", origin="192.0.2.0/24", client="Firefox on Linux")
 
 
@@ -152,7 +154,7 @@ async def test_mails_of_an_account_are_seen_and_replayed_like_others(pool: Pool)
     assert (found.kind, found.sent_as, found.address) == ("notice", "password_changed", "Ann@example.com")
     assert await list_ids(pool, Filters(kind="notice", email_key="ann@example.com")) == [mail_id]
     async with pool.transaction() as conn:
-        await mail_actions.replay_mail(conn, mail_id)
+        await mail_actions.replay_mail(conn, mail_id, OPERATOR)
     _, (again,) = await take(pool, mail_id)
     assert again == replace(letter, admitted=True)
 

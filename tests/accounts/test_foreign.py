@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from regsvc.accounts.admin import mail_actions
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.mails import legacy
 from regsvc.accounts.mails.legacy import ForeignLetter, ForeignRequest, read_request
 from regsvc.accounts.registrations import mail_status, registration
@@ -22,6 +23,8 @@ from regsvc.postgres.pool import Pool
 from regsvc.security.seals import UnsealError
 from regsvc.security.tokens import Secrets
 from tests.accounts.attempts import SECRETS, sign_up
+
+OPERATOR = By("operator")
 
 TOKEN = "b71e0ad2-Az.09_~"
 ROTATED = Secrets(b"the secret after that, 32 bytes!", previous=SECRETS.current)
@@ -225,7 +228,7 @@ async def test_a_token_is_forgotten_when_its_mail_has_ended(pool: Pool, state: b
     assert await row(pool, "state, foreign_token") == (state, None)
     with pytest.raises(RegistrationOverError):
         async with pool.transaction() as conn:
-            await mail_actions.replay_mail(conn, mail_id)
+            await mail_actions.replay_mail(conn, mail_id, OPERATOR)
 
 
 async def test_a_token_is_forgotten_when_its_mail_was_sent(pool: Pool) -> None:
@@ -234,13 +237,13 @@ async def test_a_token_is_forgotten_when_its_mail_was_sent(pool: Pool) -> None:
     assert await row(pool, "state, foreign_token") == ("sent", None)
     with pytest.raises(RegistrationOverError):
         async with pool.transaction() as conn:
-            await mail_actions.replay_mail(conn, mail_id)
+            await mail_actions.replay_mail(conn, mail_id, OPERATOR)
 
 
 async def test_a_token_is_forgotten_when_an_operator_cancels_its_mail(pool: Pool) -> None:
     (mail_id,) = await add(pool, make_request())
     async with pool.transaction() as conn:
-        await mail_actions.cancel_mail(conn, mail_id)
+        await mail_actions.cancel_mail(conn, mail_id, OPERATOR)
     assert await row(pool, "state, foreign_token") == ("cancelled", None)
 
 
@@ -248,7 +251,7 @@ async def test_a_mail_that_was_given_up_can_be_replayed(pool: Pool) -> None:
     (mail_id,) = await add(pool, make_request())
     await end(pool, mail_id, "dead")
     async with pool.transaction() as conn:
-        assert await mail_actions.replay_dead(conn, 10) == 1
+        assert await mail_actions.replay_dead(conn, 10, OPERATOR) == 1
     _, letter = await take(pool, mail_id)
     assert letter.open_token(SECRETS) == TOKEN
 

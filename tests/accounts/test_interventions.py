@@ -10,6 +10,7 @@ import trio
 from regsvc.accounts.address import parse_address
 from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.mail_search import Filters
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.registrations import mail_status, registration
 from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.mail.queue import jobs
@@ -17,20 +18,22 @@ from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import send, sign_up
 from tests.accounts.mails import delay, end, execute, get, get_registration, list_ids, resend, take
 
+OPERATOR = By("operator")
+
 
 async def replay(pool: Pool, mail_id: UUID) -> None:
     async with pool.transaction() as conn:
-        await mail_actions.replay_mail(conn, mail_id)
+        await mail_actions.replay_mail(conn, mail_id, OPERATOR)
 
 
 async def replay_dead(pool: Pool, limit: int = 100) -> int:
     async with pool.transaction() as conn:
-        return await mail_actions.replay_dead(conn, limit)
+        return await mail_actions.replay_dead(conn, limit, OPERATOR)
 
 
 async def cancel(pool: Pool, mail_id: UUID) -> None:
     async with pool.transaction() as conn:
-        await mail_actions.cancel_mail(conn, mail_id)
+        await mail_actions.cancel_mail(conn, mail_id, OPERATOR)
 
 
 async def test_a_dead_mail_lives_again_and_its_registration_waits_again(pool: Pool) -> None:

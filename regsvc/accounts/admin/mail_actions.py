@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.rows import scalar_row
 
 from regsvc.accounts.admin.mail_search import MailNotFoundError, State
+from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.registrations.registration import (
     ATTEMPT_LIFE,
     STATE_CHANNEL,
@@ -45,7 +46,7 @@ _GOES_ON = f"r.state <> 'confirmed' AND {alive('r')} AND m.created_at >= r.addre
 _NOBODYS = "r.id IS NULL AND (m.kind <> 'foreign' OR m.foreign_token IS NOT NULL)"
 
 
-async def replay_mail(conn: Connection, mail_id: UUID) -> None:
+async def replay_mail(conn: Connection, mail_id: UUID, by: By) -> None:
     """Give a mail a new life, in the caller's transaction: due now, no attempts, 48 hours before it.
 
     It is written anew with the same Message-ID, link and code, and not held back by its address's schedule. Its
@@ -65,9 +66,10 @@ async def replay_mail(conn: Connection, mail_id: UUID) -> None:
         )
     await _keep_acceptance(conn, mail_id)
     await _revive(conn, [mail_id])
+    await record(conn, "mail_replayed", by, mail=str(mail_id))
 
 
-async def replay_dead(conn: Connection, limit: int) -> int:
+async def replay_dead(conn: Connection, limit: int, by: By) -> int:
     """Give dead mails a new life, as `replay_mail` does, in the caller's transaction, and return how many those are.
 
     The oldest come first. What nobody waits for any more stays dead.
@@ -87,10 +89,12 @@ async def replay_dead(conn: Connection, limit: int) -> int:
         )
         mail_ids = await cursor.fetchall()
     await _revive(conn, mail_ids)
+    if mail_ids:
+        await record(conn, "dead_mails_replayed", by, count=len(mail_ids))
     return len(mail_ids)
 
 
-async def cancel_mail(conn: Connection, mail_id: UUID) -> None:
+async def cancel_mail(conn: Connection, mail_id: UUID, by: By) -> None:
     """Call an open mail off, in the caller's transaction.
 
     Unless another mail of its registration is on its way, or was sent, that is shown as bounced: whoever waits learns
@@ -118,6 +122,7 @@ async def cancel_mail(conn: Connection, mail_id: UUID) -> None:
         {"id": mail_id, "reason": CANCELLED},
     )
     await _show_cancelled(conn, mail_id)
+    await record(conn, "mail_cancelled", by, mail=str(mail_id))
 
 
 async def _lock_mail(conn: Connection, mail_id: UUID) -> State:

@@ -7,7 +7,6 @@ from quart import Blueprint, Response
 
 from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.mail_search import Filters
-from regsvc.accounts.audit.record import record
 from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
@@ -86,8 +85,7 @@ async def replay(mail_id: str) -> Response:
     token = await authenticate_admin(context)
     wanted = read_id(mail_id, mail_search.MailNotFoundError)
     async with context.pool.transaction() as conn:
-        await mail_actions.replay_mail(conn, wanted)
-        await record(conn, "mail_replayed", get_caller().as_admin(token), mail=str(wanted))
+        await mail_actions.replay_mail(conn, wanted, get_caller().as_admin(token))
         shown = await read_mail(conn, wanted)
     log.info("mail replayed", mail=shown["id"], actor=str(token.user_id))
     return answer(shown)
@@ -105,8 +103,7 @@ async def cancel(mail_id: str) -> Response:
     token = await authenticate_admin(context)
     wanted = read_id(mail_id, mail_search.MailNotFoundError)
     async with context.pool.transaction() as conn:
-        await mail_actions.cancel_mail(conn, wanted)
-        await record(conn, "mail_cancelled", get_caller().as_admin(token), mail=str(wanted))
+        await mail_actions.cancel_mail(conn, wanted, get_caller().as_admin(token))
         shown = await read_mail(conn, wanted)
     log.info("mail cancelled", mail=shown["id"], actor=str(token.user_id))
     return answer(shown)
@@ -122,9 +119,7 @@ async def replay_dead() -> Response:
     context = get_context()
     token = await authenticate_admin(context)
     async with context.pool.transaction() as conn:
-        count = await mail_actions.replay_dead(conn, mail_actions.DEAD_AT_ONCE)
-        if count:
-            await record(conn, "dead_mails_replayed", get_caller().as_admin(token), count=count)
+        count = await mail_actions.replay_dead(conn, mail_actions.DEAD_AT_ONCE, get_caller().as_admin(token))
     log.info("dead mails replayed", count=count, actor=str(token.user_id))
     shown: Replayed = {"replayed": count}
     return answer(shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from quart import Blueprint, Response
 
-from regsvc.accounts.audit.record import record
+from regsvc.accounts.admin.key_actions import rotate_keys
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
@@ -14,7 +14,7 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.signing_keys import KeysShown, show_keys
-from regsvc.security.key_store import list_keys, rotate_keys
+from regsvc.security.key_store import list_keys
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_keys", __name__)
@@ -42,8 +42,7 @@ async def rotate() -> Response:
     context = get_context()
     token = await authenticate_admin(context)
     async with context.pool.transaction() as conn:
-        kid = await rotate_keys(conn, context.secrets)
-        await record(conn, "signing_key_added", get_caller().as_admin(token), kid=kid)
+        kid = await rotate_keys(conn, context.secrets, get_caller().as_admin(token))
         keys = await list_keys(conn)
     log.info("signing key added", actor=str(token.user_id), kid=kid)
     return answer(show_keys(keys))

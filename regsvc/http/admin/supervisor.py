@@ -10,7 +10,7 @@ from pydantic import Field
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts.audit.record import record
+from regsvc.accounts.audit.record import By, record
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import documented
@@ -73,15 +73,25 @@ async def restart(child: str) -> Response:
     """Start a child of the process that answers again, at once; its failures so far are forgotten."""
     context = get_context()
     token = await authenticate_admin(context)
+    await restart_child(context, child, get_caller().as_admin(token))
+    done: Message = {"message": "child restarted"}
+    return answer(done, 202)
+
+
+async def restart_child(context: Context, child: str, by: By) -> None:
+    """Start a child of this process again, at once.
+
+    Raises:
+        ChildNotFoundError: there is no such child.
+        ServingChildError: it is the one that answers this.
+    """
     if child not in {each.name for each in context.children().children}:
         raise ChildNotFoundError
     if child == MYSELF:
         raise ServingChildError
     async with context.pool.connection() as conn:
-        await record(conn, "child_restarted", get_caller().as_admin(token), child=child, pid=os.getpid())
+        await record(conn, "child_restarted", by, child=child, pid=os.getpid())
     context.restart(child)
-    done: Message = {"message": "child restarted"}
-    return answer(done, 202)
 
 
 def show_supervisor(context: Context) -> SupervisorShown:

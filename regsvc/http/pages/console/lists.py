@@ -13,7 +13,7 @@ from quart import Response, request
 
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions, user_search
 from regsvc.accounts.audit import event_search
-from regsvc.accounts.audit.record import By, record
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.users.user import UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.http.context import get_context
@@ -36,11 +36,12 @@ Query = TypeVar("Query", bound=BaseModel)
 ROWS = 25  # of a list at a time: a page weighs 60 kB at most
 
 
-_MAIL_DEEDS: dict[str, tuple[Callable[[Connection, UUID], Awaitable[None]], str]] = {
-    "replay": (mail_actions.replay_mail, "mail_replayed"),
-    "cancel": (mail_actions.cancel_mail, "mail_cancelled"),
+_Act = Callable[[Connection, UUID, By], Awaitable[object]]
+_MAIL_DEEDS: dict[str, tuple[_Act, str]] = {
+    "replay": (mail_actions.replay_mail, "mail replayed"),
+    "cancel": (mail_actions.cancel_mail, "mail cancelled"),
 }
-_USER_DEEDS: dict[str, Callable[[Connection, UUID, By], Awaitable[object]]] = {
+_USER_DEEDS: dict[str, _Act] = {
     "disable": user_actions.disable_user,
     "enable": user_actions.enable_user,
     "end-sessions": user_actions.end_user_sessions,
@@ -82,14 +83,13 @@ async def submit_mail_deed(mail_id: str, deed: str) -> Response:
     act, event = _MAIL_DEEDS[deed]
     try:
         async with get_context().pool.transaction() as conn:
-            await act(conn, wanted)
-            await record(conn, event, get_caller().as_admin(operator), mail=str(wanted))
+            await act(conn, wanted, get_caller().as_admin(operator))
     except DatabaseUnavailableError:
         raise
     except RegsvcError as error:
         status = find_status(error)
         return await _show_mail(wanted, int(status or 500), problem=str(error))
-    log.info(event.replace("_", " "), mail=str(wanted), actor=str(operator.user_id))
+    log.info(event, mail=str(wanted), actor=str(operator.user_id))
     return lead_to(f"/admin/mails/{wanted}")
 
 

@@ -6,16 +6,15 @@ calls for administrators, and is in the audit log likewise.
 
 from __future__ import annotations
 
-import os
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import REGISTRY
 from quart import Response, request
 
 from regsvc.accounts.admin import statistics
-from regsvc.accounts.audit.record import record
 from regsvc.errors import RegsvcError
-from regsvc.http.admin.supervisor import MYSELF, show_supervisor
+from regsvc.http.admin.supervisor import MYSELF, restart_child, show_supervisor
 from regsvc.http.context import get_context
 from regsvc.http.pages.browser_session import find_visitor
 from regsvc.http.pages.console.bar_chart import make_bars
@@ -25,7 +24,7 @@ from regsvc.http.pages.texts import get_languages
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.admin_authentication import ADMIN
 from regsvc.http.request.caller import get_caller
-from regsvc.http.response.errors import ForbiddenError
+from regsvc.http.response.errors import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.mail.message.languages import FALLBACK
 from regsvc.mail.queue.breaker import get_breaker
 from regsvc.rabbitmq.queues import DEAD, MAILS
@@ -110,11 +109,7 @@ def _count_messages() -> dict[str, int | None]:
 async def submit_restart(child: str) -> Response:
     """Start a child of this process again; one that there is none of, or that answers this, stays as it is."""
     await read_form()
-    operator, context = await get_operator(), get_context()
-    if child != MYSELF and child in {each.name for each in context.children().children}:
-        async with context.pool.connection() as conn:
-            await record(
-                conn, "child_restarted", get_caller().as_admin(operator), child=child, pid=os.getpid()
-            )
-        context.restart(child)
+    operator = await get_operator()
+    with suppress(ChildNotFoundError, ServingChildError):
+        await restart_child(get_context(), child, get_caller().as_admin(operator))
     return lead_to("/admin#children")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -11,16 +13,12 @@ from uuid import UUID
 import structlog
 
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.users.data_export import (
-    export_events,
-    export_mails,
-    export_moves,
-    export_registrations,
-    export_sessions,
-)
+from regsvc.accounts.users.data_export import export_pages
 from regsvc.accounts.users.erasure import erase_user
-from regsvc.accounts.users.user import UserNotFoundError, find_address, get_user
+from regsvc.accounts.users.user import User, UserNotFoundError, find_address, get_user
+from regsvc.errors import OverloadedError
 from regsvc.flows.caller import Caller
+from regsvc.flows.rate_limits import ACCOUNT, EXPORT, throttle_user
 from regsvc.flows.reauthentication import verify_password
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body, PasswordText
@@ -33,6 +31,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+# All rows about one person go in one transaction, or none does. Nearly always it ends at once; who has tens of
+# thousands of them waits longer than others may.
+ERASURE_SECONDS = 20.0
+
 
 class PasswordBody(Body):
     """One's password, once more."""
@@ -40,24 +42,41 @@ class PasswordBody(Body):
     password: PasswordText
 
 
-async def export_own(service: Service, caller: Caller, token: AccessToken) -> dict[str, object]:
-    """Return all data about the token's user, as the API shows it."""
+async def begin_export(service: Service, caller: Caller, token: AccessToken) -> AsyncIterator[str]:
+    """Return the JSON of all data about the token's user, in pieces that are read and written one by one.
+
+    Raises:
+        AccessTokenInvalidError: the account is gone.
+        RateLimitedError: the user exported their data several times this hour.
+        OverloadedError: as many exports as may run at once are running.
+    """
+    if not service.exports.available_tokens:
+        raise OverloadedError
+    await throttle_user(service, caller, token, EXPORT)
     async with service.pool.connection() as conn:
         user = await get_user(conn, token.user_id)
         if user is None:
             raise AccessTokenInvalidError
         email_key = await find_address(conn, user.id)
         await record(conn, "account_exported", caller.as_user(token))
-        exported: dict[str, object] = {
-            "profile": show_profile(user),
-            "sessions": _show(await export_sessions(conn, user.id)),
-            "registrations": _show(await export_registrations(conn, email_key)),
-            "moves": _show(await export_moves(conn, user.id)),
-            "mails": _show(await export_mails(conn, user.id, email_key)),
-            "events": _show(await export_events(conn, user.id)),
-        }
     log.info("account exported", user=str(user.id))
-    return exported
+    return _write_export(service, user, email_key)
+
+
+async def _write_export(service: Service, user: User, email_key: str) -> AsyncIterator[str]:
+    async with service.exports:
+        yield f'{{"profile": {_to_json(show_profile(user))}'
+        current, first = "", True
+        async with aclosing(export_pages(service.pool, user.id, email_key)) as pages:
+            async for name, rows in pages:
+                if name != current:
+                    yield f'{"]" if current else ""}, "{name}": ['
+                    current, first = name, True
+                text = ", ".join(_to_json(_show(row)) for row in rows)
+                if text:
+                    yield text if first else f", {text}"
+                    first = False
+        yield "]}"
 
 
 async def erase_own(service: Service, caller: Caller, token: AccessToken, body: PasswordBody) -> None:
@@ -68,9 +87,10 @@ async def erase_own(service: Service, caller: Caller, token: AccessToken, body: 
         LastAdminError: nobody else could administer the service then.
         OverloadedError: too many passwords wait to be verified.
     """
+    await throttle_user(service, caller, token, ACCOUNT)
     proved = await verify_password(service, caller, token, body.password)
     try:
-        async with service.pool.transaction() as conn:
+        async with service.pool.transaction(limit=ERASURE_SECONDS) as conn:
             await erase_user(
                 conn,
                 service.secrets,
@@ -83,9 +103,9 @@ async def erase_own(service: Service, caller: Caller, token: AccessToken, body: 
     log.info("account deleted", user=str(token.user_id))
 
 
-def _show(found: Sequence[DataclassInstance]) -> list[dict[str, object]]:
-    """Return dataclasses in words of the API: their fields, with ids and moments as text."""
-    return [{name: _show_value(value) for name, value in asdict(each).items()} for each in found]
+def _show(row: DataclassInstance) -> dict[str, object]:
+    """Return a row in words of the API: its fields, with ids and times as text."""
+    return {name: _show_value(value) for name, value in asdict(row).items()}
 
 
 def _show_value(value: object) -> object:
@@ -96,3 +116,7 @@ def _show_value(value: object) -> object:
             return str(value)
         case _:
             return value
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

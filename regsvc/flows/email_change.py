@@ -17,7 +17,7 @@ from regsvc.accounts.registrations.confirmation import TokenInvalidError
 from regsvc.accounts.users import email_change, user
 from regsvc.errors import FieldError, ValidationFailedError
 from regsvc.flows.caller import Caller
-from regsvc.flows.rate_limits import CONFIRM, throttle
+from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, throttle, throttle_user
 from regsvc.flows.reauthentication import verify_password
 from regsvc.flows.resend import take_turn
 from regsvc.flows.service import Service
@@ -52,6 +52,7 @@ async def ask_move(
         ValidationFailedError: the account has this address.
         TooSoonError: the schedule says no.
     """
+    await throttle_user(service, caller, token, ACCOUNT)
     known = await verify_password(service, caller, token, password)
     turn, mail_id = mail_schedule.mover_key(service.secrets, token.user_id), uuid4()
     async with service.pool.transaction() as conn:

@@ -19,7 +19,7 @@ from regsvc.accounts.users import password_reset, user
 from regsvc.accounts.users.password import change_password
 from regsvc.flows.caller import Caller
 from regsvc.flows.new_password import check_new_password
-from regsvc.flows.rate_limits import CONFIRM, MAIL_REQUEST, throttle
+from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, MAIL_REQUEST, throttle, throttle_user
 from regsvc.flows.reauthentication import verify_password
 from regsvc.flows.resend import take_turn
 from regsvc.flows.service import Service
@@ -59,6 +59,7 @@ async def change_own(service: Service, caller: Caller, token: AccessToken, body:
         WeakPasswordError: the policy says no.
         OverloadedError: too many passwords wait to be hashed.
     """
+    await throttle_user(service, caller, token, ACCOUNT)
     known = await verify_password(service, caller, token, body.current_password)
     async with service.pool.connection() as conn:
         owner = await user.get_user(conn, token.user_id)

@@ -11,6 +11,7 @@ from regsvc.accounts.audit.record import record
 from regsvc.accounts.users.user import User, get_user, update_profile
 from regsvc.errors import FieldError, PreconditionFailedError, ValidationFailedError
 from regsvc.flows.caller import Caller
+from regsvc.flows.rate_limits import ACCOUNT, throttle_user
 from regsvc.flows.service import Service
 from regsvc.mail.message.languages import LOCALES
 from regsvc.schemas.fields import Body, NameText
@@ -45,10 +46,12 @@ async def change_profile(
     Raises:
         ValidationFailedError: there is no such language.
         PreconditionFailedError: it is of another version.
+        RateLimitedError: the user changes too much.
     """
     if body.locale is not None and body.locale not in LOCALES:
         detail = f"One of {', '.join(LOCALES)}."
         raise ValidationFailedError(fields=[FieldError("/locale", "unknown_locale", detail)])
+    await throttle_user(service, caller, token, ACCOUNT)
     async with service.pool.transaction() as conn:
         user = await update_profile(
             conn, token.user_id, name=body.name, locale=body.locale, versions=versions

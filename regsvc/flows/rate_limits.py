@@ -5,15 +5,18 @@ What a mail costs its receiver is another matter: that is the mail schedule (`re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits import login_attempts
 from regsvc.accounts.limits.login_attempts import LoginTry
-from regsvc.accounts.limits.rate_limit import Limit, RateLimitedError, demand, take_permits
+from regsvc.accounts.limits.rate_limit import Demand, Limit, RateLimitedError, demand, take_permits
 from regsvc.flows.caller import Caller
 from regsvc.flows.service import Service
 from regsvc.metrics import RATE_LIMITED
+from regsvc.security.keys import AccessToken
 
 log = structlog.get_logger()
 
@@ -27,6 +30,9 @@ REGISTER_DAY = Limit("register-day", 300, _DAY)
 CONFIRM = Limit("confirm", 30, 5 * _MINUTE)
 SIGNUP_CHECK = Limit("signup-check", 120, _MINUTE)
 MAIL_REQUEST = Limit("mail-request", 30, 5 * _MINUTE)
+# Of a user, from wherever they come: what is written for them is kept, some of it for more than a year.
+ACCOUNT = Limit("account", 60, 60 * _MINUTE)
+EXPORT = Limit("export", 5, 60 * _MINUTE)
 
 
 async def throttle(service: Service, caller: Caller, *limits: Limit | tuple[Limit, str]) -> None:
@@ -46,15 +52,42 @@ async def throttle(service: Service, caller: Caller, *limits: Limit | tuple[Limi
     """
     if not caller.limited:
         return
-    demands = [
-        demand(service.secrets, limit, caller.network, *whom)
-        for limit, *whom in (it if isinstance(it, tuple) else (it,) for it in limits)
-    ]
+    await _take(
+        service,
+        caller,
+        [
+            demand(service.secrets, limit, caller.network, *whom)
+            for limit, *whom in (it if isinstance(it, tuple) else (it,) for it in limits)
+        ],
+    )
+
+
+async def throttle_user(service: Service, caller: Caller, token: AccessToken, limit: Limit) -> None:
+    """Count a request against a limit of the token's user, before it writes anything.
+
+    Args:
+        service: where limits are counted.
+        caller: whose request it is; its standings are filled in.
+        token: of the user.
+        limit: what counts it.
+
+    Raises:
+        RateLimitedError: it has nothing left.
+        DatabaseUnavailableError: the limit cannot be counted.
+    """
+    if caller.limited:
+        await _take(service, caller, [demand(service.secrets, limit, str(token.user_id))])
+
+
+async def _take(service: Service, caller: Caller, demands: Sequence[Demand]) -> None:
     try:
+        service.refused.check(demands)
         async with service.pool.connection() as conn:
             caller.standings = await take_permits(conn, demands)
     except RateLimitedError as error:
         caller.standings = error.standings
+        if len(error.standings) == len(demands):
+            service.refused.note(demands, error.standings)
         _note_refusal(error)
         raise
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import trio
+
+from regsvc.accounts.limits.refused_keys import RefusedKeys
 from regsvc.config.settings import Settings
 from regsvc.postgres.pool import Pool
 from regsvc.security.passwords import HashingLane
 from regsvc.security.tokens import Secrets
+
+EXPORTS = 2  # that are written at once
 
 
 @dataclass(frozen=True)
@@ -19,9 +24,13 @@ class Service:
         secrets: what tokens derive from.
         pool: PostgreSQL.
         lane: where passwords are hashed.
+        refused: whom the rate limits have just refused.
+        exports: held by whoever's data is being written.
     """
 
     settings: Settings
     secrets: Secrets
     pool: Pool
     lane: HashingLane
+    refused: RefusedKeys = field(default_factory=RefusedKeys, kw_only=True)
+    exports: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(EXPORTS), kw_only=True)

@@ -11,6 +11,7 @@ from regsvc.accounts.sessions import refresh_token, session
 from regsvc.accounts.sessions.refresh_token import Grant, Reuse
 from regsvc.accounts.users.notices import add_notice
 from regsvc.flows.caller import Caller
+from regsvc.flows.rate_limits import ACCOUNT, throttle_user
 from regsvc.flows.service import Service
 from regsvc.security.keys import AccessToken
 
@@ -58,7 +59,9 @@ async def end_session(service: Service, caller: Caller, token: AccessToken, want
 
     Raises:
         SessionNotFoundError: it is not theirs, or has ended.
+        RateLimitedError: the user changes too much.
     """
+    await throttle_user(service, caller, token, ACCOUNT)
     async with service.pool.transaction() as conn:
         await session.end_own_session(conn, token.user_id, wanted, reason="ended_by_user")
         await record(conn, "session_ended", caller.as_user(token), session=str(wanted))

@@ -6,8 +6,10 @@ from datetime import timedelta
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from regsvc.accounts.limits.rate_limit import (
+    Demand,
     Limit,
     RateLimitedError,
     Standing,
@@ -15,6 +17,7 @@ from regsvc.accounts.limits.rate_limit import (
     purge_throttles,
     take_permits,
 )
+from regsvc.accounts.limits.refused_keys import MOST, RefusedKeys
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import SECRETS
 
@@ -136,3 +139,36 @@ async def test_who_is_counted_cannot_be_read_from_the_database(pool: Pool) -> No
         [(key,)] = await (await conn.execute("SELECT key FROM throttles")).fetchall()
     assert len(key) == 32
     assert b"ann" not in key
+
+
+async def test_a_refusal_writes_nothing(pool: Pool) -> None:
+    """Whoever is held back costs a read, and waits for nobody who is writing."""
+    limit = Limit("once", 1, 60)
+    await take(pool, limit)
+
+    async def version() -> object:
+        async with pool.connection() as conn:
+            cursor = await conn.execute("SELECT xmin::text, xmax::text, ctid::text FROM throttles")
+            return await cursor.fetchall()
+
+    before = await version()
+    with pytest.raises(RateLimitedError):
+        await take(pool, limit)
+    assert await version() == before
+
+
+def test_the_memory_of_refusals_is_bounded_and_forgets_in_time() -> None:
+    async def remember() -> None:
+        refused = RefusedKeys()
+        limit = Limit("once", 1, 30)
+        demands = [Demand(limit, str(number).encode()) for number in range(MOST + 1)]
+        for each in demands:
+            refused.note([each], [Standing(limit, 0, 30.0)])
+        refused.check(demands[:1])  # the oldest is forgotten
+        with pytest.raises(RateLimitedError) as raised:
+            refused.check([Demand(limit, b"another"), demands[-1]])
+        assert raised.value.retry_after == pytest.approx(30)
+        await trio.sleep(30)
+        refused.check(demands)
+
+    trio.run(remember, clock=MockClock(autojump_threshold=0))

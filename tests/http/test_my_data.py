@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
 
+import httpx
+import pytest
+import trio
+
+from regsvc.flows.rate_limits import ACCOUNT, EXPORT
+from regsvc.flows.service import EXPORTS
 from regsvc.postgres.pool import Pool
-from tests.services import PASSWORD, Service
+from tests.services import PASSWORD, Service, run_test_service
 
 ME = "/api/v1/me"
 PERSONAL = re.compile(r"ann@example|127\.0\.0|python", re.IGNORECASE)
@@ -210,3 +219,109 @@ async def test_the_export_has_all_and_no_secret(service: Service) -> None:
     assert [each["event"] for each in exported["events"]][:2] == ["account_exported", "logged_in"]
     for secret in (mail.token, tokens["refresh_token"], tokens["access_token"], "$2b$", "bob@"):
         assert secret not in answer.text
+
+
+async def export(service: Service, headers: dict[str, str]) -> httpx.Response:
+    return await service.client.get(f"{ME}/export", headers=headers)
+
+
+async def count_events(pool: Pool, event: str) -> int:
+    async with pool.connection() as conn:
+        cursor = await conn.execute("SELECT count(*) FROM audit_events WHERE event = %s", [event])
+        return int((await cursor.fetchone() or (0,))[0])
+
+
+async def test_a_long_list_is_exported_whole_and_in_order(service: Service, pool: Pool) -> None:
+    await service.confirm()
+    headers = await service.log_in()
+    await execute(
+        pool,
+        "INSERT INTO mails (id, kind, state, due_at, email_key, sent_at, created_at, reason)"
+        " SELECT gen_random_uuid(), 'forgot', 'cancelled', NULL, 'ann@example.com', NULL,"
+        "        now() - n * interval '1 minute', n::text FROM generate_series(1, 1000) n",
+    )
+    exported = (await export(service, headers)).json()
+    times = [mail["created_at"] for mail in exported["mails"]]
+    assert len(times) == 1001
+    assert times == sorted(times, reverse=True)
+    assert len({mail["id"] for mail in exported["mails"]}) == 1001
+
+
+async def test_a_head_request_writes_nothing(service: Service, pool: Pool) -> None:
+    await service.confirm()
+    headers = await service.log_in()
+    head = await service.client.head(f"{ME}/export", headers=headers)
+    assert (head.status_code, head.headers["Content-Type"]) == (200, "application/json")
+    assert await count_events(pool, "account_exported") == 0
+    assert (await export(service, headers)).status_code == 200
+    assert await count_events(pool, "account_exported") == 1
+
+
+async def test_an_export_that_cannot_be_ended_does_not_look_as_if_it_were(
+    service: Service, pool: Pool
+) -> None:
+    await service.confirm()
+    headers = await service.log_in()
+    await execute(pool, "ALTER TABLE address_moves RENAME TO lost")
+    with pytest.raises(httpx.RemoteProtocolError):
+        await export(service, headers)
+    await execute(pool, "ALTER TABLE lost RENAME TO address_moves")
+    assert (await export(service, headers)).json()["moves"] == []  # its place is free again
+
+
+async def test_exports_and_changes_of_one_user_have_an_end_and_those_of_another_do_not(
+    database: str, tmp_path: Path, pool: Pool
+) -> None:
+    limited = {"REGSVC_RATE_LIMITS": "on", "REGSVC_TRUSTED_PROXIES": "127.0.0.0/8"}
+    async with run_test_service(database, tmp_path, limited) as service:
+        for name in ("ann", "bob"):
+            await service.confirm(f"{name}@example.com")
+        ann, bob = [await service.log_in(f"{name}@example.com") for name in ("ann", "bob")]
+        for number in range(EXPORT.quota):
+            assert (await export(service, ann)).status_code == 200, number
+        # From wherever they come: the limit is the user's.
+        refused = await export(service, ann | {"X-Forwarded-For": "198.51.100.7"})
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert (await export(service, bob)).status_code == 200
+
+        async def rename(who: dict[str, str], number: int) -> int:
+            changed = await service.client.patch(ME, json={"name": f"Name {number}"}, headers=who)
+            return changed.status_code
+
+        for number in range(ACCOUNT.quota):
+            assert await rename(ann, number) == 200
+        written = await count_events(pool, "profile_changed")
+        for path in ("/me", "/sessions/" + str(uuid4())):
+            ended = await service.client.request(
+                "DELETE", f"/api/v1{path}", json={"password": PASSWORD}, headers=ann
+            )
+            assert ended.status_code == 429, path
+        assert await rename(ann, 0) == 429
+        assert await rename(bob, 0) == 200
+        assert await count_events(pool, "profile_changed") == written + 1
+
+
+async def test_no_more_than_a_few_exports_are_written_at_once(service: Service, pool: Pool) -> None:
+    """Those that come meanwhile are told to come again, and everything else goes on."""
+    await service.confirm()
+    headers = await service.log_in()
+    async with pool.transaction() as conn, trio.open_nursery() as nursery:
+        await conn.execute("LOCK TABLE address_moves")  # whoever exports waits here
+        answers: list[int] = []
+
+        async def one() -> None:
+            with suppress(httpx.RemoteProtocolError):
+                async with service.client.stream("GET", f"{ME}/export", headers=headers) as answer:
+                    answers.append(answer.status_code)
+                    await answer.aread()
+
+        for _ in range(EXPORTS):
+            nursery.start_soon(one)
+        with trio.fail_after(10):
+            while len(answers) < EXPORTS:  # noqa: ASYNC110 - the service is another program to this test
+                await trio.sleep(0.01)
+        refused = await export(service, headers)
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert (await service.client.get(ME, headers=headers)).status_code == 200
+        nursery.cancel_scope.cancel()

@@ -213,3 +213,17 @@ async def test_pages_say_when_to_come_again_too(service: Service, pool: Pool) ->
         answer = await submit(path, code="123456")
         assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (429, True), path
         assert answer.headers["Content-Type"].startswith("text/html"), path
+
+
+async def test_who_was_refused_a_moment_ago_is_refused_without_asking_the_database(
+    service: Service, pool: Pool
+) -> None:
+    await use_up(pool, CONFIRM, "192.0.2.1")
+    check_refused(await press(service, "192.0.2.1"))
+    async with pool.connection() as conn:
+        await conn.execute("DELETE FROM throttles")
+    again = await press(service, "192.0.2.1")
+    check_refused(again)
+    assert left(again) == {"confirm": 0}
+    assert int(again.headers["Retry-After"]) > CONFIRM.seconds  # as long as it was used up for
+    assert (await press(service, "192.0.2.2")).status_code == 400

@@ -1,18 +1,36 @@
-"""The last day in figures, for whoever runs the service: how many sign-ups, what became of them, and how fast."""
+"""The last day in figures, for operators: how many sign-ups, what became of them, and how fast.
+
+What a look costs does not grow with the day. Up to `MOST_READ` sign-ups are counted one by one. Of more, so many are
+read as lie in one short window of every minute, and stand for the others; of states that few of them are in, all are
+counted. Viewers share a look: see `SharedOverview`.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from typing import get_args
 
-from psycopg.rows import class_row, tuple_row
+import trio
+from psycopg.rows import scalar_row, tuple_row
 
+from regsvc.accounts.admin.mail_search import Kind
+from regsvc.accounts.registrations import registration
 from regsvc.postgres.connection import Connection
+from regsvc.postgres.pool import Pool
 
 # Seconds from sign-up to acceptance at which the bars of the plot begin.
 BOUNDS: tuple[float, ...] = (0, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
+
+
+MOST_READ = 20_000  # sign-ups, about
+MOST_COUNTED = 20_000  # mails, and sign-ups, of a state
+FRESH = 2.0  # seconds for which viewers share a look
+COST_SHARE = 20  # of their time viewers at most have the database busy: one part in so many
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,8 @@ class Queue:
         delayed: waiting for their next try.
         dead: given up; an operator may replay them.
         oldest: when the oldest open one was asked for.
+
+    No more than `MOST_COUNTED` of a state are counted.
     """
 
     queued: int
@@ -79,81 +99,216 @@ class Speed:
     p95: float | None
 
 
-async def count_registrations(conn: Connection) -> Totals:
-    """Return what became of the sign-ups of the last 24 hours."""
-    async with conn.cursor(row_factory=class_row(Totals)) as cursor:
+@dataclass(frozen=True)
+class Overview:
+    """The last 24 hours.
+
+    Args:
+        totals: what became of the sign-ups.
+        queue: the mails that are open or given up.
+        hours: 24 of them, the oldest first.
+        speed: of the mails.
+        share: the part of all sign-ups that was read; below 1 the figures are estimates.
+    """
+
+    totals: Totals
+    queue: Queue
+    hours: Sequence[Hour]
+    speed: Speed
+    share: float
+
+
+class SharedOverview:
+    """The overview for any number of viewers: they share one that is fresh, and one of them makes the next."""
+
+    def __init__(self) -> None:
+        self._lock = trio.Lock()
+        self._made: Overview | None = None
+        self._good_until = -math.inf
+
+    async def get(self, pool: Pool) -> Overview:
+        """Return an overview that is seconds old at most; the more it costs, the longer it is kept.
+
+        Raises:
+            DatabaseUnavailableError: the database does not answer in time.
+        """
+        async with self._lock:
+            began = trio.current_time()
+            if self._made is None or began >= self._good_until:
+                async with pool.connection() as conn:
+                    self._made = await make_overview(conn)
+                took = trio.current_time() - began
+                self._good_until = began + took + max(FRESH, COST_SHARE * took)
+            return self._made
+
+
+async def make_overview(conn: Connection) -> Overview:
+    """Read the figures of the last 24 hours."""
+    share = await _choose_share(conn)
+    counts = await _count_signups(conn, share)
+    by_state: Counter[str] = Counter()
+    by_hour: defaultdict[datetime, Counter[str]] = defaultdict(Counter)
+    for hour, state, count in counts:
+        by_state[state] += count
+        by_hour[hour][state] += count
+    if share < 1:
+        rare = await _count_states(conn)
+        by_state = Counter(
+            {
+                state: count if count < MOST_COUNTED else max(count, round(by_state[state] / share))
+                for state, count in rare.items()
+            }
+        )
+    return Overview(
+        Totals(
+            signed_up=by_state.total(),
+            confirmed=by_state["confirmed"],
+            waiting=by_state["queued"] + by_state["sending"] + by_state["sent"],
+            delayed=by_state["delayed"],
+            bounced=by_state["bounced"],
+            ended=by_state["expired"] + by_state["repudiated"],
+        ),
+        await _count_mails(conn),
+        [
+            Hour(
+                began,
+                round(by_hour[began].total() / share),
+                round(by_hour[began]["confirmed"] / share),
+            )
+            for began in await _list_hours(conn)
+        ],
+        await _measure_speed(conn, share),
+        share,
+    )
+
+
+# The windows that are read: one in each of the last 1440 minutes, as long as their share of it, not always at the same
+# second. With a share of 1 they are the whole day, and nothing is read twice or left out.
+_WINDOWS = """
+    SELECT now() - interval '24 hours' + make_interval(secs => 60 * n)
+           + make_interval(secs => 60 * (1 - %(share)s) * (n * 0.6180339887 - floor(n * 0.6180339887))) AS begins
+      FROM generate_series(0, 1439) AS n
+"""
+_SEEN = f"""
+    SELECT r.id, r.state, r.created_at
+      FROM ({_WINDOWS}) AS w
+     CROSS JOIN LATERAL (
+        SELECT id, state, created_at FROM registrations
+         WHERE created_at >= w.begins AND created_at < w.begins + make_interval(secs => 60 * %(share)s)
+         LIMIT {MOST_READ}) AS r
+     LIMIT {2 * MOST_READ}
+"""  # noqa: S608 - constants
+
+
+async def _choose_share(conn: Connection) -> float:
+    """Return the part of the day's sign-ups to read: all of a usual day, some `MOST_READ` of a busy one."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
-            SELECT count(*) AS signed_up,
-                   count(*) FILTER (WHERE state = 'confirmed') AS confirmed,
-                   count(*) FILTER (WHERE state IN ('queued', 'sending', 'sent')) AS waiting,
-                   count(*) FILTER (WHERE state = 'delayed') AS delayed,
-                   count(*) FILTER (WHERE state = 'bounced') AS bounced,
-                   count(*) FILTER (WHERE state IN ('expired', 'repudiated')) AS ended
-              FROM registrations
-             WHERE created_at > now() - interval '24 hours'
-            """
+            SELECT count(*) FROM (SELECT FROM registrations WHERE created_at > now() - interval '24 hours'
+                                   LIMIT %(most)s + 1) AS r
+            """,
+            {"most": MOST_READ},
         )
-        found = await cursor.fetchone()
-        assert found is not None  # noqa: S101 - an aggregate has a row
-        return found
+        if (await cursor.fetchone() or 0) <= MOST_READ:
+            return 1.0
+        thin = 1 / 60
+        await cursor.execute(f"SELECT count(*) FROM ({_SEEN}) AS seen", {"share": thin})  # noqa: S608
+        estimate = max(MOST_READ, (await cursor.fetchone() or 0) / thin)
+    return float(MOST_READ / estimate)
 
 
-async def count_mails(conn: Connection) -> Queue:
+async def _count_signups(conn: Connection, share: float) -> Sequence[tuple[datetime, str, int]]:
+    """Return how many of those that are read came in which hour and are in which state."""
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(
+            f"SELECT date_trunc('hour', created_at), state, count(*) FROM ({_SEEN}) AS seen GROUP BY 1, 2",  # noqa: S608
+            {"share": share},
+        )
+        return await cursor.fetchall()
+
+
+async def _count_states(conn: Connection) -> dict[str, int]:
+    """Return how many sign-ups of the last 24 hours are in each state, up to `MOST_COUNTED`."""
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(
+            """
+            SELECT s.state, c.found
+              FROM unnest(%(states)s::text[]) AS s (state)
+             CROSS JOIN LATERAL (
+                SELECT count(*) AS found
+                  FROM (SELECT FROM registrations
+                         WHERE state = s.state AND created_at > now() - interval '24 hours'
+                         LIMIT %(most)s) AS r) AS c
+            """,
+            {"states": list(get_args(registration.State)), "most": MOST_COUNTED},
+        )
+        return dict(await cursor.fetchall())
+
+
+async def _count_mails(conn: Connection) -> Queue:
     """Return how many mails are open or given up."""
-    async with conn.cursor(row_factory=class_row(Queue)) as cursor:
+    async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             """
-            SELECT count(*) FILTER (WHERE state = 'queued') AS queued,
-                   count(*) FILTER (WHERE state = 'sending') AS sending,
-                   count(*) FILTER (WHERE state = 'delayed') AS delayed,
-                   (SELECT count(*) FROM mails WHERE state = 'dead') AS dead,
-                   min(created_at) AS oldest
-              FROM mails
-             WHERE state IN ('queued', 'sending', 'delayed')
-            """
+            SELECT s.state, c.found, o.oldest
+              FROM unnest(ARRAY['queued', 'sending', 'delayed', 'dead']) AS s (state)
+             CROSS JOIN LATERAL (
+                SELECT count(*) AS found
+                  FROM (SELECT FROM unnest(%(kinds)s::text[]) AS k (kind)
+                         CROSS JOIN LATERAL (SELECT FROM mails WHERE kind = k.kind AND state = s.state
+                                              LIMIT %(most)s) AS m
+                         LIMIT %(most)s) AS m) AS c
+             CROSS JOIN LATERAL (
+                SELECT min(m.created_at) AS oldest
+                  FROM unnest(%(kinds)s::text[]) AS k (kind)
+                 CROSS JOIN LATERAL (SELECT created_at FROM mails WHERE kind = k.kind AND state = s.state
+                                      ORDER BY created_at, id LIMIT 1) AS m) AS o
+            """,
+            {"kinds": list(get_args(Kind)), "most": MOST_COUNTED},
         )
-        found = await cursor.fetchone()
-        assert found is not None  # noqa: S101 - an aggregate has a row
-        return found
+        found = {state: (count, oldest) for state, count, oldest in await cursor.fetchall()}
+    opened = [oldest for state, (_, oldest) in found.items() if state != "dead" and oldest is not None]
+    return Queue(
+        queued=found["queued"][0],
+        sending=found["sending"][0],
+        delayed=found["delayed"][0],
+        dead=found["dead"][0],
+        oldest=min(opened, default=None),
+    )
 
 
-async def list_hours(conn: Connection) -> list[Hour]:
-    """Return the last 24 hours, the oldest first, those without sign-ups too."""
-    async with conn.cursor(row_factory=class_row(Hour)) as cursor:
+async def _list_hours(conn: Connection) -> list[datetime]:
+    """Return when the last 24 hours began, the present one included, by the database's clock."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
-            SELECT h AS began_at, count(r.id) AS signed_up,
-                   count(r.id) FILTER (WHERE r.state = 'confirmed') AS confirmed
-              FROM generate_series(date_trunc('hour', now()) - interval '23 hours', date_trunc('hour', now()),
-                                   interval '1 hour') AS h
-              LEFT JOIN registrations r ON r.created_at >= h AND r.created_at < h + interval '1 hour'
-             GROUP BY h ORDER BY h
+            SELECT generate_series(date_trunc('hour', now()) - interval '23 hours', date_trunc('hour', now()),
+                                   interval '1 hour')
             """
         )
         return await cursor.fetchall()
 
 
-async def measure_speed(conn: Connection) -> Speed:
-    """Return how long the mails of the last 24 hours took."""
+async def _measure_speed(conn: Connection, share: float) -> Speed:
+    """Return how long the mails took of the sign-ups that are read."""
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
-            """
-            WITH took AS (
-                SELECT extract(epoch FROM m.sent_at - r.created_at)::float AS seconds
-                  FROM mails m
-                  JOIN registrations r ON r.id = m.registration_id
-                 WHERE m.created_at > now() - interval '24 hours' AND m.kind = 'signup' AND m.state = 'sent'
+            f"""
+            WITH took AS MATERIALIZED (
+                SELECT extract(epoch FROM m.sent_at - seen.created_at)::float8 AS seconds
+                  FROM ({_SEEN}) AS seen
+                  JOIN mails m ON m.registration_id = seen.id AND m.kind = 'signup' AND m.state = 'sent'
             )
             SELECT width_bucket(seconds, %(bounds)s::float[]), count(*), NULL, NULL FROM took GROUP BY 1
              UNION ALL
             SELECT NULL, NULL, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds),
                    percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) FROM took
-            """,
-            {"bounds": list(BOUNDS)},
+            """,  # noqa: S608 - a constant of this module
+            {"bounds": list(BOUNDS), "share": share},
         )
         rows = await cursor.fetchall()
-    counts = {bucket: count for bucket, count, _, _ in rows if bucket is not None}
+    counts = {bucket: round(count / share) for bucket, count, _, _ in rows if bucket is not None}
     median, p95 = next((median, p95) for bucket, _, median, p95 in rows if bucket is None)
     return Speed([counts.get(number, 0) for number in range(1, len(BOUNDS) + 1)], median, p95)
 

@@ -1,19 +1,27 @@
-"""All that is known of a person, for themselves (Regulation (EU) 2016/679, articles 15 and 20)."""
+"""All that is known of a person, for themselves (Regulation (EU) 2016/679, articles 15 and 20).
+
+It is read a page at a time: first the ids of a list, each by an index, then its rows. No statement does much, no
+connection is held between two of them, and no more than a page is in memory, however long a list is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
 from regsvc.accounts.audit.record import ActorKind
-from regsvc.postgres.connection import Connection
+from regsvc.postgres.pool import Pool
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MOST = 10_000  # of each list, the newest
+PAGE = 200  # rows that are read at once
 
 
 @dataclass(frozen=True)
@@ -77,84 +85,119 @@ class PastEvent:
     details: dict[str, Any]
 
 
-async def export_sessions(conn: Connection, user_id: UUID) -> Sequence[PastSession]:
-    """Return a user's sessions of the last 30 days."""
-    async with conn.cursor(row_factory=class_row(PastSession)) as cursor:
-        await cursor.execute(
-            """
-            SELECT id, origin, client, created_at, last_used_at, expires_at, ended_at, ended_reason
-              FROM sessions
-             WHERE user_id = %(user_id)s
-             ORDER BY created_at DESC
-             LIMIT %(most)s
-            """,
-            {"user_id": user_id, "most": MOST},
-        )
-        return await cursor.fetchall()
+@dataclass(frozen=True)
+class _List:
+    """A list of the export.
+
+    Args:
+        name: as the export calls it.
+        row: what a row becomes.
+        find: the statement that returns the ids of the newest rows; it knows `user_id`, `email_key` and `most`.
+        read: the statement that returns the rows of some `ids`, in the same order.
+    """
+
+    name: str
+    row: type[DataclassInstance]
+    find: str
+    read: str
 
 
-async def export_registrations(conn: Connection, email_key: str) -> Sequence[PastRegistration]:
-    """Return the sign-ups of an address; what others wrote there about themselves is not told."""
-    async with conn.cursor(row_factory=class_row(PastRegistration)) as cursor:
-        await cursor.execute(
-            """
-            SELECT id, state, origin, client, created_at, changed_at
-              FROM registrations
-             WHERE email_key = %(email_key)s
-             ORDER BY created_at DESC
-             LIMIT %(most)s
-            """,
-            {"email_key": email_key, "most": MOST},
-        )
-        return await cursor.fetchall()
+# What others wrote about themselves when they signed up with the address is not told.
+_LISTS = (
+    _List(
+        "sessions",
+        PastSession,
+        "SELECT id FROM sessions WHERE user_id = %(user_id)s ORDER BY created_at DESC, id DESC LIMIT %(most)s",
+        """
+        SELECT id, origin, client, created_at, last_used_at, expires_at, ended_at, ended_reason
+          FROM sessions WHERE id = ANY(%(ids)s) ORDER BY created_at DESC, id DESC
+        """,
+    ),
+    _List(
+        "registrations",
+        PastRegistration,
+        """
+        SELECT id
+          FROM (SELECT id, created_at FROM registrations
+                 WHERE email_key = %(email_key)s AND state IN ('confirmed', 'expired', 'repudiated')
+                 UNION ALL
+                SELECT id, created_at FROM registrations
+                 WHERE email_key = %(email_key)s AND state NOT IN ('confirmed', 'expired', 'repudiated')) AS r
+         ORDER BY created_at DESC, id DESC LIMIT %(most)s
+        """,
+        """
+        SELECT id, state, origin, client, created_at, changed_at
+          FROM registrations WHERE id = ANY(%(ids)s) ORDER BY created_at DESC, id DESC
+        """,
+    ),
+    _List(
+        "moves",
+        PastMove,
+        "SELECT id FROM address_moves WHERE user_id = %(user_id)s ORDER BY asked_at DESC, id DESC LIMIT %(most)s",
+        """
+        SELECT old_email, new_email, state, asked_at, done_at
+          FROM address_moves WHERE id = ANY(%(ids)s) ORDER BY asked_at DESC, id DESC
+        """,
+    ),
+    _List(
+        "mails",
+        PastMail,
+        """
+        SELECT id
+          FROM (SELECT id, created_at FROM mails WHERE email_key = %(email_key)s
+                 UNION
+                SELECT id, created_at FROM mails WHERE user_id = %(user_id)s
+                 UNION
+                SELECT m.id, m.created_at
+                  FROM registrations r JOIN mails m ON m.registration_id = r.id
+                 WHERE r.email_key = %(email_key)s AND r.state IN ('confirmed', 'expired', 'repudiated')
+                 UNION
+                SELECT m.id, m.created_at
+                  FROM registrations r JOIN mails m ON m.registration_id = r.id
+                 WHERE r.email_key = %(email_key)s
+                   AND r.state NOT IN ('confirmed', 'expired', 'repudiated')) AS m
+         ORDER BY created_at DESC, id DESC LIMIT %(most)s
+        """,
+        """
+        SELECT id, kind, sent_as, state, created_at, sent_at
+          FROM mails WHERE id = ANY(%(ids)s) ORDER BY created_at DESC, id DESC
+        """,
+    ),
+    _List(
+        "events",
+        PastEvent,
+        "SELECT id FROM audit_events WHERE user_id = %(user_id)s ORDER BY at DESC, id DESC LIMIT %(most)s",
+        """
+        SELECT at, event, actor, details,
+               CASE WHEN actor <> 'admin' THEN origin END AS origin,
+               CASE WHEN actor <> 'admin' THEN client END AS client
+          FROM audit_events WHERE id = ANY(%(ids)s) ORDER BY at DESC, id DESC
+        """,
+    ),
+)
 
 
-async def export_moves(conn: Connection, user_id: UUID) -> Sequence[PastMove]:
-    """Return a user's moves to other addresses, also those that were not confirmed."""
-    async with conn.cursor(row_factory=class_row(PastMove)) as cursor:
-        await cursor.execute(
-            """
-            SELECT old_email, new_email, state, asked_at, done_at
-              FROM address_moves
-             WHERE user_id = %(user_id)s
-             ORDER BY asked_at DESC
-             LIMIT %(most)s
-            """,
-            {"user_id": user_id, "most": MOST},
-        )
-        return await cursor.fetchall()
+async def export_pages(
+    pool: Pool, user_id: UUID, email_key: str
+) -> AsyncGenerator[tuple[str, Sequence[DataclassInstance]], None]:
+    """Yield the name of a list and some of its rows, the newest first; each list at least once.
 
+    Args:
+        pool: the database.
+        user_id: whose data.
+        email_key: their address, as it is compared.
 
-async def export_mails(conn: Connection, user_id: UUID, email_key: str) -> Sequence[PastMail]:
-    """Return the mails of an address and about an account: what they were and what became of them."""
-    async with conn.cursor(row_factory=class_row(PastMail)) as cursor:
-        await cursor.execute(
-            """
-            SELECT id, kind, sent_as, state, created_at, sent_at
-              FROM mails
-             WHERE email_key = %(email_key)s OR user_id = %(user_id)s
-                OR registration_id IN (SELECT id FROM registrations WHERE email_key = %(email_key)s)
-             ORDER BY created_at DESC
-             LIMIT %(most)s
-            """,
-            {"user_id": user_id, "email_key": email_key, "most": MOST},
-        )
-        return await cursor.fetchall()
-
-
-async def export_events(conn: Connection, user_id: UUID) -> Sequence[PastEvent]:
-    """Return the events about a user."""
-    async with conn.cursor(row_factory=class_row(PastEvent)) as cursor:
-        await cursor.execute(
-            """
-            SELECT at, event, actor, details,
-                   CASE WHEN actor <> 'admin' THEN origin END AS origin,
-                   CASE WHEN actor <> 'admin' THEN client END AS client
-              FROM audit_events
-             WHERE user_id = %(user_id)s
-             ORDER BY id DESC
-             LIMIT %(most)s
-            """,
-            {"user_id": user_id, "most": MOST},
-        )
-        return await cursor.fetchall()
+    Raises:
+        DatabaseUnavailableError: the database went away; what was yielded is not all.
+    """
+    for each in _LISTS:
+        async with pool.connection() as conn, conn.cursor(row_factory=scalar_row) as cursor:
+            await cursor.execute(
+                each.find.encode(), {"user_id": user_id, "email_key": email_key, "most": MOST}
+            )
+            ids: list[Any] = await cursor.fetchall()
+        for begin in range(0, max(len(ids), 1), PAGE):
+            async with pool.connection() as conn, conn.cursor(row_factory=class_row(each.row)) as cursor:
+                await cursor.execute(each.read.encode(), {"ids": ids[begin : begin + PAGE]})
+                rows = await cursor.fetchall()
+            yield each.name, rows

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import structlog
 from pydantic import Field
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
@@ -16,7 +16,7 @@ from regsvc.accounts.users.data_export import (
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import LastAdminError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
-from regsvc.flows.account_data import PasswordBody, erase_own, export_own
+from regsvc.flows.account_data import PasswordBody, begin_export, erase_own
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request.authentication import authenticate
@@ -102,13 +102,15 @@ class Export(TypedDict):
     {200: Export},
     headers={"Content-Disposition": "So that a browser stores it."},
     needs_token=True,
-    errors=[DatabaseUnavailableError],
+    errors=[RateLimitedError, OverloadedError, DatabaseUnavailableError],
 )
 async def export() -> Response:
     """Export all that is known of oneself."""
     context = get_context()
-    exported = await export_own(context, get_caller(), await authenticate(context))
-    return answer_file(exported, "account.json")
+    token = await authenticate(context)
+    if request.method == "HEAD":  # which writes nothing: neither the audit entry nor a count
+        return answer_file("", "account.json")
+    return answer_file(await begin_export(context, get_caller(), token), "account.json")
 
 
 @blueprint.delete("/me")

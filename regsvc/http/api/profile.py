@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quart import Blueprint, Response
 
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.users.user import User, get_user
 from regsvc.errors import DatabaseUnavailableError, PreconditionFailedError
 from regsvc.flows.profile import ProfileBody, change_profile
@@ -58,7 +59,7 @@ async def show() -> Response:
     parameters=[_IF_MATCH],
     headers=_ETAG,
     needs_token=True,
-    errors=[PreconditionFailedError, DatabaseUnavailableError],
+    errors=[PreconditionFailedError, RateLimitedError, DatabaseUnavailableError],
 )
 async def change() -> Response:
     """Change the profile; with `If-Match`, only if nobody else did meanwhile (RFC 9110 section 13.1.1)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 from quart import Blueprint, Response
 
+from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.sessions.session import (
     SessionNotFoundError,
     list_sessions,
@@ -39,7 +40,11 @@ async def list_mine() -> Response:
 
 
 @blueprint.delete("/sessions/<session_id>")
-@documented({204: Nothing}, needs_token=True, errors=[SessionNotFoundError, DatabaseUnavailableError])
+@documented(
+    {204: Nothing},
+    needs_token=True,
+    errors=[SessionNotFoundError, RateLimitedError, DatabaseUnavailableError],
+)
 async def end(session_id: str) -> Response:
     """End one of one's sessions, and with it its tokens."""
     context = get_context()

@@ -15,7 +15,7 @@ from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import LastAdminError, get_user
 from regsvc.errors import RegsvcError, ValidationFailedError
 from regsvc.flows import sessions
-from regsvc.flows.account_data import PasswordBody, erase_own, export_own
+from regsvc.flows.account_data import PasswordBody, begin_export, erase_own
 from regsvc.flows.email_change import MoveBody, ask_move
 from regsvc.flows.password import ChangeBody, change_own
 from regsvc.flows.profile import ProfileBody, change_profile
@@ -116,7 +116,9 @@ async def download_export() -> Response:
     visitor = await find_visitor()
     if visitor is None:
         return lead_to("/login")
-    return answer_file(await export_own(get_context(), get_caller(), visitor), "account.json")
+    if request.method == "HEAD":
+        return answer_file("", "account.json")
+    return answer_file(await begin_export(get_context(), get_caller(), visitor), "account.json")
 
 
 @blueprint.post("/account/delete")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterable
 
 from quart import Response
 
@@ -19,9 +20,13 @@ def answer(body: object, status: int = 200, headers: dict[str, str] | None = Non
     return response
 
 
-def answer_file(body: object, name: str) -> Response:
-    """Return a JSON answer that a browser stores as a file (RFC 6266)."""
-    return answer(body, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+def answer_file(body: str | AsyncIterable[str], name: str) -> Response:
+    """Return JSON that a browser stores as a file (RFC 6266), sent as its pieces come."""
+    return Response(
+        body,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}"'},
+    )
 
 
 def empty(status: int = 204) -> Response:

@@ -77,19 +77,18 @@ async def open_console() -> Response:
     context = get_context()
     async with context.pool.connection() as conn:
         breaker = await get_breaker(conn)
-        totals = await statistics.count_registrations(conn)
-        queue = await statistics.count_mails(conn)
-        hours = await statistics.list_hours(conn)
-        speed = await statistics.measure_speed(conn)
+    day = await context.overview.get(context.pool)
     return await show_console(
         "console.html",
         breaker=breaker,
-        totals=totals,
-        queue=queue,
-        by_hour=make_bars([(f"{hour.began_at:%H}:00", hour.signed_up, hour.confirmed) for hour in hours]),
-        speed=speed,
+        day=day,
+        totals=day.totals,
+        queue=day.queue,
+        most_counted=statistics.MOST_COUNTED,
+        by_hour=make_bars([(f"{hour.began_at:%H}:00", hour.signed_up, hour.confirmed) for hour in day.hours]),
+        speed=day.speed,
         by_time=make_bars(
-            [(name, count, 0) for name, count in zip(statistics.name_bounds(), speed.counts, strict=True)]
+            [(name, count, 0) for name, count in zip(statistics.name_bounds(), day.speed.counts, strict=True)]
         ),
         broker=_count_messages() if context.settings.amqp_url else None,
         supervisor=show_supervisor(context),

@@ -9,7 +9,6 @@ from typing import cast
 import trio
 from quart import current_app
 
-from regsvc.accounts.admin.statistics import SharedOverview
 from regsvc.flows.service import Service
 from regsvc.http.websocket_limits import OpenSockets
 from regsvc.live import LiveHub
@@ -31,7 +30,6 @@ class Context(Service):
         restart: starts a child of this process again, by its name.
         dev: this is `regsvc dev`: a newcomer is shown around.
         sockets: which are open.
-        overview: the figures of the last day, which viewers of the console share.
     """
 
     hub: LiveHub
@@ -41,7 +39,6 @@ class Context(Service):
     restart: Callable[[str], None]
     dev: bool = False
     sockets: OpenSockets = field(default_factory=OpenSockets)
-    overview: SharedOverview = field(default_factory=SharedOverview)
 
 
 def put_context(config: dict[str, object], context: Context) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import trio
 
+from regsvc.accounts.admin.shared_overview import SharedOverview
 from regsvc.accounts.admin.statistics import (
     BOUNDS,
     MOST_READ,
     Overview,
-    SharedOverview,
     make_overview,
     name_bounds,
 )

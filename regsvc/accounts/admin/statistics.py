@@ -2,12 +2,11 @@
 
 What a look costs does not grow with the day. Up to `MOST_READ` sign-ups are counted one by one. Of more, so many are
 read as lie in one short window of every minute, and stand for the others; of states that few of them are in, all are
-counted. Viewers share a look: see `SharedOverview`.
+counted. Viewers share a look: see `regsvc.accounts.admin.shared_overview`.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ from datetime import datetime
 from itertools import pairwise
 from typing import get_args
 
-import trio
 from psycopg.rows import scalar_row, tuple_row
 
 from regsvc.accounts.admin.mail_search import Kind
 from regsvc.accounts.registrations import registration
 from regsvc.postgres.connection import Connection
-from regsvc.postgres.pool import Pool
 
 # Seconds from sign-up to acceptance at which the bars of the plot begin.
 BOUNDS: tuple[float, ...] = (0, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
@@ -29,8 +26,6 @@ BOUNDS: tuple[float, ...] = (0, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
 
 MOST_READ = 20_000  # sign-ups, about
 MOST_COUNTED = 20_000  # mails, and sign-ups, of a state
-FRESH = 2.0  # seconds for which viewers share a look
-COST_SHARE = 20  # of their time viewers at most have the database busy: one part in so many
 
 
 @dataclass(frozen=True)
@@ -116,30 +111,6 @@ class Overview:
     hours: Sequence[Hour]
     speed: Speed
     share: float
-
-
-class SharedOverview:
-    """The overview for any number of viewers: they share one that is fresh, and one of them makes the next."""
-
-    def __init__(self) -> None:
-        self._lock = trio.Lock()
-        self._made: Overview | None = None
-        self._good_until = -math.inf
-
-    async def get(self, pool: Pool) -> Overview:
-        """Return an overview that is seconds old at most; the more it costs, the longer it is kept.
-
-        Raises:
-            DatabaseUnavailableError: the database does not answer in time.
-        """
-        async with self._lock:
-            began = trio.current_time()
-            if self._made is None or began >= self._good_until:
-                async with pool.connection() as conn:
-                    self._made = await make_overview(conn)
-                took = trio.current_time() - began
-                self._good_until = began + took + max(FRESH, COST_SHARE * took)
-            return self._made
 
 
 async def make_overview(conn: Connection) -> Overview:

@@ -10,9 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 from prometheus_client import REGISTRY
-from quart import Response, request
+from quart import Response, current_app, request
 
 from regsvc.accounts.admin import statistics
+from regsvc.accounts.admin.shared_overview import SharedOverview
 from regsvc.errors import RegsvcError
 from regsvc.http.admin.supervisor import MYSELF, restart_child, show_supervisor
 from regsvc.http.context import get_context
@@ -29,6 +30,8 @@ from regsvc.mail.message.languages import FALLBACK
 from regsvc.mail.queue.breaker import get_breaker
 from regsvc.rabbitmq.queues import DEAD, MAILS
 from regsvc.security.keys import AccessToken
+
+_SHARED = "REGSVC_OVERVIEW"
 
 
 class NotLoggedInError(RegsvcError):
@@ -77,7 +80,7 @@ async def open_console() -> Response:
     context = get_context()
     async with context.pool.connection() as conn:
         breaker = await get_breaker(conn)
-    day = await context.overview.get(context.pool)
+    day = await _get_shared_overview().get(context.pool)
     return await show_console(
         "console.html",
         breaker=breaker,
@@ -94,6 +97,12 @@ async def open_console() -> Response:
         supervisor=show_supervisor(context),
         myself=MYSELF,
     )
+
+
+def _get_shared_overview() -> SharedOverview:
+    """Return the overview that viewers of this process share."""
+    shared: SharedOverview = current_app.config.setdefault(_SHARED, SharedOverview())
+    return shared
 
 
 def _count_messages() -> dict[str, int | None]:

@@ -15,10 +15,16 @@ import trio
 
 
 class Waiter:
-    """One who waits; `wait_change` returns when the registration may have changed since the last call."""
+    """One who waits; `wait_change` returns when the registration may have changed since the last call.
+
+    `seen` is the number of the change that was read last, 0 before the first.
+    """
+
+    __slots__ = ("_changed", "seen")
 
     def __init__(self) -> None:
         self._changed = trio.Event()
+        self.seen = 0
 
     async def wait_change(self) -> None:
         """Wait for advice to look again; advice that came in between counts."""
@@ -43,6 +49,7 @@ class LiveHub:
 
     def __init__(self) -> None:
         self._waiters: dict[UUID, set[Waiter]] = {}
+        self._doubted = trio.Event()
 
     @contextmanager
     def waiting(self, registration_id: UUID) -> Iterator[Waiter]:
@@ -62,11 +69,22 @@ class LiveHub:
         for waiter in self._waiters.get(registration_id, ()):
             waiter.wake()
 
-    def announce_all(self) -> None:
-        """Advise everyone to look again: changes may have been missed."""
-        for waiters in self._waiters.values():
-            for waiter in waiters:
-                waiter.wake()
+    def doubt(self) -> None:
+        """Say that changes may have been missed."""
+        self._doubted.set()
+
+    async def wait_doubt(self) -> None:
+        """Wait until changes may have been missed; a doubt that came in between counts."""
+        await self._doubted.wait()
+        self._doubted = trio.Event()
+
+    def watched(self) -> dict[UUID, int]:
+        """Return the registrations that are waited for, and up to which change all who wait have read them."""
+        return {
+            registration_id: min(seen)
+            for registration_id, waiters in self._waiters.items()
+            if (seen := [waiter.seen for waiter in waiters if waiter.seen])
+        }
 
     def statistics(self) -> HubStatistics:
         """Return a snapshot."""

@@ -16,9 +16,10 @@ from regsvc import errors, logs, supervisor
 from regsvc.config.settings import Settings
 from regsvc.consumer.letters import Announce
 from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
+from regsvc.parts import LAME_DUCK, make_secrets, open_parts
 from regsvc.postgres.connection import Connection
-from regsvc.postgres.migrate import check_schema
-from regsvc.roles import LAME_DUCK, make_children, make_secrets, open_parts
+from regsvc.postgres.schema import check_rights, check_schema
+from regsvc.roles import make_children
 from regsvc.security.key_store import load_key_ring
 from regsvc.supervisor import Supervisor, SupervisorStatistics
 
@@ -55,7 +56,7 @@ async def run_service(
         GaveUpError: a child without which there is no point in going on failed too often.
     """
     _raise_file_limit()
-    await check_database(settings)
+    newer = await check_database(settings)
     supervisors: list[Supervisor] = []
 
     def children() -> SupervisorStatistics:
@@ -65,7 +66,7 @@ async def run_service(
         supervisors[0].restart(name)
 
     async with open_parts(
-        settings, stopping, children, restart, announcer=announcer, dev=dev, lame_duck=lame_duck
+        settings, stopping, children, restart, announcer=announcer, dev=dev, lame_duck=lame_duck, newer=newer
     ) as parts:
         supervisors.append(Supervisor(make_children(parts), stopping=stopping, hook=report, grace=GRACE))
         async with trio.open_nursery() as nursery:
@@ -87,11 +88,18 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def check_database(settings: Settings) -> None:
-    """Look at schema and signing keys; a database out of reach is waited for by answering 503, not by not starting.
+async def check_database(settings: Settings) -> tuple[str, ...]:
+    """Look at server, schema, rights and signing keys.
+
+    A database out of reach is waited for by answering 503, not by not starting.
+
+    Returns:
+        The migrations that are newer than this program.
 
     Raises:
-        SchemaMismatchError: the schema is another one.
+        ServerNotUsableError: version or encoding of the server are none to work with.
+        SchemaMismatchError: this program does not run on the schema.
+        ConfigurationError: the database's user lacks rights.
         SealError: the secret is not the one that sealed the signing keys, which a worker has no use for.
     """
     try:
@@ -99,11 +107,16 @@ async def check_database(settings: Settings) -> None:
             settings.database_url.get_secret_value(), application_name="regsvc start"
         )
         async with conn:
-            await check_schema(conn)
+            newer = await check_schema(conn)
+            if newer:
+                log.warning("schema is newer than this program, and serves it", newer=newer)
+            await check_rights(conn)
             if settings.role != "worker":
                 await load_key_ring(conn, make_secrets(settings), settings.public_url)
     except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
         log.warning("database not usable yet", error=" ".join(str(error).split()))
+        return ()
+    return newer
 
 
 async def heed_signals(

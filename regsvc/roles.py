@@ -4,6 +4,7 @@
 |------------|-----|-----|--------|------------------|-------------------------------------------------|
 | http       |  x  |  x  | health | x                | the API and the pages                           |
 | listener   |  x  |  x  |        | x                | tells waiting sockets of changes                |
+| review     |  x  |  x  |        | x                | looks for changes that the listener missed      |
 | relay      |  x  |  x  |   x    |                  | carries ids of due mails to the broker          |
 | courier    |  x  |     |   x    | x                | sends mails and books what became of them       |
 | subscriber |  x  |     |   x    |                  | claims the mails whose ids the broker brings    |
@@ -14,140 +15,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
-
-import trio
 
 from regsvc.config.settings import Settings
 from regsvc.consumer.courier import Courier
 from regsvc.consumer.foreign import run_foreign
 from regsvc.consumer.janitor import run_janitor
-from regsvc.consumer.letters import Announce, LetterWriter
+from regsvc.consumer.letters import LetterWriter
 from regsvc.consumer.listener import run_listener
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
 from regsvc.consumer.relay import run_relay
+from regsvc.consumer.review import run_review
 from regsvc.consumer.subscriber import run_subscriber
 from regsvc.http.app import create_app
 from regsvc.http.context import Context
 from regsvc.http.request_log import note_request
 from regsvc.http.server.server import Server
-from regsvc.live import LiveHub
 from regsvc.mail.message.render import Renderer
 from regsvc.mail.queue.publishing import BROKER_MISSED
 from regsvc.mail.smtp.connection import Deadlines
 from regsvc.mail.transport import Transport, open_transport
-from regsvc.postgres.pool import Pool
+from regsvc.parts import Parts
 from regsvc.security.key_rings import KeyRings
-from regsvc.security.passwords import HashingLane
-from regsvc.security.tokens import Secrets
-from regsvc.supervisor import Backoff, Child, SupervisorStatistics
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from regsvc.supervisor import Backoff, Child
 
 # What waits for something that will come back is there again within 5 s of it, however long that was away.
 DEPENDENT = Backoff(cap=2.0)
 CRASHING = Backoff(cap=30.0)
 HTTP_TRIES = 5
-HTTP_CONNECTIONS = 8  # to PostgreSQL
-# Seconds to wait for a connection, and for what is done with it: whoever asks is told within 2 s that PostgreSQL is
-# away, also where it swallows everything (interrupting a statement takes up to 0.6 s on top).
-HTTP_WAIT = 1.8
-HTTP_LIMIT = 1.4
-WORK_CONNECTIONS = 4
-LAME_DUCK = 1.0  # seconds; a load balancer that asks `/readyz` every second learns of the end before it comes
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the children of one process share, or each get their own of.
-
-    Args:
-        settings: of this process.
-        secrets: what tokens derive from.
-        stopping: set once the process is asked to end.
-        hub: who waits for which registration.
-        http_pool: PostgreSQL for requests, so that no backlog of mails takes their connections.
-        work_pool: PostgreSQL for everything else.
-        lane: where passwords are hashed.
-        children: how the children are.
-        restart: starts one of them again, by its name.
-        announcer: is told link and code of what was sent; in `dev` alone.
-        dev: this is `regsvc dev`.
-        lame_duck: seconds in which requests are still taken once the process ends.
-    """
-
-    settings: Settings
-    secrets: Secrets
-    stopping: trio.Event
-    hub: LiveHub
-    http_pool: Pool
-    work_pool: Pool
-    lane: HashingLane
-    children: Callable[[], SupervisorStatistics]
-    restart: Callable[[str], None]
-    announcer: Announce | None = None
-    dev: bool = False
-    lame_duck: float = LAME_DUCK
-
-    @property
-    def spaced(self) -> bool:
-        """Whether mails of one address keep to its schedule: a newcomer who plays around is not kept waiting."""
-        return self.settings.rate_limits and not self.dev
-
-
-@asynccontextmanager
-async def open_parts(
-    settings: Settings,
-    stopping: trio.Event,
-    children: Callable[[], SupervisorStatistics],
-    restart: Callable[[str], None],
-    *,
-    announcer: Announce | None = None,
-    dev: bool = False,
-    lame_duck: float = LAME_DUCK,
-) -> AsyncIterator[Parts]:
-    """Hold what the children share as long as the block lasts; nothing is connected before it is used."""
-    secrets = make_secrets(settings)
-    pepper, peppers = secrets.peppers()
-    conninfo = settings.database_url.get_secret_value()
-    http_pool = Pool(
-        conninfo, size=HTTP_CONNECTIONS, wait=HTTP_WAIT, limit=HTTP_LIMIT, application_name="regsvc http"
-    )
-    work_pool = Pool(conninfo, size=WORK_CONNECTIONS, application_name="regsvc work")
-    async with HashingLane(cost=settings.bcrypt_cost, pepper=pepper, peppers=peppers) as lane:
-        try:
-            yield Parts(
-                settings,
-                secrets,
-                stopping,
-                LiveHub(),
-                http_pool,
-                work_pool,
-                lane,
-                children,
-                restart,
-                announcer,
-                dev,
-                lame_duck,
-            )
-        finally:
-            with trio.CancelScope(shield=True):
-                await http_pool.aclose()
-                await work_pool.aclose()
-
-
-def make_secrets(settings: Settings) -> Secrets:
-    """Return what tokens derive from."""
-    previous = settings.secret_key_previous
-    return Secrets(
-        settings.secret_key.get_secret_value().encode(),
-        None if previous is None else previous.get_secret_value().encode(),
-    )
 
 
 def make_children(parts: Parts) -> list[Child]:
@@ -182,6 +78,7 @@ def _server(parts: Parts, *, health_only: bool) -> Server:
         pool=parts.http_pool,
         lane=parts.lane,
         hub=parts.hub,
+        readiness=parts.readiness,
         key_rings=KeyRings(parts.http_pool, parts.secrets, settings.public_url),
         stopping=parts.stopping,
         children=parts.children,
@@ -199,9 +96,16 @@ def _server(parts: Parts, *, health_only: bool) -> Server:
 
 
 def _listener(parts: Parts) -> Iterator[Child]:
-    conninfo = parts.settings.database_url.get_secret_value()
-    run = partial(run_listener, conninfo=conninfo, hub=parts.hub, stopping=parts.stopping)
-    yield Child("listener", run, DEPENDENT)
+    listen = partial(
+        run_listener,
+        conninfo=parts.settings.listen_conninfo,
+        pool=parts.work_pool,
+        hub=parts.hub,
+        stopping=parts.stopping,
+    )
+    yield Child("listener", listen, DEPENDENT)
+    review = partial(run_review, pool=parts.work_pool, hub=parts.hub, stopping=parts.stopping)
+    yield Child("review", review, DEPENDENT)
 
 
 def _relay(parts: Parts) -> Iterator[Child]:
@@ -209,7 +113,7 @@ def _relay(parts: Parts) -> Iterator[Child]:
     run = partial(
         run_relay,
         pool=parts.work_pool,
-        conninfo=parts.settings.database_url.get_secret_value(),
+        conninfo=parts.settings.listen_conninfo,
         url=parts.settings.amqp_url.get_secret_value(),
         stopping=parts.stopping,
     )
@@ -235,7 +139,7 @@ def _sending(parts: Parts) -> Iterator[Child]:
     run = partial(
         run_mailer,
         courier=courier,
-        conninfo=settings.database_url.get_secret_value(),
+        conninfo=settings.listen_conninfo,
         overdue=AT_ONCE if settings.amqp_url is None else BROKER_MISSED,
         stopping=parts.stopping,
     )

@@ -21,6 +21,7 @@ FLOORS = (
     {"dev", "checks"},
     {"program", "watch", "selftest"},
     {"roles"},
+    {"parts"},
     {"http", "consumer"},
     {"flows"},
     {"schemas"},

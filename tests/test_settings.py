@@ -149,7 +149,8 @@ def test_names_of_tests_and_of_watch_are_left_alone() -> None:
 @pytest.mark.parametrize("field", sorted(SECRETS))
 def test_every_secret_may_come_from_a_file(field: str, tmp_path: Path) -> None:
     name = f"REGSVC_{field.upper()}"
-    value = GOOD.get(name, f"{KEY}-previous" if "key" in field else "amqp://app:correct-horse@rabbitmq/")
+    example = f"{KEY}-previous" if "key" in field else "amqp://app:correct-horse@rabbitmq/"
+    value = GOOD.get(name, GOOD["REGSVC_DATABASE_URL"] if "database" in field else example)
     file = tmp_path / "secret"
     file.write_text(f"{value}\n")
     environ = {key: text for key, text in GOOD.items() if key != name} | {f"{name}_FILE": str(file)}
@@ -392,7 +393,7 @@ def test_the_environment_of_the_process_is_read_when_none_is_given() -> None:
 
 
 def test_the_page_on_settings_has_exactly_the_settings() -> None:
-    """`python -c "from regsvc.settings import describe; print(describe(), end='')"` prints the table anew."""
+    """`python -c "from regsvc.config.settings import describe; print(describe(), end='')"` prints the table anew."""
     page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
     assert describe() in page
 

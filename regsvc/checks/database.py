@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from regsvc.parts import make_secrets
 from regsvc.postgres.connection import Connection
-from regsvc.postgres.migrate import check_schema
-from regsvc.roles import make_secrets
+from regsvc.postgres.schema import check_schema
 from regsvc.security.key_store import check_seals
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from regsvc.commands.runner import (
     print_json,
     run_command,
 )
-from regsvc.roles import make_secrets
+from regsvc.parts import make_secrets
 from regsvc.schemas.signing_keys import show_keys
 from regsvc.security.key_store import StoredKey, list_keys
 

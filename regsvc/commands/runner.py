@@ -24,7 +24,8 @@ from regsvc.config.settings import Settings
 from regsvc.errors import ConfigurationError, RegsvcError
 from regsvc.logs.streams import finish_streams
 from regsvc.postgres.connection import Connection
-from regsvc.postgres.migrate import check_schema
+from regsvc.postgres.schema import check_schema
+from regsvc.postgres.session import BY_HAND
 from regsvc.supervisor import GaveUpError
 
 log = structlog.get_logger()
@@ -86,9 +87,13 @@ async def open_database(chosen: Settings) -> AsyncIterator[Connection]:
         psycopg.OperationalError: it is out of reach.
     """
     async with await Connection.connect(
-        chosen.database_url.get_secret_value(), timeout=_CONNECTING, application_name="regsvc operator"
+        chosen.database_url.get_secret_value(),
+        timeout=_CONNECTING,
+        application_name="regsvc operator",
+        limits=BY_HAND,
     ) as conn:
-        await check_schema(conn)
+        if newer := await check_schema(conn):
+            log.warning("schema is newer than this program, and serves it", newer=newer)
         yield conn
 
 

@@ -36,8 +36,8 @@ from regsvc.commands.runner import (
 from regsvc.config.settings import Settings
 from regsvc.errors import WeakPasswordError
 from regsvc.mail.message.languages import FALLBACK
+from regsvc.parts import make_secrets
 from regsvc.postgres.connection import Connection
-from regsvc.roles import make_secrets
 from regsvc.schemas.rows import show_page, show_row
 from regsvc.schemas.users import PAGE
 from regsvc.security.passwords import HashingLane

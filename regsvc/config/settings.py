@@ -53,6 +53,22 @@ class Settings(BaseModel):
     database_url: Annotated[SecretStr, AfterValidator(urls.database_url)] = Field(
         SecretStr(""), description="PostgreSQL as libpq names it: a `postgresql://` URI or `key=value` pairs"
     )
+    database_listen_url: Annotated[SecretStr, AfterValidator(urls.database_url)] | None = Field(
+        None,
+        description="the same server past a pooler such as PgBouncer, for LISTEN, which does not work through one; "
+        "unset, `REGSVC_DATABASE_URL`",
+    )
+    database_prepare: _Switch = Field(
+        default=True,
+        description="`off`: statements are not prepared, for a pooler that lends a server for one transaction",
+    )
+    database_pool_http: int = Field(8, ge=1, le=200, description="connections to PostgreSQL for requests")
+    database_pool_work: int = Field(
+        4, ge=2, le=200, description="connections to PostgreSQL for everything else"
+    )
+    database_pool_life: float = Field(
+        3600, ge=10, le=604_800, description="seconds after which an idle connection is replaced"
+    )
     amqp_url: _AmqpUrl | None = Field(
         None,
         description="RabbitMQ, `amqp://` or `amqps://`, several URLs of one cluster with white space between; unset, "
@@ -152,6 +168,11 @@ class Settings(BaseModel):
     def origins(self) -> frozenset[str]:
         """Origins whose pages may call the API: those allowed, and always the service's own."""
         return self.allowed_origins | {self.public_url}
+
+    @property
+    def listen_conninfo(self) -> str:
+        """What connections that LISTEN connect by."""
+        return (self.database_listen_url or self.database_url).get_secret_value()
 
     def secret_values(self) -> frozenset[str]:
         """Every secret these settings hold, passwords within URLs on their own too: for logs to mask.

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import structlog
 import trio
 
 from regsvc.mail.queue.jobs import DUE_CHANNEL
-from regsvc.postgres.connection import Connection
+from regsvc.postgres.listening import NotHeardError, open_listener, wait_notifications
+from regsvc.postgres.pool import Pool
 from regsvc.waiting import Alarm
+
+log = structlog.get_logger()
 
 
 async def listen_due(
-    conninfo: str, alarm: Alarm, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    conninfo: str, pool: Pool, alarm: Alarm, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Sound an alarm whenever a mail comes due by a new sign-up; started once it listens.
 
+    Where notifications do not arrive, it says so and ends: new mails are looked for now and then as well.
+
     Raises:
         psycopg.OperationalError: the connection cannot be made or is lost.
+        DatabaseUnavailableError: the pool has no connection.
     """
-    async with await Connection.connect(conninfo, application_name="regsvc due mails") as conn:
-        await conn.execute(f"LISTEN {DUE_CHANNEL}")
+    try:
+        async with open_listener(conninfo, DUE_CHANNEL, pool, application_name="regsvc due mails") as conn:
+            task_status.started()
+            while True:
+                await wait_notifications(conn)
+                alarm.sound()
+    except NotHeardError as error:
+        log.warning("new mails are found late", error=str(error))
         task_status.started()
-        while True:
-            await conn.wait_notifications()
-            alarm.sound()

@@ -1,7 +1,7 @@
 """The listener: hears from PostgreSQL which registrations changed and tells the live hub.
 
-Notifications that were sent while nobody listened are lost for good, so whenever it begins to listen it advises
-everyone who waits to look for themselves.
+Notifications that were sent while no one listened are lost for good, so whenever it begins to listen, or hears nothing,
+it has the review look for what was missed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import trio
 from regsvc.accounts.registrations.registration import STATE_CHANNEL
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.live import LiveHub
-from regsvc.postgres.connection import Connection
+from regsvc.postgres.listening import NotHeardError, open_listener, wait_notifications
+from regsvc.postgres.pool import Pool
 from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
@@ -24,6 +25,7 @@ log = structlog.get_logger()
 async def run_listener(
     *,
     conninfo: str,
+    pool: Pool,
     hub: LiveHub,
     stopping: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -32,27 +34,31 @@ async def run_listener(
 
     Args:
         conninfo: of the connection to listen on.
+        pool: by which a notification of its own is sent, to see that it arrives.
         hub: who is told.
         stopping: ends it.
         task_status: told once it listens.
 
     Raises:
         DatabaseUnavailableError: the connection cannot be made or is lost.
+        NotHeardError: nothing is heard on it.
     """
 
     async def listen() -> None:
-        async with await Connection.connect(conninfo, application_name="regsvc listener") as conn:
-            await conn.execute(f"LISTEN {STATE_CHANNEL}")
-            hub.announce_all()
+        async with open_listener(conninfo, STATE_CHANNEL, pool, application_name="regsvc listener") as conn:
+            hub.doubt()
             task_status.started()
             while True:
-                for notification in await conn.wait_notifications():
+                for notification in await wait_notifications(conn):
                     registration_id = _read_id(notification.payload)
                     if registration_id is not None:
                         hub.announce(registration_id)
 
     try:
         await wait_any(listen, stopping.wait)
+    except* NotHeardError:
+        hub.doubt()
+        raise
     except* psycopg.OperationalError as group:
         raise DatabaseUnavailableError from group
 

@@ -45,7 +45,7 @@ async def run_mailer(
     woken = Alarm()
     async with trio.open_nursery() as nursery:
         if overdue == AT_ONCE:
-            await nursery.start(listen_due, conninfo, woken)
+            await nursery.start(listen_due, conninfo, courier.pool, woken)
         task_status.started()
         while True:
             await wait_any(stopping.wait, courier.wait_room)

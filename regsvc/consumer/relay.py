@@ -56,7 +56,7 @@ async def run_relay(
     try:
         async with open_publisher(url) as publisher, trio.open_nursery() as nursery:
             woken = Alarm()
-            await nursery.start(listen_due, conninfo, woken)
+            await nursery.start(listen_due, conninfo, pool, woken)
             nursery.start_soon(publisher.wait_closed)
             nursery.start_soon(_watch_dead_letters, publisher)
             task_status.started()

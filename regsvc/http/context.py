@@ -12,6 +12,7 @@ from quart import current_app
 from regsvc.flows.service import Service
 from regsvc.http.websocket_limits import OpenSockets
 from regsvc.live import LiveHub
+from regsvc.postgres.readiness import Readiness
 from regsvc.security.key_rings import KeyRings
 from regsvc.supervisor import SupervisorStatistics
 
@@ -24,6 +25,7 @@ class Context(Service):
 
     Args:
         hub: who waits for which registration.
+        readiness: looks whether the database is ready.
         key_rings: what access tokens are signed with.
         stopping: set once the process is asked to end.
         children: how the children of this process are.
@@ -33,6 +35,7 @@ class Context(Service):
     """
 
     hub: LiveHub
+    readiness: Readiness
     key_rings: KeyRings
     stopping: trio.Event
     children: Callable[[], SupervisorStatistics]

@@ -8,20 +8,22 @@ cancelling, transactions and notifications. Do not use `stream()`, `cursor.copy(
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import psycopg
 import trio
-from psycopg import errors, generators, pq
-from psycopg.conninfo import make_conninfo, timeout_from_conninfo
+from psycopg import errors, pq
 from psycopg.errors import _WaitTimeout  # private, but what `wait` has to raise
 from psycopg.rows import Row, tuple_row
 
-from regsvc.postgres.addresses import find_attempts
+from regsvc.postgres.connecting import open_first
+from regsvc.postgres.session import HURRIED, Limits, begin_session
 from regsvc.postgres.waiting import Lock, drive, drive_connecting
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import AsyncIterator
     from types import TracebackType
 
@@ -47,6 +49,10 @@ class StatementInterruptedError(psycopg.OperationalError):
     """The statement took longer than it may."""
 
 
+class OutcomeUnknownError(psycopg.OperationalError):
+    """COMMIT was sent, and it is not known whether it happened."""
+
+
 class Connection(psycopg.AsyncConnection[Row]):
     """A psycopg connection for Trio, in autocommit mode: what is not in `transaction()` commits by itself.
 
@@ -58,6 +64,9 @@ class Connection(psycopg.AsyncConnection[Row]):
         super().__init__(pgconn, row_factory)
         self._autocommit = True
         self._interrupted = False
+        self._commit_scope: trio.CancelScope | None = None
+        self.expires = math.inf
+        """When a pool replaces it, by Trio's clock."""
         self.lock = Lock()  # type: ignore[assignment]  # psycopg asks of it no more than `async with`
 
     @classmethod
@@ -68,6 +77,7 @@ class Connection(psycopg.AsyncConnection[Row]):
         timeout: float = 2.0,  # noqa: ASYNC109 - it is shared out among the addresses
         prepare_threshold: int | None = 5,
         row_factory: AsyncRowFactory[Row] | None = None,
+        limits: Limits = HURRIED,
         **kwargs: ConnParam,
     ) -> Self:
         """Connect to the first server of `conninfo` that answers.
@@ -79,32 +89,27 @@ class Connection(psycopg.AsyncConnection[Row]):
             prepare_threshold: a statement is prepared when executed more often than this; None: never, as a pgbouncer
                 in transaction mode before 1.21 needs it.
             row_factory: how rows are made, for cursors that do not say.
+            limits: how long the server lets this session go on.
             kwargs: parameters that override those of `conninfo`.
 
         Raises:
             psycopg.OperationalError: nobody answered, or not in time, or refused us.
             ConfigurationError: the conninfo makes no sense.
         """
-        failures: list[psycopg.Error] = []
-        deadline = trio.current_time() + timeout
-        with trio.move_on_at(deadline):
-            attempts = await find_attempts(conninfo, **kwargs)
-            for index, attempt in enumerate(attempts):
-                share = max(0.0, deadline - trio.current_time()) / (len(attempts) - index)
-                try:
-                    with trio.move_on_after(min(share, timeout_from_conninfo(attempt))):
-                        connection = await drive_connecting(cls._connect_gen(make_conninfo("", **attempt)))
-                        connection.prepare_threshold = prepare_threshold
-                        connection.row_factory = row_factory or connection.row_factory
-                        return connection
-                    failures.append(errors.ConnectionTimeout(f"{attempt.get('host')} did not answer"))
-                except psycopg.Error as error:
-                    failures.append(error)
-        if not failures:
-            raise errors.ConnectionTimeout(f"no server answered within {timeout:g} s")
-        if len(failures) == 1:
-            raise failures[0]
-        raise type(failures[-1])("no server takes us: " + "; ".join(map(str, failures))) from failures[-1]
+        connection = await open_first(cls._connect_gen, conninfo, seconds=timeout, **kwargs)
+        connection.prepare_threshold = prepare_threshold
+        connection.row_factory = row_factory or connection.row_factory
+        connected = False
+        try:
+            with trio.fail_after(timeout):
+                await begin_session(connection, limits)
+            connected = True
+        except trio.TooSlowError:
+            raise errors.ConnectionTimeout(f"the server was not ready within {timeout:g} s") from None
+        finally:
+            if not connected:
+                connection.close_nowait()
+        return connection
 
     async def wait(self, gen: PQGen[T], interval: float = 0.0, timeout: float | None = None) -> T:  # noqa: ARG002, ASYNC109 - psycopg's signature
         """Drive one of psycopg's generators; see `psycopg.AsyncConnection.wait`.
@@ -135,9 +140,12 @@ class Connection(psycopg.AsyncConnection[Row]):
     def interrupt(self) -> None:
         """Make the statement in progress, or else the next one, fail with `StatementInterruptedError`.
 
-        The statement is cancelled on the server; when that fails the connection is closed, as by Trio's cancelling.
+        The statement is cancelled on the server; when that fails the connection is closed, as by Trio's cancelling. A
+        COMMIT is asked to hurry, and its outcome is found out.
         """
-        if not self.closed:
+        if self._commit_scope is not None:
+            self._commit_scope.cancel()
+        elif not self.closed:
             self._interrupted = True
             trio.lowlevel.notify_closing(self.pgconn.socket)
 
@@ -146,23 +154,26 @@ class Connection(psycopg.AsyncConnection[Row]):
         """Whether the next one finds nothing of what went before: no transaction, no statement, no interruption."""
         return self.pgconn.transaction_status == IDLE and not self._interrupted
 
-    async def _leave_statement(self, gen: PQGen[Any]) -> None:
-        """Bring a cancelled statement to its end, whatever that is, or close the connection."""
+    async def _leave_statement(self, gen: PQGen[Any]) -> bool:
+        """Bring a cancelled statement to its end, or close the connection; return whether it was done, and well."""
         if self.closed or self.pgconn.transaction_status != ACTIVE:
-            return
+            return False
         try:
             if self.pgconn.pipeline_status == pq.PipelineStatus.OFF:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + FINISH_SECONDS):
                     await drive(gen, self.pgconn.socket, resume=True)
+                    return True
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + CANCEL_SECONDS):
                     if self.pgconn.transaction_status == ACTIVE:
                         await drive_connecting(self._cancel_gen())
                         await drive(gen, self.pgconn.socket, resume=True)
+                        return True
         except (psycopg.Error, OSError, trio.ClosedResourceError):
             pass  # the statement's own error, most often QueryCanceled: the status tells how it stands
         finally:
             if self.pgconn.transaction_status == ACTIVE:
                 self.close_nowait()
+        return False
 
     async def cancel_safe(self, *, timeout: float = CANCEL_SECONDS) -> None:  # noqa: ASYNC109 - psycopg's signature
         """Ask the server to cancel what this connection is doing.
@@ -201,18 +212,19 @@ class Connection(psycopg.AsyncConnection[Row]):
 
         When the block is left without an exception, it is committed. When it is left by the block's own exception or by
         a cancel, it is not: a cancel is heeded up to the moment COMMIT is sent and not from then on, so that
-        there is an answer to know. When COMMIT itself fails because the connection breaks, or is not answered within
-        five seconds, nobody can know, and `psycopg.OperationalError` says so.
+        there is an answer to know. A COMMIT that takes longer than five seconds is cancelled on the server, which says
+        what became of it. When the connection breaks meanwhile, nobody can know, and `OutcomeUnknownError` says so.
 
         Raises:
             psycopg.ProgrammingError: there is a transaction already.
             psycopg.errors.InFailedSqlTransaction: the block swallowed an error; it was rolled back.
-            psycopg.OperationalError: see above.
+            StatementInterruptedError: COMMIT took too long, and was rolled back.
+            OutcomeUnknownError: see above.
         """
         if self.pgconn.transaction_status != IDLE:
             raise psycopg.ProgrammingError("transactions do not nest")
         try:
-            await self._command(b"BEGIN")
+            await self.command(b"BEGIN")
             yield
             await self._commit()
         except BaseException:
@@ -227,56 +239,55 @@ class Connection(psycopg.AsyncConnection[Row]):
         if self.pgconn.transaction_status == IDLE:
             raise psycopg.ProgrammingError("the transaction was ended inside its block")
         await trio.lowlevel.checkpoint_if_cancelled()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_SECONDS) as scope:
-            await self._command(b"COMMIT")
-        if scope.cancelled_caught:
-            self.close_nowait()
-            raise psycopg.OperationalError("COMMIT was not answered: nobody knows whether it happened")
+        gen = self._exec_command(b"COMMIT")
+        self._commit_scope = trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_SECONDS)
+        try:
+            with self._commit_scope:
+                await drive(gen, self.pgconn.socket)
+                return
+            await self._hurry_commit(gen)
+        except (psycopg.Error, OSError, trio.ClosedResourceError) as error:
+            if isinstance(error, psycopg.Error) and not self.closed:
+                raise
+            raise OutcomeUnknownError("COMMIT was not answered: nobody knows whether it happened") from error
+        finally:
+            self._commit_scope = None
+
+    async def _hurry_commit(self, gen: PQGen[Any]) -> None:
+        """Ask the server to give up a COMMIT that takes too long, and find out what became of it."""
+        warnings: list[str] = []
+        self.add_notice_handler(lambda notice: warnings.append(notice.message_primary or ""))
+        if await self._leave_statement(gen):
+            if warnings:
+                # It no longer waits for its standby: committed here, and lost if the standby takes over.
+                self.close_nowait()
+                raise OutcomeUnknownError(f"COMMIT is done here alone: {warnings[0]}")
+        elif self.closed:
+            raise OutcomeUnknownError("COMMIT was not answered: nobody knows whether it happened")
+        else:
+            raise StatementInterruptedError("COMMIT took too long, and was rolled back")
 
     async def _roll_back(self) -> None:
         if self.closed or self.pgconn.transaction_status == IDLE:
             return
         try:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + ROLLBACK_SECONDS):
-                await self._command(b"ROLLBACK")
+                await self.command(b"ROLLBACK")
         except psycopg.Error:
             pass  # what led here is raised; the status tells how it stands
         finally:
             if not self.closed and self.pgconn.transaction_status != IDLE:
                 self.close_nowait()
 
-    async def _command(self, command: bytes) -> None:
+    async def command(self, command: bytes) -> None:
+        """Execute a command without parameters, and ignore what it returns."""
         # Not by `rollback()`, which makes the connection forget its prepared statements: it fears for DDL.
         async with self.lock:
             await self.wait(self._exec_command(command))
 
-    async def wait_notifications(self, *, heartbeat: float = 10.0, patience: float = 5.0) -> list[Notify]:
-        """Wait for notifications of the channels that this connection LISTENs to; at least one is returned.
-
-        One task at a time. A cancel loses none: what arrived is returned by the next call.
-
-        Args:
-            heartbeat: seconds of silence after which the server is asked whether it still lives.
-            patience: seconds it gets to answer that.
-
-        Raises:
-            psycopg.OperationalError: the connection is dead, black holes included; it is closed.
-        """
-        backlog = self._notifies_backlog
-        if backlog is None:
+    @property
+    def notified(self) -> deque[Notify]:
+        """The notifications that arrived and that no task has taken yet."""
+        if self._notifies_backlog is None:
             raise RuntimeError("notifies() is running on this connection")
-        await trio.lowlevel.checkpoint()
-        while not backlog:
-            with trio.move_on_after(heartbeat) as silence:
-                async with self.lock:
-                    # psycopg's handler puts what arrives into the backlog before anything can be cancelled.
-                    await self.wait(generators.notifies(self.pgconn))
-            if silence.cancelled_caught:
-                with trio.move_on_after(patience) as waiting:
-                    await self._command(b"SELECT 1")
-                if waiting.cancelled_caught:
-                    self.close_nowait()
-                    raise psycopg.OperationalError(f"the server did not answer within {patience:g} s")
-        taken = list(backlog)
-        backlog.clear()
-        return taken
+        return self._notifies_backlog

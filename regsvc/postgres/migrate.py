@@ -1,72 +1,70 @@
 """Bring the schema up: plain numbered SQL files, applied in order, each once, each in its transaction.
 
-`migrations/NNNN_name.sql` files are never edited once released: their checksums are kept. A file must not contain
-BEGIN or COMMIT, nor what PostgreSQL refuses inside a transaction.
+`migrations/NNNN_name.sql` files are never edited once released: their checksums are kept. A file only adds, so that the
+programs of the release before go on beside it, and says otherwise by a line `-- serves: NNNN`, the number of the oldest
+program that still runs on it. What follows a line `-- outside a transaction:` runs after that, statement by statement:
+`VALIDATE CONSTRAINT` of what was added `NOT VALID`, and `CREATE INDEX CONCURRENTLY IF NOT EXISTS`. A file must not
+contain BEGIN or COMMIT.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.resources
 import re
-from dataclasses import dataclass
-from functools import cache
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
 import structlog
+import trio
 
-from regsvc.errors import ConfigurationError, DatabaseUnavailableError, SchemaMismatchError
+from regsvc.errors import ConfigurationError, DatabaseUnavailableError, RegsvcError
 from regsvc.postgres.connection import Connection
+from regsvc.postgres.schema import Migration, compare, fetch_applied, read_migrations
+from regsvc.postgres.server import check_server
+from regsvc.postgres.session import UNHURRIED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from importlib.resources.abc import Traversable
 
 log = structlog.get_logger()
 
-_NAME = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
 # Any number does that nobody else locks in this database.
 _LOCK = 7_243_605_129
+_TURN_SECONDS = 0.3  # between two looks whether another program has done
+# Milliseconds to wait for a lock, again and again. Every request behind that wait is kept waiting as well, and gives up
+# after 1.4 seconds.
+_LOCK_WAITS = (50, 100, 200, 400, 800)
+_PAUSE = 1.0  # seconds between two tries, for those who queued up behind the last one
+PATIENCE = 600.0  # seconds of such tries
+_INDEX = re.compile(r"CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (\w+)", re.IGNORECASE)
+
+_CREATE = """
+    CREATE TABLE IF NOT EXISTS schema_migrations (
+        name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())
+"""
+_EXTEND = """
+    ALTER TABLE schema_migrations
+        ADD COLUMN IF NOT EXISTS serves integer,
+        ADD COLUMN IF NOT EXISTS unfinished boolean NOT NULL DEFAULT false
+"""
 
 
 class MigrationError(ConfigurationError):
     """A migration failed; its transaction was rolled back."""
 
 
-@dataclass(frozen=True)
-class Migration:
-    """One file: its name and its text."""
-
-    name: str
-    sql: str
-
-    @property
-    def checksum(self) -> str:
-        """The SHA-256 of its text, hexadecimal."""
-        return hashlib.sha256(self.sql.encode()).hexdigest()
-
-
-def read_migrations(directory: Traversable) -> tuple[Migration, ...]:
-    """Read the migrations in `directory`, in order.
-
-    Raises:
-        ConfigurationError: a file is not called NNNN_name.sql, or a number is missing or twice.
-    """
-    files = sorted(
-        (file for file in directory.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
-    )
-    for number, file in enumerate(files, start=1):
-        if not _NAME.fullmatch(file.name) or int(file.name[:4]) != number:
-            raise ConfigurationError(f"migration {file.name} should be {number:04d}_name.sql")
-    return tuple(Migration(file.name.removesuffix(".sql"), file.read_text("utf-8")) for file in files)
+class LockedError(RegsvcError):
+    """A lock that a migration needs did not become free; what came before it stays."""
 
 
 async def migrate(conninfo: str, directory: Traversable | None = None) -> list[str]:
     """Apply what is missing; several programs that start together take turns.
 
+    A schema that is newer than this program and still serves it is left as it is.
+
     Args:
-        conninfo: the database, as somebody who may create tables in it.
+        conninfo: the database, as a user who may create tables in it; when nothing is missing, who may read will do.
         directory: where the files are; the package's own by default.
 
     Returns:
@@ -74,18 +72,24 @@ async def migrate(conninfo: str, directory: Traversable | None = None) -> list[s
 
     Raises:
         DatabaseUnavailableError: out of reach; with what PostgreSQL said.
-        SchemaMismatchError: the database knows migrations that this program does not, or knows them otherwise.
+        ServerNotUsableError: its version or encoding is none to work with.
+        SchemaMismatchError: the database knows migrations that no longer serve this program, or knows them otherwise.
         MigrationError: one failed and was rolled back. Those before it stay.
+        LockedError: a table was locked for ten minutes, by a backup or a forgotten transaction.
     """
-    wanted = read_migrations(directory) if directory else _read_own()
+    wanted = read_migrations(directory)
     done: list[str] = []
     try:
-        async with await Connection.connect(
-            conninfo, timeout=10.0, application_name="regsvc migrate"
-        ) as connection:
-            while (name := await _apply_next(connection, wanted)) is not None:
-                log.info("migration applied", name=name)
-                done.append(name)
+        async with await _connect(conninfo) as connection:
+            check_server(connection)
+            if await _find_next(connection, wanted) is None:
+                return done
+            async with _turn(conninfo):
+                await _execute_with_lock(connection, _CREATE, _EXTEND)
+                while (migration := await _find_next(connection, wanted)) is not None:
+                    await _apply(connection, migration)
+                    log.info("migration applied", name=migration.name)
+                    done.append(migration.name)
     except psycopg.OperationalError as error:
         raise DatabaseUnavailableError(" ".join(str(error).split())) from error
     except psycopg.errors.InsufficientPrivilege as error:
@@ -93,71 +97,116 @@ async def migrate(conninfo: str, directory: Traversable | None = None) -> list[s
     return done
 
 
-async def check_schema(connection: Connection, directory: Traversable | None = None) -> None:
-    """Make sure that the database has exactly this program's schema; one small query.
-
-    Raises:
-        SchemaMismatchError: it is older, newer or another.
-    """
-    wanted = read_migrations(directory) if directory else _read_own()
-    try:
-        applied = await _fetch_applied(connection)
-    except psycopg.errors.UndefinedTable:
-        applied = {}
-    _check_known(wanted, applied)
-    missing = [migration.name for migration in wanted if migration.name not in applied]
-    if missing:
-        raise SchemaMismatchError(f"the database lacks {', '.join(missing)}; run `regsvc migrate`")
+async def _connect(conninfo: str) -> Connection:
+    return await Connection.connect(
+        conninfo, timeout=10.0, application_name="regsvc migrate", limits=UNHURRIED
+    )
 
 
-@cache
-def _read_own() -> tuple[Migration, ...]:
-    return read_migrations(importlib.resources.files("regsvc.postgres") / "migrations")
-
-
-async def _apply_next(connection: Connection, wanted: Sequence[Migration]) -> str | None:
-    # The lock is the transaction's, which also holds behind a pgbouncer, and it is taken before looking.
-    async with connection.transaction():
-        await _take_lock(connection)
-        await connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations ("
-            "name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-        )
-        applied = await _fetch_applied(connection)
-        _check_known(wanted, applied)
-        for migration in wanted:
-            if migration.name not in applied:
-                try:
-                    await connection.execute(migration.sql.encode())
-                except psycopg.Error as error:
-                    if connection.closed:
-                        raise
-                    raise MigrationError(f"migration {migration.name} failed: {error}") from error
-                await connection.execute(
-                    "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)",
-                    [migration.name, migration.checksum],
-                )
-                return migration.name
+async def _find_next(connection: Connection, wanted: Sequence[Migration]) -> Migration | None:
+    """Return the first migration that is missing or unfinished."""
+    applied = await fetch_applied(connection)
+    newer = compare(wanted, applied)
+    for migration in wanted:
+        if migration.name not in applied or applied[migration.name].unfinished:
+            return migration
+    if newer:
+        log.warning("schema is newer than this program, and serves it", newer=newer)
     return None
 
 
-async def _take_lock(connection: Connection) -> None:
-    row = await (await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])).fetchone()
-    if row != (True,):
-        log.info("waiting for another migration")
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+@asynccontextmanager
+async def _turn(conninfo: str) -> AsyncIterator[None]:
+    """Hold the lock of those who migrate, for the block.
+
+    It is a transaction's, which also holds behind a pgbouncer, on a connection of its own. It is tried for and not
+    waited for: a statement that waits has a snapshot, for which CREATE INDEX CONCURRENTLY would wait in turn.
+    """
+    async with await _connect(conninfo) as guard, guard.transaction():
+        waited = False
+        while await _fetch_value(guard, "SELECT pg_try_advisory_xact_lock(%s)", _LOCK) is not True:
+            if not waited:
+                log.info("waiting for another migration")
+            waited = True
+            await trio.sleep(_TURN_SECONDS)
+        yield
 
 
-async def _fetch_applied(connection: Connection) -> dict[str, str]:
-    cursor = await connection.execute("SELECT name, checksum FROM schema_migrations")
-    return dict(await cursor.fetchall())
-
-
-def _check_known(wanted: Sequence[Migration], applied: Mapping[str, str]) -> None:
-    known = {migration.name: migration.checksum for migration in wanted}
-    if newer := sorted(applied.keys() - known.keys()):
-        raise SchemaMismatchError(
-            f"the database has {', '.join(newer)}, which this program does not know: update it"
+async def _apply(connection: Connection, migration: Migration) -> None:
+    try:
+        if not await _fetch_value(
+            connection, "SELECT 1 FROM schema_migrations WHERE name = %s", migration.name
+        ):
+            # The checksum and name of a migration need no quotes.
+            await _execute_with_lock(
+                connection,
+                migration.inside,
+                f"INSERT INTO schema_migrations (name, checksum, serves, unfinished) VALUES ('{migration.name}',"  # noqa: S608
+                f" '{migration.checksum}', {migration.serves}, {bool(migration.outside)})",
+            )
+        for statement in migration.outside:
+            await _drop_half_made(connection, statement)
+            await connection.execute(statement.encode())
+        await connection.execute(
+            "UPDATE schema_migrations SET unfinished = false WHERE name = %s AND unfinished", [migration.name]
         )
-    if edited := [name for name in sorted(applied) if applied[name] != known[name]]:
-        raise SchemaMismatchError(f"{', '.join(edited)} was applied with another text than this program has")
+    except psycopg.Error as error:
+        if connection.closed:
+            raise
+        raise MigrationError(f"migration {migration.name} failed: {error}") from error
+
+
+async def _execute_with_lock(connection: Connection, *statements: str) -> None:
+    """Execute in one transaction, begun anew whenever a lock is not free soon.
+
+    Raises:
+        LockedError: none of many tries had a lock.
+    """
+    deadline = trio.current_time() + PATIENCE
+    tries = 0
+    while True:
+        wait = _LOCK_WAITS[min(tries, len(_LOCK_WAITS) - 1)]
+        tries += 1
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = {wait}".encode())
+                for statement in statements:
+                    await connection.execute(statement.encode())
+        except psycopg.errors.LockNotAvailable as error:
+            holder = await _find_holder(connection)
+            log.warning("waiting for a lock", tries=tries, holder=holder)
+            if trio.current_time() + _PAUSE > deadline:
+                raise LockedError(f"{error}; the oldest transaction is of {holder}") from error
+            await trio.sleep(_PAUSE)
+        else:
+            return
+
+
+async def _find_holder(connection: Connection) -> str:
+    """Return who most likely holds the lock: whose transaction in this database is the oldest."""
+    cursor = await connection.execute(
+        """
+        SELECT format('%s (pid %s, for %s s)', coalesce(nullif(application_name, ''), 'a client'), pid,
+                      round(extract(epoch FROM now() - xact_start)))
+          FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> 'regsvc migrate'
+           AND xact_start IS NOT NULL
+         ORDER BY xact_start LIMIT 1
+        """
+    )
+    row = await cursor.fetchone()
+    return row[0] if row else "a client unknown"
+
+
+async def _drop_half_made(connection: Connection, statement: str) -> None:
+    """Drop the index that a CREATE INDEX CONCURRENTLY which did not get to its end left behind, invalid."""
+    made = _INDEX.match(statement)
+    if made and await _fetch_value(
+        connection, "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid", made[1]
+    ):
+        await connection.execute(f"DROP INDEX CONCURRENTLY {made[1]}".encode())
+
+
+async def _fetch_value(connection: Connection, query: str, argument: object) -> object:
+    row = await (await connection.execute(query.encode(), [argument])).fetchone()
+    return row[0] if row else None

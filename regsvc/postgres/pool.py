@@ -1,13 +1,12 @@
-"""A pool of connections for Trio: first come, first served; opened by who needs one, dropped when in doubt.
+"""A pool of connections for Trio: first come, first served; opened in the background, dropped when in doubt.
 
-There is no cancel scope around a block or around waiting in line: entering one costs a third of a query. One system
-task looks ten times a second, while anything is lent, for whose time is over.
+There is no cancel scope around a block or around waiting in line: entering one costs a third of a query. One task looks
+ten times a second, while anything is lent, for whose time is over.
 """
 
 from __future__ import annotations
 
 import math
-import select
 from collections import OrderedDict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ import outcome
 import psycopg
 import structlog
 import trio
-from psycopg import errors
 
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.postgres.connection import Connection, StatementInterruptedError
+from regsvc.postgres.failures import judge
+from regsvc.postgres.opening import Opener, spawn
+from regsvc.postgres.waiting import is_readable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,6 +30,9 @@ log = structlog.get_logger()
 
 # Seconds between two looks for whose time is over; how exact `wait` and `limit` are.
 _LOOK_SECONDS = 0.1
+# Seconds in which no more connections are asked of a server that grants no more.
+_CROWDED_SECONDS = 1.0
+_CLOSED = "The connections to the database are closed."
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class PoolStatistics:
 class Pool:
     """Connections to one database, opened when needed and kept.
 
+    Whoever finds none idle waits in line, for the first one that becomes free or is opened: connections are opened in
+    the background. When the server grants no more of them, those that there are have to do.
+
     A connection comes back to the pool only if it is idle, outside a transaction and alive. When the server turns out
     to be gone, everything opened before that moment is dropped, so that one request pays for a restart and not one
     a connection. There is no state of a session to rely on (SET, LISTEN, temporary tables): the next one may get
@@ -58,7 +65,9 @@ class Pool:
         wait: seconds to wait for a connection, the line and connecting together.
         limit: seconds a block may take, unless it says otherwise: a server that does not answer is not waited for.
         application_name: what `pg_stat_activity` shows.
-        prepare_threshold: see `Connection.connect`.
+        prepare: whether statements that come often are prepared; it ends by itself when they turn out to be lost.
+        keep: connections that `open_ahead` opens.
+        life: seconds after which an idle connection is replaced, so that nothing grows old with it.
     """
 
     def __init__(
@@ -69,17 +78,26 @@ class Pool:
         wait: float = 2.0,
         limit: float = 2.0,
         application_name: str,
-        prepare_threshold: int | None = 5,
+        prepare: bool = True,
+        keep: int = 0,
+        life: float = math.inf,
     ) -> None:
-        self._conninfo = conninfo
         self._size = size
         self._wait = wait
         self._limit = limit
-        self._application_name = application_name
-        self._prepare_threshold = prepare_threshold
-        # Open connections and those being opened. All are idle or lent; while somebody waits in line none is idle and
-        # there are `size`.
+        self._keep = keep
+        self._opener = Opener(
+            conninfo,
+            seconds=wait,
+            application_name=application_name,
+            prepare=prepare,
+            life=life,
+            on_opened=self._take_in,
+            on_failed=self._disappoint,
+        )
+        # Connections that are open, idle or lent; while a task waits in line none is idle.
         self._count = 0
+        self._crowded_until = -math.inf
         self._idle: list[Connection] = []
         self._lent: dict[Connection, float] = {}  # and until when
         self._line: OrderedDict[trio.lowlevel.Task, float] = OrderedDict()  # and until when
@@ -87,7 +105,9 @@ class Pool:
         self._generation = 0
         self._watched = False
         self._closed = False
-        self._opened = self._dropped = self._timeouts = 0
+        self._dropped = self._timeouts = 0
+        self.writes_refused = False
+        """Whether the server has refused a write for want of room, or as read-only, since this was last set."""
 
     @asynccontextmanager
     async def connection(self, *, limit: float | None = None) -> AsyncIterator[Connection]:
@@ -109,10 +129,18 @@ class Pool:
         try:
             yield connection
         except psycopg.Error as error:
-            unavailable = self._judge(error, connection, generation)
-            if unavailable is None:
+            verdict = judge(error, connection)
+            if verdict is None:
                 raise
-            raise unavailable from error
+            self._timeouts += isinstance(error, StatementInterruptedError)
+            self.writes_refused |= verdict.full
+            if verdict.forgetful:
+                self._opener.stop_preparing(error)
+            elif verdict.gone:
+                self._opener.note_failure(error)
+            if verdict.gone:
+                self._drop_older(generation)
+            raise verdict.error from error
         finally:
             del self._lent[connection]
             if generation == self._generation and connection.is_reusable:
@@ -127,9 +155,17 @@ class Pool:
         async with self.connection(limit=limit) as connection, connection.transaction():
             yield connection
 
+    def open_ahead(self) -> None:
+        """Open what is to be kept, in the background."""
+        while self._count + len(self._opener) < self._keep:
+            self._opener.open_one()
+
     async def aclose(self) -> None:
         """Close what is idle now and what is lent when it comes back; nothing is lent any more."""
         self._closed = True
+        self._opener.cancel()
+        while self._line:
+            self._refuse(DatabaseUnavailableError(_CLOSED))
         self._drop_older(self._generation)
         await trio.lowlevel.checkpoint()
 
@@ -138,9 +174,9 @@ class Pool:
         return PoolStatistics(
             size=self._size,
             idle=len(self._idle),
-            in_use=self._count - len(self._idle),
+            in_use=len(self._lent),
             waiting=len(self._line),
-            opened=self._opened,
+            opened=self._opener.opened,
             dropped=self._dropped,
             timeouts=self._timeouts,
         )
@@ -148,7 +184,7 @@ class Pool:
     def _take_idle(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if not _is_readable(connection):
+            if not is_readable(connection.fileno()):
                 return connection
             # Nobody asked anything: it is the server's farewell, or its end of the socket.
             self._drop(connection)
@@ -156,74 +192,64 @@ class Pool:
         return None
 
     async def _take(self) -> Connection:
-        """Take a connection in turn, or open one."""
-        deadline = trio.current_time() + self._wait
-        if self._count < self._size:
-            self._count += 1
-        else:
-            connection = await self._queue_up(deadline)
-            if connection is not None:
-                return connection
-        try:
-            return await self._open(deadline - trio.current_time())
-        except BaseException:
-            self._pass_on(None)
-            raise
-
-    async def _queue_up(self, deadline: float) -> Connection | None:
-        """Wait to be given a connection, or None: the place of one, to open it."""
+        """Wait in line for a connection."""
+        if self._closed:
+            raise DatabaseUnavailableError(_CLOSED)
         task = trio.lowlevel.current_task()
-        self._line[task] = deadline
+        self._line[task] = trio.current_time() + self._wait
+        self._open_enough()
         self._watch()
 
         def leave(_: object) -> trio.lowlevel.Abort:
             del self._line[task]
             return trio.lowlevel.Abort.SUCCEEDED
 
-        given: Connection | None = await trio.lowlevel.wait_task_rescheduled(leave)
+        given: Connection = await trio.lowlevel.wait_task_rescheduled(leave)
         return given
 
     def _pass_on(self, connection: Connection | None) -> None:
-        """Give a connection, or the place of one, to who waits longest; keep it when nobody does."""
-        if self._line:
+        """Give a connection to the task that waits longest, or keep it; None: open another in its place, if needed."""
+        if connection is None:
+            self._count -= 1
+            self._open_enough()
+        elif self._line:
             task, _ = self._line.popitem(last=False)
             trio.lowlevel.reschedule(task, outcome.Value(connection))
-        elif connection is not None:
-            self._idle.append(connection)
         else:
-            self._count -= 1
+            self._idle.append(connection)
 
-    async def _open(self, seconds: float) -> Connection:
+    def _open_enough(self) -> None:
+        """Open as many connections as tasks wait for, as far as there may be so many."""
+        crowded = self._count and trio.current_time() < self._crowded_until
+        while (
+            len(self._opener) < len(self._line)
+            and self._count + len(self._opener) < self._size
+            and not crowded
+            and not self._closed
+        ):
+            self._opener.open_one()
+
+    def _take_in(self, connection: Connection) -> None:
+        """Take a connection that was opened."""
         if self._closed:
-            raise DatabaseUnavailableError("The connections to the database are closed.")
-        try:
-            connection = await Connection.connect(
-                self._conninfo,
-                timeout=seconds,
-                prepare_threshold=self._prepare_threshold,
-                application_name=self._application_name,
-            )
-        except psycopg.OperationalError as error:
-            raise DatabaseUnavailableError from error
-        self._opened += 1
-        return connection
+            connection.close_nowait()
+        else:
+            self._count += 1
+            self._pass_on(connection)
 
-    def _judge(
-        self, error: psycopg.Error, connection: Connection, generation: int
-    ) -> DatabaseUnavailableError | None:
-        """Tell whether an error means that there is no database to talk to, and drop what is of no use then."""
-        late = isinstance(error, StatementInterruptedError)
-        self._timeouts += late
-        if late and not connection.closed:
-            # Slow, but there.
-            return DatabaseUnavailableError("The database did not finish in time.")
-        if (error.sqlstate or "").startswith("40"):
-            # Rolled back for another's sake (a deadlock): the same will go well in a moment.
-            return DatabaseUnavailableError(retry_after=1.0)
-        if late or _is_unavailable(error, connection):
-            self._drop_older(generation)
-            return DatabaseUnavailableError()
-        return None
+    def _disappoint(self, failure: Exception) -> None:
+        """Tell a task in line that there is no connection to be had, unless others will come back."""
+        if self._count:
+            self._crowded_until = trio.current_time() + _CROWDED_SECONDS
+        elif self._line:
+            self._refuse(DatabaseUnavailableError(), failure)
+            self._open_enough()
+
+    def _refuse(self, error: DatabaseUnavailableError, cause: Exception | None = None) -> None:
+        """Raise an error in the task that waits longest."""
+        task, _ = self._line.popitem(last=False)
+        error.__cause__ = cause
+        trio.lowlevel.reschedule(task, outcome.Error(error))
 
     def _drop(self, connection: Connection) -> None:
         connection.close_nowait()
@@ -242,7 +268,7 @@ class Pool:
     def _watch(self) -> None:
         if not self._watched:
             self._watched = True
-            trio.lowlevel.spawn_system_task(self._end_what_takes_too_long, name="database pool")
+            spawn(self._end_what_takes_too_long)
 
     async def _end_what_takes_too_long(self) -> None:
         try:
@@ -250,35 +276,24 @@ class Pool:
                 await trio.sleep(_LOOK_SECONDS)
                 now = trio.current_time()
                 while self._line and next(iter(self._line.values())) <= now:
-                    task, _ = self._line.popitem(last=False)
                     self._timeouts += 1
-                    late = DatabaseUnavailableError("No connection to the database became free in time.")
-                    trio.lowlevel.reschedule(task, outcome.Error(late))
+                    self._refuse(
+                        DatabaseUnavailableError("No connection to the database became free in time.")
+                    )
                 for connection, deadline in self._lent.items():
                     if deadline <= now:
                         self._lent[connection] = math.inf
                         connection.interrupt()
+                self._replace_old(now)
+                self._open_enough()
         finally:
             self._watched = False
 
-
-def _is_readable(connection: Connection) -> bool:
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _is_unavailable(error: psycopg.Error, connection: Connection) -> bool:
-    # Class 53, insufficient resources: disk or memory full, too many connections. 57P01-3: shutting down, starting.
-    return (
-        connection.closed
-        or (error.sqlstate or "").startswith("53")
-        or isinstance(error, errors.AdminShutdown | errors.CrashShutdown | errors.CannotConnectNow)
-        or (isinstance(error, errors.ReadOnlySqlTransaction) and _takes_no_writes(connection))
-    )
-
-
-def _takes_no_writes(connection: Connection) -> bool:
-    # The server keeps its clients informed of both; a transaction that is read-only by our own word is a bug of ours.
-    status = connection.pgconn.parameter_status
-    return b"on" in (status(b"in_hot_standby"), status(b"default_transaction_read_only"))
+    def _replace_old(self, now: float) -> None:
+        old = [connection for connection in self._idle if connection.expires <= now]
+        for connection in old:
+            self._idle.remove(connection)
+            self._drop(connection)
+            self._count -= 1
+        if old:
+            self.open_ahead()

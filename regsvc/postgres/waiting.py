@@ -64,6 +64,13 @@ async def drive_connecting(gen: PQGenConn[T]) -> T:
         gen.close()
 
 
+def is_readable(fd: int) -> bool:
+    """Return whether a descriptor has something to read at this moment, or its end."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 async def _wait_ready(fd: int, wanted: Wait) -> Ready:
     if wanted == Wait.R:
         await trio.lowlevel.wait_readable(fd)

@@ -14,8 +14,9 @@ import httpx
 import trio
 
 from regsvc.config import loading
+from regsvc.parts import open_parts
 from regsvc.program import report
-from regsvc.roles import make_children, open_parts
+from regsvc.roles import make_children
 from regsvc.supervisor import Backoff, Child, ChildStatistics, Supervisor, SupervisorStatistics
 from tests.programs import serve_environ
 from tests.services import PASSWORD

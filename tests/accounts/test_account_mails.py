@@ -22,6 +22,7 @@ from regsvc.accounts.users.notices import Notice, add_notice
 from regsvc.mail.queue import bookings, jobs
 from regsvc.mail.queue.bookings import Held, Sent
 from regsvc.mail.queue.jobs import Job
+from regsvc.postgres.listening import wait_notifications
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import read_account_token
 from tests.accounts.attempts import SECRETS, sign_up
@@ -86,7 +87,7 @@ async def test_whoever_sends_hears_of_a_notice_and_of_a_forgotten_password(pool:
         await conn.execute("LISTEN mail_due")
         for book in (partial(notify, pool, user_id), partial(forget, pool)):
             await book()
-            assert [heard.channel for heard in await conn.wait_notifications()] == ["mail_due"]
+            assert [heard.channel for heard in await wait_notifications(conn)] == ["mail_due"]
 
 
 async def test_a_link_for_a_forgotten_password_goes_to_whoever_has_the_account(pool: Pool) -> None:

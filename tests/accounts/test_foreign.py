@@ -19,6 +19,7 @@ from regsvc.errors import MalformedMessageError
 from regsvc.mail.queue import bookings, jobs
 from regsvc.mail.queue.bookings import Ended, Sent
 from regsvc.mail.queue.jobs import Job
+from regsvc.postgres.listening import wait_notifications
 from regsvc.postgres.pool import Pool
 from regsvc.security.seals import UnsealError
 from regsvc.security.tokens import Secrets
@@ -215,7 +216,7 @@ async def test_whoever_sends_hears_of_it(pool: Pool) -> None:
     async with pool.connection(limit=10) as conn:
         await conn.execute("LISTEN mail_due")
         await add(pool, make_request())
-        assert [notify.channel for notify in await conn.wait_notifications()] == ["mail_due"]
+        assert [notify.channel for notify in await wait_notifications(conn)] == ["mail_due"]
 
 
 # -- forgetting

@@ -14,6 +14,7 @@ from regsvc.accounts.audit.record import By
 from regsvc.accounts.registrations import mail_status, registration
 from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.mail.queue import jobs
+from regsvc.postgres.listening import wait_notifications
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import send, sign_up
 from tests.accounts.mails import delay, end, execute, get, get_registration, list_ids, resend, take
@@ -183,7 +184,7 @@ async def test_whoever_sends_and_whoever_waits_hear_of_a_replay(pool: Pool) -> N
         await replay(pool, new.mail_id)
         with trio.fail_after(10):
             while len(heard) < 2:
-                heard += [(notify.channel, notify.payload) for notify in await conn.wait_notifications()]
+                heard += [(notify.channel, notify.payload) for notify in await wait_notifications(conn)]
     seq = (await get_registration(pool, new.id)).seq
     assert sorted(heard) == [("mail_due", ""), ("registration_state", f"{new.id}:{seq}")]
 

@@ -24,8 +24,8 @@ from regsvc.http.app import create_app
 from regsvc.http.context import Context
 from regsvc.http.response import problems
 from regsvc.http.server import refusals
+from regsvc.parts import open_parts
 from regsvc.postgres.connection import Connection
-from regsvc.roles import open_parts
 from regsvc.security.key_rings import KeyRings
 from regsvc.supervisor import SupervisorStatistics
 from tests.services import PASSWORD, SECRET, Service
@@ -95,6 +95,7 @@ async def app() -> AsyncIterator[QuartTrio]:
                 pool=parts.http_pool,
                 lane=parts.lane,
                 hub=parts.hub,
+                readiness=parts.readiness,
                 key_rings=KeyRings(parts.http_pool, parts.secrets, chosen.public_url),
                 stopping=parts.stopping,
                 children=parts.children,

@@ -8,7 +8,8 @@ import trio
 
 from regsvc.errors import ConfigurationError, DatabaseUnavailableError, SchemaMismatchError
 from regsvc.postgres.connection import Connection
-from regsvc.postgres.migrate import MigrationError, check_schema, migrate
+from regsvc.postgres.migrate import MigrationError, migrate
+from regsvc.postgres.schema import check_schema
 from tests.databases import name_database, run_sql
 
 if TYPE_CHECKING:

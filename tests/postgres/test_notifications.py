@@ -1,4 +1,4 @@
-"""`Connection.wait_notifications()`: nothing is lost, and silence is not mistaken for peace."""
+"""`wait_notifications()`: nothing is lost, and silence is not mistaken for peace."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from regsvc.postgres.connection import Connection
+from regsvc.postgres.listening import wait_notifications
 from tests.postgres.proxies import open_proxy
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ async def test_notifications_arrive_in_order(listener: Connection, sender: Conne
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
             while len(payloads) < 100:
-                payloads += [notification.payload for notification in await listener.wait_notifications()]
+                payloads += [notification.payload for notification in await wait_notifications(listener)]
     assert payloads == [str(number) for number in range(100)]
 
 
@@ -49,7 +50,7 @@ async def test_what_arrived_with_another_statement_is_not_lost(
 ) -> None:
     await sender.execute("NOTIFY news, 'first'")
     await listener.execute("SELECT 1")
-    (notification,) = await listener.wait_notifications()
+    (notification,) = await wait_notifications(listener)
     assert (notification.channel, notification.payload) == ("news", "first")
 
 
@@ -65,14 +66,14 @@ async def test_a_cancelled_wait_loses_nothing(listener: Connection, sender: Conn
             nursery.start_soon(send)
             while len(payloads) < 300:
                 with trio.move_on_after(0.0005):
-                    payloads += [notification.payload for notification in await listener.wait_notifications()]
+                    payloads += [notification.payload for notification in await wait_notifications(listener)]
     assert payloads == [str(number) for number in range(300)]
 
 
 async def test_a_terminated_backend_is_noticed_at_once(listener: Connection, sender: Connection) -> None:
     with trio.fail_after(5), pytest.RaisesGroup(psycopg.OperationalError):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(listener.wait_notifications)
+            nursery.start_soon(wait_notifications, listener)
             await trio.testing.wait_all_tasks_blocked(0.01)
             await sender.execute("SELECT pg_terminate_backend(%s)", [listener.info.backend_pid])
     assert listener.closed
@@ -83,16 +84,16 @@ async def test_a_black_hole_is_noticed_by_the_heartbeat(database: str) -> None:
         await listener.execute("LISTEN news")
         proxy.fall_silent()
         with trio.fail_after(5), pytest.raises(psycopg.OperationalError):
-            await listener.wait_notifications(heartbeat=0.1, patience=0.2)
+            await wait_notifications(listener, heartbeat=0.1, patience=0.2)
         assert listener.closed
 
 
 async def test_a_quiet_server_passes_the_heartbeat(listener: Connection, sender: Connection) -> None:
     """Silence goes on over many heartbeats, and a notification still comes through."""
     with trio.move_on_after(0.2) as scope:
-        await listener.wait_notifications(heartbeat=0.01, patience=5)
+        await wait_notifications(listener, heartbeat=0.01, patience=5)
     assert scope.cancelled_caught
     await sender.execute("NOTIFY news, 'late'")
     with trio.fail_after(5):
-        (notification,) = await listener.wait_notifications(heartbeat=0.01)
+        (notification,) = await wait_notifications(listener, heartbeat=0.01)
     assert notification.payload == "late"

@@ -7,6 +7,7 @@ raises `seq` and NOTIFYs in the same statement, so that whoever waits hears of i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -92,6 +93,14 @@ async def add_registration(conn: Connection, new: NewRegistration) -> None:
         vars(new),
     )
     await jobs.add_job(conn, new.mail_id, new.id)
+
+
+async def list_seqs(conn: Connection, registration_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Return how many changes each of these attempts has had; those that are gone are missing."""
+    cursor = await conn.execute(
+        "SELECT id, seq FROM registrations WHERE id = ANY(%(ids)s)", {"ids": list(registration_ids)}
+    )
+    return dict(await cursor.fetchall())
 
 
 async def get_registration(conn: Connection, registration_id: UUID) -> Registration | None:

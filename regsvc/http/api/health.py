@@ -11,7 +11,7 @@ from pydantic import Field
 from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.errors import DatabaseUnavailableError, SchemaMismatchError
+from regsvc.errors import ConfigurationError, DatabaseUnavailableError
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request.client import get_client_address
@@ -20,7 +20,7 @@ from regsvc.http.response.json_response import answer
 from regsvc.logs.redaction import redact_text
 from regsvc.mail.queue.breaker import UNKNOWN, Breaker, get_breaker
 from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, WAITERS
-from regsvc.postgres.migrate import check_schema
+from regsvc.postgres.server import ReadOnlyServerError
 from regsvc.schemas.formats import Text, Timestamp, timestamp
 from regsvc.security.keys import SealError
 
@@ -29,7 +29,7 @@ blueprint = Blueprint("health", __name__)
 _PATIENCE = 1.5  # seconds that the database has to answer
 
 
-Obstacle = Literal["stopping", "database_unavailable", "schema_mismatch"]
+Obstacle = Literal["stopping", "database_unavailable", "database_read_only", "schema_mismatch"]
 
 
 class Alive(TypedDict):
@@ -84,13 +84,14 @@ async def healthz() -> Response:
 async def readyz() -> Response:
     """Say whether to send requests here.
 
-    Only what makes every request fail is 503. A broker or mail server that is away, or a child that is being
-    restarted, is `degraded`: sign-ups are taken all the same.
+    Only what makes every request fail is 503: a database that is out of reach, takes no writes, or has a schema that
+    this program does not run on. A broker or mail server that is away, a child that is being restarted, and more
+    requests than connections to the database are `degraded`: sign-ups are taken all the same.
     """
     context = get_context()
     obstacle, breaker = await _look(context)
     children = context.children().children
-    sound = all(child.state == "running" for child in children) and not breaker.open
+    sound = all(child.state == "running" for child in children) and not breaker.open and not _is_full(context)
     body: Readiness = {"status": "ok" if sound else "degraded"}
     if obstacle is not None:
         body = {"status": "unavailable", "reason": obstacle}
@@ -144,14 +145,21 @@ async def _look(context: Context) -> tuple[Obstacle | None, Breaker]:
         return "stopping", UNKNOWN
     with trio.move_on_after(_PATIENCE):
         try:
-            async with context.pool.connection() as conn:
-                await check_schema(conn)
+            async with context.readiness.connection() as conn:
                 return None, await get_breaker(conn)
+        except ReadOnlyServerError:
+            return "database_read_only", UNKNOWN
         except DatabaseUnavailableError:
             return "database_unavailable", UNKNOWN
-        except SchemaMismatchError:
+        except ConfigurationError:
             return "schema_mismatch", UNKNOWN
     return "database_unavailable", UNKNOWN
+
+
+def _is_full(context: Context) -> bool:
+    """Return whether requests wait for connections to the database."""
+    pool = context.pool.statistics()
+    return pool.waiting > 0 and pool.in_use >= pool.size
 
 
 def _note_parts(context: Context) -> None:

@@ -34,6 +34,8 @@ log = structlog.get_logger()
 blueprint = Blueprint("live", __name__)
 
 FIRST_FRAME = 5.0  # seconds for the frame with the handle
+# Seconds that we may be late ourselves to see that no frame came: beyond them it may have come and not been read.
+_LATE = 0.25
 _RETRY = 1.0  # seconds until the next look when the database is away
 
 NORMAL = 1000
@@ -54,9 +56,9 @@ async def live(registration_id: str) -> Response | None:
     ending = RESTART
     try:
         with context.sockets.counted(get_client_network(), per_client):
-            known = await _read_handle(context, registration_id)
+            known, late = await _read_handle(context, registration_id)
             if known is None:
-                ending = NO_HANDLE
+                ending = RESTART if late else NO_HANDLE
             else:
 
                 async def show() -> None:
@@ -89,6 +91,7 @@ async def _show_changes(context: Context, registration_id: UUID) -> int:
                 continue
             if registration is None:
                 return NO_HANDLE  # deleted: there is nothing that the handle opens
+            waiter.seen = registration.seq
             if registration.seq > seen:
                 seen = registration.seq
                 await websocket.send(json.dumps(_frame(registration)))
@@ -109,22 +112,27 @@ def _frame(registration: Registration) -> dict[str, object]:
     }
 
 
-async def _read_handle(context: Context, registration_id: str) -> UUID | None:
-    """Return the registration that the first frame opens, or None."""
-    with trio.move_on_after(FIRST_FRAME):
+async def _read_handle(context: Context, registration_id: str) -> tuple[UUID | None, bool]:
+    """Return the registration that the first frame opens, or None, and whether we ourselves were late to read it."""
+    with trio.move_on_after(FIRST_FRAME) as patience:
         first = await websocket.receive()
-        try:
-            frame = json.loads(first) if isinstance(first, str) else None
-        except (ValueError, RecursionError):
-            return None
-        handle = frame.get("handle") if isinstance(frame, dict) else None
-        if not isinstance(handle, str):
-            return None
-        try:
-            return check_handle(context, registration_id, handle)
-        except RegistrationNotFoundError:
-            return None
-    return None
+        return _open(context, registration_id, first), False
+    return None, trio.current_time() - patience.deadline > _LATE
+
+
+def _open(context: Context, registration_id: str, first: str | bytes) -> UUID | None:
+    """Return the registration that a first frame opens, or None."""
+    try:
+        frame = json.loads(first) if isinstance(first, str) else None
+    except (ValueError, RecursionError):
+        return None
+    handle = frame.get("handle") if isinstance(frame, dict) else None
+    if not isinstance(handle, str):
+        return None
+    try:
+        return check_handle(context, registration_id, handle)
+    except RegistrationNotFoundError:
+        return None
 
 
 async def _ignore_frames() -> None:

@@ -150,12 +150,16 @@ async def show(registration_id: str) -> Response:
         registration = await _get(context, known)
         if wait and seen is None:
             seen = registration.seq
-        with trio.move_on_after(wait or 0):
+        with trio.move_on_after(wait or 0) as waiting:
             while wait and registration.seq <= (seen or 0) and registration.state not in FINAL:
+                waiter.seen = registration.seq
                 await wait_any(waiter.wait_change, context.stopping.wait)
                 registration = await _get(context, known)
                 if context.stopping.is_set():
                     break
+        if wait and waiting.cancelled_caught:
+            # A change may have come unheard, or while it was being read.
+            registration = await _get(context, known)
     shown: RegistrationShown = {
         "id": str(registration.id),
         "state": registration.state,

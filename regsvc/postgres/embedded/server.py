@@ -21,8 +21,21 @@ import structlog
 import trio
 
 from regsvc.errors import ConfigurationError, RegsvcError
-from regsvc.postgres.cluster import ROOT_DIR, Cluster, check_version, locate, locked, make_socket_directory
-from regsvc.postgres.processes import find_server, open_program, read_lines, stop_process, stop_server
+from regsvc.postgres.embedded.cluster import (
+    ROOT_DIR,
+    Cluster,
+    check_version,
+    locate,
+    locked,
+    make_socket_directory,
+)
+from regsvc.postgres.embedded.processes import (
+    find_server,
+    open_program,
+    read_lines,
+    stop_process,
+    stop_server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

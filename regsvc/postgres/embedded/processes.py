@@ -15,7 +15,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
-    from regsvc.postgres.cluster import Cluster
+    from regsvc.postgres.embedded.cluster import Cluster
 
 
 async def open_program(cluster: Cluster, program: str, *arguments: str) -> trio.Process:

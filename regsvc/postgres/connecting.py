@@ -1,0 +1,56 @@
+"""Connecting: to the first server that takes us."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import psycopg
+import trio
+from psycopg import errors
+from psycopg.conninfo import make_conninfo, timeout_from_conninfo
+
+from regsvc.postgres.addresses import find_attempts
+from regsvc.postgres.session import complete
+from regsvc.postgres.waiting import drive_connecting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg.abc import ConnParam, PQGenConn
+
+C = TypeVar("C")
+
+
+async def open_first(
+    connect: Callable[[str], PQGenConn[C]], conninfo: str, *, seconds: float, **parameters: ConnParam
+) -> C:
+    """Connect to the first server of `conninfo` that takes us.
+
+    Args:
+        connect: makes psycopg's generator for a connection.
+        conninfo: a libpq URI or key/value string; several hosts and Unix sockets included.
+        seconds: for everything. Each address gets an equal share of what is left, so that one that never answers does
+            not hide the next; a `connect_timeout` of the conninfo caps the share.
+        parameters: override those of `conninfo`.
+
+    Raises:
+        psycopg.OperationalError: no server answered, or not in time, or none takes us.
+        ConfigurationError: the conninfo makes no sense.
+    """
+    failures: list[psycopg.Error] = []
+    deadline = trio.current_time() + seconds
+    with trio.move_on_at(deadline):
+        attempts = await find_attempts(conninfo, **parameters)
+        for index, attempt in enumerate(attempts):
+            share = max(0.0, deadline - trio.current_time()) / (len(attempts) - index)
+            try:
+                with trio.move_on_after(min(share, timeout_from_conninfo(attempt))):
+                    return await drive_connecting(connect(make_conninfo("", **complete(attempt))))
+                failures.append(errors.ConnectionTimeout(f"{attempt.get('host')} did not answer"))
+            except psycopg.Error as error:
+                failures.append(error)
+    if not failures:
+        raise errors.ConnectionTimeout(f"no server answered within {seconds:g} s")
+    if len(failures) == 1:
+        raise failures[0]
+    raise type(failures[-1])("no server takes us: " + "; ".join(map(str, failures))) from failures[-1]

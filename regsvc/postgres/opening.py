@@ -1,0 +1,124 @@
+"""Opening connections in the background, so that it is in no request's time."""
+
+from __future__ import annotations
+
+import math
+import random
+from functools import partial
+from typing import TYPE_CHECKING
+
+import psycopg
+import structlog
+import trio
+
+from regsvc.errors import ConfigurationError
+from regsvc.postgres.connection import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+log = structlog.get_logger()
+
+PREPARE_THRESHOLD = 5
+# Seconds without another failure after which an outage is over, for the log.
+_OUTAGE_SECONDS = 10.0
+
+
+def spawn(run: Callable[[], Awaitable[None]]) -> None:
+    """Run a task in the background, whose bugs end nothing else."""
+
+    async def guarded() -> None:
+        try:
+            await run()
+        except Exception:
+            log.exception("database pool failed by a bug")
+
+    trio.lowlevel.spawn_system_task(guarded, name="database pool")
+
+
+class Opener:
+    """Opens connections of one pool, each by a task of its own.
+
+    Args:
+        conninfo: a libpq URI or key/value string.
+        seconds: that opening one may take.
+        application_name: what `pg_stat_activity` shows.
+        prepare: whether statements that come often are prepared.
+        life: seconds after which a connection is to be replaced.
+        on_opened: is given each connection.
+        on_failed: is told why one could not be opened.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        seconds: float,
+        application_name: str,
+        prepare: bool,
+        life: float,
+        on_opened: Callable[[Connection], None],
+        on_failed: Callable[[Exception], None],
+    ) -> None:
+        self._conninfo = conninfo
+        self._seconds = seconds
+        self._application_name = application_name
+        self._prepare = prepare
+        self._life = life
+        self._on_opened = on_opened
+        self._on_failed = on_failed
+        self._scopes: set[trio.CancelScope] = set()
+        self._last_failure = -math.inf
+        self.opened = 0
+
+    def __len__(self) -> int:
+        """Return how many are being opened."""
+        return len(self._scopes)
+
+    def open_one(self) -> None:
+        """Open a connection in the background."""
+        scope = trio.CancelScope()
+        self._scopes.add(scope)
+        spawn(partial(self._open, scope))
+
+    def cancel(self) -> None:
+        """Give up what is being opened."""
+        for scope in self._scopes:
+            scope.cancel()
+
+    def stop_preparing(self, why: Exception) -> None:
+        """Have statements prepared no more by the connections opened from now on."""
+        if self._prepare:
+            self._prepare = False
+            log.warning("prepared statements do not last: no more are made", error=str(why))
+
+    def note_failure(self, error: Exception) -> None:
+        """Log the first failure of an outage, with PostgreSQL's words."""
+        now = trio.current_time()
+        if now - self._last_failure > _OUTAGE_SECONDS:
+            words = " ".join(str(error).split())
+            log.warning("database unavailable", connections=self._application_name, error=words)
+        self._last_failure = now
+
+    async def _open(self, scope: trio.CancelScope) -> None:
+        failure: Exception = psycopg.OperationalError("the pool is closed")
+        connection = None
+        try:
+            with scope:
+                connection = await Connection.connect(
+                    self._conninfo,
+                    timeout=self._seconds,
+                    prepare_threshold=PREPARE_THRESHOLD if self._prepare else None,
+                    application_name=self._application_name,
+                )
+        except (psycopg.Error, ConfigurationError) as error:
+            failure = error
+        finally:
+            self._scopes.discard(scope)
+        if connection is None:
+            self.note_failure(failure)
+            self._on_failed(failure)
+        else:
+            self.opened += 1
+            connection.expires = trio.current_time() + self._life * random.uniform(0.8, 1)  # noqa: S311 - no secret
+            self._on_opened(connection)

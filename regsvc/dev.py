@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -25,6 +24,7 @@ from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.config import loading
 from regsvc.config.settings import Settings
 from regsvc.errors import ConfigurationError, RegsvcError
+from regsvc.http.listeners import open_listeners, show_address
 from regsvc.logs import mask_email, reveal
 from regsvc.logs.streams import say
 from regsvc.postgres.embedded import EmbeddedPostgres
@@ -144,19 +144,15 @@ async def _open_database(server: EmbeddedPostgres, chosen: Settings) -> AsyncIte
 
 
 def _check_port(chosen: Settings) -> None:
-    """Say at once that the port is taken, before anything is started."""
+    """Fail before anything is started if the port is taken."""
     try:
-        with socket.create_server((chosen.http_host, chosen.http_port), family=_family(chosen.http_host)):
+        with open_listeners(chosen.http_host, chosen.http_port):
             pass
     except OSError as error:
-        where = f"{chosen.http_host}:{chosen.http_port}"
+        where = ", ".join(show_address(host, chosen.http_port) for host in chosen.http_host)
         raise PortTakenError(
             f"cannot listen on {where}: {error.strerror}; set REGSVC_HTTP_PORT to another port"
         ) from error
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _welcome(chosen: Settings, data: Path) -> None:

@@ -31,7 +31,7 @@ from regsvc.consumer.subscriber import run_subscriber
 from regsvc.http.app import create_app
 from regsvc.http.context import Context
 from regsvc.http.request_log import note_request
-from regsvc.http.server.server import Server
+from regsvc.http.server.server import Limits, Server
 from regsvc.mail.message.render import Renderer
 from regsvc.mail.queue.publishing import BROKER_MISSED
 from regsvc.mail.smtp.connection import Deadlines
@@ -87,8 +87,9 @@ def _server(parts: Parts, *, health_only: bool) -> Server:
     )
     return Server(
         create_app(context, health_only=health_only),
-        host=settings.http_host,
+        hosts=settings.http_host,
         port=settings.http_port,
+        limits=Limits(keep_alive=settings.http_idle_seconds),
         stopping=parts.stopping,
         lame_duck=parts.lame_duck,
         on_request=note_request,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Nothing of the browser's own talks to the network; root has no sandbox.
+LAN_NAME = "accounts.test"  # a name that is not loopback: over plain HTTP its requests have no Fetch Metadata
 _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -35,6 +36,8 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--no-proxy-server",
+    f"--host-resolver-rules=MAP {LAN_NAME} 127.0.0.1",
 )
 
 

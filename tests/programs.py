@@ -20,6 +20,7 @@ import pytest
 import trio
 
 from regsvc.config import loading
+from tests.browsers import LAN_NAME
 from tests.databases import clone_database
 from tests.services import SECRET, Service
 from tests.suite.ports import take_port
@@ -136,15 +137,25 @@ def dev_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) 
         yield program
 
 
+@pytest.fixture(scope="session")
+def lan_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProgram]:
+    """One `regsvc serve` that people reach by plain HTTP and a name that only the tests' browser knows."""
+    folder = tmp_path_factory.mktemp("lan")
+    with _share_program("serve", postgres_server, folder, host=LAN_NAME) as program:
+        yield program
+
+
 @contextmanager
-def _share_program(command: str, postgres_server: str, folder: Path) -> Iterator[SharedProgram]:
+def _share_program(
+    command: str, postgres_server: str, folder: Path, *, host: str = "127.0.0.1"
+) -> Iterator[SharedProgram]:
     port = take_port()
     with clone_database(postgres_server) as database:
         environ = serve_environ(
             database,
             folder,
             http_port=str(port),
-            public_url=f"http://127.0.0.1:{port}",
+            public_url=f"http://{host}:{port}",
             allowed_origins=ALLOWED_ORIGIN,
         )
         output = folder / "program.log"
@@ -163,7 +174,7 @@ def _share_program(command: str, postgres_server: str, folder: Path) -> Iterator
                 assert process.poll() is None, output.read_text()
                 assert time.monotonic() < deadline, output.read_text()
                 time.sleep(0.02)
-            yield SharedProgram(f"http://127.0.0.1:{port}", environ, folder)
+            yield SharedProgram(f"http://{host}:{port}", environ, folder)
             process.terminate()
             assert process.wait(timeout=30) == 0, output.read_text()
             assert "Traceback" not in output.read_text(), output.read_text()

@@ -1,22 +1,26 @@
 """What an otherwise valid configuration should not be exposed to the world with.
 
-`serve` refuses to start with any of these unless `REGSVC_ALLOW_INSECURE=on`, and then says them loudly.
+`serve` refuses to start with any of these unless `REGSVC_ALLOW_INSECURE` names it, and then logs each as a warning.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from regsvc.config.broker_url import read_broker_urls
 from regsvc.config.mail_url import SmtpServer, read_mail_url
 from regsvc.config.notations import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from ipaddress import IPv4Network, IPv6Network
 
 LAPTOP_SECRET_KEY = "insecure-laptop-key-that-everybody-knows"  # noqa: S105 - public on purpose: .env.example has it
 KEY_BYTES = 32
@@ -35,70 +39,132 @@ KNOWN_PASSWORDS = frozenset(
     {"password", "admin", "postgres", "guest", "secret", "changeme", "regsvc", "root"}
 )
 _FEWEST_CHARACTERS = 8
+_WIDEST = {4: 8, 6: 7}  # prefixes as long as that of 10.0.0.0/8 and fc00::/7
+
+
+class Topic(StrEnum):
+    """What may be insecure, by the word that `REGSVC_ALLOW_INSECURE` takes for it."""
+
+    KEYS = "keys"
+    DATABASE = "database"
+    RABBITMQ = "rabbitmq"
+    SMTP = "smtp"
+    PUBLIC_URL = "public_url"
+    NETWORKS = "networks"
+    RATE_LIMITS = "rate_limits"
+
+
+@dataclass(frozen=True, slots=True)
+class Insecurity:
+    """One thing that should not be exposed to the world.
+
+    Args:
+        topic: by which an operator may allow it.
+        line: the setting and what is wrong with it, never its value.
+    """
+
+    topic: Topic
+    line: str
 
 
 def find_insecurities(
     *,
     keys: Mapping[str, str],
-    database_url: str,
+    database_urls: Mapping[str, str],
     broker_urls: Mapping[str, str],
     smtp_url: str,
     public_url: str,
-) -> Iterator[str]:
-    """Yields one line for each, naming the setting and what is wrong, never its value.
+    networks: Mapping[str, Sequence[IPv4Network | IPv6Network]],
+    rate_limits: bool,
+) -> Iterator[Insecurity]:
+    """Yield everything that is insecure.
 
-    What is empty is not set. Keys and the URLs of brokers come by the names of their settings.
+    One rule holds for every dependency: what goes to another machine is encrypted. Loopback and Unix sockets do not
+    leave this one. What is empty is not set. Keys, URLs of databases and brokers, and networks come by the names of their settings.
     """
-    for name, key in keys.items():
-        if key and (weakness := _key_weakness(key)):
-            yield f"{name} {weakness}"
-    if database_url and _has_known_password(database_url):
-        yield "REGSVC_DATABASE_URL has a password that everybody knows"
-    for name, url in broker_urls.items():
-        if url:
-            yield from (f"{name} {weakness}" for weakness in _broker_weaknesses(url))
-    mail = read_mail_url(smtp_url) if smtp_url else None
-    if (
-        isinstance(mail, SmtpServer)
-        and mail.security == "none"
-        and mail.username
-        and not is_loopback(mail.host)
-    ):
-        yield "REGSVC_SMTP_URL sends its password in clear; use smtp+starttls:// or smtps://"
-    public = urlsplit(public_url)
-    if public.scheme == "http" and not is_loopback(public.hostname or ""):
-        yield "REGSVC_PUBLIC_URL is http: whoever is on the way reads links and passwords; use https"
+    looks = [
+        *((Topic.KEYS, name, key, _key_weaknesses) for name, key in keys.items()),
+        *((Topic.DATABASE, name, url, _database_weaknesses) for name, url in database_urls.items()),
+        *((Topic.RABBITMQ, name, url, _broker_weaknesses) for name, url in broker_urls.items()),
+        (Topic.SMTP, "REGSVC_SMTP_URL", smtp_url, _mail_weaknesses),
+        (Topic.PUBLIC_URL, "REGSVC_PUBLIC_URL", public_url, _public_weaknesses),
+    ]
+    for topic, name, text, find in looks:
+        if text:
+            yield from (Insecurity(topic, f"{name} {weakness}") for weakness in find(text))
+    yield from (
+        Insecurity(Topic.NETWORKS, f"{name} holds {network}, which strangers are in, too")
+        for name, listed in networks.items()
+        for network in listed
+        if network.prefixlen < _WIDEST[network.version]
+    )
+    if not rate_limits:
+        yield Insecurity(
+            Topic.RATE_LIMITS, "REGSVC_RATE_LIMITS is off: passwords can be guessed at full speed"
+        )
 
 
-def _key_weakness(key: str) -> str | None:
+def _mail_weaknesses(text: str) -> Iterator[str]:
+    server = read_mail_url(text)
+    if isinstance(server, SmtpServer) and server.security == "none" and not is_loopback(server.host):
+        sent = "its password" if server.username else "links and codes"
+        yield f"sends {sent} in clear; use smtp+starttls:// or smtps://"
+
+
+def _public_weaknesses(text: str) -> Iterator[str]:
+    url = urlsplit(text)
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
+        yield (
+            "is http: anyone on the way reads links, passwords and cookies, which cannot be Secure; use https"
+        )
+
+
+def _key_weaknesses(key: str) -> Iterator[str]:
     """Finds keys that nobody drew at random; it cannot tell a good one."""
     if key == LAPTOP_SECRET_KEY:
-        return "is the example's"
-    if len(key.encode()) < KEY_BYTES:
-        return f"is shorter than {KEY_BYTES} bytes"
-    if any(word in key.casefold() for word in _EXAMPLE_WORDS):
-        return "holds a word out of an example"
+        yield "is the example's"
+    elif len(key.encode()) < KEY_BYTES:
+        yield f"is shorter than {KEY_BYTES} bytes"
+    elif any(word in key.casefold() for word in _EXAMPLE_WORDS):
+        yield "holds a word out of an example"
+    elif _is_regular(key):
+        yield "is no random text"
+
+
+def _is_regular(key: str) -> bool:
     # A random key of 32 hexadecimal digits has fewer than 8 different ones about once in ten million.
     repeats = (key + key).find(key, 1) <= len(key) // 2
     ascending = sum(ord(b) - ord(a) == 1 for a, b in pairwise(key))
-    if len(set(key)) < _FEWEST_CHARACTERS or repeats or ascending > len(key) // 2:
-        return "is no random text"
-    return None
+    return len(set(key)) < _FEWEST_CHARACTERS or repeats or ascending > len(key) // 2
 
 
-def _has_known_password(database_url: str) -> bool:
-    conninfo = conninfo_to_dict(database_url)
-    hosts = str(conninfo.get("hostaddr") or conninfo.get("host") or "localhost").split(",")
-    password = conninfo.get("password")
-    known = password in KNOWN_PASSWORDS or (password is not None and password == conninfo.get("user"))
-    return known and not all(is_loopback(host or "localhost") for host in hosts)
+def _database_weaknesses(database_url: str) -> Iterator[str]:
+    """Read a conninfo as libpq does, its defaults from the environment included (`PGHOST`, `PGSSLMODE`)."""
+    given = conninfo_to_dict(database_url)
+    defaults = {option.keyword.decode(): option.val for option in Conninfo.get_defaults()}
+
+    def get(name: str) -> str:
+        value = given.get(name)
+        return str(value) if value else (defaults.get(name) or b"").decode()
+
+    # A service of pg_service.conf may name any host.
+    unnamed = "service" if get("service") else "localhost"
+    hosts = (get("hostaddr") or get("host") or unnamed).split(",")
+    if all(is_loopback(host or "localhost") for host in hosts):
+        return
+    password = given.get("password")
+    if password in KNOWN_PASSWORDS or (password is not None and password == get("user")):
+        yield "has a password that everybody knows"
+    # `prefer`, the default, falls back to clear text when it is asked to.
+    if get("sslmode") not in {"require", "verify-ca", "verify-full"} and get("gssencmode") != "require":
+        yield "may connect in clear; add sslmode=verify-full, or at least sslmode=require"
 
 
 def _broker_weaknesses(text: str) -> Iterator[str]:
-    servers = read_broker_urls(text)
-    if any(
-        server.username == server.password == "guest" and not is_loopback(server.host) for server in servers
-    ):
+    servers = [server for server in read_broker_urls(text) if not is_loopback(server.host)]
+    if any(server.username == server.password == "guest" for server in servers):
         yield "logs in as guest with guest's password off this machine"
-    if not all(server.verify for server in servers):
+    if not all(server.encrypted for server in servers):
+        yield "sends its password in clear; use amqps://"
+    if not all(server.verify for server in read_broker_urls(text)):
         yield "has no_verify_ssl: anybody can pose as the broker"

@@ -64,8 +64,8 @@ def load(
         ),
         *_contradictions(settings),
     ]
-    if mode in {"serve", "check"} and not settings.allow_insecure:
-        lines += (f"{line} (REGSVC_ALLOW_INSECURE=on takes it anyway)" for line in settings.insecurities())
+    if mode in {"serve", "check"}:
+        lines += settings.refused_insecurities()
     if lines:
         raise ConfigurationError("\n  ".join(["The configuration is not usable:", *lines]))
     if mode == "dev" and not settings.public_url:

@@ -33,6 +33,9 @@ _ADDRESS = re.compile(
     r"@[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*",
     re.ASCII | re.IGNORECASE,
 )
+_APP_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://[a-z0-9._-]+(?::[0-9]{1,5})?")
+_NO_APPS = frozenset({"http", "https", "ws", "wss", "ftp", "file", "data", "blob", "javascript", "about"})
+_NAME = re.compile(r"[a-z0-9._-]{1,253}")
 _SWITCH = {
     "on": True,
     "true": True,
@@ -118,8 +121,58 @@ def origin(text: str) -> str:
 
 
 def origins(text: str) -> frozenset[str]:
-    """Origins with commas between them."""
-    return frozenset(origin(item) for item in _items(text))
+    """Read origins with commas between them, those of apps in a web view (`capacitor://localhost`) included."""
+    return frozenset(_app_origin(item) or origin(item) for item in _items(text))
+
+
+def _app_origin(text: str) -> str | None:
+    """Return an origin of an app's own scheme as browsers write it, or None if it is of the web."""
+    found = _APP_ORIGIN.fullmatch(text.lower().removesuffix("/"))
+    return None if found is None or found[1] in _NO_APPS else found[0]
+
+
+def hosts(text: object) -> object:
+    """Read what to listen on: addresses and names with commas between, `*`, `unix:/path`."""
+    if not isinstance(text, str):
+        return text
+    found = [item if item.startswith("unix:") else item.strip("[]").lower() for item in _items(text)]
+    for host in found:
+        if host.startswith("unix:"):
+            if not host.startswith("unix:/"):
+                raise ValueError(
+                    "has a Unix socket without an absolute path, such as unix:/run/regsvc/http.sock"
+                )
+        elif host != "*" and not _is_host(host):
+            raise ValueError(
+                "is no list of addresses or names such as 127.0.0.1,::1 (the port is REGSVC_HTTP_PORT)"
+            )
+    if not found:
+        raise ValueError("names nothing to listen on")
+    return tuple(dict.fromkeys(found))
+
+
+def _is_host(text: str) -> bool:
+    if ":" not in text:
+        return _NAME.fullmatch(text) is not None
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def choices(known: Sequence[str], text: object) -> object:
+    """Read some of the known words with commas between them, `on` for all of them or `off` for none."""
+    if not isinstance(text, str):
+        return text
+    words = [item.lower() for item in _items(text)]
+    if len(words) == 1 and words[0] in _SWITCH:
+        return frozenset(known) if _SWITCH[words[0]] else frozenset()
+    if unknown := [word for word in words if word not in known]:
+        raise ValueError(
+            f"is on, off, or some of {', '.join(known)}; {len(unknown)} of its words are none of these"
+        )
+    return frozenset(words)
 
 
 def switch(value: object) -> object:

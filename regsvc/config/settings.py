@@ -7,6 +7,7 @@ file named by `…_FILE`, the way container platforms mount them. A variable tha
 from __future__ import annotations
 
 from email.headerregistry import Address
+from functools import partial
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
@@ -22,7 +23,7 @@ from pydantic import (
 
 from regsvc.config import notations, urls
 from regsvc.config.environment import variable
-from regsvc.config.insecurities import KNOWN_PASSWORDS, find_insecurities
+from regsvc.config.insecurities import KNOWN_PASSWORDS, Insecurity, Topic, find_insecurities
 from regsvc.logs import LogFormat, LogLevel
 
 Mode = Literal["dev", "serve", "check", "migrate", "operate"]
@@ -35,6 +36,8 @@ _Origins = Annotated[frozenset[str], BeforeValidator(notations.origins)]
 _Networks = Annotated[notations.Networks, BeforeValidator(notations.networks)]
 _AmqpUrl = Annotated[SecretStr, AfterValidator(urls.broker_urls)]
 _HeaderText = Annotated[str, AfterValidator(notations.header_text)]
+_Topics = Annotated[frozenset[Topic], BeforeValidator(partial(notations.choices, tuple(Topic)))]
+_Hosts = Annotated[tuple[str, ...], BeforeValidator(notations.hosts)]
 _Switch = Annotated[bool, BeforeValidator(notations.switch)]
 _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -102,13 +105,22 @@ class Settings(BaseModel):
     secret_key_previous: SecretStr | None = Field(
         None, description="the key before that one, for rotation: it verifies and signs nothing"
     )
-    http_host: str = Field("127.0.0.1", description="address to listen on; `0.0.0.0` for every one")
+    http_host: _Hosts = Field(
+        ("127.0.0.1",),
+        description="addresses or names to listen on (commas between); `*` for every one of IPv4 and IPv6, "
+        "`unix:/path` for a Unix socket",
+    )
     http_port: int = Field(
         8080,
         ge=0,
         le=65_535,
         description="port to listen on; a worker answers only `/healthz`, `/readyz` and `/metrics` there. "
         "0: a worker listens nowhere, the others on a free port",
+    )
+    http_idle_seconds: _Seconds = Field(
+        75,
+        description="seconds that an idle connection is kept. A balancer in front has to give it up sooner (60 s is "
+        "usual), or requests meet a closed one",
     )
     role: Annotated[Role, _Lower] = Field("all", description="what `serve` runs: `all`, `api` or `worker`")
     bcrypt_cost: int = Field(
@@ -130,7 +142,9 @@ class Settings(BaseModel):
         description="networks that may read `/metrics` and the details of `/readyz`; `none` for nobody",
     )
     allowed_origins: _Origins = Field(
-        frozenset(), description="origins of other sites whose pages may call the API (commas between)"
+        frozenset(),
+        description="origins of other sites or apps whose pages may call the API (commas between), such as "
+        "`https://app.example.org` or `capacitor://localhost`",
     )
     log_format: Annotated[LogFormat, _Lower] | None = Field(
         None, description="`console` or `json`; unset, `console` on a terminal and `json` elsewhere"
@@ -141,8 +155,10 @@ class Settings(BaseModel):
         description="`off` lifts `rate_limited`, `too_soon`, the waits of log-ins and the caps on websockets, for load "
         "tests; not the limits on size, header and connections, nor the tries of a code. `dev` spares this machine",
     )
-    allow_insecure: _Switch = Field(
-        default=False, description="`on` lets `serve` start with what belongs on a laptop, and say so loudly"
+    allow_insecure: _Topics = Field(
+        frozenset(),
+        description="`off`; `on` lets `serve` start with what belongs on a laptop, and say so loudly. "
+        f"Words with commas between allow that alone: {', '.join(f'`{topic}`' for topic in Topic)}",
     )
     accept_foreign_mail: _Switch = Field(
         default=False, description="`on`: a worker also takes the messages of the system this one replaces"
@@ -187,10 +203,26 @@ class Settings(BaseModel):
         return frozenset(values - {""} - KNOWN_PASSWORDS)
 
     def insecurities(self) -> list[str]:
-        """What these settings should not be exposed to the world with, one line each."""
-        previous, amqp, foreign = (
+        """Return what these settings should not be exposed to the world with, one line each."""
+        return [found.line for found in self._find_insecurities()]
+
+    def refused_insecurities(self) -> list[str]:
+        """Return those that are not allowed, each with the word that would allow it."""
+        return [
+            f"{found.line} (REGSVC_ALLOW_INSECURE={found.topic} takes it anyway)"
+            for found in self._find_insecurities()
+            if found.topic not in self.allow_insecure
+        ]
+
+    def _find_insecurities(self) -> list[Insecurity]:
+        previous, amqp, foreign, listen = (
             secret.get_secret_value() if secret is not None else ""
-            for secret in (self.secret_key_previous, self.amqp_url, self.foreign_amqp_url)
+            for secret in (
+                self.secret_key_previous,
+                self.amqp_url,
+                self.foreign_amqp_url,
+                self.database_listen_url,
+            )
         )
         return list(
             find_insecurities(
@@ -198,10 +230,18 @@ class Settings(BaseModel):
                     "REGSVC_SECRET_KEY": self.secret_key.get_secret_value(),
                     "REGSVC_SECRET_KEY_PREVIOUS": previous,
                 },
-                database_url=self.database_url.get_secret_value(),
+                database_urls={
+                    "REGSVC_DATABASE_URL": self.database_url.get_secret_value(),
+                    "REGSVC_DATABASE_LISTEN_URL": listen,
+                },
                 broker_urls={"REGSVC_AMQP_URL": amqp, "REGSVC_FOREIGN_AMQP_URL": foreign},
                 smtp_url=self.smtp_url.get_secret_value(),
                 public_url=self.public_url,
+                networks={
+                    "REGSVC_TRUSTED_PROXIES": self.trusted_proxies,
+                    "REGSVC_METRICS_ALLOW": self.metrics_allow,
+                },
+                rate_limits=self.rate_limits,
             )
         )
 

@@ -87,12 +87,12 @@ def check_handle(service: Service, registration_id: str, handle: str) -> UUID:
     """Return the id of a registration that the handle opens.
 
     Raises:
-        RegistrationNotFoundError: it does not, or the id is none.
+        RegistrationNotFoundError: it does not, or the id is none. Capitals are read, too (RFC 9562, 4).
     """
     try:
         known = UUID(registration_id)
     except ValueError:
         raise RegistrationNotFoundError from None
-    if str(known) != registration_id or not handle_matches(service.secrets, known, handle):
+    if str(known) != registration_id.lower() or not handle_matches(service.secrets, known, handle):
         raise RegistrationNotFoundError
     return known

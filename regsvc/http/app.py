@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import structlog
-from quart import Response
+from quart import Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 
 from regsvc.http.admin import audit_log, mails, signing_keys, supervisor, users
@@ -34,6 +34,7 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
 from regsvc.http.pages import login as login_page  # noqa: F401 - likewise
 from regsvc.http.pages.api_reference import add_reference
 from regsvc.http.pages.console import lists, mail_templates, overview  # noqa: F401 - likewise
+from regsvc.http.request.client import get_origin
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id
 from regsvc.http.response.cors import add_cors_headers
@@ -92,8 +93,13 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
 
 
 async def _begin() -> None:
-    """Put the request's id on every line that is logged on its behalf (each request is a task of its own)."""
+    """Put the request's id on every line that is logged on its behalf (each request is a task of its own).
+
+    The access log gets the network of the client, which only the application can tell from its proxy's.
+    """
     structlog.contextvars.bind_contextvars(request_id=get_request_id())
+    connection = request if has_request_context() else websocket
+    connection.scope["state"]["client_prefix"] = get_origin()
 
 
 async def _finish(response: Response) -> Response:

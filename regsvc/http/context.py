@@ -10,6 +10,7 @@ import trio
 from quart import current_app
 
 from regsvc.flows.service import Service
+from regsvc.http.request.forwarding import ForwardingTroubles
 from regsvc.http.websocket_limits import OpenSockets
 from regsvc.live import LiveHub
 from regsvc.postgres.readiness import Readiness
@@ -32,6 +33,7 @@ class Context(Service):
         restart: starts a child of this process again, by its name.
         dev: this is `regsvc dev`: a newcomer is shown around.
         sockets: which are open.
+        forwarding: what was wrong with forwarding headers so far.
     """
 
     hub: LiveHub
@@ -42,6 +44,7 @@ class Context(Service):
     restart: Callable[[str], None]
     dev: bool = False
     sockets: OpenSockets = field(default_factory=OpenSockets)
+    forwarding: ForwardingTroubles = field(default_factory=ForwardingTroubles)
 
 
 def put_context(config: dict[str, object], context: Context) -> None:

@@ -87,6 +87,20 @@ def _decode(text: str, length: int) -> bytes | None:
     return raw if len(raw) == length and _encode(raw) == text else None
 
 
+# Programs that make text clickable leave out a `-` or `_` at the end of a link, so a letter stands behind every token.
+_LINK_END = "x"
+
+
+def _encode_link(raw: bytes) -> str:
+    return _encode(raw) + _LINK_END
+
+
+def _decode_link(text: str, length: int) -> bytes | None:
+    """Return the bytes of a link's token, also of one from before tokens ended in a letter of their own."""
+    with_end = len(text) % 4 == 1 and text.endswith(_LINK_END)  # the lengths here are multiples of three
+    return _decode(text.removesuffix(_LINK_END) if with_end else text, length)
+
+
 # -- the link in a confirmation mail
 
 
@@ -104,14 +118,14 @@ class LinkToken:
 
 
 def mint_link_token(secrets_: Secrets, registration_id: UUID, email_key: str) -> str:
-    """Return the 64 characters of a confirmation link; a changed address makes them worthless."""
+    """Return the 65 characters of a confirmation link; a changed address makes them worthless."""
     mac = _mac(secrets_.key("confirm-link"), (registration_id.bytes, email_key.encode()))
-    return _encode(registration_id.bytes + mac)
+    return _encode_link(registration_id.bytes + mac)
 
 
 def read_link_token(text: str) -> LinkToken | None:
     """Return what a link token claims, or None when it cannot be one."""
-    raw = _decode(text, _ID_BYTES + _MAC_BYTES)
+    raw = _decode_link(text, _ID_BYTES + _MAC_BYTES)
     return None if raw is None else LinkToken(UUID(bytes=raw[:_ID_BYTES]), raw[_ID_BYTES:])
 
 
@@ -131,13 +145,13 @@ class AccountToken:
 
 
 def mint_account_token(secrets_: Secrets, use: str, id_: UUID, *bound: str) -> str:
-    """Return the 64 characters of a link about an account; it is worthless once what it is bound to has changed."""
-    return _encode(id_.bytes + _mac(secrets_.key(use), (id_.bytes, *(part.encode() for part in bound))))
+    """Return the 65 characters of a link about an account. It is worthless once what it is bound to has changed."""
+    return _encode_link(id_.bytes + _mac(secrets_.key(use), (id_.bytes, *(part.encode() for part in bound))))
 
 
 def read_account_token(text: str) -> AccountToken | None:
     """Return what such a token claims, or None when it cannot be one."""
-    raw = _decode(text, _ID_BYTES + _MAC_BYTES)
+    raw = _decode_link(text, _ID_BYTES + _MAC_BYTES)
     return None if raw is None else AccountToken(UUID(bytes=raw[:_ID_BYTES]), raw[_ID_BYTES:])
 
 

@@ -141,7 +141,7 @@ async def serving(
     events: list[Event] = []
     server = Server(
         wrap(Application(happenings)),
-        host=host,
+        hosts=(host,),
         port=port,
         stopping=stopping,
         limits=limits or Limits(),

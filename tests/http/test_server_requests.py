@@ -347,7 +347,7 @@ async def test_background_tasks_of_the_application_run() -> None:
 async def test_a_port_that_is_taken_is_an_error_before_anything_starts() -> None:
     async with serving() as served:
         host, port = served.address
-        second = Server(Application(served.happenings), host=host, port=port, stopping=trio.Event())
+        second = Server(Application(served.happenings), hosts=(host,), port=port, stopping=trio.Event())
         with pytest.raises(OSError, match="in use"):
             await second.serve()
 
@@ -359,3 +359,74 @@ async def test_every_address_means_both_versions_of_ip() -> None:
                 stream = await trio.open_tcp_stream(host, served.address[1])
             await stream.aclose()
         await served.wait_until(lambda: served.server.statistics().accepted == 2)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//",
+        "//echo",
+        "/x//y",
+        "/x//",
+        "/./echo",
+        "/x/../echo",
+        "/x/..",
+        "/%2e/echo",
+        "/x/%2E%2e/echo",
+        "/.%2e",
+        "/x%2Fecho",
+        "/x%5cecho",
+        "/x\\echo",
+        "/%00",
+    ],
+)
+async def test_a_path_that_a_proxy_could_read_otherwise_is_refused(target: str) -> None:
+    """Else `//metrics` passes a proxy's rule for `/metrics`."""
+    async with serving() as served:
+        answer = await served.ask(f"GET {target} HTTP/1.1")
+        assert (answer.status, answer.problem["code"]) == (400, "bad_request")
+        # What only looks like one, and what stands in a query, is as good as any.
+        assert (await served.ask("GET /...?//x/../%2f HTTP/1.1")).status == 404
+        assert (await served.ask("GET /?a=//b/.. HTTP/1.1")).status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["x/y@z", "a@b", "a b", "a,b/c", "[::1", "x:y", "a?b", "a#b", "x:80:80", '"x"']
+)
+async def test_a_host_that_is_none_is_refused(host: str) -> None:
+    async with serving() as served:
+        answer = await served.ask(f"GET / HTTP/1.1\nHost: {host}")
+        assert (answer.status, answer.problem["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("host", ["", "test", "127.0.0.1:80", "[::1]:8080", "EXAMPLE.org.", "a_b:"])
+async def test_every_host_that_is_one_is_taken(host: str) -> None:
+    async with serving() as served:
+        assert (await served.ask(f"GET / HTTP/1.1\nHost: {host}")).status == 200
+
+
+async def test_one_empty_line_before_a_request_is_skipped() -> None:
+    """RFC 9112, section 2.2: old clients send one behind a body."""
+    request = make_request("GET / HTTP/1.1")
+    async with serving() as served:
+        async with served.client() as client:
+            for start in (b"\r\n", b"", b"\r\n"):
+                await client.send(start + request)
+                assert (await client.read_answer()).status == 200
+            await client.send(
+                make_request("POST /echo HTTP/1.1\nContent-Length: 1", b"x") + b"\r\n" + request
+            )
+            assert [(await client.read_answer()).status for _ in range(2)] == [200, 200]
+            await client.send(b"\r")
+            await client.send(b"\n" + request[:1])
+            await client.send(request[1:])
+            assert (await client.read_answer()).status == 200
+        for start in (b"\r\n\r\n", b"\n\n", b"\rx", b" \r\n"):
+            async with served.client() as client:
+                await client.send(start + request)
+                assert (await client.read_answer()).status == 400
+
+
+async def test_a_connection_is_kept_for_longer_than_balancers_keep_theirs() -> None:
+    """Sixty seconds is the default of the usual ones."""
+    assert Limits().keep_alive > 60

@@ -82,7 +82,9 @@ def test_each_container_starts_with_the_example_as_it_stands(service: str, role:
     }
     environ = environment_of(service)
     assert (environ["PGUSER"], environ["PGDATABASE"]) == ("admin", "users_db")
-    assert len(settings.insecurities()) == 3, "the key, the database's password and guest"
+    assert len(settings.insecurities()) == 6, (
+        "the key, the database's password, guest, and three ways in clear"
+    )
 
 
 def test_migrate_starts_with_the_example_as_it_stands() -> None:

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.errors import ConfigurationError, DatabaseUnavailableError
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import documented
-from regsvc.http.request.client import get_client_address
+from regsvc.http.request.client import get_client
 from regsvc.http.response.errors import ClientNotAllowedError
 from regsvc.http.response.json_response import answer
 from regsvc.logs.redaction import redact_text
@@ -64,6 +64,15 @@ class Readiness(TypedDict):
     reason: NotRequired[Annotated[Obstacle, Field(description="Of 503.")]]
     children: NotRequired[Annotated[dict[str, ChildShown], Field(description="For operators' networks.")]]
     mail_breaker: NotRequired[Annotated[BreakerShown, Field(description="For operators' networks.")]]
+    forwarding: NotRequired[
+        Annotated[
+            Literal["ok", "unreadable", "untrusted"],
+            Field(
+                description="For operators' networks. `unreadable`: a trusted proxy wrote an `X-Forwarded-For` that "
+                "names no client. `untrusted`: a private address that is not in `REGSVC_TRUSTED_PROXIES` sent one."
+            ),
+        ]
+    ]
 
 
 class JsonWebKeys(TypedDict):
@@ -112,6 +121,7 @@ async def readyz() -> Response:
             "reply": None if breaker.reply is None else redact_text(breaker.reply),
             "opened_at": timestamp(breaker.opened_at),
         }
+        body["forwarding"] = context.forwarding.summary()
     if obstacle is not None:
         return answer(body, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "2"})
     return answer(body)
@@ -173,5 +183,8 @@ def _note_parts(context: Context) -> None:
 
 
 def _may_see_details(context: Context) -> bool:
-    client = get_client_address()
-    return client is not None and any(client in net for net in context.settings.metrics_allow)
+    """Return whether the client is an operator: strangers behind an unlisted proxy would have its address."""
+    client = get_client()
+    if client.trouble is not None or client.address is None:
+        return False
+    return any(client.address in network for network in context.settings.metrics_allow)

@@ -20,10 +20,10 @@ from regsvc.flows.email_change import MoveBody, ask_move
 from regsvc.flows.password import ChangeBody, change_own
 from regsvc.flows.profile import ProfileBody, change_profile
 from regsvc.http.context import Context, get_context
-from regsvc.http.pages.browser_session import find_visitor, forget_session
+from regsvc.http.pages.browser_session import find_visitor, forget_session, lead_to_login
 from regsvc.http.pages.field_errors import explain
-from regsvc.http.pages.forms import lead_to, read_form
-from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
+from regsvc.http.pages.forms import comes_from, lead_to, read_form
+from regsvc.http.pages.page import blueprint, describe_error, fill, show_cookies_needed, show_page, tell_when
 from regsvc.http.pages.texts import Words, get_languages
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.body import read_id
@@ -49,7 +49,10 @@ _DONE = {
 async def open_account() -> Response:
     """Show the account of whoever is logged in; others are led to the log-in."""
     visitor = await find_visitor()
-    return lead_to("/login") if visitor is None else await _show(visitor, done=request.args.get("done", ""))
+    if visitor is not None:
+        return await _show(visitor, done=request.args.get("done", ""))
+    # A browser that comes from there without its cookie would only be led in circles.
+    return await show_cookies_needed("/login") if comes_from("/login") else lead_to_login()
 
 
 @blueprint.post("/account/profile")
@@ -115,7 +118,7 @@ async def download_export() -> Response:
     """Download all that is known of oneself."""
     visitor = await find_visitor()
     if visitor is None:
-        return lead_to("/login")
+        return lead_to_login()
     if request.method == "HEAD":
         return answer_file("", "account.json")
     return answer_file(await begin_export(get_context(), get_caller(), visitor), "account.json")
@@ -138,11 +141,11 @@ async def _do(part: str, deed: Deed, *, away: str = "") -> Response:
     form = await read_form()
     visitor = await find_visitor()
     if visitor is None:
-        return lead_to("/login")
+        return lead_to_login()
     try:
         await deed(get_context(), visitor, form)
     except AccessTokenInvalidError:
-        return lead_to("/login")
+        return lead_to_login()
     except RegsvcError as error:
         status = find_status(error)
         if status is None:
@@ -167,7 +170,7 @@ async def _show(
         user = await get_user(conn, visitor.user_id)
         alive = await list_sessions(conn, visitor.user_id)
     if user is None:
-        return lead_to("/login")
+        return lead_to_login()
     words = choose_language(get_languages(), user.locale)
     return await show_page(
         "account.html",

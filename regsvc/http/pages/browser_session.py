@@ -12,7 +12,7 @@ from regsvc.accounts.sessions.browser_session import resume_session
 from regsvc.accounts.sessions.refresh_token import Grant
 from regsvc.accounts.sessions.session import LIFE
 from regsvc.http.context import get_context
-from regsvc.http.pages.forms import get_cookie, set_cookie
+from regsvc.http.pages.forms import get_cookies, lead_to, set_cookie
 from regsvc.security.keys import AccessToken
 from regsvc.security.tokens import mint_session_cookie, read_session_cookie
 
@@ -22,7 +22,8 @@ _COOKIE = "regsvc-session"
 async def find_visitor() -> AccessToken | None:
     """Return who is logged in with this browser, or None."""
     context = get_context()
-    session_id = read_session_cookie(context.secrets, get_cookie(_COOKIE))
+    read = (read_session_cookie(context.secrets, value) for value in get_cookies(_COOKIE))
+    session_id = next((found for found in read if found is not None), None)
     if session_id is None:
         return None
     async with context.pool.connection() as conn:
@@ -38,3 +39,10 @@ def keep_session(response: Response, granted: Grant) -> None:
 def forget_session(response: Response) -> None:
     """Have a browser be in no session any more."""
     set_cookie(response, _COOKIE, "")
+
+
+def lead_to_login() -> Response:
+    """Redirect a browser to the login page, with no session that would lead it back here."""
+    response = lead_to("/login")
+    forget_session(response)
+    return response

@@ -1,7 +1,7 @@
 """The mailbox of `regsvc dev`: every mail that was sent, whomever it is for, as it comes.
 
-It exists in `dev` alone and shows links and codes to whoever opens it, so it answers to this machine's own names only:
-a page elsewhere cannot have its own name lead here.
+It exists in `dev` alone and shows links and codes, so it answers this machine only, and by its own names only: a page
+elsewhere cannot have its own name lead here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from regsvc.config.mail_url import MaildirFolder, parse_mail_url
 from regsvc.http.context import get_context
 from regsvc.http.pages.page import blueprint, only_in_dev, show_page
 from regsvc.http.pages.texts import get_languages
+from regsvc.http.request.client import is_local
 from regsvc.http.response.json_response import empty
 from regsvc.mail.maildir_reader import NoSuchMailError, ReadMail, list_mails, read_mail, see_version
 from regsvc.mail.message.languages import FALLBACK
@@ -131,12 +132,13 @@ def _find_maildir() -> Path | None:
     """Return the folder that mail goes into, or None when it goes to a mail server.
 
     Raises:
-        NotFound: this is not `dev`, or was reached by a name that is not this machine's.
+        NotFound: this is not `dev`, or the request is not from this machine to one of its own names.
     """
     only_in_dev()
     settings = get_context().settings
     named = urlsplit(f"//{request.host}").hostname or ""
-    if named not in {"localhost", urlsplit(settings.public_url).hostname} and not _is_loopback(named):
+    own = named in {"localhost", urlsplit(settings.public_url).hostname} or _is_loopback(named)
+    if not own or not is_local():  # anybody on the network may send either alone
         raise NotFound
     where = parse_mail_url(settings.smtp_url.get_secret_value())
     return where.path if isinstance(where, MaildirFolder) else None

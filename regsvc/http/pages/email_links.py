@@ -2,41 +2,71 @@
 
 The token of a link stands in the fragment (`#t=…`), which no browser sends and no log sees; the page's script takes it
 out of the address bar, shows what it is about, and posts it when a person presses a button, and never before.
+
+Mail programs and link scanners move the fragment into the path (`/confirm%23t=…`) or the query. It is put back, so that
+the link works.
 """
 
 from __future__ import annotations
 
-from quart import Response
+import re
+from typing import Any
+
+from quart import Response, request
 
 from regsvc.http.pages.field_errors import get_lengths
+from regsvc.http.pages.forms import lead_to
 from regsvc.http.pages.page import blueprint, show_page
+
+_TOKEN = re.compile("[A-Za-z0-9._~-]{1,512}")
+_PAGES = "<any(confirm, 'not-me', reset, 'email-change', 'email-undo'):page>"
+
+
+@blueprint.get(f"/{_PAGES}#t=<token>")
+@blueprint.get(f"/{_PAGES}%23t=<token>")
+async def restore_fragment(page: str, token: str) -> Response:
+    """Lead a browser from a link whose `#` was escaped, once or twice, to the page that it is for."""
+    return _lead_to_link(page, token)
 
 
 @blueprint.get("/confirm")
 async def open_confirm() -> Response:
     """Show the page that a confirmation mail links to."""
-    return await show_page("confirm.html")
+    return await _open("confirm.html")
 
 
 @blueprint.get("/not-me")
 async def open_not_me() -> Response:
     """Show the page behind "this was not me"."""
-    return await show_page("not_me.html")
+    return await _open("not_me.html")
 
 
 @blueprint.get("/reset")
 async def open_reset() -> Response:
     """Show the page on which a new password is chosen."""
-    return await show_page("reset.html", lengths=get_lengths())
+    return await _open("reset.html", lengths=get_lengths())
 
 
 @blueprint.get("/email-change")
 async def open_email_change() -> Response:
     """Show the page on which an account's new address is confirmed."""
-    return await show_page("address_link.html", deed="change")
+    return await _open("address_link.html", deed="change")
 
 
 @blueprint.get("/email-undo")
 async def open_email_undo() -> Response:
     """Show the page on which the old address takes a change back."""
-    return await show_page("address_link.html", deed="undo")
+    return await _open("address_link.html", deed="undo")
+
+
+async def _open(template: str, **values: Any) -> Response:
+    """Show the page of a link, or put the token of its query back where it belongs."""
+    if token := request.args.get("t") or request.args.get("token"):
+        return _lead_to_link(request.path.removeprefix("/"), token)
+    return await show_page(template, **values)
+
+
+def _lead_to_link(page: str, token: str) -> Response:
+    # What can be no token, or has more behind it than one, is left to the page to explain.
+    found = _TOKEN.match(token)
+    return lead_to(f"/{page}#t={found[0]}" if found else f"/{page}#")

@@ -1,16 +1,19 @@
-"""Forms of pages: what came with one, that it came from a page of ours, and the cookie that a tab is known by."""
+"""Forms of pages: their fields, the check that a page of ours sent them, and cookies."""
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from itertools import islice
 from urllib.parse import urlsplit
 
 from quart import Response, request
 
 from regsvc.http.context import get_context
+from regsvc.http.request.body import check_content_coding
+from regsvc.http.request.cookies import read_cookies
 from regsvc.http.response.errors import OriginNotAllowedError, UnsupportedMediaTypeError
 
 _FORM = "application/x-www-form-urlencoded"
+_MOST_COOKIES = 8
 
 
 async def read_form() -> dict[str, str]:
@@ -21,6 +24,7 @@ async def read_form() -> dict[str, str]:
         UnsupportedMediaTypeError: it is no form.
     """
     check_same_origin()
+    check_content_coding()
     if request.mimetype != _FORM:
         raise UnsupportedMediaTypeError
     return dict((await request.form).items())
@@ -29,8 +33,8 @@ async def read_form() -> dict[str, str]:
 def check_same_origin() -> None:
     """Refuse what another site's page has a browser send: cookies would go with it.
 
-    Browsers say where a request came from in `Sec-Fetch-Site`, older ones in `Origin` alone, and no page can make
-    them say otherwise. A form without either is no browser's of today (ASVS 5.0, 3.5.1).
+    Browsers say where a request came from in `Sec-Fetch-Site`, except over plain HTTP to a name that is not loopback.
+    There, and from older browsers, `Origin` decides. Pages cannot forge either (ASVS 5.0, 3.5.1).
 
     Raises:
         OriginNotAllowedError: it did not come from a page of ours.
@@ -39,19 +43,28 @@ def check_same_origin() -> None:
     if site is not None:
         allowed = site == "same-origin"
     else:
-        own = {get_context().settings.public_url, f"{request.scheme}://{request.host}"}
+        own = {get_context().settings.public_url}
+        if not is_secure():  # TLS ends before us, so there `http://host` is anybody on the way
+            own.add(f"http://{request.host}")
         allowed = request.headers.get("Origin") in own
     if not allowed:
         raise OriginNotAllowedError
 
 
 def lead_to(path: str) -> Response:
-    """Return what leads a browser to a page of ours, so that reading it again sends no form again."""
+    """Redirect a browser to a page of ours, so that a reload sends no form again."""
     return Response(b"", 303, headers={"Location": path, "Cache-Control": "no-store"})
+
+
+def comes_from(path: str) -> bool:
+    """Return whether the current page was opened from another page of ours, as far as the browser says."""
+    return urlsplit(request.headers.get("Referer", "")).path == path
 
 
 def set_cookie(response: Response, name: str, value: str, *, seconds: int | None = None) -> None:
     """Have a browser keep a secret for this host alone, out of the reach of scripts and other sites.
+
+    Where REGSVC_PUBLIC_URL is http, the cookie is not `Secure`: browsers would drop it, and nobody could log in.
 
     Args:
         response: what it goes with.
@@ -64,30 +77,26 @@ def set_cookie(response: Response, name: str, value: str, *, seconds: int | None
         value,
         max_age=seconds if value else 0,
         path="/",
-        secure=not _is_loopback(),
+        secure=is_secure(),
         httponly=True,
         samesite="Strict",
     )
 
 
-def get_cookie(name: str) -> str:
-    """Return what a browser kept by `set_cookie`, or nothing."""
-    return request.cookies.get(_full_name(name), "")
+def get_cookies(name: str) -> list[str]:
+    """Return the values that a browser has for a name, at most a few.
+
+    Without TLS, a sibling domain may have set one of the same name; only the caller can tell them apart.
+    """
+    values = read_cookies(request.headers.getlist("Cookie"), _full_name(name))
+    return list(islice(values, _MOST_COOKIES))
+
+
+def is_secure() -> bool:
+    """Return whether people reach this service by TLS, which ends at a proxy before us."""
+    return get_context().settings.public_url.startswith("https:")
 
 
 def _full_name(name: str) -> str:
-    """Return a cookie's name: `__Host-` has browsers refuse it from anybody but this host over TLS (RFC 6265bis)."""
-    return name if _is_loopback() else f"__Host-{name}"
-
-
-def _is_loopback() -> bool:
-    """Say whether people reach this service by plain HTTP on their own machine, where there is no TLS."""
-    url = urlsplit(get_context().settings.public_url)
-    if url.scheme != "http" or url.hostname is None:
-        return False
-    if url.hostname == "localhost":
-        return True
-    try:
-        return ip_address(url.hostname).is_loopback
-    except ValueError:
-        return False
+    """Return a cookie's name: `__Host-` has browsers refuse it from any other host (RFC 6265bis, 4.1.3.2)."""
+    return f"__Host-{name}" if is_secure() else name

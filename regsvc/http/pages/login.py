@@ -54,6 +54,12 @@ async def submit_login() -> Response:
     return response
 
 
+@blueprint.get("/.well-known/change-password")
+async def open_change_password() -> Response:
+    """Lead password managers to where a password is changed (W3C, A Well-Known URL for Changing Passwords)."""
+    return lead_to("/account#password")
+
+
 @blueprint.post("/logout")
 async def submit_logout() -> Response:
     """End the session of this browser."""

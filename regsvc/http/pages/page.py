@@ -7,19 +7,21 @@ A folder `pages` in REGSVC_TEMPLATES stands in for what is here: its templates b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from jinja2 import StrictUndefined
-from quart import Blueprint, Quart, Response, render_template, request
-from werkzeug.exceptions import NotFound
+from quart import Blueprint, Quart, Response, current_app, render_template, request
+from werkzeug.exceptions import HTTPException, NotFound
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
+from regsvc.config.notations import is_loopback
 from regsvc.config.settings import Settings
 from regsvc.errors import RegsvcError, UnavailableError
 from regsvc.http.context import get_context
 from regsvc.http.pages.texts import Words, get_words, load_words, put_words
-from regsvc.http.response.problems import answer_known
+from regsvc.http.response.problems import answer_bug, answer_http, answer_known
 from regsvc.mail.message.render import readable_on
 
 blueprint = Blueprint(
@@ -39,6 +41,8 @@ def dress(app: Quart, settings: Settings) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["fill"] = fill
+    app.register_error_handler(HTTPException, show_http_error)
+    app.register_error_handler(Exception, show_bug)
 
 
 def fill(text: str, **values: object) -> str:
@@ -70,14 +74,21 @@ async def show_page(
     html = await render_template(
         template, brand=settings.brand_name, logo=settings.brand_logo, words=known, **values
     )
+    challenge = (
+        {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    )  # RFC 9110, 15.5.2
     return Response(
         html,
         status=status,
         content_type="text/html; charset=utf-8",
         headers={
+            **challenge,
             "Content-Security-Policy": _policy(settings.brand_logo, submits=submits, frames=frames),
             "Content-Language": known.language,
-            "Cross-Origin-Opener-Policy": "same-origin",
+            # Browsers heed it at trustworthy origins alone, and complain elsewhere.
+            **({"Cross-Origin-Opener-Policy": "same-origin"} if _is_trustworthy(settings) else {}),
+            # A form of a page that sends no referrer has `Origin: null`, which tells it from no other site's.
+            "Referrer-Policy": "same-origin" if submits else "no-referrer",
             "Cache-Control": "no-store",
         },
     )
@@ -87,10 +98,62 @@ async def show_page(
 async def show_error(error: RegsvcError) -> Response:
     """Show a person what went wrong; a script gets the problem as the API would say it."""
     problem = await answer_known(error)
-    if "text/html" not in request.headers.get("Accept", ""):
+    if not _wants_page():
         return problem
     text = describe_error(get_words()["common"], error)
-    return await tell_when(await show_page("error.html", problem.status_code, text=text), error)
+    return await tell_when(await _show_failure(problem.status_code, text), error)
+
+
+async def show_http_error(error: HTTPException) -> Response:
+    """Show a person that there is no such page, or that a request was not understood."""
+    problem = await answer_http(error)
+    if not _wants_page():
+        return problem
+    missing = problem.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
+    page = await _show_failure(
+        problem.status_code, get_words()["common"]["not_found" if missing else "refused"]
+    )
+    if "Allow" in problem.headers:
+        page.headers["Allow"] = problem.headers["Allow"]
+    return page
+
+
+async def show_bug(error: Exception) -> Response:
+    """Show a person that the fault is ours."""
+    problem = await answer_bug(error)
+    return await _show_failure(500, get_words()["common"]["failed"]) if _wants_page() else problem
+
+
+def _wants_page() -> bool:
+    """Return whether a browser shows the answer to a person."""
+    shown = not request.path.startswith(("/api/", "/.well-known/", "/static/"))
+    return shown and "text/html" in request.headers.get("Accept", "")
+
+
+async def _show_failure(status: int, text: str) -> Response:
+    return await show_page("error.html", status, text=text, back=_find_way_back())
+
+
+def _find_way_back() -> str:
+    """Return the path of the page that the current request's form is on; empty if there is none."""
+    adapter = current_app.url_map.bind("")
+    path = request.path
+    while path.strip("/"):
+        # The form of a sign-up without scripts is on the page of its status.
+        known = "/signup/status" if path.startswith("/signup/") else path
+        if adapter.test(known, "GET"):
+            return known
+        path = path.rpartition("/")[0]
+    return ""
+
+
+async def show_cookies_needed(back: str) -> Response:
+    """Tell a person that their browser did not keep our cookie.
+
+    Args:
+        back: path of the page to try again on.
+    """
+    return await show_page("error.html", 400, text=get_words()["common"]["cookies_needed"], back=back)
 
 
 async def tell_when(page: Response, error: RegsvcError) -> Response:
@@ -139,6 +202,11 @@ async def brand() -> Response:
 
 def _own_folder(settings: Settings) -> Path | None:
     return None if settings.templates is None else settings.templates / "pages"
+
+
+def _is_trustworthy(settings: Settings) -> bool:
+    url = urlsplit(settings.public_url)
+    return url.scheme == "https" or is_loopback(url.hostname or "")
 
 
 def _policy(logo: str | None, *, submits: bool, frames: bool) -> str:

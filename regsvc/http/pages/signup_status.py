@@ -7,6 +7,7 @@ leads back to a page that can be read again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from uuid import UUID
 
 from quart import Response
@@ -27,8 +28,8 @@ from regsvc.flows.confirmation import confirm_by_code
 from regsvc.flows.resend import AddressBody, ask_again, move
 from regsvc.flows.signup import check_handle
 from regsvc.http.context import Context, get_context
-from regsvc.http.pages.forms import get_cookie, lead_to, read_form, set_cookie
-from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
+from regsvc.http.pages.forms import comes_from, get_cookies, lead_to, read_form, set_cookie
+from regsvc.http.pages.page import blueprint, describe_error, fill, show_cookies_needed, show_page, tell_when
 from regsvc.http.pages.texts import Texts, get_words
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.caller import get_caller
@@ -139,7 +140,7 @@ async def _show(status: int = 200, *, problem: str = "") -> Response:
         known = _read_handle()
         registration, email = await _get(context, known), await _find_recipient(context, known)
     except RegistrationNotFoundError:
-        return lead_to("/signup")
+        return await show_cookies_needed("/signup") if comes_from("/signup") else lead_to("/signup")
     texts = get_words()
     page = await show_page(
         "status.html",
@@ -158,8 +159,16 @@ async def _show(status: int = 200, *, problem: str = "") -> Response:
 
 
 def _read_handle() -> UUID:
-    registration_id, _, handle = get_cookie(_COOKIE).partition(".")
-    return check_handle(get_context(), registration_id, handle)
+    """Return the registration that this browser made.
+
+    Raises:
+        RegistrationNotFoundError: there is none.
+    """
+    for cookie in get_cookies(_COOKIE):
+        registration_id, _, handle = cookie.partition(".")
+        with suppress(RegistrationNotFoundError):
+            return check_handle(get_context(), registration_id, handle)
+    raise RegistrationNotFoundError
 
 
 async def _get(context: Context, known: UUID) -> Registration:

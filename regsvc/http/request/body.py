@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from quart import request
 
 from regsvc.errors import RegsvcError, ValidationFailedError
-from regsvc.http.response.errors import UnsupportedMediaTypeError
+from regsvc.http.response.errors import ContentCodingError, UnsupportedMediaTypeError
 from regsvc.schemas.fields import Model, check_values, list_field_errors
 
 MAX_DEPTH = 32
@@ -33,9 +33,11 @@ async def read_body(model: type[Model]) -> Model:
     """Return the current request's body as what the call takes.
 
     Raises:
+        ContentCodingError: it is compressed.
         UnsupportedMediaTypeError: it is not sent as JSON.
         ValidationFailedError: it is not JSON, or not what the call takes.
     """
+    check_content_coding()
     if request.mimetype != "application/json" or request.mimetype_params.get(
         "charset", "utf-8"
     ).lower() not in {
@@ -58,6 +60,17 @@ def read_query(model: type[Model]) -> Model:
         return model.model_validate(given, strict=False)
     except ValidationError as error:
         raise ValidationFailedError(fields=list_field_errors(error, "?")) from None
+
+
+def check_content_coding() -> None:
+    """Refuse a compressed body: a few bytes of it could become any number.
+
+    Raises:
+        ContentCodingError: it is compressed, or says so.
+    """
+    codings = ",".join(request.headers.getlist("Content-Encoding")).lower().split(",")
+    if {coding.strip() for coding in codings} - {"", "identity"}:
+        raise ContentCodingError
 
 
 def _parse(raw: bytes) -> object:

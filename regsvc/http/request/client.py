@@ -1,16 +1,15 @@
-"""Who is calling: the client's address behind trusted proxies, and what it says of its software."""
+"""The client of a request: its address, its network, and the software that it names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv6Address, IPv6Network
+from typing import cast
 
-from quart import has_request_context, request, websocket
+from quart import g, has_request_context, request, websocket
 
 from regsvc.http.context import get_context
+from regsvc.http.request.forwarding import Client, IPAddress, find_client
 from regsvc.logs import client_prefix
-
-IPAddress = IPv4Address | IPv6Address
 
 # Most specific first: nearly every browser names the others, too.
 _BROWSERS = (
@@ -38,47 +37,38 @@ _SYSTEMS = (
 )
 
 
-def client_address(
-    peer: str | None, forwarded: Iterable[str], trusted: Iterable[IPv4Network | IPv6Network]
-) -> IPAddress | None:
-    """Return the address of the client, believing `X-Forwarded-For` as far as trusted proxies wrote it.
-
-    Args:
-        peer: who is at the other end of the connection.
-        forwarded: the values of `X-Forwarded-For`, in order.
-        trusted: the networks of the proxies.
-
-    Returns:
-        The rightmost address that no trusted proxy has, or None when there is none (a Unix socket).
-    """
-    networks = tuple(trusted)
-    hops = [hop.strip() for value in forwarded for hop in value.split(",")]
-    address = _parse(peer or "")
-    while address is not None and hops and any(address in network for network in networks):
-        nearer = _parse(hops.pop())
-        if nearer is None:
-            break
-        address = nearer
-    return address
+def get_client() -> Client:
+    """Return the client of the current request or websocket."""
+    if "client" not in g:
+        connection = request if has_request_context() else websocket
+        context = get_context()
+        g.client = find_client(
+            connection.remote_addr,
+            connection.headers.keys(),
+            connection.headers.getlist("X-Forwarded-For"),
+            context.settings.trusted_proxies,
+        )
+        context.forwarding.note(g.client, connection.remote_addr)
+    return cast("Client", g.client)
 
 
 def get_client_address() -> IPAddress | None:
-    """Return the address of the current request's or websocket's client."""
-    connection = request if has_request_context() else websocket
-    return client_address(
-        connection.remote_addr,
-        connection.headers.getlist("X-Forwarded-For"),
-        get_context().settings.trusted_proxies,
-    )
+    """Return the address of the current client, or None when it is not known."""
+    return get_client().address
+
+
+def is_local() -> bool:
+    """Return whether the current request came from this machine and from nowhere else."""
+    client = get_client()
+    return client.trouble is None and (client.address is None or client.address.is_loopback)
 
 
 def limits_apply() -> bool:
-    """Say whether the current client is held to limits; in `dev`, this machine's own are not."""
+    """Return whether the current client is held to limits; in `dev`, this machine's own are not."""
     context = get_context()
     if not context.settings.rate_limits:
         return False
-    client = get_client_address()
-    return not (context.dev and (client is None or client.is_loopback))
+    return not (context.dev and is_local())
 
 
 def get_origin() -> str:
@@ -105,13 +95,3 @@ def client_word(user_agent: str) -> str:
     browser = next((word for mark, word in _BROWSERS if mark in user_agent), "")
     system = next((word for mark, word in _SYSTEMS if mark in user_agent), "")
     return " on ".join(part for part in (browser, system) if part) or "unknown"
-
-
-def _parse(text: str) -> IPAddress | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address

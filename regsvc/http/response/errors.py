@@ -11,6 +11,10 @@ class UnsupportedMediaTypeError(RegsvcError):
     code = "unsupported_media_type"
 
 
+class ContentCodingError(UnsupportedMediaTypeError):
+    """The body must not be compressed: send it without Content-Encoding."""
+
+
 class ForbiddenError(RegsvcError):
     """This is for administrators alone."""
 

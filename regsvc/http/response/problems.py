@@ -40,6 +40,7 @@ from regsvc.http.request_id import get_request_id
 from regsvc.http.response.errors import (
     ChildNotFoundError,
     ClientNotAllowedError,
+    ContentCodingError,
     ForbiddenError,
     OriginNotAllowedError,
     ServingChildError,
@@ -158,10 +159,18 @@ async def answer_known(error: errors.RegsvcError) -> Response:
     elif status == HTTPStatus.UNAUTHORIZED:
         # RFC 9110 section 11.6.1 wants a challenge with every 401; RFC 6750 section 3 says which.
         headers["WWW-Authenticate"] = "Bearer"
-        if isinstance(error, keys.AccessTokenInvalidError):
+        if isinstance(error, keys.AccessTokenInvalidError) and _brings_token():
             headers["WWW-Authenticate"] += ' error="invalid_token"'
+    if isinstance(error, ContentCodingError):
+        headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
     fields = error.fields if isinstance(error, ValidationFailedError) else ()
     return problem(status, error.code, str(error), fields=fields, headers=headers, members=members)
+
+
+def _brings_token() -> bool:
+    """Return whether the request has a bearer token; one without is told no error (RFC 6750, 3.1)."""
+    connection = request if has_request_context() else websocket
+    return connection.headers.get("Authorization", "").lower().startswith("bearer ")
 
 
 async def answer_http(error: HTTPException) -> Response:

@@ -10,6 +10,8 @@ from typing import Literal
 
 import structlog
 
+from regsvc.http.listeners import show_address
+
 log = structlog.get_logger()
 
 
@@ -98,7 +100,7 @@ def log_event(event: Event) -> None:
     """Log what happened to the server itself."""
     match event:
         case Listening(addresses):
-            log.info("http listening", addresses=[f"{host}:{port}" for host, port in addresses])
+            log.info("http listening", addresses=[show_address(host, port) for host, port in addresses])
         case ApplicationFailed(error, request_id):
             log.error("application failed", exc_info=error, request_id=request_id)
         case ConnectionFailed(error, caught):

@@ -30,7 +30,7 @@ class Limits:
     body_bytes: int = 16_384
     header_seconds: float = 10
     body_seconds: float = 15
-    keep_alive: float = 20
+    keep_alive: float = 75
     send_seconds: float = 15
     linger_seconds: float = 2
     connections: int = 16_384

@@ -52,6 +52,7 @@ class Protocol(H11Protocol):
     connection: h11.Connection | H11WSConnection
     stream: Exchange | WebSocket | None
     _begun: bool  # bytes of a request came
+    _skipped: bool  # an empty line before it
     _request: h11.Request | None
     _request_id: str
     _body: bytearray
@@ -135,6 +136,8 @@ class Protocol(H11Protocol):
         if waiting and not self._begun:
             self._begun = True
             self.deadline = trio.current_time() + limits.header_seconds
+        if self._request is None and not self._skip_empty_line():
+            return False
         part = self._http.next_event()
         match part:
             case h11.Request():
@@ -157,6 +160,16 @@ class Protocol(H11Protocol):
                     await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
                 return False
         return True
+
+    def _skip_empty_line(self) -> bool:
+        """Skip one empty line before a request (RFC 9112, 2.2); False if the rest of it has to come first."""
+        start = self._http.trailing_data[0][:2]
+        if self._skipped or start[:1] != b"\r":
+            return True
+        if start == b"\r\n":
+            self._http._receive_buffer.maybe_extract_at_most(2)  # noqa: SLF001 - h11 has no other way
+            self._skipped = True
+        return start != b"\r"
 
     async def _create_stream(self, request: h11.Request) -> None:
         is_websocket = asks_for_websocket(request)
@@ -226,7 +239,7 @@ class Protocol(H11Protocol):
         await self.send(Closed())
 
     def _expect_request(self) -> None:
-        self._begun = False
+        self._begun = self._skipped = False
         self._request = None
         self._request_id = uuid4().hex
         self._body = bytearray()

@@ -21,6 +21,7 @@ log = structlog.get_logger()
 SWITCHED: Final = 101
 METHOD_CHARACTERS: Final = 20
 _PATH_CHARACTERS = 200
+_PATH_END = re.compile(rb"[?#]|%(?:25)*23")
 T = TypeVar("T")
 
 
@@ -74,10 +75,13 @@ def bare(error: BaseException) -> BaseException:
 
 
 def told_path(target: bytes) -> str:
-    """Return what may be told of a target: its path, cut to a length that fits a line."""
+    """Return what may be told of a target: its path, cut to a length that fits a line.
+
+    Mail programs that escape the `#` of a link make its token a part of the path.
+    """
     if not target.startswith(b"/"):
         return ""  # a URI may name a user and a password
-    return re.split(rb"[?#]", target, maxsplit=1)[0][:_PATH_CHARACTERS].decode("ascii")
+    return _PATH_END.split(target, maxsplit=1)[0][:_PATH_CHARACTERS].decode("ascii")
 
 
 def request_line(

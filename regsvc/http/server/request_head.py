@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from typing import TYPE_CHECKING
 
 from regsvc.http.server.refusals import RefusedError
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from regsvc.http.server.limits import Limits
 
 _KEY_BYTES = 16
+# Empty segments and those of dots, escaped or not, and escaped slashes, backslashes and NULs.
+_CROOKED = re.compile(rb"//|/(?:\.|%2e){1,2}(?:/|$)|%2f|%5c|\\|%00", re.IGNORECASE)
+# RFC 3986, 3.2.2 and 3.2.3, without a user.
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 # Headers that say one thing: of two, a proxy may have heeded the other (RFC 9110 section 5.3).
 _SINGLE = (b"authorization", b"content-type", b"idempotency-key", b"origin", b"regsvc-handle")
 
@@ -35,6 +40,10 @@ def check_head(request: h11.Request, size: int, limits: Limits) -> None:
     # Methods are case-sensitive (RFC 9110 section 9.1), and ours are in capitals. A target is a path: one that names
     # a host could go elsewhere than `Host` says, and a fragment is where links carry tokens.
     if not request.method.isupper() or not request.target.startswith(b"/") or b"#" in request.target:
+        raise RefusedError(400)
+    if _CROOKED.search(request.target.split(b"?", 1)[0]):
+        raise RefusedError(400)  # a proxy's rules for a path may not hold for what we would read it as
+    if not all(_HOST.fullmatch(value) for value in _values(request, b"host")):
         raise RefusedError(400)
     if any(len(_values(request, name)) > 1 for name in _SINGLE):
         raise RefusedError(400)

@@ -7,7 +7,6 @@ anything for longer than a deadline, and a stop is orderly.
 from __future__ import annotations
 
 import resource
-import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import LifespanTimeoutError
 
+from regsvc.http.listeners import name_address, open_listeners
 from regsvc.http.server.connection import Connection
 from regsvc.http.server.events import (
     ConnectionFailed,
@@ -38,13 +38,13 @@ from regsvc.http.server.refusals import answer
 from regsvc.http.server.reporter import Reporter, bare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
+    from collections.abc import Callable, Sequence
 
     from hypercorn.typing import ASGIFramework
 
 __all__ = ["Limits", "Server", "ServerStatistics"]
 
-_BACKLOG = 1024
 _RESERVED_FILES = 128  # descriptors that are not for connections: database, broker, mail, files
 _TURNED_AWAY = 64  # connections that are told so at the same time; more are just closed
 _TURNING_AWAY_SECONDS = 1.0
@@ -74,7 +74,7 @@ class Server:
 
     Args:
         app: the application. `scope["state"]["request_id"]` is the id that the answer's `X-Request-Id` has.
-        host: address or name to listen on; `::` takes IPv4, too.
+        hosts: what to listen on, as `open_listeners` takes it.
         port: 0 for a free one.
         stopping: stops the server once it is set.
         limits: what a connection may take.
@@ -89,7 +89,7 @@ class Server:
         self,
         app: ASGIFramework,
         *,
-        host: str,
+        hosts: Sequence[str],
         port: int,
         stopping: trio.Event,
         limits: Limits | None = None,
@@ -99,7 +99,7 @@ class Server:
         on_event: Callable[[Event], None] = log_event,
     ) -> None:
         self._app = ASGIWrapper(app)
-        self._host = host
+        self._hosts = tuple(hosts)
         self._port = port
         self._stopping = stopping
         self._limits = limits or Limits()
@@ -131,32 +131,31 @@ class Server:
         Raises:
             OSError: the address cannot be listened on, before anything is started.
         """
-        sock = _listen(self._host, self._port)
-        with sock:
+        with open_listeners(self._hosts, self._port) as sockets:
             lifespan = Lifespan(self._app, self._config, {})
             async with trio.open_nursery() as nursery:
                 await nursery.start(lifespan.handle_lifespan)
                 await lifespan.wait_for_startup()
-                await self._serve_socket(sock, task_status)
+                await self._serve_sockets(sockets, task_status)
                 with suppress(LifespanTimeoutError):
                     await lifespan.wait_for_shutdown()
                 nursery.cancel_scope.cancel()
 
-    async def _serve_socket(
-        self, sock: socket.socket, task_status: trio.TaskStatus[list[tuple[str, int]]]
+    async def _serve_sockets(
+        self, sockets: Sequence[socket.socket], task_status: trio.TaskStatus[list[tuple[str, int]]]
     ) -> None:
-        address = sock.getsockname()[:2]
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        addresses = [name_address(sock) for sock in sockets]
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
         context = WorkerContext(None)
         handler = partial(self._serve_connection, context, _room(self._limits))
         async with trio.open_nursery() as connections:
             try:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(
-                        partial(trio.serve_listeners, handler, [listener], handler_nursery=connections)
+                        partial(trio.serve_listeners, handler, listeners, handler_nursery=connections)
                     )
-                    self._reporter.event(Listening((address,)))
-                    task_status.started([address])
+                    self._reporter.event(Listening(tuple(addresses)))
+                    task_status.started(addresses)
                     await self._stopping.wait()
                     await context.terminate.set()
                     await trio.sleep(self._lame_duck)
@@ -213,12 +212,6 @@ class Server:
                     pass
         finally:
             self._turning_away -= 1
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
 
 
 def _room(limits: Limits) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -33,6 +33,7 @@ log = structlog.get_logger()
 
 Query = TypeVar("Query", bound=BaseModel)
 
+_USERS = "/admin/users"
 ROWS = 25  # of a list at a time: a page weighs 60 kB at most
 
 
@@ -97,7 +98,7 @@ async def submit_mail_deed(mail_id: str, deed: str) -> Response:
 async def open_users() -> Response:
     """List users, the newest first."""
     await get_operator()
-    return await _show_users()
+    return await _show_users(request.args)
 
 
 @blueprint.post("/admin/users/<user_id>/<deed>")
@@ -114,9 +115,9 @@ async def submit_user_deed(user_id: str, deed: str) -> Response:
         raise
     except RegsvcError as error:
         status = find_status(error)
-        return await _show_users(int(status or 500), problem=str(error))
+        return await _show_users(form, int(status or 500), problem=str(error))
     log.info("user administered", deed=deed, user=str(wanted), actor=str(operator.user_id))
-    return lead_to(f"/admin/users?{urlencode({'search': form.get('search', '')})}")
+    return lead_to(f"{_USERS}?{urlencode(_keep(UserQuery, form))}")
 
 
 @blueprint.get("/admin/audit")
@@ -139,27 +140,34 @@ async def _show_mail(wanted: UUID, status: int = 200, *, problem: str = "") -> R
     return await show_console("console_mail.html", status, mail=mail, problem=problem)
 
 
-async def _show_users(status: int = 200, *, problem: str = "") -> Response:
-    query = _read_filters(UserQuery)
+async def _show_users(given: Mapping[str, str], status: int = 200, *, problem: str = "") -> Response:
+    """Show the users that filters find; a form of the list brings them along."""
+    query = _read_filters(UserQuery, given)
     filters = user_search.Filters(query.search, query.role, query.state)
     async with get_context().pool.connection() as conn:
         page = await user_search.list_people(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
-    more = _more(page.next_cursor)
+    kept = _keep(UserQuery, given)
+    more = f"{_USERS}?{urlencode({**kept, 'cursor': page.next_cursor})}" if page.next_cursor else ""
     return await show_console(
-        "console_users.html", status, query=query, people=page.rows, more=more, problem=problem
+        "console_users.html", status, query=query, people=page.rows, more=more, problem=problem, kept=kept
     )
 
 
-def _read_filters(model: type[Query]) -> Query:
+def _read_filters(model: type[Query], given: Mapping[str, str] | None = None) -> Query:
     """Return the filters of a form; one that makes no sense filters nothing, and neither does an empty one."""
-    given = {name: text for name, text in request.args.items() if text and name in model.model_fields}
+    texts = _keep(model, request.args if given is None else given)
     try:
-        return model.model_validate(given, strict=False)
+        return model.model_validate(texts, strict=False)
     except ValidationError as error:
         wrong = {str(item["loc"][0]) for item in error.errors(include_url=False, include_input=False)}
         return model.model_validate(
-            {name: text for name, text in given.items() if name not in wrong}, strict=False
+            {name: text for name, text in texts.items() if name not in wrong}, strict=False
         )
+
+
+def _keep(model: type[BaseModel], given: Mapping[str, str]) -> dict[str, str]:
+    """Return what a query or form says of a list's filters and place."""
+    return {name: text for name, text in given.items() if text and name in model.model_fields}
 
 
 def _more(cursor: str | None) -> str:

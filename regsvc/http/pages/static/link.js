@@ -21,6 +21,8 @@ const ONWARD = new Set(["confirm", "reset", "change"]); // to the log-in
 // After these, pressing again changes nothing.
 const OVER = new Set(["token_invalid", "token_expired", "token_void", "already_confirmed"]);
 
+const TOKEN_LENGTH = 64; // the shortest that was ever mailed
+
 function say(text, tone = "") {
   by("status").textContent = text;
   by("status").dataset.tone = tone;
@@ -34,6 +36,12 @@ function showDone(deed) {
   say(words.deeds[deed].done, "good");
 }
 
+// A mail program cut the link, or lost what stands behind its #.
+function showIncomplete() {
+  by("by-code")?.removeAttribute("hidden");
+  say(by("by-code") ? texts.incomplete_code : texts.incomplete, "bad");
+}
+
 function showProblem(told) {
   const over = OVER.has(told.code);
   by("ask").hidden = over;
@@ -44,12 +52,13 @@ function showProblem(told) {
 async function begin() {
   by("fallback").hidden = true;
   if (location.href.includes("#")) {
-    const token = new URLSearchParams(location.hash.slice(1)).get("t");
+    // Some programs take a dot, bracket or quote behind a link for a part of it.
+    const token = new URLSearchParams(location.hash.slice(1)).get("t")?.match(/^[\w~.-]*[\w~-]/)?.[0];
     history.replaceState({ token }, "", location.pathname);
   }
   const { token, done } = history.state ?? {};
   if (done) return showDone(done);
-  if (!token) return say(texts.incomplete, "bad");
+  if (!token || token.length < TOKEN_LENGTH) return showIncomplete();
   by("ask").hidden = false;
   if (by("it-was-me")) by("it-was-me").hash = `t=${token}`;
   say("");

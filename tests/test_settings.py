@@ -507,7 +507,7 @@ def test_what_only_looks_like_a_service_is_still_refused(name: str) -> None:
 
 
 def test_the_password_that_libpq_takes_from_its_own_variable_counts_like_one_in_the_url() -> None:
-    environ = GOOD | {"REGSVC_DATABASE_URL": "host=db", "PGPASSWORD": "postgres"}
+    environ = GOOD | {"REGSVC_DATABASE_URL": "host=db sslmode=require", "PGPASSWORD": "postgres"}
     assert "REGSVC_DATABASE_URL has a password that everybody knows" in refusal(environ)[0]
     environ["PGPASSWORD"] = "it's a \\ secret"
     assert environ["PGPASSWORD"] in load(environ, mode="serve").secret_values()
@@ -517,7 +517,7 @@ def test_the_password_that_libpq_takes_from_its_own_variable_counts_like_one_in_
 
 def test_a_password_that_everybody_knows_is_not_masked() -> None:
     """It is no secret, and masking an ordinary word spoils the warning about it."""
-    environ = GOOD | {"REGSVC_DATABASE_URL": "postgresql://app:password@db/users"}
+    environ = GOOD | {"REGSVC_DATABASE_URL": "postgresql://app:password@db/users?sslmode=require"}
     settings = load(environ | {"REGSVC_ALLOW_INSECURE": "on"}, mode="serve")
     (line,) = settings.insecurities()
     out = io.StringIO()

@@ -75,7 +75,8 @@ def test_a_unix_socket_left_behind_gives_way_and_one_in_use_does_not(tmp_path: P
         assert path.stat().st_mode & 0o777 == 0o660
         with pytest.raises(OSError, match="in use"), open_listeners([host], 0):
             pass
-        socket.socket(socket.AF_UNIX).connect(str(path))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
     assert not path.exists()
     path.write_text("a file of somebody's")
     with pytest.raises(OSError, match="in use"), open_listeners([host], 0):

@@ -80,7 +80,8 @@ def find_insecurities(
     """Yield everything that is insecure.
 
     One rule holds for every dependency: what goes to another machine is encrypted. Loopback and Unix sockets do not
-    leave this one. What is empty is not set. Keys, URLs of databases and brokers, and networks come by the names of their settings.
+    leave this one. What is empty is not set. Keys, URLs of databases and brokers, and networks come by the names of
+    their settings.
     """
     looks = [
         *((Topic.KEYS, name, key, _key_weaknesses) for name, key in keys.items()),

@@ -34,6 +34,7 @@ from regsvc.http.request_log import note_request
 from regsvc.http.server.server import Limits, Server
 from regsvc.mail.message.render import Renderer
 from regsvc.mail.queue.publishing import BROKER_MISSED
+from regsvc.mail.smtp.client_name import choose_client_name
 from regsvc.mail.smtp.connection import Deadlines
 from regsvc.mail.transport import Transport, open_transport
 from regsvc.parts import Parts
@@ -173,6 +174,7 @@ def open_mail_transport(settings: Settings) -> Transport:
             data=settings.smtp_data_seconds,
             after_dot=settings.smtp_accept_seconds,
         ),
+        client_name=choose_client_name(settings.mail_from.domain),
     )
 
 

@@ -10,6 +10,7 @@ read) and `DOT`.
 from __future__ import annotations
 
 import base64
+import hmac
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -98,6 +99,7 @@ class ScriptedServer:
     implicit_tls: bool = False
     users: Mapping[str, str] = field(default_factory=dict)
     mechanisms: str = "PLAIN LOGIN"
+    auth_separator: str = " "
     port: int = 0
     mails: list[ReceivedMail] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
@@ -209,7 +211,7 @@ class _Conversation:
         if self._server.tls and not self._encrypted:
             lines.append("STARTTLS")
         if self._server.users:
-            lines.append(f"AUTH {self._server.mechanisms}")
+            lines.append(f"AUTH{self._server.auth_separator}{self._server.mechanisms}")
         answer = [f"250{'-' if number < len(lines) else ' '}{line}" for number, line in enumerate(lines, 1)]
         await self._answer("EHLO", "\r\n".join(answer))
 
@@ -229,6 +231,13 @@ class _Conversation:
             return
         if mechanism == "PLAIN":
             name, password = base64.b64decode(rest[0]).decode().split("\0")[1:]
+        elif mechanism == "CRAM-MD5":
+            challenge = f"<{self._number}.{id(self)}@test.example>"
+            await self._answer("answer", f"334 {base64.b64encode(challenge.encode()).decode()}")
+            name, _, digest = base64.b64decode(await self._line()).decode().rpartition(" ")
+            password = self._server.users.get(name, "")
+            if hmac.new(password.encode(), challenge.encode(), "md5").hexdigest() != digest:
+                name = ""
         else:
             name = await self._ask("VXNlcm5hbWU6")
             password = await self._ask("UGFzc3dvcmQ6")
@@ -269,8 +278,13 @@ class _Conversation:
         raw, _end, self._buffer = (b"\r\n" + self._buffer).partition(b"\r\n.\r\n")
         if {*b"\r\n"} & {*raw.replace(b"\r\n", b"")}:
             self._server.violations.append("bare CR or LF")
+        if self._recipient is None:
+            if raw:
+                self._server.violations.append("content for nobody")
+            self._sender = None
+            await self._answer("DOT", "554 5.5.1 no valid recipients")
+            return
         assert self._sender is not None
-        assert self._recipient is not None
         data = (raw + b"\r\n").replace(b"\r\n..", b"\r\n.").removeprefix(b"\r\n")
         mail = ReceivedMail(self._sender, self._recipient, data, self._number)
         self._sender = self._recipient = None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regsvc.errors import RegsvcError
-from regsvc.mail.outcome import Aborted, Accepted
+from regsvc.mail.outcome import Aborted, Accepted, Refused
 from regsvc.roles import open_mail_transport
 
 if TYPE_CHECKING:
@@ -13,12 +12,14 @@ if TYPE_CHECKING:
     from regsvc.config.settings import Settings
 
 
-async def check_mail_server(settings: Settings, _: Report) -> None:
-    """Connect and log in."""
+async def check_mail_server(settings: Settings, report: Report) -> None:
+    """Connect, log in, and begin a mail that is taken back: a mail server may take log-ins and no mail."""
     transport = open_mail_transport(settings)
     try:
-        outcome = await transport.check()
+        outcome = await transport.check(settings.mail_from.addr_spec)
     finally:
         await transport.aclose()
-    if not isinstance(outcome, Accepted | Aborted):
-        raise RegsvcError(f"{outcome.reason} at {outcome.stage} {outcome.reply}".strip())
+    if isinstance(outcome, Accepted | Aborted):
+        return
+    problem = f"{outcome.reason} at {outcome.stage} {outcome.reply}".strip()
+    (report.misconfigured if isinstance(outcome, Refused) else report.unavailable).append(problem)

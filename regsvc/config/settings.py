@@ -80,7 +80,7 @@ class Settings(BaseModel):
     smtp_url: Annotated[SecretStr, AfterValidator(urls.mail_url)] = Field(
         SecretStr(""),
         description="where mail goes: `smtp://host:25`, `smtp+starttls://user:password@host:587`, "
-        "`smtps://user:password@host:465` or `maildir:PATH`",
+        "`smtps://user:password@host:465` or `maildir:PATH`; `?ehlo=NAME` behind the host is what EHLO says",
     )
     smtp_connect_seconds: _Seconds = Field(
         10, description="seconds to reach the mail server, TLS and greeting included"

@@ -45,7 +45,7 @@ class MaildirTransport:
         write = partial(_write, self._path, _file_name(envelope.data), envelope.data, before_dot)
         return await self._run(write)
 
-    async def check(self) -> Outcome:
+    async def check(self, sender: str | None = None) -> Outcome:  # noqa: ARG002 - a folder takes mail from anyone
         """Make the folders where they are missing and see whether they can be written to."""
         return await self._run(partial(_probe, self._path))
 

@@ -22,8 +22,8 @@ class Transport(Protocol):
     async def send(self, envelope: Envelope, before_dot: BeforeDot | None = None) -> Outcome:
         """Hand one mail over and say what became of it; only bugs raise."""
 
-    async def check(self) -> Outcome:
-        """Do all that comes before a mail; `Accepted` when a mail could follow."""
+    async def check(self, sender: str | None = None) -> Outcome:
+        """Do all that comes before a mail, beginning one from a sender if given; `Accepted` when it could follow."""
 
     async def tend(self) -> None:
         """Keep house until cancelled; run it beside the senders."""

@@ -224,14 +224,27 @@ async def test_a_session_outlives_a_bounce(extensions: tuple[str, ...], envelope
     assert server.said("RSET") == 1
 
 
-async def test_no_empty_mail_is_sent_when_data_is_accepted_without_a_recipient(envelope: Envelope) -> None:
-    """354 behind a refused RCPT: the session is dropped without a dot."""
-    server = ScriptedServer({"RCPT": ["550 5.1.1 who?"], "DATA": ["354 go all the same"]})
+@pytest.mark.parametrize("answer", ["554 5.5.1 no valid recipients", "250 2.0.0 if you say so"])
+async def test_data_that_was_let_in_without_a_recipient_costs_no_session(
+    answer: str, envelope: Envelope
+) -> None:
+    """354 behind a refused RCPT is ended by a lone dot (RFC 2920, 3.1), and the session takes the next mail."""
+    script = {"RCPT": ["550 5.1.1 who?"], "DATA": ["354 go all the same"], "DOT": [answer]}
+    server = ScriptedServer(script)
     async with server.running(), transport_to(server) as transport:
         assert isinstance(await transport.send(envelope), Bounced)
         assert isinstance(await transport.send(envelope), Accepted)
-    assert server.connections == 2
+    assert server.connections == 1
     assert len(server.mails) == 1
+
+
+async def test_a_refusal_in_the_middle_of_the_content_is_heard(envelope: Envelope) -> None:
+    """A server that says why and hangs up while we still write is believed."""
+    server = ScriptedServer({"content": HangUp(b"552 5.3.4 too much\r\n", reset=False)})
+    big = replace(envelope, data=b"yyyyyyyy\r\n" * 1_000_000)
+    outcome = await send_once(server, big, deadlines=Deadlines(data=5))
+    assert not isinstance(outcome, Accepted | Aborted)
+    assert (outcome.stage, outcome.reply) == ("data", "552 5.3.4 too much")
 
 
 async def test_a_second_reply_to_one_mail_does_not_answer_the_next(envelope: Envelope) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, select_autoescape
 
-from regsvc.mail.message.frame import Frame
+from regsvc.mail.message.frame import Frame, TextEncoding, choose_encoding
 from regsvc.mail.message.kinds import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, checked_values
 from regsvc.mail.message.languages import Language, choose_language, load_languages
 from regsvc.mail.message.values import check_header, check_moment, header_address
@@ -31,8 +31,7 @@ class _Edition:
     text: Template
     html: Template
     context: dict[str, Any]
-    seven_bit: Frame
-    eight_bit: Frame
+    frames: dict[TextEncoding, Frame]
 
 
 class Renderer:
@@ -106,8 +105,7 @@ class Renderer:
             for name, value in checked_values(mail).items()
         }
         text = edition.text.render(edition.context, mail=values)
-        frame = edition.seven_bit if text.isascii() else edition.eight_bit
-        return frame.fill(
+        return edition.frames[choose_encoding(text)].fill(
             headers=(
                 f"Date: {format_datetime(check_moment(now))}\n"
                 f"To: {header_address(recipient)}\n"
@@ -123,11 +121,12 @@ class Renderer:
             words = language.words_of(kind, self._brand)
             text, html = (self._environment.get_template(f"{kind}.{form}") for form in ("txt", "html"))
             context = {"words": words, "language": language.tag, "direction": language.direction}
-            seven_bit, eight_bit = (
-                Frame.build(sender=self._sender, subject=words["subject"], eight_bit=wide)
-                for wide in (False, True)
-            )
-            self._editions[key] = _Edition(text, html, context, seven_bit, eight_bit)
+            encodings: tuple[TextEncoding, ...] = ("7bit", "quoted-printable", "base64")
+            frames = {
+                encoding: Frame.build(sender=self._sender, subject=words["subject"], encoding=encoding)
+                for encoding in encodings
+            }
+            self._editions[key] = _Edition(text, html, context, frames)
         return self._editions[key]
 
 

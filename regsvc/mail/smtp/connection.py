@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -14,13 +16,18 @@ from regsvc.mail.smtp.dialogue import GarbledReplyError, Reply, ReplyReader, jud
 
 _QUIT_SECONDS: Final = 2.0
 _RECEIVE: Final = 4096  # octets
+_HEARING_SECONDS: Final = 1.0
+_NO_TLS: Final = frozenset(
+    {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
     """Seconds for what is said at a stage, and again for its whole reply, however slowly bytes trickle.
 
-    RFC 5321, 4.5.3.2, allows minutes; here a person waits, and the mail is tried again.
+    RFC 5321, 4.5.3.2, allows minutes; here a person waits, and the mail is tried again. `connect` is for reaching
+    the server in all: name, TCP, TLS from the start, and greeting. TLS after STARTTLS has it once more.
     """
 
     connect: float = 10.0
@@ -31,7 +38,7 @@ class Deadlines:
     def of(self, stage: Stage) -> float:
         """Return the seconds for a stage."""
         match stage:
-            case "connect":
+            case "connect" | "tls" | "greeting":
                 return self.connect
             case "data":
                 return self.data
@@ -54,20 +61,22 @@ class SessionFailedError(Exception):
 class Wire:
     """One TCP connection, encrypted or not. Whatever goes wrong on it is a `SessionFailedError`."""
 
-    def __init__(self, stream: trio.SocketStream, deadlines: Deadlines) -> None:
+    def __init__(self, stream: trio.SocketStream, deadlines: Deadlines, begun: float) -> None:
         # What EHLO says when there is no better name: an address literal (RFC 5321, 4.1.3).
         address = str(stream.socket.getsockname()[0]).partition("%")[0]
         self.own_address = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
         self._stream: trio.abc.Stream = stream
         self._deadlines = deadlines
+        self._reach_by = begun + deadlines.connect
         self._reader = ReplyReader()
 
     @classmethod
     async def connect(cls, host: str, port: int, deadlines: Deadlines) -> Self:
         """Connect to whichever of the host's addresses answers first (RFC 8305)."""
+        begun = trio.current_time()
         with trio.move_on_after(deadlines.of("connect")):
             try:
-                return cls(await trio.open_tcp_stream(host, port), deadlines)
+                return cls(await trio.open_tcp_stream(host, port), deadlines, begun)
             except (socket.gaierror, UnicodeError) as error:
                 raise SessionFailedError(Delayed("name_not_resolved", "connect", str(error))) from error
             except OSError as error:
@@ -76,6 +85,14 @@ class Wire:
                     cause = cause.exceptions[0]
                 raise SessionFailedError(Delayed("connect_failed", "connect", str(cause or error))) from error
         raise SessionFailedError(Delayed("timeout", "connect"))
+
+    def reached(self) -> None:
+        """Note that the server has greeted us: what follows has its own time."""
+        self._reach_by = math.inf
+
+    def _limit(self, stage: Stage) -> trio.CancelScope:
+        """Return the scope for what is done at a stage."""
+        return trio.CancelScope(deadline=min(trio.current_time() + self._deadlines.of(stage), self._reach_by))
 
     async def encrypt(self, host: str, tls: ssl.SSLContext) -> None:
         """Start TLS, after which only what is encrypted is read.
@@ -87,7 +104,7 @@ class Wire:
         if self.pending:  # said in clear, it would be taken for encrypted (CVE-2011-0411)
             raise SessionFailedError(Refused("starttls_injection", "starttls"))
         self._stream = stream = trio.SSLStream(self._stream, tls, server_hostname=host, https_compatible=True)
-        with trio.move_on_after(self._deadlines.of("tls")):
+        with self._limit("tls"):
             try:
                 await stream.do_handshake()
             except trio.BrokenResourceError as error:
@@ -95,7 +112,10 @@ class Wire:
                 if isinstance(cause, ssl.SSLCertVerificationError):
                     refused = Refused("certificate_invalid", "tls", cause.verify_message)
                     raise SessionFailedError(refused) from error
-                raise SessionFailedError(Delayed("tls_failed", "tls", str(cause or ""))) from error
+                detail = str(cause or "")
+                if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+                    detail += "; the server speaks no TLS from the start: smtp+starttls:// is for such a port"
+                raise SessionFailedError(Delayed("tls_failed", "tls", detail)) from error
             return
         raise SessionFailedError(Delayed("timeout", "tls"))
 
@@ -108,13 +128,29 @@ class Wire:
         """Say something; a server that has answered it already is out of step, and believed no more."""
         if self.pending:
             raise SessionFailedError(Delayed("protocol_error", stage, "the server spoke out of turn"))
-        with trio.move_on_after(self._deadlines.of(stage)):
+        with self._limit(stage):
             try:
                 await self._stream.send_all(octets)
             except trio.BrokenResourceError as error:
-                raise _lost("disconnected", stage, error) from error
+                raise await self._hear(stage, _lost("disconnected", stage, error)) from error
             return
-        raise _lost("timeout", stage)
+        raise await self._hear(stage, _lost("timeout", stage))
+
+    async def _hear(self, stage: Stage, lost: SessionFailedError) -> SessionFailedError:
+        """Return what the server said before it stopped listening, if it said anything, else what we found.
+
+        A server that refuses in the middle of what we say may hang up at once.
+        """
+        if stage == "dot":  # it may be any answer but the one to the whole mail
+            return lost
+        with trio.move_on_after(_HEARING_SECONDS), suppress(trio.BrokenResourceError, GarbledReplyError):
+            while (reply := self._reader.next_reply()) is None:
+                octets = await self._stream.receive_some(_RECEIVE)
+                if not octets:
+                    return lost
+                self._reader.feed(octets)
+            return SessionFailedError(judge(stage, reply) or lost.failure)
+        return lost
 
     async def reply(self, stage: Stage) -> Reply:
         """Return the next reply, whatever it says."""
@@ -122,7 +158,7 @@ class Wire:
             reply = self._reader.next_reply()
             if reply is not None:  # pipelined replies mostly come together
                 return reply
-            with trio.move_on_after(self._deadlines.of(stage)):
+            with self._limit(stage):
                 while reply is None:
                     octets = await self._stream.receive_some(_RECEIVE)
                     if not octets:

@@ -6,7 +6,6 @@ RFC 5321 (SMTP), 1870 (SIZE), 2034 (enhanced codes), 2920 (pipelining), 4954 (AU
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,15 +14,12 @@ from typing import Final, TypeAlias
 from regsvc.mail.envelope import Envelope, stuff_dots
 from regsvc.mail.mailbox import UnusableAddressError, read_mailbox
 from regsvc.mail.outcome import Bounced, Failure, Refused, Stage, classify
-from regsvc.mail.smtp.seven_bit import as_seven_bit
 
 MAX_REPLY_LINE: Final = 2048
 """Octets. RFC 5321, 4.5.3.1.5, says 512; some servers are wordier, none needs more than this."""
 MAX_REPLY_LINES: Final = 100
 GO_AHEAD: Final = 354
 """The server waits for content."""
-CHALLENGE: Final = 334
-"""Go on with logging in (RFC 4954, 4)."""
 CLOSING: Final = 421
 """The server closes the session, whatever it answers (RFC 5321, 3.8)."""
 _POSITIVE: Final = 2  # first digit of a reply that says done
@@ -118,8 +114,14 @@ def judge(stage: Stage, reply: Reply) -> Failure | None:
 
 def read_extensions(reply: Reply) -> Extensions:
     """Return what a reply to EHLO offers (RFC 5321, 4.1.1.1); its first line is the server's name."""
-    offers = (line.partition(" ") for line in reply.lines[1:])
-    return {keyword.upper(): parameters.strip() for keyword, _, parameters in offers}
+    offers: dict[str, str] = {}
+    for line in reply.lines[1:]:
+        # Servers from before RFC 2554 write "AUTH=LOGIN PLAIN", some of today's both that and the line of RFC 4954.
+        words = re.sub(r"(?i)^AUTH=", "AUTH ", line).split()
+        keyword = words[0].upper() if words else ""
+        known = offers.get(keyword, "").split()
+        offers[keyword] = " ".join([*known, *(word for word in words[1:] if word not in known)])
+    return offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,11 @@ class Transaction:
 def plan(envelope: Envelope, extensions: Extensions) -> Transaction | Failure:
     """Return what to say for a mail to a server with these extensions, or why this server can never take it.
 
-    Without 8BITMIME the content is re-encoded as 7-bit (RFC 6152, 3). Without SMTPUTF8 a recipient whose
-    local part is not ASCII cannot be reached: there is no other spelling of it (RFC 6531, 3.2).
+    The content is of 7 bits, but for the header To of a recipient whose local part is not ASCII. Without SMTPUTF8
+    such a recipient cannot be reached: there is no other spelling (RFC 6531, 3.2).
+
+    Raises:
+        ValueError: Any other content is of 8 bits, which this server does not take: a bug of ours.
     """
     try:
         recipient = read_mailbox(envelope.recipient).wire
@@ -146,20 +151,15 @@ def plan(envelope: Envelope, extensions: Extensions) -> Transaction | Failure:
             return Bounced("smtputf8_not_supported", "rcpt")
         parameters += " SMTPUTF8 BODY=8BITMIME"  # offered together (RFC 6531, 3.1)
     elif not data.isascii():
-        if "8BITMIME" in extensions:
-            parameters += " BODY=8BITMIME"
-        else:
-            data = as_seven_bit(data)
-    if "SIZE" in extensions:
-        limit = extensions["SIZE"]
-        if limit.isdecimal() and 0 < int(limit) < len(data):
-            return Refused(
-                "message_too_large", "mail", f"the server announced a limit of {limit[:20]} octets"
-            )
-        parameters += f" SIZE={len(data)}"
+        if "8BITMIME" not in extensions:
+            raise ValueError("a message to an ASCII address is not of 7 bits")
+        parameters += " BODY=8BITMIME"
+    begin = begin_mail(envelope.sender, len(data), extensions, parameters)
+    if not isinstance(begin, bytes):
+        return begin
     return Transaction(
         (
-            ("mail", f"MAIL FROM:<{read_mailbox(envelope.sender).wire}>{parameters}\r\n".encode()),
+            ("mail", begin),
             ("rcpt", f"RCPT TO:<{recipient}>\r\n".encode()),
             ("data", b"DATA\r\n"),
         ),
@@ -167,12 +167,16 @@ def plan(envelope: Envelope, extensions: Extensions) -> Transaction | Failure:
     )
 
 
-def auth_plain(username: str, password: str) -> bytes:
-    """Return AUTH PLAIN with its initial response (RFC 4616)."""
-    return b"AUTH PLAIN " + base64.b64encode(f"\0{username}\0{password}".encode()) + b"\r\n"
+def begin_mail(sender: str, size: int, extensions: Extensions, parameters: str = "") -> bytes | Failure:
+    """Return the MAIL command for a mail of so many octets, or why this server takes none of that size.
 
-
-def auth_login(username: str, password: str) -> tuple[bytes, bytes, bytes]:
-    """Return the three lines of AUTH LOGIN, which no RFC describes and some servers have alone."""
-    name, word = (base64.b64encode(text.encode()) + b"\r\n" for text in (username, password))
-    return b"AUTH LOGIN\r\n", name, word
+    A server may announce a limit (RFC 1870, 5); 0 is none.
+    """
+    if "SIZE" in extensions:
+        limit = extensions["SIZE"]
+        if limit.isdecimal() and 0 < int(limit) < size:
+            return Refused(
+                "message_too_large", "mail", f"the server announced a limit of {limit[:20]} octets"
+            )
+        parameters += f" SIZE={size}"
+    return f"MAIL FROM:<{read_mailbox(sender).wire}>{parameters}\r\n".encode()

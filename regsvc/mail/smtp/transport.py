@@ -50,7 +50,7 @@ class SmtpTransport:
         connections: Sessions at most; further senders wait in line.
         deadlines: Seconds for each stage.
         tls: Checks the server's certificate and host name; None takes the system's trusted authorities.
-        client_name: Our host name for EHLO; None says the address we connect from.
+        client_name: Our host name for EHLO where the server's URL has none; None says the address we connect from.
         idle_seconds: A session unused for longer is not used again; `tend` takes leave of it.
         mails_per_session: After so many a session is replaced; servers count them too.
     """
@@ -73,7 +73,7 @@ class SmtpTransport:
         self._server = server
         self._deadlines = deadlines or Deadlines()
         self._tls = tls
-        self._client_name = client_name
+        self._client_name = server.ehlo or client_name
         self._idle_seconds = idle_seconds
         self._mails_per_session = mails_per_session
         self._slots = trio.Semaphore(connections)
@@ -108,15 +108,21 @@ class SmtpTransport:
                 return error.failure
             return await self._deliver(session, envelope, before_dot)
 
-    async def check(self) -> Outcome:
-        """Open a session, log in and take leave; `Accepted` has the server's greeting."""
+    async def check(self, sender: str | None = None) -> Outcome:
+        """Open a session, log in and take leave; `Accepted` has the server's greeting.
+
+        Args:
+            sender: An address to begin a mail from, which is taken back at once: that shows whether the server takes
+                mail from it, of the size of ours.
+        """
         async with self._slots:
             try:
                 session = await self._open()
             except SessionFailedError as error:
                 return error.failure
+            failure = None if sender is None else await session.prove(sender)
             await session.quit()
-            return Accepted(session.greeting)
+            return failure or Accepted(session.greeting)
 
     async def tend(self) -> None:
         """Close sessions that have been idle for too long; runs until cancelled, beside whoever sends."""

@@ -1,0 +1,89 @@
+"""Logging in to a mail server: the mechanisms, and which of them to try (RFC 4954)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Final
+
+from regsvc.mail.outcome import Delayed, Failure, Refused
+from regsvc.mail.smtp.connection import SessionFailedError
+from regsvc.mail.smtp.dialogue import judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from regsvc.mail.smtp.connection import Wire
+    from regsvc.mail.smtp.dialogue import Reply
+
+MECHANISMS: Final = ("PLAIN", "LOGIN", "CRAM-MD5")
+_CHALLENGE: Final = 334
+_UNKNOWN: Final = 504  # the mechanism is not implemented, whatever EHLO said (RFC 4954, 6)
+
+
+async def log_in(wire: Wire, offered: Sequence[str], username: str, password: str) -> None:
+    """Log in by the first mechanism that the server offers and takes.
+
+    Args:
+        wire: Greeted, and encrypted if that is wanted.
+        offered: What EHLO offered.
+        username: In Unicode.
+        password: In Unicode.
+
+    Raises:
+        SessionFailedError: The server refused, or offers nothing that we speak.
+    """
+    usable = [mechanism for mechanism in MECHANISMS if mechanism in offered]
+    for mechanism in usable:
+        reply = await _try(wire, mechanism, username, password)
+        failure = judge("auth", reply)
+        if failure is None:
+            return
+        if reply.code != _UNKNOWN:
+            raise SessionFailedError(_told(reply, failure))
+    said = f"the server offers {' '.join(offered)[:200] or 'none'}; regsvc speaks {' '.join(MECHANISMS)}"
+    if usable:
+        said = f"{reply}; {said}"
+    raise SessionFailedError(Refused("auth_not_offered", "auth", said))
+
+
+async def _try(wire: Wire, mechanism: str, username: str, password: str) -> Reply:
+    """Return the last reply to one mechanism."""
+    match mechanism:
+        case "PLAIN":  # RFC 4616
+            answers = [f"\0{username}\0{password}".encode()]
+            reply = await _ask(wire, b"AUTH PLAIN " + base64.b64encode(answers.pop()) + b"\r\n")
+        case "LOGIN":  # which no RFC describes, and some servers have alone
+            answers = [username.encode(), password.encode()]
+            reply = await _ask(wire, b"AUTH LOGIN\r\n")
+        case _:  # RFC 2195
+            reply = await _ask(wire, b"AUTH CRAM-MD5\r\n")
+            answers = [_answer_challenge(reply, username, password)] if reply.code == _CHALLENGE else []
+    for answer in answers:
+        if reply.code // 100 == 2:  # noqa: PLR2004 - done, before anything was asked
+            raise SessionFailedError(Delayed("protocol_error", "auth", str(reply)))
+        if reply.code != _CHALLENGE:
+            break
+        reply = await _ask(wire, base64.b64encode(answer) + b"\r\n")
+    return reply
+
+
+def _answer_challenge(reply: Reply, username: str, password: str) -> bytes:
+    try:
+        challenge = base64.b64decode(reply.lines[0].strip(), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise SessionFailedError(Delayed("protocol_error", "auth", str(reply))) from error
+    digest = hmac.new(password.encode(), challenge, hashlib.md5).hexdigest()
+    return f"{username} {digest}".encode()
+
+
+async def _ask(wire: Wire, line: bytes) -> Reply:
+    await wire.write("auth", line)
+    return await wire.reply("auth")
+
+
+def _told(reply: Reply, failure: Failure) -> Failure:
+    """Take a challenge where there is none to be for what it is: the two sides do not understand each other."""
+    return Delayed("protocol_error", "auth", str(reply)) if reply.code == _CHALLENGE else failure

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from regsvc.errors import ConfigurationError
 from regsvc.parts import make_secrets
 from regsvc.postgres.connection import Connection
-from regsvc.postgres.schema import check_schema
+from regsvc.postgres.listening import prove_heard
+from regsvc.postgres.pool import Pool
+from regsvc.postgres.schema import check_rights, check_schema
+from regsvc.postgres.server import prove_writable
 from regsvc.security.key_store import check_seals
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from regsvc.checks.report import Report
     from regsvc.config.settings import Settings
 
+_NAME = "regsvc check"
 
-async def check_database(settings: Settings, _: Report) -> None:
-    """Connect, and look at the schema and the signing keys."""
+
+async def check_database(settings: Settings, report: Report) -> None:
+    """Look at server, schema, rights and signing keys, write something, and hear of it.
+
+    What an operator has to change is collected; what comes after a schema of another program is not looked at.
+    """
     url = settings.database_url.get_secret_value()
-    async with await Connection.connect(url, application_name="regsvc check") as conn:
-        await check_schema(conn)
+    async with await Connection.connect(url, application_name=_NAME) as conn:
+        if newer := await check_schema(conn):
+            report.notes.append(f"newer than this program, which it still serves: {', '.join(newer)}")
+        proofs: list[Callable[[], Awaitable[None]]] = [partial(check_rights, conn)]
         if settings.role != "worker":
-            await check_seals(conn, make_secrets(settings))
+            proofs.append(partial(check_seals, conn, make_secrets(settings)))
+        proofs.append(partial(_check_listening, settings))
+        for proof in proofs:
+            try:
+                await proof()
+            except ConfigurationError as error:
+                report.misconfigured.append(" ".join(str(error).split()))
+        await prove_writable(conn)
+
+
+async def _check_listening(settings: Settings) -> None:
+    pool = Pool(settings.database_url.get_secret_value(), size=1, application_name=_NAME)
+    try:
+        async with await Connection.connect(settings.listen_conninfo, application_name=_NAME) as listener:
+            await prove_heard(listener, pool)
+    finally:
+        await pool.aclose()

@@ -119,12 +119,13 @@ async def _find_next(connection: Connection, wanted: Sequence[Migration]) -> Mig
 async def _turn(conninfo: str) -> AsyncIterator[None]:
     """Hold the lock of those who migrate, for the block.
 
-    It is a transaction's, which also holds behind a pgbouncer, on a connection of its own. It is tried for and not
-    waited for: a statement that waits has a snapshot, for which CREATE INDEX CONCURRENTLY would wait in turn.
+    It is a transaction's, which also holds behind a pgbouncer, on a connection of its own. CREATE INDEX CONCURRENTLY
+    waits for every snapshot. A statement that waits for the lock would have one, so it is tried for, and a statement
+    with parameters leaves one behind.
     """
     async with await _connect(conninfo) as guard, guard.transaction():
         waited = False
-        while await _fetch_value(guard, "SELECT pg_try_advisory_xact_lock(%s)", _LOCK) is not True:
+        while await _fetch_value(guard, f"SELECT pg_try_advisory_xact_lock({_LOCK})") is not True:
             if not waited:
                 log.info("waiting for another migration")
             waited = True
@@ -207,6 +208,6 @@ async def _drop_half_made(connection: Connection, statement: str) -> None:
         await connection.execute(f"DROP INDEX CONCURRENTLY {made[1]}".encode())
 
 
-async def _fetch_value(connection: Connection, query: str, argument: object) -> object:
-    row = await (await connection.execute(query.encode(), [argument])).fetchone()
+async def _fetch_value(connection: Connection, query: str, *arguments: object) -> object:
+    row = await (await connection.execute(query.encode(), arguments or None)).fetchone()
     return row[0] if row else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -22,6 +23,7 @@ class Proxy:
         self._forwarding = trio.Event()
         self._forwarding.set()
         self._streams: set[trio.SocketStream] = set()
+        self._rewriting: list[tuple[bytes, bytes]] = []
         self.port = 0
 
     @property
@@ -36,6 +38,10 @@ class Proxy:
     def fall_silent(self) -> None:
         """Forward nothing from now on, in either direction, and say nothing about it; a black hole."""
         self._forwarding = trio.Event()
+
+    def rewrite(self, pattern: bytes, replacement: bytes) -> None:
+        """Forward something else of the same length in place of what matches a pattern, within one piece."""
+        self._rewriting.append((pattern, replacement))
 
     def speak(self) -> None:
         """Forward again, also what was held back."""
@@ -68,6 +74,8 @@ class Proxy:
         try:
             async for data in source:
                 await self._forwarding.wait()
+                for pattern, replacement in self._rewriting:
+                    data = re.sub(pattern, replacement, data)  # noqa: PLW2901 - the piece, as it goes on
                 await target.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass

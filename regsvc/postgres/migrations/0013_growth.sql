@@ -1,28 +1,5 @@
--- squawk-ignore-file require-concurrent-index-creation, require-concurrent-index-deletion
--- (A migration is one transaction, in which CONCURRENTLY is refused: writes wait while the indexes are built.)
-
 -- What is read in the order of an index reads what it returns, however much is stored. Lists for administrators go by
 -- time, whatever they are filtered by; an index ends in the order of the list.
-
--- Attempts that end without a mail that was ever accepted; the others are found by `registrations_expiry`.
-CREATE INDEX registrations_unsent ON registrations (created_at)
-    WHERE expires_at IS NULL AND state NOT IN ('confirmed', 'expired', 'repudiated');
-CREATE INDEX registrations_listed ON registrations (state, created_at, id);
-CREATE INDEX mails_listed ON mails (kind, state, created_at, id);
-CREATE INDEX users_listed ON users (role, (disabled_at IS NOT NULL), created_at, id);
-CREATE INDEX code_tries_age ON code_tries (since);
--- Schedules that are quiet for 30 days do not stand in front of those that are over.
-CREATE INDEX mail_schedules_usual ON mail_schedules (last_at) WHERE quiet_until IS NULL;
-CREATE INDEX mail_schedules_quiet ON mail_schedules (quiet_until) WHERE quiet_until IS NOT NULL;
-DROP INDEX mail_schedules_age;
-
--- The audit log by time. Each of these takes the place of one that went by id.
-CREATE INDEX audit_events_time ON audit_events (at, id);
-CREATE INDEX audit_events_listed ON audit_events (event, actor, at, id);
-CREATE INDEX audit_events_doer ON audit_events (actor, at, id);
-CREATE INDEX audit_events_subject ON audit_events (user_id, at, id) WHERE user_id IS NOT NULL;
-CREATE INDEX audit_events_person ON audit_events (actor_id, at, id) WHERE actor_id IS NOT NULL;
-DROP INDEX audit_events_at, audit_events_event, audit_events_by_hand, audit_events_user, audit_events_actor;
 
 -- A session counts its refresh tokens instead of keeping each: a token is the session, a number and a MAC. Only the one
 -- that was given out last is good. `refresh_tokens` keeps those of before until their sessions are deleted.
@@ -66,3 +43,28 @@ BEGIN
     SELECT used FROM asked ORDER BY place;
 END
 $$;
+
+-- outside a transaction:
+-- Attempts that end without a mail that was ever accepted; the others are found by `registrations_expiry`.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS registrations_unsent ON registrations (created_at)
+    WHERE expires_at IS NULL AND state NOT IN ('confirmed', 'expired', 'repudiated');
+CREATE INDEX CONCURRENTLY IF NOT EXISTS registrations_listed ON registrations (state, created_at, id);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS mails_listed ON mails (kind, state, created_at, id);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS users_listed ON users (role, (disabled_at IS NOT NULL), created_at, id);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS code_tries_age ON code_tries (since);
+-- Schedules that are quiet for 30 days do not stand in front of those that are over.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS mail_schedules_usual ON mail_schedules (last_at) WHERE quiet_until IS NULL;
+CREATE INDEX CONCURRENTLY IF NOT EXISTS mail_schedules_quiet ON mail_schedules (quiet_until) WHERE quiet_until IS NOT NULL;
+DROP INDEX CONCURRENTLY IF EXISTS mail_schedules_age;
+
+-- The audit log by time. Each of these takes the place of one that went by id.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS audit_events_time ON audit_events (at, id);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS audit_events_listed ON audit_events (event, actor, at, id);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS audit_events_doer ON audit_events (actor, at, id);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS audit_events_subject ON audit_events (user_id, at, id) WHERE user_id IS NOT NULL;
+CREATE INDEX CONCURRENTLY IF NOT EXISTS audit_events_person ON audit_events (actor_id, at, id) WHERE actor_id IS NOT NULL;
+DROP INDEX CONCURRENTLY IF EXISTS audit_events_at;
+DROP INDEX CONCURRENTLY IF EXISTS audit_events_event;
+DROP INDEX CONCURRENTLY IF EXISTS audit_events_by_hand;
+DROP INDEX CONCURRENTLY IF EXISTS audit_events_user;
+DROP INDEX CONCURRENTLY IF EXISTS audit_events_actor;

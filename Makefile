@@ -47,7 +47,7 @@ faults: $(VENV)/.test
 	$(BIN)/python -m tests.faults $(FAULTS)
 
 figures: $(VENV)/.test
-	$(BIN)/python -m tests.faults outage many plan
+	$(BIN)/python -m tests.faults outage many plan held
 
 # What docs/security.md shows; FUZZ="--help" lists what can be chosen.
 fuzz: $(VENV)/.test

@@ -115,9 +115,9 @@ class ScriptedServer:
         """Where mail goes in clear and without a user."""
         return f"smtp://127.0.0.1:{self.port}"
 
-    async def wait(self, condition: Callable[[], bool]) -> None:
+    async def wait(self, condition: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
         """Wait until something seen makes the condition true."""
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(seconds):
             while not condition():
                 await self._changed.wait()
 

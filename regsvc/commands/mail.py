@@ -116,17 +116,23 @@ def show(mail_id: UUID, *, machine: bool) -> None:
 @mail.command()
 @click.argument("mail_ids", type=click.UUID, nargs=-1)
 @click.option("--dead", is_flag=True, help="All that were given up and that somebody still waits for.")
+@click.option("--reason", help="All that bounced or were given up for this reason; see `mail list`.")
+@click.option("--words", help="All that bounced or were given up with these words in the server's reply.")
 @as_json
-def replay(mail_ids: Sequence[UUID], *, dead: bool, machine: bool) -> None:
+def replay(
+    mail_ids: Sequence[UUID], *, dead: bool, reason: str | None, words: str | None, machine: bool
+) -> None:
     """Send mails again, or at last, whatever became of them before.
 
-    Each has a new life of 48 hours from now. Whom it is for, its link and its code stay the same.
+    Each has a new life of 48 hours from now. Its recipient, link and code stay the same. After a day on which the mail
+    server refused us, --reason and --words find the mails that bounced before the breaker opened.
     """
-    if bool(mail_ids) == dead:
-        raise click.UsageError("Name mails, or say --dead.")
+    many = dead or bool(reason) or bool(words)
+    if bool(mail_ids) == many or (dead and (reason or words)):
+        raise click.UsageError("Name mails, or say --dead, or --reason and --words.")
     run_command(
-        partial(_replay_dead, machine=machine)
-        if dead
+        partial(_replay_dead, reason=reason or None, words=words or None, machine=machine)
+        if many
         else partial(_act_on, mail_ids, mail_actions.replay_mail, "mail replayed", machine=machine)
     )
 
@@ -139,12 +145,14 @@ def cancel(mail_ids: Sequence[UUID], *, machine: bool) -> None:
     run_command(partial(_act_on, mail_ids, mail_actions.cancel_mail, "mail cancelled", machine=machine))
 
 
-async def _replay_dead(*, machine: bool) -> None:
+async def _replay_dead(*, reason: str | None, words: str | None, machine: bool) -> None:
     total = 0
     async with open_operation() as conn:
         while True:
             async with conn.transaction():
-                count = await mail_actions.replay_dead(conn, mail_actions.DEAD_AT_ONCE, by_operator())
+                count = await mail_actions.replay_dead(
+                    conn, mail_actions.DEAD_AT_ONCE, by_operator(), reason=reason, words=words
+                )
             total += count
             if count < mail_actions.DEAD_AT_ONCE:
                 break

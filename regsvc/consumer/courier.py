@@ -9,22 +9,23 @@ a mail; nothing but the booking happens in it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
 import trio
 
+from regsvc.consumer.lease import keep_leases
 from regsvc.consumer.letters import LetterWriter
+from regsvc.consumer.line import Line
 from regsvc.consumer.outcomes import Booking, InHand, book
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.logs import mask_email
 from regsvc.mail.mailbox import UnusableAddressError
 from regsvc.mail.outcome import Aborted, Bounced, Outcome
-from regsvc.mail.queue import jobs, retry_policy
+from regsvc.mail.queue import leases, retry_policy
 from regsvc.mail.queue.bookings import Held, Sent
 from regsvc.mail.transport import Transport
 from regsvc.metrics import MAILS
@@ -35,10 +36,11 @@ log = structlog.get_logger()
 
 OnBooked = Callable[[Collection[UUID]], None]
 
-MARGIN = 5.0  # seconds before the end of a lease after which nothing more is sent under it
 _FINISHING = 15.0  # seconds that what is in hand has, once nothing new is taken
 _USUAL = 0.05  # seconds that sending a mail takes, until it is known
 _ROOM = 16  # jobs in hand for each session
+_SHED_EVERY = 1.0  # seconds between looks for what waits for slow receivers
+_SHED_FOR = timedelta(seconds=15)  # until that is claimed again
 
 
 class Courier:
@@ -84,7 +86,7 @@ class Courier:
         self._in_hand: dict[UUID, InHand] = {}
         self._outcomes: list[tuple[InHand, Booking | None]] = []
         self._outcome_came = Alarm()
-        self._line, self._in_line = trio.open_memory_channel[InHand](math.inf)
+        self._line = Line(self._sessions)
         self._note_change()
 
     def _note_change(self) -> None:
@@ -121,7 +123,7 @@ class Courier:
         """Put claimed jobs in line."""
         for held in claimed:
             self._in_hand[held.job.id] = held
-            self._line.send_nowait(held)
+            self._line.put(held)
 
     @contextmanager
     def telling(self, on_booked: OnBooked) -> Iterator[None]:
@@ -172,32 +174,40 @@ class Courier:
                     nursery.start_soon(self._send_mails, transport)
                 nursery.start_soon(transport.tend)
                 nursery.start_soon(self._book_outcomes, broken)
-                nursery.start_soon(self._renew_leases)
+                nursery.start_soon(keep_leases, self.pool, lambda: list(self._in_hand.values()))
+                nursery.start_soon(self._shed)
 
     async def _send_mails(self, transport: Transport) -> None:
         """Send what is in line, one mail after the other; several of these run side by side."""
-        async for held in self._in_line.clone():
-            if not held.is_held():
-                self._drop(held)
-                continue
-            if held.turn_at is not None:
-                await self._pretend(held, held.turn_at)
-                continue
-            job, recipient = held.job, mask_email(held.letter.email)
-            log.info("mail sending", mail=str(job.id), recipient=recipient, attempt=job.attempts)
+        while True:
+            held = await self._line.take()
             try:
-                envelope = self._writer.write(held.letter)
-                begun = trio.current_time()
-                outcome = await transport.send(envelope, before_dot=held.is_held)
-                self._usual += (trio.current_time() - begun - self._usual) / 8
-            except UnusableAddressError as error:
-                outcome = Bounced("recipient_invalid", "mail", str(error))
-            except Exception:
-                # A mail that we cannot write or send for a reason of our own must not hold up the others.
-                log.exception("mail failed", mail=str(held.job.id))
-                self._note(held, retry_policy.put_off(held.job, "internal_error"))
-                continue
-            self._settle(held, outcome)
+                await self._send(held, transport)
+            finally:
+                self._line.done(held)
+
+    async def _send(self, held: InHand, transport: Transport) -> None:
+        if not held.is_held():
+            self._drop(held)
+            return
+        if held.turn_at is not None:
+            await self._pretend(held, held.turn_at)
+            return
+        job, recipient = held.job, mask_email(held.letter.email)
+        log.info("mail sending", mail=str(job.id), recipient=recipient, attempt=job.attempts)
+        try:
+            envelope = self._writer.write(held.letter)
+            begun = trio.current_time()
+            outcome = await transport.send(envelope, before_dot=held.is_held)
+            self._usual += (trio.current_time() - begun - self._usual) / 8
+        except UnusableAddressError as error:
+            outcome = Bounced("recipient_invalid", "mail", str(error))
+        except Exception:
+            # A mail that we cannot write or send for a reason of our own must not hold up the others.
+            log.exception("mail failed", mail=str(held.job.id))
+            self._note(held, retry_policy.put_off(held.job, "internal_error"))
+            return
+        self._settle(held, outcome)
 
     async def _pretend(self, held: InHand, turn_at: datetime) -> None:
         """Take as long as sending does, so that nobody can tell by the clock that a mail is held back."""
@@ -245,23 +255,6 @@ class Courier:
         finally:
             broken.set()
 
-    async def _renew_leases(self) -> None:
-        """Renew the leases of what is in hand; what was lost is not sent any more."""
-        while True:
-            await trio.sleep(jobs.RENEW_EVERY.total_seconds())
-            held = list(self._in_hand.values())
-            if not held:
-                continue
-            renewed_at = trio.current_time()
-            try:
-                async with self.pool.connection() as conn:
-                    ours = await jobs.renew_leases(conn, [h.job for h in held])
-            except DatabaseUnavailableError:
-                continue  # the leases run out by themselves, and with them the right to send
-            for h in held:
-                ends = jobs.LEASE.total_seconds() - MARGIN
-                h.held_until = renewed_at + ends if h.job.id in ours else renewed_at
-
     async def _finish(self, broken: trio.Event) -> None:
         """Give back what is in line and wait until what is being sent is sent and booked, for 15 s at most.
 
@@ -274,25 +267,32 @@ class Courier:
         while self._taking:
             await self._changed.wait()
         try:
-            await self._release_unbegun()
+            await self._give_back(self._line.take_all())  # others may send it at once
         except DatabaseUnavailableError:
             log.warning("mails in line wait for their leases to run out")
         while self._in_hand:
             await self._changed.wait()
 
-    async def _release_unbegun(self) -> None:
-        """Give back what is in line, so that others may send it at once."""
-        waiting = []
+    async def _shed(self) -> None:
+        """Give back most of what waits for a slow receiver, so that it does not take up the room of all others."""
         while True:
+            await trio.sleep(_SHED_EVERY)
+            excess = self._line.take_excess()
             try:
-                waiting.append(self._in_line.receive_nowait())
-            except trio.WouldBlock:
-                break
+                await self._give_back(excess, after=_SHED_FOR)
+            except DatabaseUnavailableError:
+                continue  # their leases run out
+            if excess:
+                log.info("mails put off behind a slow receiver", mails=len(excess))
+
+    async def _give_back(self, waiting: Sequence[InHand], *, after: timedelta = timedelta(0)) -> None:
         if not waiting:
             return
         try:
             async with self.pool.transaction() as conn:
                 admitted = [held.job.id for held in waiting if held.turn_at is None]
-                await jobs.release_jobs(conn, [held.job for held in waiting], admitted=admitted)
+                await leases.release_jobs(
+                    conn, [held.job for held in waiting], admitted=admitted, after=after
+                )
         finally:
             self._forget(waiting)

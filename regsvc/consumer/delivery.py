@@ -8,40 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
-import trio
 
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.mails.account_mails import AccountLetter, begin_sending_account, choose_accounts
 from regsvc.accounts.mails.legacy import begin_sending_foreign
 from regsvc.accounts.registrations import mail_status
-from regsvc.consumer.courier import MARGIN, Courier
+from regsvc.consumer.courier import Courier
+from regsvc.consumer.lease import TRUSTED
 from regsvc.consumer.letters import AnyLetter
-from regsvc.consumer.outcomes import InHand
-from regsvc.mail.outcome import CONNECTION_REASONS, Accepted, Outcome
-from regsvc.mail.queue import bookings, breaker, jobs, retry_policy
+from regsvc.consumer.outcomes import InHand, report_breaker
+from regsvc.mail.outcome import Accepted, Outcome
+from regsvc.mail.queue import bookings, breaker, leases, retry_policy
 from regsvc.mail.queue.bookings import Ended, Retry
-from regsvc.mail.queue.breaker import Breaker
 from regsvc.mail.queue.jobs import Job
+from regsvc.mail.queue.verdict import Breaker, Evidence
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
-from regsvc.waiting import wait_any
+from regsvc.waiting import lease_time, wait_any
 
 log = structlog.get_logger()
 
-Claim = Callable[[Connection], Awaitable[Sequence[Job]]]
+Claim = Callable[[Connection, Breaker], Awaitable[Sequence[Job]]]
 
+LATER = timedelta(seconds=2)  # until what another transaction holds is looked at again
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Taken:
-    """How many jobs were claimed, and which mails are in hand now."""
+    """What came of claiming.
 
+    Args:
+        state: how the breaker stood.
+        claimed: how many jobs were claimed.
+        in_hand: which mails are in hand now.
+    """
+
+    state: Breaker
     claimed: int = 0
     in_hand: frozenset[UUID] = frozenset()
 
@@ -49,19 +57,21 @@ class Taken:
 async def probe(courier: Courier) -> None:
     """Find out whether the mail server is back, if it is time to.
 
-    Where it could not be reached, that is tried without a mail first: being away costs no mail an attempt.
+    Where it failed before there was a mail, that is tried without one first: being away costs no mail an attempt.
     """
     async with courier.pool.connection() as conn:
-        reason = await breaker.get_due_probe(conn)
-    if reason is None:
-        return
-    if reason in CONNECTION_REASONS:
+        stage = await breaker.get_due_probe(conn)
+        if stage is None or not await breaker.take_probe(conn):
+            return
+    if stage in breaker.CHECKED:
         outcome = await _check(courier)
         if outcome is None:
             return
         if not isinstance(outcome, Accepted):
-            async with courier.pool.transaction() as conn:
-                await breaker.note_failed_probe(conn, outcome)
+            async with courier.pool.connection() as conn:
+                opened = await breaker.note_outcomes(conn, [Evidence(outcome)])
+                state = await breaker.get_breaker(conn)
+            report_breaker(state, opened=opened)
             return
     await take(courier, breaker.claim_probe, probing=True)
 
@@ -93,26 +103,26 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
         What came of it; None if the courier takes nothing at the moment, and nothing was claimed. Mails that are not
         wanted any more are cancelled on the way.
     """
-    claimed_at = trio.current_time()
+    claimed_at = lease_time()
     with courier.taking() as transport:
         if transport is None:
             return None
         async with courier.pool.transaction() as conn:
-            claimed = await claim(conn)
+            state = await breaker.get_breaker(conn)
+            claimed = await claim(conn, state)
             if not claimed:
-                return Taken()
-            if not probing and (state := await breaker.keep_open(conn)).open:
+                return Taken(state)
+            if state.open and not probing:
                 await _hold(conn, claimed, state)
-                return Taken(len(claimed))
-            nobodys = [job.id for job in claimed if job.registration_id is None]
-            others = await _begin_others(conn, courier.secrets, nobodys) if nobodys else []
-            begun = await mail_status.begin_sending(conn, [job.id for job in claimed])
-            letters = {letter.mail_id: letter for letter in (*begun, *others)}
-            over = [Ended(job, "cancelled", "registration_over") for job in claimed if job.id not in letters]
-            if over:
-                await bookings.book_ended(conn, over)
-            turns = await _take_turns(conn, courier.secrets, claimed, letters) if courier.spaced else {}
-        held_until = claimed_at + jobs.LEASE.total_seconds() - MARGIN
+                return Taken(state, len(claimed))
+            letters = await _write_letters(conn, courier.secrets, claimed)
+            others = [job for job in claimed if job.id not in letters]
+            turns, later = (
+                await _take_turns(conn, courier.secrets, claimed, letters) if courier.spaced else ({}, [])
+            )
+            if others or later:
+                await _settle_others(conn, others, later)
+        held_until = claimed_at + TRUSTED
         courier.add(
             [
                 InHand(job, letters[job.id], held_until, turns.get(job.id), probing=probing)
@@ -120,15 +130,38 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
                 if job.id in letters
             ]
         )
-    return Taken(len(claimed), frozenset(letters))
+    return Taken(state, len(claimed), frozenset(letters))
+
+
+async def _write_letters(conn: Connection, secrets: Secrets, claimed: Sequence[Job]) -> dict[UUID, AnyLetter]:
+    """Show the registrations of these mails as being sent, and return what to send, by mail."""
+    nobodys = [job.id for job in claimed if job.registration_id is None]
+    others = await _begin_others(conn, secrets, nobodys) if nobodys else []
+    begun = await mail_status.begin_sending(conn, [job.id for job in claimed])
+    return {letter.mail_id: letter for letter in (*begun, *others)}
+
+
+async def _settle_others(conn: Connection, others: Sequence[Job], later: Sequence[Job]) -> None:
+    """Cancel claimed mails that are not wanted any more; give back those that another transaction decides about."""
+    busy = await mail_status.find_wanted(conn, [job.id for job in others])
+    over = [Ended(job, "cancelled", "registration_over") for job in others if job.id not in busy]
+    if over:
+        await bookings.book_ended(conn, over)
+    later = [*later, *(job for job in others if job.id in busy)]
+    if later:
+        await leases.release_jobs(conn, later, after=LATER)
 
 
 async def _take_turns(
     conn: Connection, secrets: Secrets, claimed: Sequence[Job], letters: dict[UUID, AnyLetter]
-) -> dict[UUID, datetime]:
-    """Take the turns of the addresses of these mails, and return when it is those mails' that have none.
+) -> tuple[dict[UUID, datetime], list[Job]]:
+    """Take the turns of the addresses of these mails.
 
     Of several mails of one address the newest attempt's is sent. A mail has one turn, however many tries it takes.
+
+    Returns:
+        When it is the turn of those mails that have none now; and those whose address another transaction holds, taken
+        out of `letters`.
     """
     newest: dict[bytes, UUID] = {}
     keys: dict[UUID, bytes] = {}
@@ -142,20 +175,23 @@ async def _take_turns(
             )
             newest[keys[job.id]] = job.id
     if not keys:
-        return {}
-    taken = await mail_schedule.take_turns(conn, newest)
-    early = [mail_id for mail_id, key in keys.items() if key not in taken or newest[key] != mail_id]
+        return {}, []
+    taken = await mail_schedule.try_turns(conn, newest)
+    later = [job for job in claimed if job.id in keys and keys[job.id] not in taken]
+    for job in later:
+        del keys[job.id], letters[job.id]
+    early = [mail_id for mail_id, key in keys.items() if not taken[key] or newest[key] != mail_id]
     if not early:
-        return {}
+        return {}, later
     turns = await mail_schedule.next_turns(conn, {keys[mail_id] for mail_id in early})
-    return {mail_id: turns[keys[mail_id]] for mail_id in early}
+    return {mail_id: turns[keys[mail_id]] for mail_id in early}, later
 
 
 async def _hold(conn: Connection, claimed: Sequence[Job], state: Breaker) -> None:
     steps = [retry_policy.hold(job, state) for job in claimed]
     held = [step for step in steps if isinstance(step, Retry)]
     over = [step for step in steps if isinstance(step, Ended)]
-    await mail_status.show_delayed(conn, await bookings.hold_jobs(conn, held))
+    await mail_status.show_delayed(conn, await bookings.hold_jobs(conn, held, since=state.recovered))
     MAILS.labels("held").inc(len(held))
     log.info("mails held while the mail server refuses us", mails=len(held), reason=state.reason)
     if over:

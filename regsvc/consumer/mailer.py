@@ -12,14 +12,15 @@ from functools import partial
 import trio
 
 from regsvc.consumer.courier import Courier
-from regsvc.consumer.delivery import probe, take
+from regsvc.consumer.delivery import Taken, probe, take
 from regsvc.consumer.due import listen_due
-from regsvc.mail.queue import jobs
+from regsvc.mail.queue import breaker, jobs
 from regsvc.postgres.pool import Pool
 from regsvc.waiting import Alarm, wait_any
 
 AT_ONCE = timedelta(0)
 _POLL = 5.0  # seconds between looks when nothing is known to come due before
+_BREATH = 0.05  # seconds between looks at the least
 
 
 async def run_mailer(
@@ -53,17 +54,20 @@ async def run_mailer(
                 break
             await probe(courier)
             room = courier.free
-            taken = await take(courier, partial(jobs.claim_due, limit=room, overdue=overdue))
+            taken = await take(courier, partial(breaker.claim_next, limit=room, overdue=overdue))
             if taken is not None and taken.claimed < room:
-                seconds = await _seconds_to_wait(courier.pool, overdue)
+                seconds = await _seconds_to_wait(courier.pool, overdue, taken)
                 await wait_any(stopping.wait, woken.wait, seconds=seconds)
         nursery.cancel_scope.cancel()
 
 
-async def _seconds_to_wait(pool: Pool, overdue: timedelta) -> float:
+async def _seconds_to_wait(pool: Pool, overdue: timedelta, taken: Taken) -> float:
     """Return the seconds until there is something to take, as far as is known now."""
+    if taken.claimed and taken.state.recovered_for is not None:
+        return _BREATH
     async with pool.connection() as conn:
+        await breaker.note_released(conn, taken.state)
         seconds = await jobs.seconds_until_due(conn)
     if seconds is None:
         return _POLL
-    return min(_POLL, max(0.05, seconds + overdue.total_seconds()))
+    return min(_POLL, max(_BREATH, seconds + overdue.total_seconds()))

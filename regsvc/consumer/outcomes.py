@@ -12,14 +12,15 @@ import trio
 from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.letters import AnyLetter
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.mail.outcome import Outcome
-from regsvc.mail.queue import bookings, breaker
+from regsvc.mail.outcome import Bounced, Outcome, Refused
+from regsvc.mail.queue import bookings, breaker, retry_policy
 from regsvc.mail.queue.bookings import Ended, Held, Retry, Sent
-from regsvc.mail.queue.breaker import Verdict, is_repetition
 from regsvc.mail.queue.jobs import Job
+from regsvc.mail.queue.verdict import Breaker, Evidence, is_alike, judge
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
+from regsvc.waiting import lease_time
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ class InHand:
     Args:
         job: the claimed job.
         letter: whom it goes to.
-        held_until: by Trio's clock; the margin is off already.
+        held_until: by the clock of leases; the margin is off already.
         turn_at: when its address's turn is, if that has not come.
         probing: it finds out whether the mail server is back.
         outcome: what the transport said, once it did.
@@ -49,30 +50,91 @@ class InHand:
     probing: bool = False
     outcome: Outcome | None = None
 
+    @property
+    def domain(self) -> str:
+        """The receiver's domain."""
+        return self.letter.email.rpartition("@")[2].lower()
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What its outcome says about the server, once there is one."""
+        if self.outcome is None:
+            return None
+        return Evidence(self.outcome, self.letter.email, self.job.attempts)
+
     def is_held(self) -> bool:
-        """Say whether the mail may still be sent."""
-        return trio.current_time() < self.held_until
+        """Return whether the mail may still be sent."""
+        return lease_time() < self.held_until
 
 
-async def book(pool: Pool, batch: Sequence[tuple[InHand, Booking]]) -> None:
-    """Commit outcomes, as long as it takes: what a server accepted must not be forgotten for a restart."""
+Batch = Sequence[tuple[InHand, Booking]]
+
+
+async def book(pool: Pool, batch: Batch) -> None:
+    """Commit outcomes, as long as it takes: what a server accepted must not be forgotten for a restart.
+
+    One at a time where they cannot be committed together: one row that a vanished process holds keeps up no other.
+    """
     if not batch:
         return
-    said = [(held.outcome, held.job.attempts) for held, _ in batch if held.outcome is not None]
-    verdict = breaker.weigh([outcome for outcome, attempt in said if not is_repetition(outcome, attempt)])
-    while True:
-        try:
-            async with pool.transaction(limit=_LIMIT) as conn:
-                await _write(conn, batch)
-                opened = await breaker.note_verdict(conn, verdict)
-        except DatabaseUnavailableError:
-            log.warning("mail outcomes wait for the database", outcomes=len(batch))
-            await trio.sleep(_PAUSE)
-        else:
-            break
-    for held, booking in batch:
+    try:
+        booked = await _commit(pool, batch)
+    except DatabaseUnavailableError:
+        log.warning("mail outcomes wait for the database", outcomes=len(batch))
+        booked = await _commit_each(pool, batch)
+    for held, booking in booked:
         _report(held, booking)
-    _report_breaker(verdict, opened=opened)
+    await _note_outcomes(pool, batch)
+
+
+async def _commit_each(pool: Pool, batch: Batch) -> Batch:
+    booked: list[tuple[InHand, Booking]] = []
+    waiting = list(batch)
+    while waiting:
+        await trio.sleep(_PAUSE)
+        for each in list(waiting):
+            try:
+                booked += await _commit(pool, [each])
+            except DatabaseUnavailableError:
+                continue
+            waiting.remove(each)
+        if waiting:
+            log.warning("mail outcomes wait for the database", outcomes=len(waiting))
+    return booked
+
+
+async def _commit(pool: Pool, batch: Batch) -> Batch:
+    """Commit outcomes and return them as they were booked: what is about us is held instead of bounced."""
+    async with pool.transaction(limit=_LIMIT) as conn:
+        if any(isinstance(held.outcome, Refused | Bounced) for held, _ in batch):
+            state = judge(await breaker.get_breaker(conn), _evidence(batch))
+            batch = [(held, _judge(held, booking, state)) for held, booking in batch]
+        await _write(conn, batch)
+    return batch
+
+
+def _judge(held: InHand, booking: Booking, state: Breaker) -> Booking:
+    evidence, outcome = held.evidence, held.outcome
+    if evidence is None or not isinstance(outcome, Refused | Bounced) or not is_alike(state, evidence):
+        return booking
+    return retry_policy.next_step(held.job, outcome, alike=True)
+
+
+def _evidence(batch: Batch) -> list[Evidence]:
+    return [held.evidence for held, _ in batch if held.evidence is not None]
+
+
+async def _note_outcomes(pool: Pool, batch: Batch) -> None:
+    """Let the breaker know. What is lost here is found out again by the next outcome."""
+    evidence = _evidence(batch)
+    try:
+        async with pool.connection() as conn:
+            opened = await breaker.note_outcomes(conn, evidence)
+            state = await breaker.get_breaker(conn) if opened else None
+    except DatabaseUnavailableError:
+        log.warning("mail breaker not told: the database is away", outcomes=len(evidence))
+        return
+    report_breaker(state, opened=opened)
 
 
 async def _write(conn: Connection, batch: Sequence[tuple[InHand, Booking]]) -> None:
@@ -92,11 +154,17 @@ async def _write(conn: Connection, batch: Sequence[tuple[InHand, Booking]]) -> N
         await mail_status.show_bounced(conn, await bookings.book_ended(conn, ended))
 
 
-def _report_breaker(verdict: Verdict, *, opened: bool | None) -> None:
-    if opened:
-        log.error("mail breaker opened: sending is paused", reason=verdict.reason, reply=verdict.reply)
+def report_breaker(state: Breaker | None, *, opened: bool | None) -> None:
+    """Tell the log that the breaker opened or closed."""
+    if opened and state is not None:
+        log.error(
+            "mail breaker opened: sending is paused",
+            reason=state.reason,
+            stage=state.stage,
+            reply=state.reply,
+        )
     elif opened is False:
-        log.info("mail breaker closed: what waited is sent within a minute")
+        log.info("mail breaker closed: what waited is sent")
 
 
 def _report(held: InHand, booking: Booking) -> None:

@@ -1,8 +1,9 @@
 """The subscriber: has the mails sent whose ids RabbitMQ brings.
 
 A message is a hint that a mail is due; the claim in PostgreSQL decides. What could be claimed is acknowledged once
-its outcome is committed, what could not (sent, in hand elsewhere, not due any more) at once. When the broker is lost
-the mails in hand stay with the courier: their messages come again, and find nothing to claim.
+its outcome is committed, what could not (sent, in hand elsewhere, not due any more) at once. A mail that another
+transaction holds is tried again, its message kept meanwhile. When the broker is lost the mails in hand stay with the
+courier: their messages come again, and find nothing to claim.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from functools import partial
 from uuid import UUID
 
 import structlog
@@ -20,11 +20,16 @@ from regsvc.consumer.courier import Courier
 from regsvc.consumer.delivery import take
 from regsvc.errors import BrokerUnavailableError
 from regsvc.mail.queue import jobs
+from regsvc.mail.queue.jobs import Job
+from regsvc.mail.queue.verdict import Breaker
 from regsvc.metrics import MALFORMED, UNCLAIMED
+from regsvc.postgres.connection import Connection
 from regsvc.rabbitmq import Consumer, Delivery, open_consumer
 from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
+
+_AGAIN = 0.2  # seconds until a mail that another transaction holds is tried again
 
 
 async def run_subscriber(
@@ -55,36 +60,58 @@ async def run_subscriber(
         nursery.start_soon(_acknowledge, consumer, held, to_acknowledge)
         task_status.started()
         with booked, courier.telling(booked.send_nowait):
+            locked: list[Delivery] = []
             while True:
                 await wait_any(stopping.wait, courier.wait_room)
-                messages = await _receive(consumer, stopping, courier.room)
-                if not messages or stopping.is_set():
+                seconds = _AGAIN if locked else math.inf
+                messages = [*locked, *await _receive(consumer, stopping, courier.room - len(locked), seconds)]
+                if stopping.is_set():
                     break
-                await _take(courier, consumer, held, messages)
+                locked = await _take(courier, consumer, held, messages)
+            with suppress(BrokerUnavailableError):  # others may have them at once
+                for message in (*messages, *await consumer.stop()):
+                    await message.requeue()
             await courier.wait_ended()
 
 
-async def _receive(consumer: Consumer, stopping: trio.Event, limit: int) -> list[Delivery]:
+async def _receive(consumer: Consumer, stopping: trio.Event, limit: int, seconds: float) -> list[Delivery]:
     messages: list[Delivery] = []
 
     async def receive() -> None:
-        messages.extend(await consumer.receive(limit))
+        messages.extend(await consumer.receive(max(1, limit)))
 
-    await wait_any(stopping.wait, receive)
+    await wait_any(stopping.wait, receive, seconds=seconds)
     return messages
 
 
 async def _take(
     courier: Courier, consumer: Consumer, held: dict[UUID, Delivery], messages: Sequence[Delivery]
-) -> None:
-    """Claim the mails of these messages; the prefetch is the room, so that there is always enough."""
-    taken = await take(courier, partial(jobs.claim_mails, mail_ids=[message.mail_id for message in messages]))
+) -> list[Delivery]:
+    """Claim the mails of these messages, and return those that another transaction holds.
+
+    The prefetch is the room, so that there is always enough.
+    """
+    if not messages:
+        return []
+    locked: set[UUID] = set()
+
+    async def claim(conn: Connection, _: Breaker) -> list[Job]:
+        wanted = {message.mail_id for message in messages}
+        claimed = await jobs.claim_mails(conn, list(wanted))
+        others = wanted - {job.id for job in claimed}
+        if others:
+            locked.update(await jobs.find_claimable(conn, others))
+        return claimed
+
+    taken = await take(courier, claim)
     if taken is None:  # the process is about to end, or the courier begins anew: they come again
         for message in messages:
             await message.requeue()
-        return
+        return []
     done: list[Delivery] = []
     for message in messages:
+        if message.mail_id in locked:
+            continue
         if message.mail_id in taken.in_hand and message.mail_id not in held:
             held[message.mail_id] = message
         else:  # not to be sent, or the second message of one mail
@@ -92,6 +119,7 @@ async def _take(
     if done:
         UNCLAIMED.inc(len(done))
         await consumer.ack(done)
+    return [message for message in messages if message.mail_id in locked]
 
 
 async def _acknowledge(

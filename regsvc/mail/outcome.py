@@ -1,17 +1,16 @@
-"""What became of handing a mail over, and the one table that says what a server's reply means.
+"""What became of handing a mail over; `regsvc.mail.smtp.replies` says which reply of a server means what.
 
 * `Accepted`: the server took responsibility for the mail.
 * `Delayed`: not now; the same mail may be tried again later.
 * `Bounced`: never, for this recipient or this message.
 * `Refused`: the server objects to us (log-in, sender, policy), so the next mail would fare no better. Nothing
-  is burnt: whoever sends pauses and alarms. At `rcpt` or later it may yet be one recipient's own policy; stop
-  everything for it only when more than one recipient meets it.
+  is burnt: the mailer pauses and alarms. At `rcpt` or later it may yet be one recipient's own policy; the breaker stops
+  everything for it only when several recipients meet it.
 * `Aborted`: we changed our mind before the final dot; the mail was not sent.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -127,71 +126,3 @@ class Aborted:
 
 Failure: TypeAlias = Delayed | Bounced | Refused
 Outcome: TypeAlias = Accepted | Failure | Aborted
-
-_Verdict: TypeAlias = type[Delayed] | type[Bounced] | type[Refused]
-
-# The first row that matches decides. Codes: RFC 5321, 4.2.3; RFC 4954, 6; RFC 7504. Enhanced codes: RFC 3463
-# and IANA's registry; "-" stands for none. Columns are regular expressions for the whole word; as an enhanced
-# code has two dots and digits only, an unescaped dot can match nothing else there.
-_TABLE: Final[tuple[tuple[str, str, str, _Verdict, Reason], ...]] = (
-    # 4yz: the same may succeed later (RFC 5321, 4.2.1); 421 ends the session at any stage (3.8).
-    (".*", "421", ".*", Delayed, "service_unavailable"),
-    ("auth", "4..", ".*", Delayed, "auth_unavailable"),
-    (".*", "4..", "4.2.2", Delayed, "mailbox_full"),
-    ("rcpt|dot", "450", ".*", Delayed, "mailbox_busy"),
-    (".*", "4..", ".*", Delayed, "temporary_failure"),
-    # Before the first mail everything is about us.
-    ("greeting|ehlo", "5..", ".*", Refused, "session_refused"),
-    ("starttls", "5..", ".*", Refused, "starttls_refused"),
-    ("auth", "5..", ".*", Refused, "auth_failed"),
-    # Credentials wanted, at whatever command the server chose to say so (RFC 4954, 6).
-    ("mail|rcpt|data|dot", "530|534|535|538", ".*", Refused, "auth_required"),
-    # Only a recipient with a non-ASCII local part makes us ask for SMTPUTF8 (RFC 6531, 3.5; X.6.7, X.6.9).
-    ("mail|rcpt|data|dot", "5..", "5.6.[79]", Bounced, "smtputf8_not_supported"),
-    # X.7.z is policy and security: ours, but for lists and mailboxes that changed hands (X.7.2, X.7.17,
-    # X.7.18). Postfix says what it thinks of client and sender at RCPT, hence not at MAIL alone.
-    ("rcpt|data|dot", "5..", "5.7.(2|17|18)", Bounced, "recipient_refused"),
-    ("mail|rcpt|data|dot", "5..", "5.7..*", Refused, "policy_refused"),
-    # X.4.5, congestion, is what large providers answer when an account has used up its day.
-    ("mail|rcpt|data|dot", "5..", "5.4.5", Refused, "sending_limit_reached"),
-    # X.1.7 and X.1.8 speak of the sender's address, at RCPT too.
-    ("mail|rcpt|data|dot", "5..", "5.1.[78]", Refused, "sender_refused"),
-    # All our mails are of one size, so a limit announced at MAIL is met by every one of them (RFC 1870, 6.1).
-    ("mail", "552", ".*", Refused, "message_too_large"),
-    ("mail", "5..", ".*", Refused, "sender_refused"),
-    # 552 to RCPT is to be taken as 452 (RFC 5321, 4.5.3.1.10) ...
-    ("rcpt", "552", ".*", Delayed, "mailbox_full"),
-    ("rcpt", "500|502|503|504", ".*", Refused, "command_refused"),
-    ("rcpt", "5..", ".*", Bounced, "recipient_refused"),
-    ("data", "5..", "5.[12]..*", Bounced, "recipient_refused"),
-    ("data", "5..", ".*", Refused, "command_refused"),
-    # ... but 552 to the dot is permanent as any 5yz is (4.2.1): whoever has room again signs up again.
-    ("dot", "5..", "5.(3.4|2.3)", Bounced, "message_too_large"),
-    ("dot", "5..", "5.2.2", Bounced, "mailbox_full"),
-    ("dot", "552", "-", Bounced, "mailbox_full"),
-    ("dot", "5..", "5.[12]..*", Bounced, "recipient_refused"),
-    ("dot", "5..", ".*", Bounced, "message_refused"),
-)
-
-
-def classify(stage: Stage, code: int, enhanced: str | None) -> tuple[_Verdict, Reason]:
-    """Say what a reply that is not the hoped-for one means for the mail.
-
-    Args:
-        stage: What the reply answers.
-        code: The three digits.
-        enhanced: The enhanced status code such as "5.1.1", or None. Ignored when it contradicts `code`.
-
-    Returns:
-        The kind of outcome and its reason; "protocol_error" for what fits nowhere, such as 2yz to DATA.
-    """
-    if enhanced is None or enhanced[:1] != str(code)[:1]:
-        enhanced = "-"
-    for stages, codes, statuses, verdict, reason in _TABLE:
-        if (
-            re.fullmatch(stages, stage)
-            and re.fullmatch(codes, str(code))
-            and re.fullmatch(statuses, enhanced)
-        ):
-            return verdict, reason
-    return Delayed, "protocol_error"

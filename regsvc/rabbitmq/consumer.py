@@ -125,6 +125,18 @@ class Subscription(Link, Generic[U]):
         """
         await self.write(*(Basic.Ack(delivery.tag) for delivery in deliveries))
 
+    async def stop(self) -> list[U]:
+        """Take no more messages, and return those that have arrived and were not received (Trio flavour).
+
+        What was received can still be settled.
+        """
+        await self.run(self._unsubscribe)
+        rest: list[U] = []
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                rest.append(self._arrived.receive_nowait())
+        return rest
+
     def end(self, why: BaseException | str) -> None:
         """Note that this is of no use any more, and wake who waits for messages."""
         super().end(why)
@@ -140,10 +152,15 @@ class Subscription(Link, Generic[U]):
 
     async def part(self) -> None:
         """Cancel the subscription, which flushes the acks before it, and close (asyncio flavour)."""
-        if self._tag is not None and not self._ended.is_set():
-            with suppress(Exception):  # it is parting: a broker that does not answer is none of its business
-                await self.channel.basic_cancel(self._tag, timeout=_PART_SECONDS)
+        await self._unsubscribe()
         await super().part()
+
+    async def _unsubscribe(self) -> None:
+        """Cancel the subscription, if there still is one (asyncio flavour)."""
+        tag, self._tag = self._tag, None
+        if tag is not None and not self._ended.is_set():
+            with suppress(Exception):  # it is parting: a broker that does not answer is none of its business
+                await self.channel.basic_cancel(tag, timeout=_PART_SECONDS)
 
     def _on_cancelled(self, _cancel: Basic.Cancel) -> None:
         self.end(f"the queue {self._queue} is gone")

@@ -19,7 +19,7 @@ from regsvc.accounts.mails.account_mails import AccountLetter
 from regsvc.accounts.registrations import mail_status
 from regsvc.accounts.users import password_reset
 from regsvc.accounts.users.notices import Notice, add_notice
-from regsvc.mail.queue import bookings, jobs
+from regsvc.mail.queue import bookings, jobs, leases
 from regsvc.mail.queue.bookings import Held, Sent
 from regsvc.mail.queue.jobs import Job
 from regsvc.postgres.listening import wait_notifications
@@ -120,7 +120,7 @@ async def test_an_account_that_has_moved_gets_no_link_at_the_address_before(pool
     job, letters = await take(pool, mail_id)
     assert letters
     async with pool.transaction() as conn:
-        await jobs.release_jobs(conn, [job])
+        await leases.release_jobs(conn, [job])
     await execute(pool, "UPDATE users SET email = 'x@example.com', email_key = 'x@example.com'")
     _, letters = await take(pool, mail_id)
     assert letters == []

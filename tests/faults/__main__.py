@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from tests.faults import figures, suite
+from tests.faults import figures, held, suite
 from tests.faults.stage import open_stage
 from tests.faults.suite import SECTIONS, Suite
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 tell = partial(print, flush=True)
 
-FIGURES = ("outage", "many", "plan")
+FIGURES = {"outage": figures.outage, "many": figures.many, "plan": figures.plan, "held": held.held}
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def main() -> int:
         "sections",
         nargs="*",
         metavar="SECTION",
-        help=f"of {', '.join(SECTIONS + FIGURES)}; the first eight if none",
+        help=f"of {', '.join([*SECTIONS, *FIGURES])}; the first eight if none",
     )
     parser.add_argument("--kills", type=int, default=200, help="at random; 200")
     parser.add_argument("--rounds", type=int, default=3, help="at each moment that matters; 3")
@@ -90,10 +90,10 @@ def main() -> int:
     if any(section in SECTIONS for section in sections):
         with make_folder(keep=chosen.keep) as folder:
             wrong += trio.run(run_faults, folder, chosen, sections)
-    for name in FIGURES:
+    for name, measure in FIGURES.items():
         if name in sections:
             with make_folder(keep=chosen.keep) as folder:
-                found: figures.Finding = trio.run(getattr(figures, name), folder, not chosen.short)
+                found: figures.Finding = trio.run(measure, folder, not chosen.short)
             tell(f"\n{found.text}")
             wrong += found.wrong
     tell("\n".join(["BROKEN:", *wrong]) if wrong else "every promise kept")

@@ -1,7 +1,7 @@
 """The life of mails in simulated time: the real policy over a model of what PostgreSQL keeps.
 
 Two days pass in milliseconds: timers are Trio's, whose clock jumps, and the wall clock is given. Nothing here waits for
-a thread, a socket or a database. What `regsvc.mail.jobs` and `regsvc.mail.breaker` do in SQL the model does in Python;
+a thread, a socket or a database. What `regsvc.mail.queue` does in SQL the model does in Python;
 `test_simulation.py` has both do the same things side by side before anything is concluded from it.
 """
 
@@ -18,11 +18,11 @@ from uuid import UUID, uuid4
 
 import trio
 
-from regsvc.mail.outcome import CONNECTION_REASONS, Accepted, Failure
+from regsvc.mail.outcome import Accepted, Failure
 from regsvc.mail.queue import breaker, jobs, retry_policy
 from regsvc.mail.queue.bookings import Ended, Retry, Sent
-from regsvc.mail.queue.breaker import Verdict, weigh
 from regsvc.mail.queue.jobs import Job
+from regsvc.mail.queue.verdict import AWAY, UNKNOWN, Evidence, is_alike, judge
 
 Server = Callable[[datetime], Accepted | Failure]
 State = Literal["queued", "sending", "sent", "delayed", "bounced", "cancelled", "dead"]
@@ -48,6 +48,8 @@ class SimulatedMail:
     state: State = "queued"
     attempts: int = 0
     reason: str | None = None
+    waits: int | None = None
+    refused: bool = False
     tries: list[datetime] = field(default_factory=list)
 
     @property
@@ -71,10 +73,7 @@ class PostOffice:
         self.now = now
         self.rng = rng or random.Random(1)
         self.mails: dict[UUID, SimulatedMail] = {}  # the one that was changed longest ago comes first
-        self.open = False
-        self.failures = 0
-        self.reason: str | None = None
-        self.reply: str | None = None
+        self.state = UNKNOWN
         self.probe_at: datetime | None = None
         self.tries: list[datetime] = []
         self.probes = 0
@@ -111,24 +110,27 @@ class PostOffice:
     # -- as `regsvc.mail.jobs`
 
     def find_due(self) -> list[SimulatedMail]:
-        """What `jobs.claim_due` would claim."""
+        """What `breaker.claim_next` would claim once the minute after a recovery is over."""
         now, due = self.now(), list[SimulatedMail]()
         while len(due) < ROOM and (mail := self._next_due()) is not None and mail.due_at <= now:
             heappop(self._clock)
             due.append(mail)
-        return due
+        if not self.state.open:
+            due += [mail for mail in self.mails.values() if self._is_released(mail) and mail not in due]
+        return due[:ROOM]
+
+    def _is_released(self, mail: SimulatedMail) -> bool:
+        since = self.state.recovered if mail.reason in AWAY else self.state.closed
+        return mail.state == "delayed" and mail.waits is not None and mail.waits < since
 
     def claim(self, mails: Sequence[SimulatedMail]) -> list[Job]:
         """As every claim of `jobs`."""
         now = self.now()
         for mail in mails:
-            mail.state, mail.attempts = "sending", mail.attempts + 1
+            mail.state, mail.attempts, mail.waits = "sending", mail.attempts + 1, None
             self.set_due(mail, now + jobs.LEASE)
             self._set_changed(mail)
-        return [
-            Job(mail.id, None, uuid4(), mail.attempts, now - mail.created_at >= jobs.GIVE_UP)
-            for mail in mails
-        ]
+        return [Job(mail.id, None, uuid4(), mail.attempts, now - mail.created_at) for mail in mails]
 
     def book(self, step: Sent | Retry | Ended, *, tried: bool = True) -> None:
         """As `bookings.book_sent`, `book_retries`, `hold_jobs` and `book_ended`."""
@@ -140,46 +142,47 @@ class PostOffice:
             case Retry(after=after, reason=reason):
                 mail.state, mail.reason = "delayed", reason
                 mail.attempts -= not tried
+                mail.waits = self.state.recovered if step.waits or not tried else None
+                mail.refused = mail.refused or (tried and step.refused)
                 self.set_due(mail, self.now() + after)
             case Ended(state=state, reason=reason):
                 mail.state, mail.reason = state, reason
 
-    # -- as `regsvc.mail.breaker`
+    # -- as `regsvc.mail.queue.breaker`
 
     def find_probes(self) -> list[SimulatedMail]:
-        """Those that `breaker.claim_probe` would claim one of."""
-        now, found = self.now(), list[SimulatedMail]()
+        """Those that `breaker.claim_probe` would claim one of, if it is time for one."""
+        now = self.now()
         if self.probe_at is None or self.probe_at > now:
             return []
         self.probe_at = now + breaker.PROBE_EVERY
-        for mail in self.mails.values():
-            if found and mail.changed_at > found[0].changed_at:
-                break
-            if (mail.state in {"queued", "delayed"} and mail.due_at <= now) or self._waits(mail):
-                found.append(mail)
-        return found
+        waiting = [mail for mail in self.mails.values() if self._waits(mail)]
+        if found := _touched_first([mail for mail in waiting if not mail.refused]):
+            return found
+        due = [
+            mail
+            for mail in self.mails.values()
+            if mail.state in {"queued", "delayed"} and mail.due_at <= now and not mail.refused
+        ]
+        if due:
+            first = min(mail.due_at for mail in due)
+            return [mail for mail in due if mail.due_at == first]
+        return _touched_first([mail for mail in waiting if mail.refused])
 
     def _waits(self, mail: SimulatedMail) -> bool:
-        reasons = breaker.SERVER_REASONS if self.open else CONNECTION_REASONS
-        return (
-            mail.state == "delayed" and mail.due_at > self.now() + breaker.SPREAD and mail.reason in reasons
-        )
+        if mail.state != "delayed" or mail.waits is None or mail.due_at <= self.now():
+            return False
+        return self.state.open or (mail.due_at > self.now() + breaker.SPREAD and mail.reason in AWAY)
 
-    def note(self, verdict: Verdict) -> list[SimulatedMail]:
-        """As `breaker.note_verdict`; returns the mails that are due within a minute now."""
-        released: list[SimulatedMail] = []
-        if verdict.works and (self.open or self.failures):
-            released = [mail for mail in self.mails.values() if self._waits(mail)]
-            for mail in released:
-                self.set_due(mail, self.now() + self.rng.random() * breaker.SPREAD)
-            self.open, self.failures, self.reason, self.reply, self.probe_at = False, 0, None, None, None
-        if verdict.weight:
-            if not self.open:
-                self.probe_at = self.now() + breaker.PROBE_EVERY
-            self.failures += verdict.weight
-            self.open = self.open or self.failures >= breaker.OPENS_AT
-            self.reason, self.reply = verdict.reason, verdict.reply
-        return released
+    def note(self, evidence: Sequence[Evidence]) -> None:
+        """As `breaker.note_outcomes`."""
+        before, self.state = self.state, judge(self.state, evidence)
+        if self.state == before:
+            return
+        if not self.state.open and not self.state.failures:
+            self.probe_at = None
+        elif not (before.open and self.state.open):
+            self.probe_at = self.now() + breaker.PROBE_EVERY
 
     # -- as `regsvc.consumer`
 
@@ -190,36 +193,46 @@ class PostOffice:
                 self.probes += 1
                 self._send(self.claim(probes[:1]), server, probing=True)
             taken = self.claim(self.find_due())
-            if self.open:
-                state = breaker.Breaker(
-                    open=True, failures=self.failures, reason=self.reason, reply=self.reply, opened_at=None
-                )
+            if self.state.open:
                 for job in taken:
-                    self.book(retry_policy.hold(job, state), tried=False)
+                    self.book(retry_policy.hold(job, self.state), tried=False)
             else:
                 self._send(taken, server)
             if len(taken) < ROOM:
                 await self._wait()
 
     def _send(self, taken: Sequence[Job], server: Server, *, probing: bool = False) -> None:
-        outcomes = []
+        evidence = []
         for job in taken:
             self.tries.append(self.now())
             self.mails[job.id].tries.append(self.now())
-            outcome = server(self.now())
-            if not breaker.is_repetition(outcome, job.attempts):
-                outcomes.append(outcome)
-            self.book(retry_policy.next_step(job, outcome, probing=probing, rng=self.rng))
-        self.note(weigh(outcomes))
+            evidence.append(Evidence(server(self.now()), f"{job.id}@{job.id}.example", job.attempts))
+        self.settle(taken, evidence, probing=probing)
+
+    def settle(self, taken: Sequence[Job], evidence: Sequence[Evidence], *, probing: bool) -> None:
+        """As `regsvc.consumer.outcomes`: book what came of mails, then let the breaker know."""
+        judged = judge(self.state, evidence)
+        for job, each in zip(taken, evidence, strict=True):
+            assert isinstance(each.outcome, Accepted | Failure)
+            alike = is_alike(judged, each)
+            self.book(retry_policy.next_step(job, each.outcome, probing=probing, alike=alike, rng=self.rng))
+        self.note(evidence)
 
     async def _wait(self) -> None:
         """Wait for the next mail that comes due, or a new one, or the time for a probe."""
         due, now = self._next_due(), self.now()
+        if not self.state.open and any(self._is_released(mail) for mail in self.mails.values()):
+            return
         moments = [moment for moment in (due.due_at if due else None, self.probe_at) if moment is not None]
         seconds = min(((moment - now).total_seconds() for moment in moments), default=float("inf"))
         with trio.move_on_after(max(seconds, 0.001)):
             await self._woken.wait()
         self._woken = trio.Event()
+
+
+def _touched_first(mails: Sequence[SimulatedMail]) -> list[SimulatedMail]:
+    first = min((mail.changed_at for mail in mails), default=None)
+    return [mail for mail in mails if mail.changed_at == first]
 
 
 def make_outages(*outages: tuple[float, float], failure: Failure) -> Server:

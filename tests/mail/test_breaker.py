@@ -12,8 +12,8 @@ import trio
 from regsvc.mail.outcome import Accepted, Bounced, Delayed, Outcome, Refused, Stage
 from regsvc.mail.queue import bookings, breaker, jobs, retry_policy
 from regsvc.mail.queue.bookings import Ended, Retry
-from regsvc.mail.queue.breaker import Verdict, weigh
-from regsvc.mail.queue.jobs import Job
+from regsvc.mail.queue.jobs import GIVE_UP, Job
+from regsvc.mail.queue.verdict import UNKNOWN, Breaker, Evidence, judge
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import sign_up
 
@@ -26,33 +26,38 @@ GONE = Bounced("recipient_refused", "rcpt", "550 who")
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "works", "weight"),
+    ("outcomes", "recovered", "failures"),
     [
-        ([], False, 0),
-        ([OK], True, 0),
-        ([GONE], True, 0),
-        ([BUSY], False, 0),
-        ([LOST], False, 1),
-        ([LOST] * 9, False, 9),
-        ([OK, LOST, LOST], True, 2),
-        ([LOST, LOST, OK], True, 0),
-        ([NO_LOGIN], False, 10),
-        ([NO_POLICY], False, 5),
-        ([NO_POLICY, BUSY, NO_POLICY], False, 10),
+        ([], 0, 1),
+        ([OK], 1, 0),
+        ([GONE], 1, 0),
+        ([BUSY], 1, 0),
+        ([LOST], 0, 2),
+        ([LOST] * 8, 0, 9),
+        ([Bounced("recipient_invalid", "mail", "the address cannot stand in a command")], 0, 1),
+        ([OK, LOST, LOST], 1, 2),
+        ([LOST, LOST, OK], 1, 0),
+        ([NO_LOGIN], 0, 11),
+        ([Delayed("temporary_failure", "mail", "452 4.3.1 no room")], 0, 2),
+        ([Delayed("temporary_failure", "greeting", "451 not now")], 0, 2),
+        ([Delayed("auth_unavailable", "auth", "454 4.7.0 no")], 0, 2),
     ],
+    ids=range(13),
 )
-def test_outcomes_are_weighed_by_what_they_say_of_the_server(
-    outcomes: list[Outcome],
-    works: bool,  # noqa: FBT001 - a table
-    weight: int,
+def test_what_is_said_before_a_recipient_counts_against_the_server_and_what_comes_later_shows_it_is_there(
+    outcomes: list[Outcome], recovered: int, failures: int
 ) -> None:
-    verdict = weigh(outcomes)
-    assert (verdict.works, verdict.weight) == (works, weight)
+    doubt = judge(UNKNOWN, [Evidence(LOST)])
+    after = judge(doubt, [Evidence(outcome, "ann@example.com") for outcome in outcomes])
+    assert (after.recovered, after.failures) == (recovered, failures)
 
 
-async def note(pool: Pool, *outcomes: Outcome) -> bool | None:
-    async with pool.transaction() as conn:
-        return await breaker.note_verdict(conn, weigh(outcomes))
+async def note(pool: Pool, *outcomes: Outcome | Evidence) -> bool | None:
+    evidence = [
+        each if isinstance(each, Evidence) else Evidence(each, "ann@example.com") for each in outcomes
+    ]
+    async with pool.connection() as conn:
+        return await breaker.note_outcomes(conn, evidence)
 
 
 async def is_open(pool: Pool) -> bool:
@@ -84,16 +89,13 @@ async def test_a_refused_log_in_opens_it_at_once_and_says_why(pool: Pool) -> Non
     assert state.opened_at is not None
 
 
-async def test_one_recipients_policy_does_not_open_it_two_do(pool: Pool) -> None:
-    assert await note(pool, NO_POLICY) is None
-    assert await note(pool, NO_POLICY) is True
-
-
 async def probe(pool: Pool, *, seconds: int) -> list[UUID]:
     """Let time pass for the breaker, and claim a probe."""
-    async with pool.transaction() as conn:
+    async with pool.connection() as conn:
         await conn.execute(f"UPDATE mail_breaker SET probe_at = probe_at - interval '{seconds} seconds'")
-        return [job.id for job in await breaker.claim_probe(conn)]
+        if not await breaker.take_probe(conn):
+            return []
+        return [job.id for job in await breaker.claim_probe(conn, await breaker.get_breaker(conn))]
 
 
 async def delay(pool: Pool, *reasons: str, after: timedelta = timedelta(hours=1)) -> list[UUID]:
@@ -148,23 +150,23 @@ async def test_no_probe_is_needed_while_the_server_works(pool: Pool) -> None:
     assert await probe(pool, seconds=10) == []
 
 
-async def test_when_it_closes_what_waited_for_the_server_is_due_within_a_minute_and_nothing_else(
+async def test_when_it_closes_what_waited_for_the_server_is_due_and_nothing_else(
     pool: Pool,
 ) -> None:
     await delay(pool, *REASONS)
     await note(pool, NO_LOGIN)
     assert await note(pool, OK) is False
-    assert await due_within_a_minute(pool) == ["auth_failed", "connect_failed", "timeout"]
+    assert await released(pool) == ["auth_failed", "connect_failed", "timeout"]
 
 
 async def test_a_success_after_failed_connections_makes_due_what_waited_for_one(pool: Pool) -> None:
     """What the server has against one mail alone is not over because it took another."""
     await delay(pool, *REASONS)
     await note(pool, OK)
-    assert await due_within_a_minute(pool) == []
+    assert await released(pool) == []
     await note(pool, LOST)
     assert await note(pool, OK) is None
-    assert await due_within_a_minute(pool) == ["connect_failed", "timeout"]
+    assert await released(pool) == ["connect_failed", "timeout"]
 
 
 REASONS = [
@@ -179,12 +181,16 @@ REASONS = [
 ]
 
 
-async def due_within_a_minute(pool: Pool) -> list[str]:
-    async with pool.connection() as conn:
-        cursor = await conn.execute(
-            "SELECT reason FROM mails WHERE due_at <= now() + interval '60 seconds' ORDER BY reason"
-        )
-        return [row[0] for row in await cursor.fetchall()]
+async def released(pool: Pool) -> list[str]:
+    """Claim what may be sent, and return why it was delayed."""
+    async with pool.transaction() as conn:
+        cursor = await conn.execute("SELECT id, reason FROM mails")
+        reasons = dict(await cursor.fetchall())
+        state = await breaker.get_breaker(conn)
+        if state.recovered_for is not None:
+            state = replace(state, recovered_for=breaker.SPREAD.total_seconds())
+        claimed = await breaker.claim_next(conn, state, limit=100)
+    return sorted(reasons[job.id] for job in claimed)
 
 
 async def test_a_held_mail_counts_no_attempt(pool: Pool) -> None:
@@ -194,58 +200,34 @@ async def test_a_held_mail_counts_no_attempt(pool: Pool) -> None:
         assert await bookings.hold_jobs(conn, [Retry(job, breaker.HOLD, "auth_failed")]) == [new.mail_id]
         cursor = await conn.execute("SELECT state, attempts FROM mails")
         assert await cursor.fetchone() == ("delayed", 0)
-        (job,) = await jobs.claim_waiting(conn, ["auth_failed"], beyond=breaker.SPREAD)
+        (job,) = await jobs.claim_waiting(conn, None, beyond=breaker.SPREAD)
         assert (job.id, job.attempts) == (new.mail_id, 1)
 
 
-def test_nothing_to_weigh_says_nothing() -> None:
-    assert weigh([]) == Verdict()
+def test_no_outcomes_change_nothing() -> None:
+    assert judge(UNKNOWN, []) is UNKNOWN
 
 
 async def test_what_is_being_held_while_it_closes_is_made_due_too(pool: Pool) -> None:
     await note(pool, NO_LOGIN)
     new = await sign_up(pool)
-    closed: list[bool | None] = []
-
-    async def close() -> None:
-        closed.append(await note(pool, OK))
-
-    async with trio.open_nursery() as nursery, pool.transaction() as conn:
+    async with pool.transaction() as conn:
+        state = await breaker.get_breaker(conn)
         (job,) = await jobs.claim_mails(conn, [new.mail_id])
-        assert (await breaker.keep_open(conn)).open
-        nursery.start_soon(close)
-        await wait_blocked(pool)
-        assert closed == []
-        await bookings.hold_jobs(conn, [Retry(job, breaker.HOLD, "auth_failed")])
-    assert closed == [False]
-    async with pool.connection() as conn:
-        assert (await jobs.seconds_until_due(conn) or 0) <= breaker.SPREAD.total_seconds()
-
-
-async def wait_blocked(pool: Pool) -> None:
-    """Wait until somebody waits for a lock."""
-    with trio.fail_after(10):
-        while True:
-            async with pool.connection() as conn:
-                cursor = await conn.execute(
-                    "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-                )
-            if cursor.rowcount:
-                return
-            await trio.sleep(0.01)
-
-
-def test_one_recipients_own_policy_does_not_open_it_however_often_their_mail_is_tried() -> None:
-    assert [breaker.is_repetition(NO_POLICY, attempt) for attempt in (1, 2, 3)] == [False, True, True]
-    assert not breaker.is_repetition(NO_LOGIN, 5)
+        with trio.fail_after(5):
+            assert await note(pool, OK) is False  # nothing waits for the transaction that holds the mail
+        assert await bookings.hold_jobs(
+            conn, [Retry(job, breaker.HOLD, "auth_failed")], since=state.recovered
+        )
+    assert await released(pool) == ["auth_failed"]
 
 
 @pytest.mark.parametrize("stage", ["rcpt", "data", "dot"])
 def test_one_recipients_own_policy_ends_their_mail_after_48_hours(stage: Stage) -> None:
     refused = Refused("policy_refused", stage, "550 5.7.1 not from you")
-    job = Job(uuid4(), None, uuid4(), 50, given_up=True)
+    job = Job(uuid4(), None, uuid4(), 50, GIVE_UP)
     assert retry_policy.next_step(job, refused) == Ended(job, "dead", refused.reason, refused.reply, stage)
-    assert isinstance(retry_policy.next_step(replace(job, given_up=False), refused), Retry)
+    assert isinstance(retry_policy.next_step(replace(job, age=timedelta(0)), refused), Retry)
     # While sending is paused it is the server's trouble with us, and burns no mail.
     assert isinstance(retry_policy.next_step(job, refused, probing=True), Retry)
 
@@ -254,8 +236,8 @@ async def test_a_mail_given_up_while_it_was_held_counts_no_attempt(pool: Pool) -
     new = await sign_up(pool)
     async with pool.connection() as conn:
         (job,) = await jobs.claim_mails(conn, [new.mail_id])
-        away = breaker.Breaker(open=True, failures=10, reason="connect_failed", reply="", opened_at=None)
-        given_up = retry_policy.hold(replace(job, given_up=True), away)
+        away = Breaker(open=True, failures=10, reason="connect_failed", reply="", opened_at=None)
+        given_up = retry_policy.hold(replace(job, age=GIVE_UP), away)
         assert isinstance(given_up, Ended)
         assert await bookings.book_ended(conn, [given_up]) == [new.mail_id]
         cursor = await conn.execute("SELECT state, attempts, (SELECT count(*) FROM mail_attempts) FROM mails")

@@ -15,6 +15,7 @@ from regsvc.consumer.mailer import AT_ONCE, run_mailer
 from regsvc.mail.message.render import Renderer
 from regsvc.mail.outcome import Delayed
 from regsvc.mail.queue import breaker
+from regsvc.mail.queue.verdict import OPENS_AT, Evidence
 from regsvc.mail.transport import open_transport
 from regsvc.supervisor import Backoff, Child, Supervisor
 from tests.accounts import mails
@@ -30,18 +31,20 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def run_sending(pool: Pool, database: str, smtp: ScriptedServer) -> AsyncIterator[Supervisor]:
-    """Run a courier of one session, and a mailer, as long as the block lasts."""
+async def run_sending(
+    pool: Pool, database: str, smtp: ScriptedServer, *, sessions: int = 1, spaced: bool = False
+) -> AsyncIterator[Supervisor]:
+    """Run a courier, of one session unless said otherwise, and a mailer, as long as the block lasts."""
     stopping = trio.Event()
     sender = Address(addr_spec="no-reply@example.org")
     courier = Courier(
         pool,
-        partial(open_transport, smtp.url, connections=1),
+        partial(open_transport, smtp.url, connections=sessions),
         LetterWriter(
             SECRETS, Renderer(sender=sender, brand="regsvc"), sender.addr_spec, "https://example.org"
         ),
-        sessions=1,
-        spaced=False,
+        sessions=sessions,
+        spaced=spaced,
         stopping=stopping,
     )
     mailer = partial(run_mailer, courier=courier, conninfo=database, overdue=AT_ONCE, stopping=stopping)
@@ -87,7 +90,7 @@ async def test_a_courier_that_is_restarted_finishes_what_it_sends_and_gives_back
 
 async def test_a_mail_server_that_says_nothing_does_not_hold_up_the_end(pool: Pool, database: str) -> None:
     async with pool.connection() as conn:
-        await breaker.note_verdict(conn, breaker.weigh([Delayed("timeout", "greeting")] * breaker.OPENS_AT))
+        await breaker.note_outcomes(conn, [Evidence(Delayed("timeout", "greeting"))] * OPENS_AT)
         await conn.execute("UPDATE mail_breaker SET probe_at = now()")
     async with ScriptedServer({"greeting": Silence()}).running() as smtp:
         with trio.fail_after(10):

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import trio
 
-from regsvc.mail.queue import bookings, jobs
+from regsvc.mail.queue import bookings, jobs, leases
 from regsvc.mail.queue.bookings import Ended, Held, Retry, Sent
 from regsvc.mail.queue.jobs import Job
 from regsvc.mail.queue.retry_policy import retry_delay
@@ -73,14 +73,14 @@ async def test_a_renewed_lease_holds_and_a_lost_one_says_so(pool: Pool) -> None:
     (job,) = await take_due(pool)
     await rewind(pool, "44 seconds")
     async with pool.connection() as conn:
-        assert await jobs.renew_leases(conn, [job]) == {job.id}
+        assert await leases.renew_leases(conn, [job]) == {job.id}
     await rewind(pool, "44 seconds")
     assert await take_due(pool) == []
     await rewind(pool, "2 seconds")
     (other,) = await take_due(pool)
     async with pool.connection() as conn:
-        assert await jobs.renew_leases(conn, [job]) == set()
-        assert await jobs.renew_leases(conn, [other]) == {other.id}
+        assert await leases.renew_leases(conn, [job]) == set()
+        assert await leases.renew_leases(conn, [other]) == {other.id}
 
 
 async def test_what_was_sent_under_a_lost_lease_is_not_sent_again(pool: Pool) -> None:
@@ -90,7 +90,7 @@ async def test_what_was_sent_under_a_lost_lease_is_not_sent_again(pool: Pool) ->
     (other,) = await take_due(pool)
     async with pool.connection() as conn:
         assert await bookings.book_sent(conn, [(Sent(job, "250 ok"), "confirm")]) == [job.id]
-        assert await jobs.renew_leases(conn, [other]) == set()
+        assert await leases.renew_leases(conn, [other]) == set()
         assert await bookings.book_retries(conn, [Retry(other, timedelta(seconds=5), "timeout")]) == []
     assert await column(pool, "state") == "sent"
     assert await column(pool, "reply") == "250 ok"
@@ -131,7 +131,7 @@ async def test_a_mail_given_back_is_due_at_once_and_no_attempt_was_made(pool: Po
     await sign_up(pool)
     (job,) = await take_due(pool)
     async with pool.connection() as conn:
-        await jobs.release_jobs(conn, [job])
+        await leases.release_jobs(conn, [job])
     assert [job.attempts for job in await take_due(pool)] == [1]
 
 
@@ -163,7 +163,7 @@ async def test_after_48_hours_the_attempt_is_the_last(pool: Pool) -> None:
     (job,) = await take_due(pool)
     assert not job.given_up
     async with pool.connection() as conn:
-        await jobs.release_jobs(conn, [job])
+        await leases.release_jobs(conn, [job])
         await conn.execute("UPDATE mails SET created_at = now() - interval '48 hours'")
     (job,) = await take_due(pool)
     assert job.given_up
@@ -217,6 +217,6 @@ async def test_a_mail_given_back_before_its_turn_asks_for_it_again(pool: Pool) -
     await sign_up(pool, "bob@example.com")
     first, second = await take_due(pool)
     async with pool.connection() as conn:
-        await jobs.release_jobs(conn, [first, second], admitted=[first.id])
+        await leases.release_jobs(conn, [first, second], admitted=[first.id])
         cursor = await conn.execute("SELECT id FROM mails WHERE admitted")
         assert await cursor.fetchall() == [(first.id,)]

@@ -99,6 +99,28 @@ async def test_whatever_waited_for_the_server_is_sent_within_70_seconds_of_its_r
     assert max(mail.sent_at for mail in office.mails.values()) <= back + RECOVERY
 
 
+@pytest.mark.parametrize("mails", [1, 200])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Delayed("temporary_failure", "mail", "452 4.3.1 no room"),
+        Delayed("temporary_failure", "greeting", "451 not now"),
+        Delayed("auth_unavailable", "auth", "454 4.7.0 not now"),
+        Refused("sender_refused", "mail", "550 5.7.30 no"),
+    ],
+    ids=["mail", "greeting", "auth", "refused"],
+)
+async def test_a_server_that_is_ill_before_rcpt_for_an_hour_has_every_mail_30_seconds_after_it_is_well(
+    autojump_clock: MockClock, failure: Failure, mails: int
+) -> None:
+    async with run_post_office(make_outages((0, HOUR), failure=failure)) as office:
+        for _ in range(mails):
+            office.add()
+        await trio.sleep_until(2 * HOUR)
+    assert {mail.state for mail in office.mails.values()} == {"sent"}
+    assert max(mail.sent_at for mail in office.mails.values()) <= START + timedelta(hours=1, seconds=30)
+
+
 @pytest.mark.parametrize("hours", [1, 72])
 async def test_a_server_that_refuses_us_burns_no_mail_however_long(
     autojump_clock: MockClock, hours: int
@@ -134,7 +156,7 @@ async def test_during_an_outage_one_mail_in_ten_seconds_is_tried_however_many_wa
             await trio.sleep_until(minute * MINUTE)  # and more of them come in for most of that time
         await trio.sleep_until(6 * HOUR - 1)
         tried = list(office.tries)
-        assert office.open
+        assert office.state.open
         await trio.sleep_until(6 * HOUR + RECOVERY.total_seconds())
     assert {mail.state for mail in office.mails.values()} == {"sent"}
     first_probe = next(n for n, moment in enumerate(tried) if moment - START > 5 * timedelta(minutes=1))

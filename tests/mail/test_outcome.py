@@ -4,7 +4,8 @@ from typing import get_args
 
 import pytest
 
-from regsvc.mail.outcome import Bounced, Delayed, Reason, Refused, Stage, classify
+from regsvc.mail.outcome import Bounced, Delayed, Reason, Refused, Stage
+from regsvc.mail.smtp.replies import classify
 
 Verdict = type[Delayed] | type[Bounced] | type[Refused]
 

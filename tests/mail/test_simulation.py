@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from regsvc.mail.outcome import Accepted, Bounced, Delayed, Failure, Refused
 from regsvc.mail.queue import bookings, breaker, jobs, retry_policy
 from regsvc.mail.queue.bookings import Ended, Retry, Sent
-from regsvc.mail.queue.breaker import weigh
 from regsvc.mail.queue.jobs import Job
+from regsvc.mail.queue.verdict import Evidence, is_alike, judge
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import sign_up
@@ -47,10 +48,12 @@ async def test_the_simulation_does_as_postgresql_does(pool: Pool, seed: int) -> 
                 await jobs.add_job(conn, new.mail_id, new.id)
                 office.add(new.mail_id)
             elif action == "send":
-                taken = await jobs.claim_due(conn, 64)
+                state = await breaker.get_breaker(conn)
+                taken = await breaker.claim_next(conn, replace(state, recovered_for=60.0), limit=64)
                 await _deal(conn, office, taken, office.find_due(), rng)
             elif action == "probe":
-                taken = await breaker.claim_probe(conn)
+                turn = await breaker.take_probe(conn)
+                taken = await breaker.claim_probe(conn, await breaker.get_breaker(conn)) if turn else []
                 candidates = office.find_probes()
                 assert bool(taken) == bool(candidates)
                 mine = [mail for mail in candidates if mail.id in {job.id for job in taken}]
@@ -74,31 +77,42 @@ async def _deal(
         job.id: (job.attempts, job.given_up) for job in simulated.values()
     }
     state = await breaker.get_breaker(conn)
-    assert (state.open, state.failures, state.reason) == (office.open, office.failures, office.reason)
-    outcomes: list[Accepted | Failure] = []
-    for job in taken:
-        if state.open and not probing:
-            step: Sent | Retry | Ended = retry_policy.hold(job, state)
-            office.book(step, tried=False)
-            if isinstance(step, Retry):
-                await bookings.hold_jobs(conn, [step])
-        else:
-            outcome: Accepted | Failure = rng.choices([*OUTCOMES], [*OUTCOMES.values()])[0]
-            outcomes.append(outcome)
-            step = retry_policy.next_step(job, outcome, rng=rng)
-            office.book(step)
-            if isinstance(step, Sent):
-                await bookings.book_sent(conn, [(step, "confirm")])
-            elif isinstance(step, Retry):
-                await bookings.book_retries(conn, [step])
-        if isinstance(step, Ended):
+    assert (state.open, state.failures, state.reason, dict(state.alike)) == (
+        office.state.open,
+        office.state.failures,
+        office.state.reason,
+        {words: list(people) for words, people in office.state.alike.items()},
+    )
+    if state.open and not probing:
+        for job in taken:
+            held = retry_policy.hold(job, state)
+            office.book(held, tried=False)
+            await _book(conn, held, tried=False)
+        return
+    evidence = [
+        Evidence(
+            rng.choices([*OUTCOMES], [*OUTCOMES.values()])[0], f"{job.id}@{job.id}.example", job.attempts
+        )
+        for job in taken
+    ]
+    judged = judge(state, evidence)
+    for job, each in zip(taken, evidence, strict=True):
+        assert isinstance(each.outcome, Accepted | Failure)
+        step = retry_policy.next_step(job, each.outcome, alike=is_alike(judged, each), rng=rng)
+        office.book(step)
+        await _book(conn, step)
+    office.note(evidence)
+    await breaker.note_outcomes(conn, evidence)
+
+
+async def _book(conn: Connection, step: Sent | Retry | Ended, *, tried: bool = True) -> None:
+    match step:
+        case Sent():
+            await bookings.book_sent(conn, [(step, "confirm")])
+        case Retry():
+            await (bookings.book_retries if tried else bookings.hold_jobs)(conn, [step])
+        case Ended():
             await bookings.book_ended(conn, [step])
-    await breaker.note_verdict(conn, weigh(outcomes))
-    for mail in office.note(weigh(outcomes)):  # spread at random: the model takes what PostgreSQL drew
-        cursor = await conn.execute("SELECT due_at - now() FROM mails WHERE id = %(id)s", {"id": mail.id})
-        (within,) = await cursor.fetchone() or (None,)
-        assert timedelta(0) <= within <= breaker.SPREAD
-        office.set_due(mail, office.now() + within)
 
 
 async def _now(conn: Connection) -> datetime:
@@ -120,13 +134,13 @@ async def _let_pass(conn: Connection, pause: timedelta) -> None:
 
 async def _compare(conn: Connection, office: PostOffice, passed: timedelta) -> None:
     cursor = await conn.execute(
-        "SELECT id, state, attempts, reason, due_at + %(passed)s FROM mails", {"passed": passed}
+        "SELECT id, state, attempts, waits, reason, due_at + %(passed)s FROM mails", {"passed": passed}
     )
     rows = {row[0]: row[1:] for row in await cursor.fetchall()}
     assert rows.keys() == office.mails.keys()
-    for mail_id, (state, attempts, reason, due_at) in rows.items():
+    for mail_id, (state, attempts, waits, reason, due_at) in rows.items():
         mail = office.mails[mail_id]
-        assert (state, attempts) == (mail.state, mail.attempts)
+        assert (state, attempts, waits) == (mail.state, mail.attempts, mail.waits)
         if due_at is not None:
             assert abs(due_at - mail.due_at) < timedelta(milliseconds=1)
             assert state in {"queued", "sending"} or reason == mail.reason

@@ -69,28 +69,50 @@ async def replay_mail(conn: Connection, mail_id: UUID, by: By) -> None:
     await record(conn, "mail_replayed", by, mail=str(mail_id))
 
 
-async def replay_dead(conn: Connection, limit: int, by: By) -> int:
+async def replay_dead(
+    conn: Connection, limit: int, by: By, *, reason: str | None = None, words: str | None = None
+) -> int:
     """Give dead mails a new life, as `replay_mail` does, in the caller's transaction, and return how many those are.
 
-    The oldest come first. What nobody waits for any more stays dead.
+    The oldest come first. A mail whose registration is over stays dead.
+
+    Args:
+        conn: in a transaction.
+        limit: mails at most.
+        by: the operator.
+        reason: also mails that bounced, and only those that ended for this reason.
+        words: also mails that bounced, and only those whose server's reply has these words in it.
     """
+    by_words = reason is not None or words is not None
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"""
             SELECT m.id
               FROM mails m
               LEFT JOIN registrations r ON r.id = m.registration_id
-             WHERE m.state = 'dead' AND ({_NOBODYS} OR {_GOES_ON})
+             WHERE m.state = ANY(%(states)s) AND ({_NOBODYS} OR {_GOES_ON})
+               AND (%(reason)s::text IS NULL OR m.reason = %(reason)s)
+               AND (%(words)s::text IS NULL OR position(lower(%(words)s) IN lower(m.reply)) > 0)
              ORDER BY m.created_at, m.id
              LIMIT %(limit)s
                FOR UPDATE OF m SKIP LOCKED
             """,  # noqa: S608 - a constant of this module
-            {"limit": limit},
+            {
+                "limit": limit,
+                "states": ["dead", "bounced"] if by_words else ["dead"],
+                "reason": reason,
+                "words": words,
+            },
         )
         mail_ids = await cursor.fetchall()
     await _revive(conn, mail_ids)
     if mail_ids:
-        await record(conn, "dead_mails_replayed", by, count=len(mail_ids))
+        chosen: dict[str, str] = {}
+        if reason is not None:
+            chosen["reason"] = reason
+        if words is not None:
+            chosen["words"] = words
+        await record(conn, "dead_mails_replayed", by, user_id=None, count=len(mail_ids), **chosen)
     return len(mail_ids)
 
 

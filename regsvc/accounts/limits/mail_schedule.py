@@ -36,6 +36,8 @@ class TooSoonError(RegsvcError):
 
 
 _DAY = "interval '24 hours'"
+# An address's schedule is written only under this lock, which claims try and never wait for.
+_LOCK = "hashtextextended(encode(key, 'hex'), 7243605130)"
 # The pause after so many mails.
 _PAUSE = f"""
     CASE WHEN s.quiet_until > now() THEN {_DAY}
@@ -105,6 +107,32 @@ async def take_turns(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
         return set(await cursor.fetchall())
 
 
+async def try_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, bool]:
+    """Take a turn on each schedule that nobody else is deciding about, and return whether its pause was over.
+
+    A schedule that another transaction holds is left out, not waited for: its process may have lost power.
+    """
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(
+            f"""
+            WITH free AS MATERIALIZED (
+                SELECT key FROM (SELECT DISTINCT key FROM unnest(%(keys)s::bytea[]) AS key) AS wanted
+                 WHERE pg_try_advisory_xact_lock({_LOCK})
+            ), taken AS (
+                INSERT INTO mail_schedules AS s (key, sent, last_at)
+                SELECT key, 1, now() FROM free
+                ON CONFLICT (key) DO UPDATE
+                   SET sent = CASE WHEN s.last_at <= now() - {_DAY} THEN 1 ELSE s.sent + 1 END, last_at = now()
+                 WHERE s.last_at + {_PAUSE} <= now()
+                RETURNING key
+            )
+            SELECT key, key IN (SELECT key FROM taken) FROM free
+            """,  # noqa: S608 - constants of this module
+            {"keys": list(keys)},
+        )
+        return dict(await cursor.fetchall())
+
+
 async def next_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, datetime]:
     """Return when the next turn on each schedule is; a key without one may take its turn at once."""
     async with conn.cursor(row_factory=tuple_row) as cursor:
@@ -118,11 +146,14 @@ async def next_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, d
 async def quieten(conn: Connection, secrets: Secrets, email_key: str) -> None:
     """Let at most one sign-up mail a day go to an address for 30 days; the one that was complained of counts."""
     await conn.execute(
-        """
+        f"""
+        WITH held AS MATERIALIZED (
+            SELECT key, pg_advisory_xact_lock({_LOCK}) FROM (SELECT %(key)s::bytea AS key) AS wanted
+        )
         INSERT INTO mail_schedules AS s (key, sent, last_at, quiet_until)
-        VALUES (%(key)s, 1, now(), now() + %(quiet)s)
+        SELECT key, 1, now(), now() + %(quiet)s FROM held
         ON CONFLICT (key) DO UPDATE SET quiet_until = excluded.quiet_until
-        """,
+        """,  # noqa: S608 - a constant of this module
         {"key": address_key(secrets, email_key), "quiet": QUIET},
     )
 

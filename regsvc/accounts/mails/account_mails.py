@@ -76,11 +76,11 @@ async def choose_accounts(conn: Connection, secrets: Secrets, mail_ids: Sequence
     cursor = await conn.execute(
         """
         WITH owners AS (
-            -- An account that is being deleted is waited for: it has no mails any more.
+            -- An account that is being deleted has no mails any more; it is not waited for but looked at again.
             SELECT id, email_key FROM users
              WHERE email_key IN (SELECT email_key FROM mails WHERE id = ANY(%(mail_ids)s) AND kind = 'forgot')
                AND disabled_at IS NULL
-               FOR KEY SHARE
+               FOR KEY SHARE SKIP LOCKED
         )
         UPDATE mails m SET user_id = u.id
           FROM owners u

@@ -5,12 +5,12 @@ Here, and nowhere before, an address is looked up: once its mail is taken in han
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
 from regsvc.accounts.registrations.registration import ATTEMPT_LIFE, LINK_LIFE, STATE_CHANNEL, alive
 from regsvc.mail.queue import jobs
@@ -72,7 +72,8 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
     """Show the attempts of these mails as being sent and return what to send.
 
     Here, and nowhere before, the address is looked up: whoever has an account is told so by mail, and nobody else
-    is told anything. A mail whose attempt is over, or that is nobody's, is not returned.
+    is told anything. A mail whose attempt is over, or that is nobody's, is not returned; nor is one whose attempt
+    another transaction holds, which may be that of a process that lost power: see `find_wanted`.
     """
     async with conn.cursor(row_factory=class_row(Letter)) as cursor:
         await cursor.execute(
@@ -85,7 +86,7 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
                   JOIN registrations r ON r.id = m.registration_id
                  WHERE m.id = ANY(%(mail_ids)s) AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
                  ORDER BY r.id
-                   FOR UPDATE OF r
+                   FOR NO KEY UPDATE OF r SKIP LOCKED
             ), moved AS (
                 UPDATE registrations r
                    SET state = 'sending', seq = r.seq + 1, attempts = r.attempts + 1,
@@ -108,6 +109,24 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
             {"mail_ids": list(mail_ids), "channel": STATE_CHANNEL},
         )
         return await cursor.fetchall()
+
+
+async def find_wanted(conn: Connection, mail_ids: Collection[UUID]) -> set[UUID]:
+    """Return those of these mails that somebody may still want, of which another transaction decides."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            """
+            SELECT m.id
+              FROM mails m
+              LEFT JOIN registrations r ON r.id = m.registration_id
+             WHERE m.id = ANY(%(mail_ids)s)
+               AND (r.state NOT IN ('confirmed', 'expired', 'repudiated')
+                    OR (m.kind = 'forgot' AND m.user_id IS NULL
+                        AND EXISTS (SELECT FROM users u WHERE u.email_key = m.email_key AND u.disabled_at IS NULL)))
+            """,
+            {"mail_ids": list(mail_ids)},
+        )
+        return set(await cursor.fetchall())
 
 
 async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:

@@ -18,7 +18,8 @@ from regsvc.http.request.client import get_client
 from regsvc.http.response.errors import ClientNotAllowedError
 from regsvc.http.response.json_response import answer
 from regsvc.logs.redaction import redact_text
-from regsvc.mail.queue.breaker import UNKNOWN, Breaker, get_breaker
+from regsvc.mail.queue.breaker import get_breaker
+from regsvc.mail.queue.verdict import UNKNOWN, Breaker
 from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, WAITERS
 from regsvc.postgres.server import ReadOnlyServerError
 from regsvc.schemas.formats import Text, Timestamp, timestamp

@@ -25,7 +25,6 @@ from psycopg.rows import class_row, scalar_row
 from regsvc.postgres.connection import Connection
 
 LEASE = timedelta(seconds=45)
-RENEW_EVERY = timedelta(seconds=15)
 GIVE_UP = timedelta(hours=48)
 DUE_CHANNEL = "mail_due"
 
@@ -53,14 +52,19 @@ class Job:
         registration_id: whom it is for; None while nobody has decided that.
         lease: proves to the row that it is still ours.
         attempts: this one included.
-        given_up: the mail is older than anybody waits (`GIVE_UP`): this attempt is the last.
+        age: of the mail, since it was asked for or replayed.
     """
 
     id: UUID
     registration_id: UUID | None
     lease: UUID
     attempts: int
-    given_up: bool
+    age: timedelta
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the mail is older than anybody waits (`GIVE_UP`): this attempt is the last."""
+        return self.age >= GIVE_UP
 
 
 async def add_job(conn: Connection, mail_id: UUID, registration_id: UUID) -> None:
@@ -96,97 +100,127 @@ async def add_resend(conn: Connection, mail_id: UUID, email_key: str, *, wanted:
 async def claim_mails(conn: Connection, mail_ids: Sequence[UUID]) -> list[Job]:
     """Claim those of the mails that wait to be sent; the others are sent, in hand elsewhere, or not due yet.
 
-    A mail that is locked is waited for: its message mostly comes while the relay still notes that it is published,
-    and no other message will. Ids are locked in order, so that two who wait never wait for each other.
+    A mail that another transaction holds is left alone: its holder may have lost power in the middle of a claim. See
+    `find_claimable`.
     """
-    due = "id = ANY(%(ids)s) AND (state = 'queued' OR due_at <= now())"
-    return await _claim(conn, due, order="id", lock="FOR UPDATE", ids=list(mail_ids))
+    return await _claim(
+        conn,
+        """
+        SELECT id FROM mails
+         WHERE id = ANY(%(ids)s) AND state IN ('queued', 'sending', 'delayed')
+           AND (state = 'queued' OR due_at <= now())
+         ORDER BY id FOR UPDATE SKIP LOCKED
+        """,
+        ids=list(mail_ids),
+    )
 
 
-async def claim_due(conn: Connection, limit: int, *, overdue: timedelta = timedelta(0)) -> list[Job]:
-    """Claim mails that have been due for at least `overdue`, the oldest first."""
-    return await _claim(conn, "due_at <= now() - %(overdue)s", overdue=overdue, limit=limit)
-
-
-async def claim_waiting(conn: Connection, reasons: Collection[str], *, beyond: timedelta) -> list[Job]:
-    """Claim the one mail that was touched longest ago of those that are due, or delayed for these reasons.
-
-    Args:
-        conn: writes.
-        reasons: of delays that need not be over.
-        beyond: a delay that is over in less than this is left to end by itself.
-    """
-    delayed = "state = 'delayed' AND due_at > now() + %(beyond)s AND reason = ANY(%(reasons)s)"
-    which = f"lease IS NULL AND (due_at <= now() OR {delayed})"
-    return await _claim(conn, which, order="changed_at", limit=1, beyond=beyond, reasons=list(reasons))
-
-
-async def _claim(
-    conn: Connection,
-    which: str,
-    *,
-    order: str = "due_at",
-    lock: str = "FOR UPDATE SKIP LOCKED",
-    limit: int | None = None,
-    **params: object,
-) -> list[Job]:
-    async with conn.cursor(row_factory=class_row(Job)) as cursor:
-        await cursor.execute(
-            f"""
-            UPDATE mails
-               SET state = 'sending', lease = %(lease)s, due_at = now() + %(life)s,
-                   attempts = attempts + 1, published_at = NULL, changed_at = now()
-             WHERE id IN (SELECT id FROM mails
-                           WHERE state IN ('queued', 'sending', 'delayed') AND {which}
-                           ORDER BY {order} LIMIT %(limit)s
-                             {lock})
-            RETURNING id, registration_id, lease, attempts,
-                      greatest(created_at, replayed_at) <= now() - %(give_up)s AS given_up
-            """,  # noqa: S608 - all three are literals above
-            {"lease": uuid4(), "life": LEASE, "give_up": GIVE_UP, "limit": limit, **params},
-        )
-        return await cursor.fetchall()
-
-
-async def renew_leases(conn: Connection, jobs: Sequence[Job]) -> set[UUID]:
-    """Renew the leases of these jobs and return the ids of those that are still ours."""
+async def find_claimable(conn: Connection, mail_ids: Collection[UUID]) -> set[UUID]:
+    """Return those of these mails that wait to be sent: after a claim, what another transaction holds."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
-            UPDATE mails m SET due_at = now() + %(life)s
-              FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[]) AS held (id, lease)
-             WHERE m.id = held.id AND m.lease = held.lease
-            RETURNING m.id
+            SELECT id FROM mails
+             WHERE id = ANY(%(ids)s) AND state IN ('queued', 'sending', 'delayed')
+               AND (state = 'queued' OR due_at <= now())
             """,
-            {"life": LEASE, "ids": [job.id for job in jobs], "leases": [job.lease for job in jobs]},
+            {"ids": list(mail_ids)},
         )
         return set(await cursor.fetchall())
 
 
-async def release_jobs(conn: Connection, jobs: Sequence[Job], *, admitted: Collection[UUID] = ()) -> None:
-    """Give back what was claimed and not tried: due at once, and no attempt counted.
-
-    `admitted` are those that have had their address's turn, which is not asked for again.
-    """
-    await conn.execute(
+async def claim_due(conn: Connection, limit: int, *, overdue: timedelta = timedelta(0)) -> list[Job]:
+    """Claim mails that have been due for at least `overdue`, the oldest first."""
+    return await _claim(
+        conn,
         """
-        WITH released AS (
-            UPDATE mails m
-               SET state = 'queued', due_at = now(), lease = NULL, attempts = m.attempts - 1,
-                   admitted = m.admitted OR m.id = ANY(%(admitted)s),
-                   changed_at = now()
-              FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[]) AS held (id, lease)
-             WHERE m.id = held.id AND m.lease = held.lease
-        )
-        SELECT pg_notify(%(channel)s, '')
+        SELECT id FROM mails
+         WHERE state IN ('queued', 'sending', 'delayed') AND due_at <= now() - %(overdue)s
+         ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
         """,
-        {
-            "ids": [job.id for job in jobs],
-            "leases": [job.lease for job in jobs],
-            "admitted": list(admitted),
-            "channel": DUE_CHANNEL,
-        },
+        overdue=overdue,
+        limit=limit,
     )
+
+
+async def claim_released(
+    conn: Connection, limit: int, *, recovered: int, closed: int, away: Collection[str]
+) -> list[Job]:
+    """Claim mails that waited for the server until one of its recoveries, those never refused first.
+
+    Args:
+        conn: writes.
+        limit: mails at most.
+        recovered: what waits since before this recovery, for one of the reasons in `away`, is due.
+        closed: what waits since before this recovery, for any other reason, is due.
+        away: reasons for which a mail waits until the server can be reached.
+    """
+    return await _claim(
+        conn,
+        """
+        SELECT id FROM mails
+         WHERE state = 'delayed' AND waits IS NOT NULL
+           AND waits < CASE WHEN reason = ANY(%(away)s) THEN %(recovered)s ELSE %(closed)s END
+         ORDER BY refused, changed_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+        """,
+        limit=limit,
+        recovered=recovered,
+        closed=closed,
+        away=list(away),
+    )
+
+
+async def claim_waiting(conn: Connection, reasons: Collection[str] | None, *, beyond: timedelta) -> list[Job]:
+    """Claim one mail to find out whether the server is back: of those never refused, the one untouched for longest.
+
+    A mail that waits for the server comes before one that is due; one that was refused itself comes last.
+
+    Args:
+        conn: writes.
+        reasons: of the delays that may be cut short; None: of all that wait for the server.
+        beyond: a delay that is over in less than this is left to end by itself.
+    """
+    waiting = "state = 'delayed' AND waits IS NOT NULL AND due_at > now() + %(beyond)s"
+    if reasons is not None:
+        waiting += " AND reason = ANY(%(reasons)s)"
+    return await _claim(
+        conn,
+        f"""
+        SELECT id FROM (
+            SELECT id, 0 AS place FROM (
+                SELECT id FROM mails WHERE {waiting} AND NOT refused
+                 ORDER BY refused, changed_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS waiting
+            UNION ALL SELECT id, 1 FROM (
+                SELECT id FROM mails
+                 WHERE state IN ('queued', 'delayed') AND due_at <= now() AND NOT refused
+                 ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS due
+            UNION ALL SELECT id, 2 FROM (
+                SELECT id FROM mails WHERE {waiting} AND refused
+                 ORDER BY refused, changed_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS refused
+        ) AS probes ORDER BY place LIMIT 1
+        """,  # noqa: S608 - literals above
+        beyond=beyond,
+        reasons=None if reasons is None else list(reasons),
+    )
+
+
+async def _claim(conn: Connection, which: str, **params: object) -> list[Job]:
+    """Claim the mails whose ids a statement gives.
+
+    They are handed over as an array, so that its plan is the primary key's, however many mails there might be.
+    """
+    async with conn.cursor(row_factory=class_row(Job)) as cursor:
+        await cursor.execute(
+            f"""
+            UPDATE mails
+               SET state = 'sending', lease = %(lease)s, due_at = now() + %(life)s, waits = NULL,
+                   attempts = attempts + 1, published_at = NULL, changed_at = now()
+             WHERE id = ANY(ARRAY({which}))
+            RETURNING id, registration_id, lease, attempts, now() - greatest(created_at, replayed_at) AS age
+            """,  # noqa: S608 - literals above
+            {"lease": uuid4(), "life": LEASE, **params},
+        )
+        return await cursor.fetchall()
 
 
 async def seconds_until_due(conn: Connection) -> float | None:

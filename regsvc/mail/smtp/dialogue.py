@@ -13,7 +13,8 @@ from typing import Final, TypeAlias
 
 from regsvc.mail.envelope import Envelope, stuff_dots
 from regsvc.mail.mailbox import UnusableAddressError, read_mailbox
-from regsvc.mail.outcome import Bounced, Failure, Refused, Stage, classify
+from regsvc.mail.outcome import Bounced, Failure, Refused, Stage
+from regsvc.mail.smtp.replies import classify
 
 MAX_REPLY_LINE: Final = 2048
 """Octets. RFC 5321, 4.5.3.1.5, says 512; some servers are wordier, none needs more than this."""
@@ -108,7 +109,7 @@ def judge(stage: Stage, reply: Reply) -> Failure | None:
     hoped_for = reply.code == GO_AHEAD if stage == "data" else reply.code // 100 == _POSITIVE
     if hoped_for:
         return None
-    verdict, reason = classify(stage, reply.code, reply.enhanced)
+    verdict, reason = classify(stage, reply.code, reply.enhanced, " ".join(reply.lines))
     return verdict(reason, stage, str(reply))
 
 

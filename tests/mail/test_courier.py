@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from email.headerregistry import Address
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from regsvc.consumer.courier import Courier
@@ -96,3 +98,22 @@ async def test_a_mail_server_that_says_nothing_does_not_hold_up_the_end(pool: Po
         with trio.fail_after(10):
             async with run_sending(pool, database, smtp):
                 await smtp.wait(lambda: "greeting" in smtp.steps)
+
+
+async def test_a_lease_runs_out_while_the_machine_is_suspended(
+    pool: Pool, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database's clock goes on then: another process may have the mail by now."""
+    clock_gettime, asleep = time.clock_gettime, [0.0]
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: clock_gettime(clock) + asleep[0])
+    answer = trio.Event()
+    async with (
+        ScriptedServer({"DATA": [Hold(answer)]}).running() as smtp,
+        run_sending(pool, database, smtp),
+    ):
+        await sign_up(pool)
+        await smtp.wait(lambda: "DATA" in smtp.steps)
+        asleep[0] = 60.0
+        answer.set()
+        await smtp.wait(lambda: smtp.open_connections == 0)
+        assert smtp.mails == []

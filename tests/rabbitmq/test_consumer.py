@@ -57,6 +57,20 @@ async def test_what_is_not_settled_goes_back_when_the_consumer_ends(amqp_url: st
         await consumer.ack([again, await anext(consumer)])
 
 
+async def test_a_consumer_that_stops_takes_no_more_and_still_settles_what_it_has(amqp_url: str) -> None:
+    first, second, third = uuid4(), uuid4(), uuid4()
+    async with open_publisher(amqp_url) as publisher, consume(amqp_url) as stopped:
+        await publisher.publish([first, second])
+        received = await anext(stopped)
+        for delivery in await stopped.stop():
+            await delivery.requeue()
+        await publisher.publish([third])
+        async with consume(amqp_url) as other:
+            others = {(await anext(other)).mail_id for _ in range(2)}
+        assert others == {second, third}
+        await received.ack()
+
+
 GOOD: dict[str, Any] = {
     "content_type": "application/json",
     "message_type": "regsvc.mail.v1",

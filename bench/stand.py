@@ -211,9 +211,8 @@ async def add_due_mails(database: str, count: int) -> None:
         """
         WITH people AS (
             INSERT INTO registrations (id, email, email_key, name, locale, password_hash, origin, client)
-            SELECT gen_random_uuid(), format('person%%s@example.org', n), format('person%%s@example.org', n),
-                   'Person ' || n, 'en', '$regsvc$none', '192.0.2.0/24', 'curl'
-              FROM generate_series(1, %s) n
+            SELECT gen_random_uuid(), email, email, 'Person ' || n, 'en', '$regsvc$none', '192.0.2.0/24', 'curl'
+              FROM generate_series(1, %s) n, format('person%%s@d%%s.example.org', n, n %% 20) AS email
             RETURNING id
         )
         INSERT INTO mails (id, registration_id, kind) SELECT gen_random_uuid(), id, 'signup' FROM people

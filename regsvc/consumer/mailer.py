@@ -21,6 +21,7 @@ from regsvc.waiting import Alarm, wait_any
 AT_ONCE = timedelta(0)
 _POLL = 5.0  # seconds between looks when nothing is known to come due before
 _BREATH = 0.05  # seconds between looks at the least
+_AGAIN = 0.25  # seconds between looks at what another transaction holds
 
 
 async def run_mailer(
@@ -70,4 +71,6 @@ async def _seconds_to_wait(pool: Pool, overdue: timedelta, taken: Taken) -> floa
         seconds = await jobs.seconds_until_due(conn)
     if seconds is None:
         return _POLL
+    if not taken.claimed and seconds + overdue.total_seconds() <= 0:
+        return _AGAIN  # another transaction holds what is due
     return min(_POLL, max(_BREATH, seconds + overdue.total_seconds()))

@@ -22,7 +22,7 @@ from regsvc.mail.outcome import Accepted, Failure
 from regsvc.mail.queue import breaker, jobs, retry_policy
 from regsvc.mail.queue.bookings import Ended, Retry, Sent
 from regsvc.mail.queue.jobs import Job
-from regsvc.mail.queue.verdict import AWAY, UNKNOWN, Evidence, is_alike, judge
+from regsvc.mail.queue.verdict import AWAY, UNKNOWN, Evidence, is_alike, judge, refused_domains
 
 Server = Callable[[datetime], Accepted | Failure]
 State = Literal["queued", "sending", "sent", "delayed", "bounced", "cancelled", "dead"]
@@ -157,8 +157,12 @@ class PostOffice:
             return []
         self.probe_at = now + breaker.PROBE_EVERY
         waiting = [mail for mail in self.mails.values() if self._waits(mail)]
-        if found := _touched_first([mail for mail in waiting if not mail.refused]):
-            return found
+        never = [mail for mail in waiting if not mail.refused]
+        if self.state.open and refused_domains(self.state) and never:  # here no two mails share a domain
+            newest = max(mail.changed_at for mail in never)
+            return [mail for mail in never if mail.changed_at == newest]
+        if never:
+            return _touched_first(never)
         due = [
             mail
             for mail in self.mails.values()

@@ -100,6 +100,16 @@ def test_words_are_the_same_whatever_they_say_of_the_one_mail(first: str, second
     assert mask(first, "a@one.example") == mask(second, "b@two.example")
 
 
+def test_words_that_did_not_stand_in_the_way_of_another_hold_up_nobody_again() -> None:
+    tripped = judge(UNKNOWN, run_of(POLICY, *PEOPLE))
+    passed = judge(tripped, run_of(OK, "good@example.com"))
+    assert (tripped.open, passed.open) == (True, False)
+    more = [f"u{n}@one.example" for n in range(24)]
+    assert not judge(passed, run_of(POLICY, *more)).open
+    assert judge(passed, run_of(POLICY, *more, "z@one.example")).open
+    assert judge(passed, run_of(OK, "good@example.com")) is passed
+
+
 def test_words_with_another_code_are_others() -> None:
     assert mask("550 5.7.1 no") != mask("554 5.7.1 no") != mask("554 5.7.0 no") != mask("554 5.7.0 never")
 

@@ -26,7 +26,7 @@ from psycopg.types.json import Jsonb
 from regsvc.mail.outcome import Stage
 from regsvc.mail.queue import jobs
 from regsvc.mail.queue.jobs import DUE_CHANNEL, Job
-from regsvc.mail.queue.verdict import AWAY, UNKNOWN, Breaker, Evidence, judge
+from regsvc.mail.queue.verdict import AWAY, UNKNOWN, Breaker, Evidence, judge, refused_domains
 from regsvc.postgres.connection import Connection
 
 PROBE_EVERY = timedelta(seconds=10)
@@ -136,7 +136,7 @@ async def claim_probe(conn: Connection, state: Breaker) -> list[Job]:
     Nothing is claimed while the server works, nor a mail that waits for its recipient or its turn.
     """
     if state.open:
-        return await jobs.claim_waiting(conn, None, beyond=timedelta(0))
+        return await jobs.claim_waiting(conn, None, beyond=timedelta(0), avoid=refused_domains(state))
     if state.failures:
         return await jobs.claim_waiting(conn, AWAY, beyond=SPREAD)
     return []

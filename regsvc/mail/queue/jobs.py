@@ -27,6 +27,7 @@ from regsvc.postgres.connection import Connection
 LEASE = timedelta(seconds=45)
 GIVE_UP = timedelta(hours=48)
 DUE_CHANNEL = "mail_due"
+_LOOKED_AT = 200  # of the newest held mails, for one to another domain
 
 SentAs = Literal[
     "confirm",
@@ -170,7 +171,9 @@ async def claim_released(
     )
 
 
-async def claim_waiting(conn: Connection, reasons: Collection[str] | None, *, beyond: timedelta) -> list[Job]:
+async def claim_waiting(
+    conn: Connection, reasons: Collection[str] | None, *, beyond: timedelta, avoid: Collection[str] = ()
+) -> list[Job]:
     """Claim one mail to find out whether the server is back: of those never refused, the one untouched for longest.
 
     A mail that waits for the server comes before one that is due; one that was refused itself comes last.
@@ -179,28 +182,41 @@ async def claim_waiting(conn: Connection, reasons: Collection[str] | None, *, be
         conn: writes.
         reasons: of the delays that may be cut short; None: of all that wait for the server.
         beyond: a delay that is over in less than this is left to end by itself.
+        avoid: digests of domains that were refused: one of the newest mails to any other comes first of all.
     """
-    waiting = "state = 'delayed' AND waits IS NOT NULL AND due_at > now() + %(beyond)s"
+    waiting = "m.state = 'delayed' AND m.waits IS NOT NULL AND m.due_at > now() + %(beyond)s"
     if reasons is not None:
-        waiting += " AND reason = ANY(%(reasons)s)"
+        waiting += " AND m.reason = ANY(%(reasons)s)"
+    elsewhere = f"""
+        SELECT newest.id FROM (
+            SELECT m.id, coalesce(m.email, r.email) AS email
+              FROM mails m LEFT JOIN registrations r ON r.id = m.registration_id
+             WHERE {waiting} AND NOT m.refused
+             ORDER BY m.refused DESC, m.changed_at DESC LIMIT {_LOOKED_AT}) AS newest
+         WHERE left(encode(sha256(convert_to(lower(substring(newest.email FROM '[^@]*$')), 'UTF8')), 'hex'), 16)
+               <> ALL(%(avoid)s::text[]) LIMIT 1"""  # noqa: S608 - literals above
     return await _claim(
         conn,
         f"""
         SELECT id FROM (
             SELECT id, 0 AS place FROM (
-                SELECT id FROM mails WHERE {waiting} AND NOT refused
-                 ORDER BY refused, changed_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS waiting
+                SELECT m.id FROM mails m WHERE {waiting} AND cardinality(%(avoid)s::text[]) > 0 AND m.id = ({elsewhere})
+                   FOR UPDATE SKIP LOCKED) AS elsewhere
             UNION ALL SELECT id, 1 FROM (
-                SELECT id FROM mails
-                 WHERE state IN ('queued', 'delayed') AND due_at <= now() AND NOT refused
-                 ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS due
+                SELECT m.id FROM mails m WHERE {waiting} AND NOT m.refused
+                 ORDER BY m.refused, m.changed_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS waiting
             UNION ALL SELECT id, 2 FROM (
-                SELECT id FROM mails WHERE {waiting} AND refused
-                 ORDER BY refused, changed_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS refused
+                SELECT m.id FROM mails m
+                 WHERE m.state IN ('queued', 'delayed') AND m.due_at <= now() AND NOT m.refused
+                 ORDER BY m.due_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS due
+            UNION ALL SELECT id, 3 FROM (
+                SELECT m.id FROM mails m WHERE {waiting} AND m.refused
+                 ORDER BY m.refused, m.changed_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS refused
         ) AS probes ORDER BY place LIMIT 1
         """,  # noqa: S608 - literals above
         beyond=beyond,
         reasons=None if reasons is None else list(reasons),
+        avoid=list(avoid),
     )
 
 

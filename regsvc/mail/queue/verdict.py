@@ -30,6 +30,8 @@ from regsvc.mail.outcome import (
 OPENS_AT: Final = 10  # failures in a row
 ALIKE_DOMAINS: Final = 3  # different domains, refused in the same words, make it ours
 ALIKE_RECIPIENTS: Final = 5  # or so many recipients, whatever their domains
+AGAIN: Final = 5  # times as many, in words that did not stand in another recipient's way before
+_PASSED: Final = "passed"
 _TEXTS: Final = 8  # that are remembered at a time
 
 EARLY: Final[frozenset[Stage]] = frozenset(
@@ -150,7 +152,7 @@ def refuses_us(state: Breaker) -> bool:
 def _add(state: Breaker, each: Evidence) -> Breaker:
     outcome = each.outcome
     if isinstance(outcome, Accepted):
-        return replace(_recover(state), alike={}) if state.alike else _recover(state)
+        return _recover(_pass(state))
     if isinstance(outcome, Refused) and is_about_us(outcome):
         return _fail(state, outcome, OPENS_AT)
     if isinstance(outcome, Delayed) and (outcome.stage in EARLY or outcome.reason in CONNECTION_REASONS):
@@ -166,6 +168,20 @@ def _add(state: Breaker, each: Evidence) -> Breaker:
     if isinstance(outcome, Delayed) or each.attempt > 1:  # the same mail again is not another recipient
         return state
     return _remember(state, outcome, each.recipient)
+
+
+def _pass(state: Breaker) -> Breaker:
+    """Forget who was refused, but not in which words several were: one recipient has passed all the same."""
+    passed = {
+        words: (_PASSED,)
+        for words, people in state.alike.items()
+        if _PASSED in people or len(people) >= ALIKE_RECIPIENTS or _count_domains(people) >= ALIKE_DOMAINS
+    }
+    return (
+        state
+        if all(tuple(people) == (_PASSED,) for people in state.alike.values())
+        else replace(state, alike=passed)
+    )
 
 
 def _recover(state: Breaker) -> Breaker:
@@ -220,10 +236,21 @@ _OWN_TROUBLE: Final = re.compile(r"\d{3} 5\.(1\.([1236]|10)|2\.[12])(?![0-9.])")
 
 
 def _is_enough(people: Sequence[str], outcome: Refused | Bounced) -> bool:
-    domains = len({person.partition("/")[0] for person in people})
+    domains, factor = _count_domains(people), AGAIN if _PASSED in people else 1
     if isinstance(outcome, Bounced) and _OWN_TROUBLE.match(outcome.reply):
-        return domains >= ALIKE_RECIPIENTS
-    return domains >= ALIKE_DOMAINS or len(people) >= ALIKE_RECIPIENTS
+        return domains >= ALIKE_RECIPIENTS * factor
+    return domains >= ALIKE_DOMAINS * factor or len(people) - (factor > 1) >= ALIKE_RECIPIENTS * factor
+
+
+def _count_domains(people: Sequence[str]) -> int:
+    return len({person.partition("/")[0] for person in people if person != _PASSED})
+
+
+def refused_domains(state: Breaker) -> set[str]:
+    """Return the digests of the domains that were refused since a mail was last accepted."""
+    return {
+        person.partition("/")[0] for people in state.alike.values() for person in people if person != _PASSED
+    }
 
 
 _HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}")

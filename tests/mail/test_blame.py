@@ -177,7 +177,8 @@ async def test_what_was_never_refused_itself_is_probed_first(pool: Pool) -> None
 
 
 async def test_a_slow_receiver_holds_up_its_own_mails_alone(pool: Pool, database: str) -> None:
-    choices: dict[str, Reaction] = {"slow.example": Hold(trio.Event())}
+    answer = trio.Event()
+    choices: dict[str, Reaction] = {"slow.example": Hold(answer)}
     async with (
         ChoosyServer(choices=choices, extensions=("8BITMIME",)).running() as smtp,
         run_sending(pool, database, smtp, sessions=4),
@@ -188,6 +189,7 @@ async def test_a_slow_receiver_holds_up_its_own_mails_alone(pool: Pool, database
         await smtp.wait(lambda: bool(smtp.mails), seconds=15)
         assert [mail.recipient for mail in smtp.mails] == ["good@example.com"]
         assert smtp.open_connections <= 3
+        answer.set()
 
 
 async def test_what_bounced_in_the_same_words_is_replayed_together(pool: Pool) -> None:
@@ -262,6 +264,7 @@ async def test_a_claim_that_never_ends_holds_up_its_own_mails_alone(pool: Pool, 
     """As of a machine that lost power in the middle of it: the server does not know for long."""
     first = [await sign_up(pool, f"u{n}@example.com") for n in range(4)]
     async with pool.transaction(limit=60) as conn:
+        await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         assert len(await jobs.claim_due(conn, 4)) == 4
         assert len(await mail_status.begin_sending(conn, [new.mail_id for new in first])) == 4
         keys = [mail_schedule.address_key(SECRETS, new.email_key) for new in first]

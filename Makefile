@@ -19,6 +19,7 @@ help:
 	@echo 'make test    check and test everything, the way CI does'
 	@echo 'make check   lint, types and the tests that need no server, within a minute'
 	@echo 'make faults  kill and cut everything for twenty minutes, and print what came of it'
+	@echo 'make realities what takes a cluster or another version of a dependency, for some ten minutes'
 	@echo 'make figures long outages and many mails, for a quarter of an hour'
 	@echo 'make fuzz    make 100,000 connections to the server that say anything at all'
 	@echo 'make bench   measure speed and memory, for some six minutes'
@@ -48,6 +49,11 @@ faults: $(VENV)/.test
 
 figures: $(VENV)/.test
 	$(BIN)/python -m tests.faults outage many plan held
+
+# What takes a cluster, or versions that few have. REALITIES names files of tests/realities.
+REALITIES := tests/realities/broker_cluster.py tests/realities/broker_4.py
+realities: $(VENV)/.test
+	$(BIN)/pytest -s -p no:cacheprovider $(REALITIES)
 
 # What docs/security.md shows; FUZZ="--help" lists what can be chosen.
 fuzz: $(VENV)/.test

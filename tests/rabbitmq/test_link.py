@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(60)  # hangs are what some of these tests are a
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({}, r"another x-[a-z-]+: none there, .* needed"),
+        ({}, r"another x-[a-z-]+: (none|classic) there, .* needed"),
         ({"durable": False}, r"another durable: false there, true needed"),
         ({"x_queue_type": "quorum", "x_delivery_limit": 7}, r"another x-de"),
     ],

@@ -119,11 +119,13 @@ async def repudiate(service: Service, caller: Caller, text: str) -> None:
     token = read_token(text)
     await throttle(service, caller, CONFIRM)
     async with service.pool.transaction() as conn:
-        await confirmation.repudiate(conn, service.secrets, token)
-        await record(
-            conn, "registration_repudiated", caller.as_anyone(), registration=str(token.registration_id)
-        )
-    log.info("registration repudiated", registration=str(token.registration_id))
+        changed = await confirmation.repudiate(conn, service.secrets, token)
+        if changed:
+            await record(
+                conn, "registration_repudiated", caller.as_anyone(), registration=str(token.registration_id)
+            )
+    if changed:
+        log.info("registration repudiated", registration=str(token.registration_id))
 
 
 def read_token(text: str) -> LinkToken:

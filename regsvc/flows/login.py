@@ -9,13 +9,13 @@ from pydantic import StringConstraints
 
 from regsvc.accounts.address import find_key
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.limits.login_attempts import LoginTry, forgive_tries, withdraw_try
+from regsvc.accounts.limits.login_attempts import LoginTry, forgive_tries
 from regsvc.accounts.sessions import refresh_token
 from regsvc.accounts.sessions.refresh_token import Grant
 from regsvc.accounts.users import user
 from regsvc.errors import InvalidCredentialsError, OverloadedError
 from regsvc.flows.caller import Caller
-from regsvc.flows.rate_limits import begin_login
+from regsvc.flows.rate_limits import login_attempt
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body, PasswordText
 
@@ -38,14 +38,8 @@ async def log_in(service: Service, caller: Caller, email: str, password: str) ->
         OverloadedError: too many passwords wait to be verified.
     """
     key = find_key(email) or ""
-    tried = await begin_login(service, caller, key or f"? {email}")
-    try:
+    async with login_attempt(service, caller, key or f"? {email}", InvalidCredentialsError) as tried:
         started = await _log_in(service, caller, key, password, tried)
-    except OverloadedError:
-        if tried is not None:
-            async with service.pool.connection() as conn:
-                await withdraw_try(conn, tried)
-        raise
     log.info("logged in", user=str(started.user_id), session=str(started.session_id))
     return started
 

@@ -53,15 +53,14 @@ async def change_profile(
         raise ValidationFailedError(fields=[FieldError("/locale", "unknown_locale", detail)])
     await throttle_user(service, caller, token, ACCOUNT)
     async with service.pool.transaction() as conn:
-        user = await update_profile(
+        updated = await update_profile(
             conn, token.user_id, name=body.name, locale=body.locale, versions=versions
         )
-        if user is None and await get_user(conn, token.user_id) is None:
+        if updated is None and await get_user(conn, token.user_id) is None:
             raise AccessTokenInvalidError
-        if user is None:
+        if updated is None:
             raise PreconditionFailedError
-        if body.model_fields_set:
-            await record(
-                conn, "profile_changed", caller.as_user(token), fields=" ".join(sorted(body.model_fields_set))
-            )
+        user, changed = updated
+        if changed:
+            await record(conn, "profile_changed", caller.as_user(token), fields=" ".join(changed))
     return user

@@ -5,14 +5,17 @@ What a mail costs its receiver is another matter: that is the mail schedule (`re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import structlog
+import trio
 
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits import login_attempts
-from regsvc.accounts.limits.login_attempts import LoginTry
+from regsvc.accounts.limits.login_attempts import LoginTry, withdraw_try
 from regsvc.accounts.limits.rate_limit import Demand, Limit, RateLimitedError, demand, take_permits
+from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.flows.caller import Caller
 from regsvc.flows.service import Service
 from regsvc.metrics import RATE_LIMITED
@@ -22,6 +25,7 @@ log = structlog.get_logger()
 
 _MINUTE = 60
 _DAY = 24 * 60 * _MINUTE
+_WITHDRAWAL = 1.0  # seconds
 
 LOGIN = Limit("login", 20, _MINUTE)
 LOGIN_ADDRESS = Limit("login-address", 5, _MINUTE)
@@ -92,6 +96,51 @@ async def _take(service: Service, caller: Caller, demands: Sequence[Demand]) -> 
         raise
 
 
+@asynccontextmanager
+async def login_attempt(
+    service: Service, caller: Caller, address: str, *failures: type[RegsvcError]
+) -> AsyncIterator[LoginTry | None]:
+    """Count a login attempt, and take it back when the block ends before the password was found right or wrong.
+
+    A client that hung up, a database that failed or a full hashing line are no wrong guesses.
+
+    Args:
+        service: where limits are counted.
+        caller: whose attempt it is.
+        address: as typed; whether it has an account makes no difference.
+        failures: what the block raises when the password is wrong; the attempt stays counted then.
+
+    Yields:
+        The attempt, for the block to forgive when it succeeds; None where no limits apply.
+
+    Raises:
+        RateLimitedError: the client is too fast, or guesses.
+        DatabaseUnavailableError: the limits cannot be counted.
+    """
+    tried = await begin_login(service, caller, address)
+    try:
+        yield tried
+    except failures:
+        raise
+    except BaseException:
+        if tried is not None:
+            await _withdraw(service, tried)
+        raise
+
+
+async def _withdraw(service: Service, tried: LoginTry) -> None:
+    """Take an attempt back, also on behalf of a client that is gone; a second at most, the answer waits for it."""
+    with trio.move_on_after(_WITHDRAWAL, shield=True):
+        while True:
+            try:
+                async with service.pool.connection() as conn:
+                    await withdraw_try(conn, tried)
+            except DatabaseUnavailableError:
+                await trio.sleep(_WITHDRAWAL / 5)
+            else:
+                return
+
+
 async def begin_login(service: Service, caller: Caller, address: str) -> LoginTry | None:
     """Count a login attempt against the limits of its client, and against those that failed.
 
@@ -110,13 +159,17 @@ async def begin_login(service: Service, caller: Caller, address: str) -> LoginTr
     if not caller.limited:
         return None
     await throttle(service, caller, LOGIN, (LOGIN_ADDRESS, address))
-    async with service.pool.connection() as conn:
-        try:
-            return await login_attempts.begin_try(conn, service.secrets, address, caller.origin)
-        except RateLimitedError as error:
-            _note_refusal(error)
-            await record(conn, "login_held_back", caller.as_anyone())
-            raise
+    counted: LoginTry | None = None
+    # Once it is counted it must be known, or it could not be taken back.
+    with trio.CancelScope(shield=True):
+        async with service.pool.connection() as conn:
+            try:
+                counted = await login_attempts.begin_try(conn, service.secrets, address, caller.origin)
+            except RateLimitedError as error:
+                _note_refusal(error)
+                await record(conn, "login_held_back", caller.as_anyone())
+                raise
+    return counted
 
 
 def _note_refusal(error: RateLimitedError) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import structlog
 
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.limits.login_attempts import forgive_tries, withdraw_try
+from regsvc.accounts.limits.login_attempts import forgive_tries
 from regsvc.accounts.users import user
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import Credentials
-from regsvc.errors import OverloadedError
 from regsvc.flows.caller import Caller
-from regsvc.flows.rate_limits import begin_login
+from regsvc.flows.rate_limits import login_attempt
 from regsvc.flows.service import Service
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
@@ -42,21 +41,15 @@ async def verify_password(service: Service, caller: Caller, token: AccessToken, 
         credentials = await user.get_credentials(conn, token.user_id)
     if credentials is None:
         raise AccessTokenInvalidError
-    tried = await begin_login(service, caller, credentials.email_key)
-    try:
+    async with login_attempt(service, caller, credentials.email_key, WrongPasswordError) as tried:
         verdict = await service.lane.verify(password, credentials.password_hash)
-    except OverloadedError:
-        if tried is not None:
+        if verdict.unreadable:
+            log.error("stored password hash not readable", user=str(credentials.user_id))
+        if not verdict.ok:
             async with service.pool.connection() as conn:
-                await withdraw_try(conn, tried)
-        raise
-    if verdict.unreadable:
-        log.error("stored password hash not readable", user=str(credentials.user_id))
-    if not verdict.ok:
-        async with service.pool.connection() as conn:
-            await record(conn, "password_refused", caller.as_user(token))
-        raise WrongPasswordError
-    if tried is not None:
-        async with service.pool.transaction() as conn:
-            await forgive_tries(conn, tried)
+                await record(conn, "password_refused", caller.as_user(token))
+            raise WrongPasswordError
+        if tried is not None:
+            async with service.pool.transaction() as conn:
+                await forgive_tries(conn, tried)
     return credentials

@@ -9,21 +9,25 @@ import structlog
 from pydantic import ConfigDict
 
 from regsvc.accounts.limits import mail_schedule
-from regsvc.accounts.limits.idempotency import Once, claim_once
+from regsvc.accounts.limits.idempotency import Once, claim_once, claim_repeat, renew_repeat
 from regsvc.accounts.registrations.registration import (
     NewRegistration,
     RegistrationNotFoundError,
     add_registration,
+    waits_at,
 )
 from regsvc.flows.caller import Caller
 from regsvc.flows.new_password import check_new_password
 from regsvc.flows.rate_limits import REGISTER, REGISTER_DAY, throttle
 from regsvc.flows.service import Service
 from regsvc.logs import mask_email
+from regsvc.postgres.connection import Connection
 from regsvc.schemas.fields import Body, EmailText, NameText, PasswordText, address_of
-from regsvc.security.tokens import handle_matches
+from regsvc.security.tokens import blind, handle_matches
 
 log = structlog.get_logger()
+
+_LABEL = "signup-repeat"
 
 
 class RegisterBody(Body):
@@ -40,6 +44,8 @@ async def sign_up(
     service: Service, caller: Caller, body: RegisterBody, once: Once | None = None
 ) -> NewRegistration:
     """Store a sign-up and its mail, durable together, and return it.
+
+    The same sign-up by the same client within ten seconds is one: the id of the first one is returned.
 
     Args:
         service: what to work with.
@@ -68,8 +74,9 @@ async def sign_up(
         origin=caller.origin,
         client=caller.client,
     )
+    key = blind(service.secrets, _LABEL, caller.network, caller.client, new.email, new.name, body.password)
     async with service.pool.transaction() as conn:
-        made = await claim_once(conn, once, new.id)
+        made = await _claim(conn, new, key, once)
         if made != new.id:
             return replace(new, id=made)
         await add_registration(conn, new)
@@ -81,6 +88,27 @@ async def sign_up(
             await mail_schedule.take_turns(conn, turns)
     log.info("mail queued", mail=str(new.mail_id), registration=str(new.id), recipient=mask_email(new.email))
     return new
+
+
+async def _claim(conn: Connection, new: NewRegistration, key: bytes, once: Once | None) -> UUID:
+    """Return the id of the sign-up that this request makes, or that the same request made before.
+
+    A button that is pressed twice makes one sign-up. Everything in the key comes from this client, so that the answer
+    tells nothing of others.
+
+    Args:
+        conn: in the transaction that stores the sign-up.
+        new: the sign-up, if it is made now.
+        key: a MAC of the client and of what it typed.
+        once: what the client chose to be known by, which then counts instead.
+    """
+    if once is not None:
+        return await claim_once(conn, once, new.id)
+    made = await claim_repeat(conn, key, new.id)
+    if made == new.id or await waits_at(conn, made, new.email_key):
+        return made
+    await renew_repeat(conn, key, new.id)
+    return new.id
 
 
 def check_handle(service: Service, registration_id: str, handle: str) -> UUID:

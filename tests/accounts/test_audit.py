@@ -74,6 +74,19 @@ async def test_a_deleted_user_leaves_events_without_places(pool: Pool) -> None:
             await conn.execute(b"DELETE FROM audit_events")
 
 
+async def test_what_a_deleted_administrator_did_to_others_stays_whole(pool: Pool) -> None:
+    admin, other = uuid4(), uuid4()
+    by = By("admin", admin, uuid4(), "192.0.2.0/24", "Firefox")
+    async with pool.transaction() as conn:
+        await record(conn, "user_disabled", by, user_id=other, reason="fraud")
+        await record(conn, "mail_replayed", by, mail="of nobody")
+        await record(conn, "user_enabled", by, user_id=admin)
+        await forget_person(conn, admin)
+    whole = "origin = '192.0.2.0/24' AND client = 'Firefox' AND details <> '{}'"
+    assert await count(pool, f"event IN ('user_disabled', 'mail_replayed') AND {whole}") == 2
+    assert await count(pool, "event = 'user_enabled' AND origin IS NULL AND client IS NULL") == 1
+
+
 async def test_old_events_are_purged_and_no_others(pool: Pool) -> None:
     async with pool.transaction() as conn:
         await record(conn, "old", ANYONE)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
 from regsvc.flows.rate_limits import LOGIN, LOGIN_ADDRESS
 from regsvc.postgres.pool import Pool
+from tests.accounts.mails import wait_blocked
 from tests.limits import use_up
 from tests.services import PASSWORD, Service, run_test_service
 
@@ -141,3 +144,71 @@ async def test_who_deletes_the_account_is_not_remembered(service: Service, pool:
     assert answer.status_code == 204
     async with pool.connection() as conn:
         assert await (await conn.execute("SELECT count(*) FROM login_clients")).fetchone() == (0,)
+
+
+async def failures(pool: Pool) -> int:
+    async with pool.connection() as conn:
+        return (await conn.execute("SELECT FROM login_failures")).rowcount
+
+
+@asynccontextmanager
+async def locked(pool: Pool, table: str) -> AsyncIterator[None]:
+    """Have every statement that reads or writes a table wait as long as the block lasts."""
+    async with pool.transaction(limit=30) as conn:
+        await conn.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+        yield
+
+
+async def wait_no_failures(pool: Pool) -> None:
+    with trio.fail_after(10):
+        while await failures(pool):  # noqa: ASYNC110 - a row has no event
+            await trio.sleep(0.02)
+
+
+async def test_a_client_that_hangs_up_before_it_is_told_has_not_guessed(service: Service, pool: Pool) -> None:
+    await service.confirm()
+    async with locked(pool, "users"):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_in, service, "203.0.113.1", "ann@example.com", PASSWORD)
+            await wait_blocked(pool)
+            assert await failures(pool) == 1
+            nursery.cancel_scope.cancel()
+        await wait_no_failures(pool)
+
+
+async def test_an_attempt_whose_database_fails_is_no_wrong_guess(service: Service, pool: Pool) -> None:
+    await service.confirm()
+    answers = []
+
+    async def try_right() -> None:
+        answers.append(await log_in(service, "203.0.113.1", password=PASSWORD))
+
+    async with locked(pool, "users"), trio.open_nursery() as nursery:
+        nursery.start_soon(try_right)
+        await wait_blocked(pool)
+        async with pool.connection() as conn:
+            await conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
+            )
+    assert answers[0].status_code == 503
+    assert await failures(pool) == 0
+
+
+async def test_a_second_proof_that_is_interrupted_is_no_wrong_guess(service: Service, pool: Pool) -> None:
+    await service.confirm()
+    bearer = await service.log_in()
+    async with pool.connection() as conn:
+        await conn.execute("DELETE FROM login_clients")
+    body = {"current_password": PASSWORD, "new_password": "another good password"}
+
+    async def change() -> None:
+        await service.client.put("/api/v1/me/password", json=body, headers=bearer)
+
+    async with pool.transaction(limit=30) as conn:
+        await conn.execute("LOCK TABLE login_clients IN SHARE MODE")  # to forgive is to write there
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(change)
+            await wait_blocked(pool)
+            assert await failures(pool) == 1
+            nursery.cancel_scope.cancel()
+        await wait_no_failures(pool)

@@ -74,13 +74,13 @@ async def record(
 
 
 async def forget_person(conn: Connection, user_id: UUID) -> None:
-    """Take from the log, in the caller's transaction, where a user was and with what: the account is deleted."""
+    """Take from the log, in the caller's transaction, where a user was and with what: the account is deleted.
+
+    What they did to others as an administrator stays whole: it belongs to the history of those others.
+    """
     await conn.execute("SELECT set_config('regsvc.audit_upkeep', 'on', true)")
     await conn.execute(
-        """
-        UPDATE audit_events SET origin = NULL, client = NULL, details = '{}'
-         WHERE user_id = %(id)s OR actor_id = %(id)s
-        """,
+        "UPDATE audit_events SET origin = NULL, client = NULL, details = '{}' WHERE user_id = %(id)s",
         {"id": user_id},
     )
     await conn.execute("SELECT set_config('regsvc.audit_upkeep', 'off', true)")

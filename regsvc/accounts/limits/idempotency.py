@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from psycopg.rows import tuple_row
+from psycopg.rows import scalar_row, tuple_row
 
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 
 KEEP = timedelta(hours=24)
+REPEAT = timedelta(
+    seconds=10
+)  # within which the same request, without a key, is a button that was pressed twice
 
 
 class IdempotencyKeyReusedError(RegsvcError):
@@ -107,8 +110,52 @@ async def claim_once(conn: Connection, once: Once | None, subject: UUID) -> UUID
     return first
 
 
+async def claim_repeat(conn: Connection, key: bytes, subject: UUID) -> UUID:
+    """Do what the same client asks for twice within ten seconds once, in the caller's transaction.
+
+    A request that overlaps with the first one waits for it.
+
+    Args:
+        conn: in the transaction that does it.
+        key: a MAC of the client and of everything that the request says.
+        subject: what the request is about, if it is done now.
+
+    Returns:
+        The subject if the request is to be done now; otherwise that of the first time.
+    """
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        # The row looks older than it is, so that it lives ten seconds where others live a day.
+        await cursor.execute(
+            """
+            INSERT INTO idempotency_keys AS i (key, fingerprint, subject, created_at)
+            VALUES (%(key)s, %(key)s, %(subject)s, now() - %(keep)s + %(repeat)s)
+            ON CONFLICT (key) DO UPDATE
+               SET subject = CASE WHEN i.created_at > now() - %(keep)s THEN i.subject
+                                  ELSE excluded.subject END,
+                   created_at = CASE WHEN i.created_at > now() - %(keep)s THEN i.created_at
+                                     ELSE excluded.created_at END
+            RETURNING subject
+            """,
+            {"key": key, "subject": subject, "keep": KEEP, "repeat": REPEAT},
+        )
+        first = await cursor.fetchone()
+    assert isinstance(first, UUID)  # noqa: S101 - the column's type
+    return first
+
+
+async def renew_repeat(conn: Connection, key: bytes, subject: UUID) -> None:
+    """Let a request count as the first of its kind: what the first one made is over."""
+    await conn.execute(
+        """
+        UPDATE idempotency_keys SET subject = %(subject)s, created_at = now() - %(keep)s + %(repeat)s
+         WHERE key = %(key)s
+        """,
+        {"key": key, "subject": subject, "keep": KEEP, "repeat": REPEAT},
+    )
+
+
 async def purge_idempotency_keys(conn: Connection, limit: int) -> int:
-    """Delete keys that are older than a day, and return how many."""
+    """Delete keys whose time is over, and return how many."""
     cursor = await conn.execute(
         """
         DELETE FROM idempotency_keys

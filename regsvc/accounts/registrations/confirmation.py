@@ -125,10 +125,13 @@ async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) 
         return [(a.id, a.password_hash) for a in await cursor.fetchall() if a.password_hash is not None]
 
 
-async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> None:
+async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> bool:
     """Void the attempt that a link was mailed for: its reader says that it was not theirs.
 
     For 30 days at most one sign-up mail a day goes to that address.
+
+    Returns:
+        Whether this call voided it; False when that was done before.
 
     Raises:
         TokenInvalidError, TokenExpiredError: as `confirm_by_link`.
@@ -137,7 +140,7 @@ async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> Non
     attempt = await _lock_attempt(conn, secrets, token, void_is_fine=True)
     if attempt.state == "confirmed":
         raise AlreadyConfirmedError
-    await conn.execute(
+    cursor = await conn.execute(
         """
         WITH moved AS (
             UPDATE registrations
@@ -152,6 +155,7 @@ async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> Non
     )
     # After the registration: whoever sends locks them in this order, too.
     await mail_schedule.quieten(conn, secrets, attempt.email_key)
+    return cursor.rowcount > 0
 
 
 class AlreadyConfirmedError(RegsvcError):

@@ -103,6 +103,18 @@ async def list_seqs(conn: Connection, registration_ids: Sequence[UUID]) -> dict[
     return dict(await cursor.fetchall())
 
 
+async def waits_at(conn: Connection, registration_id: UUID, email_key: str) -> bool:
+    """Return whether an attempt still waits to be confirmed at this address."""
+    cursor = await conn.execute(
+        f"""
+        SELECT FROM registrations
+         WHERE id = %(id)s AND email_key = %(email_key)s AND state <> 'confirmed' AND {alive()}
+        """,
+        {"id": registration_id, "email_key": email_key},
+    )
+    return cursor.rowcount > 0
+
+
 async def get_registration(conn: Connection, registration_id: UUID) -> Registration | None:
     """Return what can be seen of an attempt, or None when there is none of that id."""
     async with conn.cursor(row_factory=class_row(Registration)) as cursor:

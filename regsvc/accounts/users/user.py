@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -106,37 +106,45 @@ async def get_credentials(conn: Connection, user_id: UUID) -> Credentials | None
 
 async def update_profile(
     conn: Connection, user_id: UUID, *, name: str | None, locale: str | None, versions: Collection[int] | None
-) -> User | None:
-    """Change what is given of a profile and return it, or None when it has none of the versions expected.
+) -> tuple[User, list[str]] | None:
+    """Change what is given of a profile.
 
-    Its version rises if anything is different then.
+    The version rises if anything is different afterwards; otherwise nothing is written.
 
     Args:
-        conn: writes.
+        conn: in a transaction.
         user_id: whose profile.
         name: None for the one that it has.
         locale: likewise.
         versions: of which it may be; None for any.
+
+    Returns:
+        The profile and the names of the fields that are different now, or None when it has none of the versions.
     """
     async with conn.cursor(row_factory=class_row(User)) as cursor:
         await cursor.execute(
             """
-            UPDATE users
-               SET name = coalesce(%(name)s, name), locale = coalesce(%(locale)s, locale),
-                   version = version + CASE WHEN name = coalesce(%(name)s, name)
-                                             AND locale = coalesce(%(locale)s, locale) THEN 0 ELSE 1 END
+            SELECT id, email, name, locale, role, version, created_at
+              FROM users
              WHERE id = %(id)s AND disabled_at IS NULL
                AND (%(versions)s::integer[] IS NULL OR version = ANY(%(versions)s))
-            RETURNING id, email, name, locale, role, version, created_at
+               FOR NO KEY UPDATE
             """,
-            {
-                "id": user_id,
-                "name": name,
-                "locale": locale,
-                "versions": None if versions is None else list(versions),
-            },
+            {"id": user_id, "versions": None if versions is None else list(versions)},
         )
-        return await cursor.fetchone()
+        before = await cursor.fetchone()
+    if before is None:
+        return None
+    after = replace(before, name=name or before.name, locale=locale or before.locale)
+    changed = [field for field in ("locale", "name") if getattr(after, field) != getattr(before, field)]
+    if not changed:
+        return before, []
+    after = replace(after, version=before.version + 1)
+    await conn.execute(
+        "UPDATE users SET name = %(name)s, locale = %(locale)s, version = %(version)s WHERE id = %(id)s",
+        {"id": user_id, "name": after.name, "locale": after.locale, "version": after.version},
+    )
+    return after, changed
 
 
 async def replace_password_hash(conn: Connection, user_id: UUID, *, old: str, new: str) -> None:

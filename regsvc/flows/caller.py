@@ -34,7 +34,13 @@ class Caller:
 
     def as_anyone(self) -> By:
         """Return the audit actor of a client that has not proved who it is."""
-        return By("anonymous", origin=self.origin, client=self.client, request_id=self.request_id)
+        return By(
+            "anonymous",
+            origin=self.origin,
+            client=self.client,
+            request_id=self.request_id,
+            network=self.network,
+        )
 
     def as_user(self, token: AccessToken) -> By:
         """Return the audit actor for the token's user."""
@@ -52,4 +58,5 @@ class Caller:
             origin=self.origin,
             client=self.client,
             request_id=self.request_id,
+            network=self.network,
         )

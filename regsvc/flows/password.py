@@ -14,6 +14,7 @@ import structlog
 from regsvc.accounts.address import Address
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.idempotency import Once, claim_once
+from regsvc.accounts.limits.login_attempts import forget_address, know_client
 from regsvc.accounts.registrations.confirmation import TokenInvalidError
 from regsvc.accounts.users import password_reset, user
 from regsvc.accounts.users.password import change_password
@@ -78,6 +79,8 @@ async def change_own(service: Service, caller: Caller, token: AccessToken, body:
             session_id=token.session_id,
             by=caller.as_user(token),
         )
+        await forget_address(conn, service.secrets, known.email_key)
+        await know_client(conn, service.secrets, known.email_key, caller.as_user(token))
     log.info("password changed", user=str(token.user_id))
 
 

@@ -13,7 +13,7 @@ import trio
 
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.limits import login_attempts
-from regsvc.accounts.limits.login_attempts import LoginTry, withdraw_try
+from regsvc.accounts.limits.login_attempts import LoginTry, Place, withdraw_try
 from regsvc.accounts.limits.rate_limit import Demand, Limit, RateLimitedError, demand, take_permits
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.flows.caller import Caller
@@ -159,12 +159,13 @@ async def begin_login(service: Service, caller: Caller, address: str) -> LoginTr
     if not caller.limited:
         return None
     await throttle(service, caller, LOGIN, (LOGIN_ADDRESS, address))
+    place = Place(caller.network, caller.client, caller.origin)
     counted: LoginTry | None = None
     # Once it is counted it must be known, or it could not be taken back.
     with trio.CancelScope(shield=True):
         async with service.pool.connection() as conn:
             try:
-                counted = await login_attempts.begin_try(conn, service.secrets, address, caller.origin)
+                counted = await login_attempts.begin_try(conn, service.secrets, address, place)
             except RateLimitedError as error:
                 _note_refusal(error)
                 await record(conn, "login_held_back", caller.as_anyone())

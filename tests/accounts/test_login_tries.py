@@ -11,6 +11,7 @@ from regsvc.accounts.audit.record import By
 from regsvc.accounts.limits.login_attempts import (
     CLIENTS,
     LoginTry,
+    Place,
     begin_try,
     forget_address,
     forgive_tries,
@@ -32,7 +33,7 @@ async def begin(
     pool: Pool, client: str = STRANGER, address: str = ANN, secrets: Secrets = SECRETS
 ) -> LoginTry:
     async with pool.connection() as conn:
-        return await begin_try(conn, secrets, address, client)
+        return await begin_try(conn, secrets, address, Place(client, "Firefox", client))
 
 
 async def succeed(pool: Pool, client: str) -> None:
@@ -140,7 +141,7 @@ async def test_a_try_that_was_not_made_is_not_counted(pool: Pool) -> None:
 
 async def test_a_client_is_known_for_ninety_days_and_over_a_rotation_of_the_secret(pool: Pool) -> None:
     async with pool.connection() as conn:
-        await know_client(conn, SECRETS, ANN, By("anonymous", origin=HOME))
+        await know_client(conn, SECRETS, ANN, By("anonymous", origin=HOME, client="Firefox"))
     rotated = Secrets(b"the secret after that, 32 bytes!", previous=SECRETS.current)
     known = await begin(pool, HOME, secrets=rotated)
     assert known.counted != known.address
@@ -166,7 +167,7 @@ async def test_what_is_over_is_purged(pool: Pool) -> None:
         await pass_time(pool, days=1)
         assert await purge_login_tries(conn, 10) == 1
         await pass_time(pool, days=89)
-        assert await purge_login_tries(conn, 10) == 1
+        assert await purge_login_tries(conn, 10) == 2  # the client and its network
 
 
 async def test_strangers_do_not_see_that_the_owner_logs_in_from_a_new_place(pool: Pool) -> None:
@@ -198,3 +199,37 @@ async def test_of_an_address_whose_account_is_deleted_its_clients_are_forgotten(
     async with pool.connection() as conn:
         cursor = await conn.execute("SELECT failures FROM login_failures")
         assert await cursor.fetchall() == [(2,)]  # the stranger's, and the one just now
+
+
+async def begin_at(pool: Pool, network: str, client: str = "Firefox") -> LoginTry:
+    async with pool.connection() as conn:
+        return await begin_try(conn, SECRETS, ANN, Place(network, client, HOME))
+
+
+async def fail_until_held_back(pool: Pool, network: str, client: str = "Firefox") -> None:
+    with pytest.raises(RateLimitedError):
+        for _ in range(11):
+            await begin_at(pool, network, client)
+
+
+@pytest.mark.parametrize(
+    ("network", "client"), [("192.0.2.8", "Firefox"), ("192.0.2.7", "curl")], ids=["address", "software"]
+)
+async def test_a_neighbour_in_a_known_network_does_not_hold_up_the_client_that_is_known(
+    pool: Pool, network: str, client: str
+) -> None:
+    tried = await begin_at(pool, "192.0.2.7")
+    async with pool.transaction() as conn:
+        await forgive_tries(conn, tried)
+    await fail_until_held_back(pool, network, client)
+    await begin_at(pool, "192.0.2.7")
+
+
+async def test_a_known_client_at_a_new_address_of_its_network_does_not_wait_for_strangers(pool: Pool) -> None:
+    tried = await begin_at(pool, "192.0.2.7")
+    async with pool.transaction() as conn:
+        await forgive_tries(conn, tried)
+    for _ in range(10):
+        await begin(pool)
+    await wait_of(pool)
+    await begin_at(pool, "192.0.2.99")

@@ -146,6 +146,37 @@ async def test_who_deletes_the_account_is_not_remembered(service: Service, pool:
         assert await (await conn.execute("SELECT count(*) FROM login_clients")).fetchone() == (0,)
 
 
+async def test_whoever_was_known_before_a_reset_is_a_stranger_after_it(service: Service) -> None:
+    thief = "198.51.100.1"
+    await service.confirm()
+    assert (await log_in(service, thief, password=PASSWORD)).status_code == 200
+    here = {"X-Forwarded-For": OWNER}
+    assert (await service.post("/password/forgot", {"email": "ann@example.com"}, here)).status_code == 202
+    token = (await service.wait_mail(number=2)).token_for("reset")
+    body = {"token": token, "password": "another good password"}
+    assert (await service.post("/password/reset", body, here)).status_code == 204
+    for number in range(10):
+        await log_in(service, f"203.0.{number}.1")
+    assert (await log_in(service, thief)).status_code == 429, "it waits with the strangers"
+    assert (await log_in(service, OWNER, password=body["password"])).status_code == 200
+
+
+async def test_whoever_was_known_before_the_password_was_changed_is_a_stranger_after_it(
+    service: Service,
+) -> None:
+    thief, here = "198.51.100.1", {"X-Forwarded-For": OWNER}
+    await service.confirm()
+    assert (await log_in(service, thief, password=PASSWORD)).status_code == 200
+    tokens = (await log_in(service, OWNER, password=PASSWORD)).json()
+    body = {"current_password": PASSWORD, "new_password": "another good password"}
+    bearer = {"Authorization": f"Bearer {tokens['access_token']}"} | here
+    assert (await service.client.put("/api/v1/me/password", json=body, headers=bearer)).status_code == 204
+    for number in range(10):
+        await log_in(service, f"203.0.{number}.1")
+    assert (await log_in(service, thief)).status_code == 429
+    assert (await log_in(service, OWNER, password=body["new_password"])).status_code == 200
+
+
 async def failures(pool: Pool) -> int:
     async with pool.connection() as conn:
         return (await conn.execute("SELECT FROM login_failures")).rowcount

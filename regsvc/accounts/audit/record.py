@@ -33,6 +33,7 @@ class By:
         origin: the network prefix that they act from.
         client: a short word for their software.
         request_id: of the request, as in its answer and the log.
+        network: what counts as one client, an IPv4 address or the /64 of an IPv6 address; the log never has it.
     """
 
     actor: ActorKind
@@ -41,6 +42,7 @@ class By:
     origin: str | None = None
     client: str | None = None
     request_id: str | None = None
+    network: str | None = None
 
 
 ANYONE = By("anonymous")

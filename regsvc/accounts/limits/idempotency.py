@@ -40,7 +40,7 @@ class Once:
     """A request that is to be done once.
 
     Args:
-        key: a MAC of what it is known by: the call, the client's network, and the key that the client chose.
+        key: a MAC of the call, the client's address and software, and the key that the client chose.
         fingerprint: a MAC of its body.
     """
 

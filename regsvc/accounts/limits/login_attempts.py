@@ -2,13 +2,16 @@
 
 They are counted by the address as it was typed, whether or not it has an account, so that nothing here tells which.
 A client that logged in to that address before is counted on its own: whatever strangers do, it waits for its own
-mistakes alone (OWASP calls this device cookies; here it is the network that is known again, and no cookie is).
+mistakes alone (OWASP calls this device cookies; here no cookie is needed). It is known again by its own address and
+software. Failing these its network is, with a count that all of that network share, so that a neighbour cannot hold up
+a client at the address that it had before.
 
 A try is counted before it is made and taken back when it was right, so that a thousand at once are not more than ten.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,7 +24,7 @@ from regsvc.security.tokens import Secrets, blinds
 
 FREE = 10  # failures in a row that cost no wait
 KEEP_CLIENTS = timedelta(days=90)
-CLIENTS = 20  # of an address; the longest unused are forgotten
+CLIENTS = 20  # of an address, each in two rows; the longest unused are forgotten
 LIMIT = "login-failures"
 
 _LABEL = "login-tries"
@@ -32,12 +35,37 @@ _WAIT = f"""
          ELSE least(interval '30 seconds' * 2 ^ least(f.failures - {FREE}, 7), interval '1 hour')
     END
 """
-# Which row counts a try: that of the client if it is known, else the one of all strangers to the address.
+# Which row counts a try: the client's if it is known, else its network's if that is, else the one of all strangers.
 _COUNTED = """
     SELECT coalesce((SELECT c.key FROM login_clients c
                       WHERE c.key = ANY(%(clients)s) AND c.last_at > now() - %(keep)s LIMIT 1),
+                    (SELECT c.key FROM login_clients c
+                      WHERE c.key = ANY(%(networks)s) AND c.last_at > now() - %(keep)s LIMIT 1),
                     %(address)s) AS key
 """
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an attempt comes from.
+
+    Args:
+        network: the client: an IPv4 address, or the /64 of an IPv6 address.
+        client: a short word for its software.
+        origin: the wider network prefix that it is in.
+    """
+
+    network: str
+    client: str
+    origin: str
+
+    def client_keys(self, secrets: Secrets, address: str) -> list[bytes]:
+        """Return the keys of this client for an address, the current one first."""
+        return blinds(secrets, _LABEL, "device", address, self.network, self.client)
+
+    def network_keys(self, secrets: Secrets, address: str) -> list[bytes]:
+        """Return the keys of the whole network for an address, the current one first."""
+        return blinds(secrets, _LABEL, "client", address, self.origin)
 
 
 @dataclass(frozen=True)
@@ -50,6 +78,7 @@ class LoginTry:
         before: when the one before was, if there was one.
         address: the key of the address, as typed.
         client: the key of the address and the client.
+        network: the key of the address and the client's network.
     """
 
     counted: bytes
@@ -57,23 +86,24 @@ class LoginTry:
     before: datetime | None
     address: bytes
     client: bytes
+    network: bytes
 
 
-async def begin_try(conn: Connection, secrets: Secrets, address: str, client: str) -> LoginTry:
+async def begin_try(conn: Connection, secrets: Secrets, address: str, place: Place) -> LoginTry:
     """Count a try to log in, before it costs anything.
 
     Args:
         conn: not in a transaction: whatever comes of the try, it counts.
         secrets: what keys derive from.
         address: as typed.
-        client: the network prefix that it comes from.
+        place: where it comes from.
 
     Raises:
         RateLimitedError: too many failed; it is not counted.
     """
     addresses = blinds(secrets, _LABEL, "address", address)
-    clients = blinds(secrets, _LABEL, "client", address, client)
-    values = {"address": addresses[0], "clients": clients, "keep": KEEP_CLIENTS}
+    clients, networks = place.client_keys(secrets, address), place.network_keys(secrets, address)
+    values = {"address": addresses[0], "clients": clients, "networks": networks, "keep": KEEP_CLIENTS}
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             f"""
@@ -94,7 +124,7 @@ async def begin_try(conn: Connection, secrets: Secrets, address: str, client: st
         counted = await cursor.fetchone()
         if counted is not None:
             key, at, before = counted
-            return LoginTry(key, at, before, addresses[0], clients[0])
+            return LoginTry(key, at, before, addresses[0], clients[0], networks[0])
         await cursor.execute(
             f"""
             SELECT extract(epoch FROM f.last_at + {_WAIT} - now())::float8
@@ -131,7 +161,7 @@ async def forgive_tries(conn: Connection, tried: LoginTry) -> None:
         await withdraw_try(conn, tried)
     else:
         await conn.execute("DELETE FROM login_failures WHERE key = %(counted)s", vars(tried))
-    await _remember(conn, tried.address, tried.client)
+    await _remember(conn, tried.address, [tried.client, tried.network])
 
 
 async def know_client(conn: Connection, secrets: Secrets, address: str, by: By) -> None:
@@ -140,41 +170,43 @@ async def know_client(conn: Connection, secrets: Secrets, address: str, by: By) 
     Whatever strangers guessed at this address, even before it had an account, its owner does not wait for that.
     """
     if by.origin is not None:
-        addresses = blinds(secrets, _LABEL, "address", address)
-        await _remember(conn, addresses[0], blinds(secrets, _LABEL, "client", address, by.origin)[0])
+        place = Place(by.network or by.origin, by.client or "", by.origin)
+        keys = [place.client_keys(secrets, address)[0], place.network_keys(secrets, address)[0]]
+        await _remember(conn, blinds(secrets, _LABEL, "address", address)[0], keys)
 
 
-async def is_known(conn: Connection, secrets: Secrets, address: str, client: str) -> bool:
-    """Say whether a client is known to whoever has an address: it logged in there, or proved otherwise that it may."""
+async def is_known(conn: Connection, secrets: Secrets, address: str, origin: str) -> bool:
+    """Return whether an address's owner logged in from a network, or proved otherwise that they are there."""
     cursor = await conn.execute(
         "SELECT FROM login_clients WHERE key = ANY(%(clients)s) AND last_at > now() - %(keep)s",
-        {"clients": blinds(secrets, _LABEL, "client", address, client), "keep": KEEP_CLIENTS},
+        {"clients": blinds(secrets, _LABEL, "client", address, origin), "keep": KEEP_CLIENTS},
     )
     return cursor.rowcount > 0
 
 
-async def _remember(conn: Connection, address: bytes, client: bytes) -> None:
+async def _remember(conn: Connection, address: bytes, keys: Sequence[bytes]) -> None:
     # Log-ins at the same moment skip what the other deletes, and never wait for each other.
     await conn.execute(
         """
         WITH known AS (
-            INSERT INTO login_clients (key, address, last_at) VALUES (%(client)s, %(address)s, now())
+            INSERT INTO login_clients (key, address, last_at)
+            SELECT DISTINCT k, %(address)s::bytea, now() FROM unnest(%(keys)s::bytea[]) AS k ORDER BY k
             ON CONFLICT (key) DO UPDATE SET last_at = now()
         )
         DELETE FROM login_clients
          WHERE key IN (SELECT key FROM login_clients
-                        WHERE address = %(address)s AND key <> %(client)s
+                        WHERE address = %(address)s AND key <> ALL(%(keys)s)
                         ORDER BY last_at DESC, key OFFSET %(others)s
                           FOR UPDATE SKIP LOCKED)
         """,
-        {"client": client, "address": address, "others": CLIENTS - 1},
+        {"keys": list(keys), "address": address, "others": 2 * (CLIENTS - 1)},
     )
 
 
 async def forget_address(conn: Connection, secrets: Secrets, address: str) -> None:
-    """Forget the clients of an address, in the caller's transaction: its account is deleted.
+    """Forget the clients of an address, in the caller's transaction: its account is deleted, or has another password.
 
-    What strangers guessed at it stays until it is a day old: if their waits ended, they would know of the deletion.
+    What strangers guessed at it stays until it is a day old: if their waits ended, they would know of that.
     """
     keys = {"keys": blinds(secrets, _LABEL, "address", address)}
     await conn.execute(

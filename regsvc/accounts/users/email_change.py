@@ -18,7 +18,7 @@ from psycopg.rows import class_row
 from regsvc.accounts.address import Address
 from regsvc.accounts.audit import record
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.limits.login_attempts import know_client
+from regsvc.accounts.limits.login_attempts import forget_address, know_client
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.registrations.registration import KEEP_FINAL, LINK_LIFE
 from regsvc.accounts.users import password_reset
@@ -189,6 +189,9 @@ async def undo_move(
         """,
         {"id": move.id, "user_id": move.user_id, "done_at": move.done_at},
     )
+    for key in (move.new_key, move.old_key):
+        await forget_address(conn, secrets, key)
+    await know_client(conn, secrets, move.old_key, by)
     await record.record(conn, "email_change_undone", by, user_id=move.user_id, sessions_ended=ended)
     await password_reset.add_forgot(conn, uuid4(), move.old_key, by, admitted=True)
     return move.user_id

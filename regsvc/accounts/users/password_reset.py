@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 
 from regsvc.accounts.audit import record
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.limits.login_attempts import know_client
+from regsvc.accounts.limits.login_attempts import forget_address, know_client
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.users.notices import add_notice
 from regsvc.accounts.users.password import set_password
@@ -101,7 +101,8 @@ async def reset_password(
     """Set another password for whoever has the link, in the caller's transaction.
 
     It ends every session, and proves the address: whoever opened the link reads its mail. So their client is
-    known from now on, and does not wait for what strangers guessed.
+    known from now on, and does not wait for what strangers guessed. Clients that were known before are forgotten: one
+    of them may be why the password is reset.
 
     Raises:
         TokenInvalidError, ResetExpiredError: as `find_forgetful`.
@@ -109,6 +110,7 @@ async def reset_password(
     found = await _open(conn, secrets, token, lock=True)
     ended = await set_password(conn, found.user_id, new_hash, reason="password_reset")
     await conn.execute("UPDATE users SET email_confirmed_at = now() WHERE id = %(id)s", {"id": found.user_id})
+    await forget_address(conn, secrets, found.email_key)
     await know_client(conn, secrets, found.email_key, by)
     await record.record(conn, "password_reset", by, user_id=found.user_id, sessions_ended=ended)
     await add_notice(conn, found.user_id, "password_reset_done", by)

@@ -19,7 +19,7 @@ from regsvc.accounts.limits.idempotency import (
 from regsvc.errors import FieldError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter
-from regsvc.http.request.client import get_origin
+from regsvc.http.request.client import get_client_network, get_client_word
 from regsvc.security.tokens import blind
 
 HEADER = "Idempotency-Key"
@@ -48,8 +48,10 @@ def read_once(body: BaseModel) -> Once | None:
             fields=[FieldError(HEADER, "invalid", "not a key")],
         )
     secrets = get_context().secrets
+    # A neighbour in the same network has keys of its own.
+    client = (get_client_network(), get_client_word())
     return Once(
-        key=blind(secrets, _LABEL, "key", str(request.url_rule), get_origin(), key),
+        key=blind(secrets, _LABEL, "key", str(request.url_rule), *client, key),
         fingerprint=blind(secrets, _LABEL, "body", body.model_dump_json()),
     )
 

@@ -7,7 +7,7 @@ for everybody alike, and decided on when its mail is taken in hand. No password 
 from __future__ import annotations
 
 from datetime import datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 
@@ -16,6 +16,7 @@ from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.idempotency import Once, claim_once
 from regsvc.accounts.limits.login_attempts import forget_address, know_client
 from regsvc.accounts.registrations.confirmation import TokenInvalidError
+from regsvc.accounts.sessions.refresh_token import Grant, start_session
 from regsvc.accounts.users import password_reset, user
 from regsvc.accounts.users.password import change_password
 from regsvc.flows.caller import Caller
@@ -53,13 +54,29 @@ class ResetBody(Body):
 
 
 async def change_own(service: Service, caller: Caller, token: AccessToken, body: ChangeBody) -> None:
-    """Set another password for whoever is logged in and knows the present one.
+    """Set another password for the token's user, who knows the present one; every other session ends.
 
     Raises:
-        WrongPasswordError: they do not.
+        WrongPasswordError: the present one is another.
         WeakPasswordError: the policy says no.
         OverloadedError: too many passwords wait to be hashed.
     """
+    await _change(service, caller, token, body, keep=token.session_id)
+
+
+async def change_own_anew(service: Service, caller: Caller, token: AccessToken, body: ChangeBody) -> Grant:
+    """Set another password, end every session, and start a new one; as `change_own` otherwise.
+
+    A browser proves its session by a cookie alone, of which there may be a copy (ASVS 5.0, 7.2.4).
+    """
+    granted = await _change(service, caller, token, body, keep=None)
+    assert granted is not None  # noqa: S101 - where no session is kept, one is started
+    return granted
+
+
+async def _change(
+    service: Service, caller: Caller, token: AccessToken, body: ChangeBody, *, keep: UUID | None
+) -> Grant | None:
     await throttle_user(service, caller, token, ACCOUNT)
     known = await verify_password(service, caller, token, body.current_password)
     async with service.pool.connection() as conn:
@@ -70,18 +87,25 @@ async def change_own(service: Service, caller: Caller, token: AccessToken, body:
         service, body.new_password, email=owner.email, name=owner.name, field="new_password"
     )
     new_hash = await service.lane.hash(body.new_password)
+    by = caller.as_user(token)
+    granted = None
     async with service.pool.transaction() as conn:
         await change_password(
-            conn,
-            token.user_id,
-            old_hash=known.password_hash,
-            new_hash=new_hash,
-            session_id=token.session_id,
-            by=caller.as_user(token),
+            conn, token.user_id, old_hash=known.password_hash, new_hash=new_hash, keep=keep, by=by
         )
         await forget_address(conn, service.secrets, known.email_key)
-        await know_client(conn, service.secrets, known.email_key, caller.as_user(token))
+        await know_client(conn, service.secrets, known.email_key, by)
+        if keep is None:
+            granted = await start_session(
+                conn,
+                service.secrets,
+                token.user_id,
+                password_hash=new_hash,
+                origin=caller.origin,
+                client=caller.client,
+            )
     log.info("password changed", user=str(token.user_id))
+    return granted
 
 
 async def ask_for_link(

@@ -8,12 +8,14 @@ import structlog
 
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.sessions import refresh_token, session
+from regsvc.accounts.sessions.browser_session import Resumed, resume_session
 from regsvc.accounts.sessions.refresh_token import Grant, Reuse
 from regsvc.accounts.users.notices import add_notice
 from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import ACCOUNT, throttle_user
 from regsvc.flows.service import Service
 from regsvc.security.keys import AccessToken
+from regsvc.security.tokens import SessionCookie
 
 log = structlog.get_logger()
 
@@ -37,6 +39,25 @@ async def refresh(service: Service, caller: Caller, text: str) -> Grant:
     if isinstance(found, Reuse):
         log.warning("refresh token reused", user=str(found.user_id), session=str(found.session_id))
         raise refresh_token.RefreshTokenReusedError
+    return found
+
+
+async def resume(service: Service, caller: Caller, cookie: SessionCookie) -> Resumed | None:
+    """Return who acts in the session of a browser's cookie, or None if it is over.
+
+    A cookie whose successor was shown before ends the session, and its user is told.
+    """
+    async with service.pool.transaction() as conn:
+        found = await resume_session(conn, cookie)
+        if isinstance(found, Reuse):
+            by = caller.as_anyone()
+            await record(
+                conn, "session_cookie_reused", by, user_id=found.user_id, session=str(found.session_id)
+            )
+            await add_notice(conn, found.user_id, "refresh_token_reused", by)
+    if isinstance(found, Reuse):
+        log.warning("session cookie reused", user=str(found.user_id), session=str(found.session_id))
+        return None
     return found
 
 

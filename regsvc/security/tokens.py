@@ -209,17 +209,35 @@ def handle_matches(secrets_: Secrets, registration_id: UUID, handle: str) -> boo
 # -- a browser's session: its cookie is good as long as the session is, and nothing of it is stored
 
 
-def mint_session_cookie(secrets_: Secrets, session_id: UUID) -> str:
-    """Return the 64 characters by which a browser is known to be in a session."""
-    return _encode(session_id.bytes + _mac(secrets_.key("browser-session"), (session_id.bytes,)))
+@dataclass(frozen=True)
+class SessionCookie:
+    """What the cookie of a browser says that was made here.
+
+    Args:
+        session_id: the session that the browser is in.
+        number: how often the cookie has been renewed.
+    """
+
+    session_id: UUID
+    number: int = 0
 
 
-def read_session_cookie(secrets_: Secrets, cookie: str) -> UUID | None:
-    """Return the session that a cookie was made for (constant time), or None; whether it lives is another matter."""
-    raw = _decode(cookie, _ID_BYTES + _MAC_BYTES)
-    if raw is None or not _verify(secrets_.keys("browser-session"), (raw[:_ID_BYTES],), raw[_ID_BYTES:]):
-        return None
-    return UUID(bytes=raw[:_ID_BYTES])
+def mint_session_cookie(secrets_: Secrets, cookie: SessionCookie) -> str:
+    """Return the 70 characters by which a browser is known to be in a session."""
+    raw = cookie.session_id.bytes + cookie.number.to_bytes(_NUMBER_BYTES, "big")
+    return _encode(raw + _mac(secrets_.key("browser-session"), (raw,)))
+
+
+def read_session_cookie(secrets_: Secrets, text: str) -> SessionCookie | None:
+    """Return what a cookie says (constant time), or None when it was not made here.
+
+    Cookies of before they were numbered have 64 characters, and are the first of their session.
+    """
+    for length in (_ID_BYTES + _NUMBER_BYTES, _ID_BYTES):
+        raw = _decode(text, length + _MAC_BYTES)
+        if raw is not None and _verify(secrets_.keys("browser-session"), (raw[:length],), raw[length:]):
+            return SessionCookie(UUID(bytes=raw[:_ID_BYTES]), int.from_bytes(raw[_ID_BYTES:length], "big"))
+    return None
 
 
 # -- what is counted: limits and schedules know whom they are about without being able to say it

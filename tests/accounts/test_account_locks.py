@@ -49,7 +49,7 @@ async def do_everything_at_once(pool: Pool) -> None:
 
     async def change(conn: Connection) -> None:
         kept = grants[0].session_id
-        await change_password(conn, user_id, old_hash="hash", new_hash="hash", session_id=kept, by=OPERATOR)
+        await change_password(conn, user_id, old_hash="hash", new_hash="hash", keep=kept, by=OPERATOR)
 
     deeds: list[Callable[[Connection], Awaitable[object]]] = [
         *[lambda conn: log_in(conn, user_id)] * 3,

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from regsvc.security.tokens import Secrets, mint_session_cookie, read_session_cookie
+from regsvc.security.tokens import Secrets, SessionCookie, mint_session_cookie, read_session_cookie
 from tests.services import PASSWORD, SECRET, Service, run_test_service
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
@@ -108,13 +108,15 @@ async def test_a_cookie_opens_no_call_of_the_api(member: str, shared_service: Se
 
 
 async def test_nobody_makes_a_cookie_without_the_secret() -> None:
-    secrets, session = Secrets(SECRET.encode()), uuid4()
+    secrets, session = Secrets(SECRET.encode()), SessionCookie(uuid4(), 7)
     cookie = mint_session_cookie(secrets, session)
     assert read_session_cookie(secrets, cookie) == session
     assert read_session_cookie(Secrets(b"x" * 32, SECRET.encode()), cookie) == session  # after a rotation
     assert read_session_cookie(Secrets(b"x" * 32), cookie) is None
-    other = mint_session_cookie(secrets, UUID(int=session.int ^ 1))
-    forged = [other[:24] + cookie[24:], cookie[:-1], cookie + "A", "", "x" * 64, cookie + "=", str(session)]
+    other = mint_session_cookie(secrets, SessionCookie(UUID(int=session.session_id.int ^ 1), 7))
+    later = mint_session_cookie(secrets, SessionCookie(session.session_id, 8))
+    forged = [other[:24] + cookie[24:], later[:28] + cookie[28:], cookie[:-1], cookie + "A"]
+    forged += ["", "x" * 64, "x" * 70, cookie + "=", str(session.session_id)]
     assert [read_session_cookie(secrets, each) for each in forged] == [None] * len(forged)
 
 

@@ -1,39 +1,114 @@
-"""A session of a browser: a session as any other, known by a cookie instead of tokens that are renewed."""
+"""A session of a browser: a session like any other, known by a cookie.
+
+The cookie is renewed once a day (ASVS 5.0, 7.2.4): it is the session's id and the number of its newest cookie. A cookie
+whose successor the browser has shown is a copy in other hands, and ends the session, as a refresh token does.
+"""
 
 from __future__ import annotations
 
-from uuid import UUID
+from dataclasses import dataclass
+from datetime import timedelta
 
-from psycopg.rows import class_row
-
+from regsvc.accounts.sessions.refresh_token import RefreshTokenInvalidError, Reuse, end_reused
 from regsvc.accounts.sessions.session import ALIVE, IDLE_LIFE
 from regsvc.postgres.connection import Connection
 from regsvc.security.keys import AccessToken
+from regsvc.security.tokens import SessionCookie
+
+RENEW_AFTER = timedelta(hours=24)
+OVERLAP = timedelta(minutes=1)  # for requests that were sent before the renewed cookie came
 
 
-async def resume_session(conn: Connection, session_id: UUID) -> AccessToken | None:
-    """Return who acts in a session, or None if it is over; that it was used is noted once a minute.
+@dataclass(frozen=True)
+class Resumed:
+    """A browser in its session.
+
+    Args:
+        token: who acts.
+        renewed: the cookie that the browser is to have from now on; None if it has it.
+    """
+
+    token: AccessToken
+    renewed: SessionCookie | None
+
+
+@dataclass(frozen=True)
+class _Session:
+    token: AccessToken
+    number: int  # of the newest cookie
+    seen: bool  # the browser has shown it
+    due: bool  # it is a day old
+    overlaps: bool  # it is so new that requests with the one before may be on their way
+
+
+async def resume_session(conn: Connection, cookie: SessionCookie) -> Resumed | Reuse | None:
+    """Return who acts in a session, or None if it is over; its use is noted once a minute.
 
     Like a refresh token's, its life is 30 days, and 7 without any use.
+
+    Args:
+        conn: in a transaction.
+        cookie: of the browser; its MAC has been checked.
+
+    Returns:
+        `Reuse` for a cookie that was renewed before; its session has been ended, which must be committed.
     """
-    values = {"id": session_id, "idle": IDLE_LIFE}
-    async with conn.cursor(row_factory=class_row(AccessToken)) as cursor:
+    found = await _find_session(conn, cookie)
+    if found is None:
+        return None
+    if cookie.number < found.number:
+        if cookie.number == found.number - 1 and (found.overlaps or not found.seen):
+            return Resumed(found.token, SessionCookie(cookie.session_id, found.number))
+        try:
+            return await end_reused(
+                conn, cookie.session_id, found.token.user_id, reason="session_cookie_reused"
+            )
+        except RefreshTokenInvalidError:  # by another request at this moment
+            return None
+    if not found.due:
+        await _note_use(conn, cookie)
+        return Resumed(found.token, None)
+    await _renew(conn, cookie)
+    return Resumed(found.token, SessionCookie(cookie.session_id, cookie.number + 1))
+
+
+async def _find_session(conn: Connection, cookie: SessionCookie) -> _Session | None:
+    async with conn.cursor() as cursor:
         await cursor.execute(
             f"""
-            SELECT s.user_id, s.id AS session_id, u.role
+            SELECT s.user_id, s.id, u.role, s.refresh_count, s.renewal_seen,
+                   coalesce(s.refreshed_at, s.created_at) <= now() - %(renew_after)s,
+                   coalesce(s.refreshed_at > now() - %(overlap)s, false)
               FROM sessions s
               JOIN users u ON u.id = s.user_id AND u.disabled_at IS NULL
              WHERE s.id = %(id)s AND {ALIVE} AND s.last_used_at > now() - %(idle)s
             """,  # noqa: S608 - a constant of that module
-            values,
+            {"id": cookie.session_id, "idle": IDLE_LIFE, "renew_after": RENEW_AFTER, "overlap": OVERLAP},
         )
-        found = await cursor.fetchone()
-    if found is not None:
-        await conn.execute(
-            """
-            UPDATE sessions SET last_used_at = now()
-             WHERE id = %(id)s AND last_used_at < now() - interval '1 minute'
-            """,
-            values,
-        )
-    return found
+        row = await cursor.fetchone()
+    if row is None:
+        return None
+    user_id, session_id, role, number, seen, due, overlaps = row
+    return _Session(AccessToken(user_id, session_id, role), number, seen, due, overlaps)
+
+
+async def _note_use(conn: Connection, cookie: SessionCookie) -> None:
+    await conn.execute(
+        """
+        UPDATE sessions SET last_used_at = now(), renewal_seen = true
+         WHERE id = %(id)s AND (NOT renewal_seen OR last_used_at < now() - interval '1 minute')
+        """,
+        {"id": cookie.session_id},
+    )
+
+
+async def _renew(conn: Connection, cookie: SessionCookie) -> None:
+    """Make the child of a cookie the newest, unless another request did."""
+    await conn.execute(
+        """
+        UPDATE sessions
+           SET refresh_count = %(number)s + 1, refreshed_at = now(), last_used_at = now(), renewal_seen = false
+         WHERE id = %(id)s AND refresh_count <= %(number)s
+        """,
+        {"id": cookie.session_id, "number": cookie.number},
+    )

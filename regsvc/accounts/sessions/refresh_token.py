@@ -173,7 +173,7 @@ async def refresh_session(
             raise RefreshTokenInvalidError
     if token.number == found.number - 1 and found.in_grace:
         return _grant(secrets, token.session_id, found)
-    return await _end_reused(conn, token.session_id, found.user_id)
+    return await end_reused(conn, token.session_id, found.user_id)
 
 
 async def _exchange_legacy_token(conn: Connection, secrets: Secrets, text: str) -> Grant | Reuse:
@@ -183,7 +183,7 @@ async def _exchange_legacy_token(conn: Connection, secrets: Secrets, text: str) 
     if legacy is None or found is None or found.over or (legacy.expired and not legacy.used):
         raise RefreshTokenInvalidError
     if found.number > 0 or (legacy.used and not legacy.in_grace):
-        return await _end_reused(conn, legacy.session_id, found.user_id)
+        return await end_reused(conn, legacy.session_id, found.user_id)
     if not legacy.used:
         await legacy_token.spend_token(conn, text)
         found = await _find_session(conn, legacy.session_id) or found
@@ -195,15 +195,17 @@ def _grant(secrets: Secrets, session_id: UUID, found: _Session) -> Grant:
     return Grant(session_id, found.user_id, found.role, text, int(found.expires_in))
 
 
-async def _end_reused(conn: Connection, session_id: UUID, user_id: UUID) -> Reuse:
-    """End the session of a token that came back, in the caller's transaction.
+async def end_reused(
+    conn: Connection, session_id: UUID, user_id: UUID, *, reason: str = "refresh_token_reused"
+) -> Reuse:
+    """End the session of a token or cookie that came back, in the caller's transaction.
 
     Raises:
         RefreshTokenInvalidError: it has ended meanwhile.
     """
     # Locked as everywhere: the user, who is about to be told, before the session.
     await conn.execute("SELECT FROM users WHERE id = %(id)s FOR KEY SHARE", {"id": user_id})
-    if not await end_session(conn, session_id, reason="refresh_token_reused"):
+    if not await end_session(conn, session_id, reason=reason):
         raise RefreshTokenInvalidError
     return Reuse(session_id, user_id)
 

@@ -19,16 +19,16 @@ class WrongPasswordError(RegsvcError):
 
 
 async def change_password(
-    conn: Connection, user_id: UUID, *, old_hash: str, new_hash: str, session_id: UUID, by: By
+    conn: Connection, user_id: UUID, *, old_hash: str, new_hash: str, keep: UUID | None, by: By
 ) -> None:
-    """Let a user have another password, in the caller's transaction; of their sessions only this one goes on.
+    """Let a user have another password, in the caller's transaction; of their sessions one goes on at most.
 
     Args:
         conn: in a transaction.
         user_id: whose password.
         old_hash: what was verified.
         new_hash: to store.
-        session_id: the session that stays.
+        keep: the session that goes on, if any.
         by: who does it.
 
     Raises:
@@ -40,7 +40,7 @@ async def change_password(
     )
     if cursor.rowcount == 0:
         raise WrongPasswordError
-    ended = await set_password(conn, user_id, new_hash, reason="password_changed", keep=session_id)
+    ended = await set_password(conn, user_id, new_hash, reason="password_changed", keep=keep)
     await record.record(conn, "password_changed", by, user_id=user_id, sessions_ended=ended)
     await add_notice(conn, user_id, "password_changed", by)
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from quart import Response, request
 
 from regsvc.accounts.limits.mail_schedule import TooSoonError
+from regsvc.accounts.sessions.refresh_token import Grant
 from regsvc.accounts.sessions.session import (
     SessionNotFoundError,
     list_sessions,
@@ -17,10 +18,10 @@ from regsvc.errors import RegsvcError, ValidationFailedError
 from regsvc.flows import sessions
 from regsvc.flows.account_data import PasswordBody, begin_export, erase_own
 from regsvc.flows.email_change import MoveBody, ask_move
-from regsvc.flows.password import ChangeBody, change_own
+from regsvc.flows.password import ChangeBody, change_own_anew
 from regsvc.flows.profile import ProfileBody, change_profile
 from regsvc.http.context import Context, get_context
-from regsvc.http.pages.browser_session import find_visitor, forget_session, lead_to_login
+from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session, lead_to_login
 from regsvc.http.pages.field_errors import explain
 from regsvc.http.pages.forms import comes_from, lead_to, read_form
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_cookies_needed, show_page, tell_when
@@ -34,7 +35,7 @@ from regsvc.mail.message.languages import LOCALES, choose_language
 from regsvc.schemas.fields import address_of, check_values
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
-Deed = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[None]]
+Deed = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[Grant | None]]
 
 # Where a form leads when it is done: to the account, saying so, or away from it.
 _DONE = {
@@ -80,11 +81,11 @@ async def submit_new_address() -> Response:
 
 @blueprint.post("/account/password")
 async def submit_new_password() -> Response:
-    """Set another password."""
+    """Set another password: every session ends, and this browser goes on in a new one."""
 
-    async def change(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
+    async def change(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> Grant:
         typed = {name: form.get(name, "") for name in ("current_password", "new_password")}
-        await change_own(context, get_caller(), visitor, check_values(ChangeBody, typed))
+        return await change_own_anew(context, get_caller(), visitor, check_values(ChangeBody, typed))
 
     return await _do("password", change)
 
@@ -143,7 +144,7 @@ async def _do(part: str, deed: Deed, *, away: str = "") -> Response:
     if visitor is None:
         return lead_to_login()
     try:
-        await deed(get_context(), visitor, form)
+        granted = await deed(get_context(), visitor, form)
     except AccessTokenInvalidError:
         return lead_to_login()
     except RegsvcError as error:
@@ -151,10 +152,11 @@ async def _do(part: str, deed: Deed, *, away: str = "") -> Response:
         if status is None:
             raise
         return await tell_when(await _show(visitor, int(status), part=part, error=error), error)
-    if not away:
-        return lead_to(f"/account?done={part}#{part}")
-    response = lead_to(away)
-    forget_session(response)
+    response = lead_to(away or f"/account?done={part}#{part}")
+    if away:
+        forget_session(response)
+    elif granted is not None:
+        keep_session(response, granted)
     return response
 
 

@@ -33,13 +33,14 @@ async def open_login() -> Response:
 
 @blueprint.post("/login")
 async def submit_login() -> Response:
-    """Start a session of this browser."""
+    """Start a session of this browser, and end the one that it was in (ASVS 5.0, 7.2.4)."""
     form = await read_form()
     words = get_words()
     try:
         body = check_values(
             LoginBody, {name: form.get(name, "").strip("\r\n") for name in ("email", "password")}
         )
+        before = await find_visitor()
         granted = await log_in(get_context(), get_caller(), body.email.strip(), body.password)
     except (InvalidCredentialsError, ValidationFailedError):
         return await _show_login(
@@ -49,6 +50,8 @@ async def submit_login() -> Response:
         status = 429 if isinstance(error, RateLimitedError) else 503
         problem = describe_error(words["common"], error)
         return await tell_when(await _show_login(status, email=body.email, problem=problem), error)
+    if before is not None:
+        await log_out(get_context(), get_caller(), before)
     response = lead_to("/account")
     keep_session(response, granted)
     return response

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from regsvc.accounts.mails.account_mails import AccountLetter
 from regsvc.accounts.mails.legacy import ForeignLetter
 from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.accounts.registrations.registration import LINK_LIFE
 from regsvc.mail.envelope import Envelope
-from regsvc.mail.message.kinds import ACCOUNT_KINDS, LinkedMail, WarningMail
+from regsvc.mail.message.kinds import ACCOUNT_KINDS, EmailChangeMail, LinkedMail, WarningMail
 from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
 from regsvc.security.tokens import Secrets, mint_code, mint_link_token
 
@@ -86,12 +86,20 @@ class LetterWriter:
         if not issubclass(kind, LinkedMail):
             return kind(occurred_at=letter.created_at, origin=letter.origin, client=letter.client)
         token, life = letter.mint_link(self.secrets)
+        more: dict[str, Any] = {}
+        if issubclass(kind, EmailChangeMail):
+            more = {
+                "account_email": letter.account_email,
+                "account_since": letter.account_since,
+                "not_me_link": f"{self.public_url}/email-not-me#t={token}",
+            }
         return kind(
             occurred_at=letter.created_at,
             origin=letter.origin,
             client=letter.client,
             link=f"{self.public_url}/{kind.page}#t={token}",
             valid_for=life // kind.unit,
+            **more,
         )
 
     def announce(self, letter: AnyLetter) -> None:

@@ -18,7 +18,7 @@ from regsvc.accounts.users import email_change, user
 from regsvc.errors import FieldError, ValidationFailedError
 from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, throttle, throttle_user
-from regsvc.flows.reauthentication import verify_password
+from regsvc.flows.reauthentication import verify_password, verify_password_of
 from regsvc.flows.resend import take_turn
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body, EmailText, PasswordText, TokenText
@@ -33,6 +33,13 @@ class MoveBody(Body):
 
     email: EmailText
     password: PasswordText
+
+
+class ConfirmMoveBody(Body):
+    """The token of the link and, where the client is not logged in to the account, its password."""
+
+    token: TokenText
+    password: PasswordText | None = None
 
 
 class LinkBody(Body):
@@ -71,18 +78,52 @@ async def ask_move(
     return turns.get(turn)
 
 
-async def confirm_move(service: Service, caller: Caller, body: LinkBody) -> None:
+async def confirm_move(
+    service: Service, caller: Caller, body: ConfirmMoveBody, visitor: AccessToken | None
+) -> None:
     """Move the account that a link is about.
+
+    Args:
+        service: what to work with.
+        caller: who presses the link.
+        body: the link's token, and the account's password where there is no session.
+        visitor: who is logged in at this client, if anybody is.
+
+    Raises:
+        RateLimitedError: this client tries too many links or passwords.
+        TokenInvalidError, MoveExpiredError: the link is none of ours, or no longer good.
+        MoveUnprovedError: the client is not logged in to the account and gives no password.
+        WrongPasswordError: it is not the account's.
+        OverloadedError: too many passwords wait to be verified.
+    """
+    await throttle(service, caller, CONFIRM)
+    token = _read_token(body.token)
+    async with service.pool.connection() as conn:
+        user_id = await email_change.find_mover(conn, service.secrets, token)
+    if user_id is None:
+        return
+    if visitor is None or visitor.user_id != user_id:
+        if body.password is None:
+            raise email_change.MoveUnprovedError
+        await verify_password_of(service, caller, user_id, body.password, caller.as_anyone())
+    async with service.pool.transaction() as conn:
+        # A password that is changed meanwhile voids the move.
+        await email_change.confirm_move(conn, service.secrets, token, caller.as_anyone())
+    log.info("address changed", user=str(user_id))
+
+
+async def repudiate_move(service: Service, caller: Caller, body: LinkBody) -> None:
+    """Void the move that a link is about: the reader of the mail did not ask for it.
 
     Raises:
         RateLimitedError: this client tries too many links.
-        TokenInvalidError, MoveExpiredError: the link is none of ours, or no longer good.
+        TokenInvalidError, MoveExpiredError: the link is none of ours, or the account has moved.
     """
     await throttle(service, caller, CONFIRM)
     token = _read_token(body.token)
     async with service.pool.transaction() as conn:
-        user_id = await email_change.confirm_move(conn, service.secrets, token, caller.as_anyone())
-    log.info("address changed", user=str(user_id))
+        await email_change.repudiate_move(conn, service.secrets, token, caller.as_anyone())
+    log.info("address change repudiated", move=str(token.id))
 
 
 async def undo_move(service: Service, caller: Caller, body: LinkBody) -> None:

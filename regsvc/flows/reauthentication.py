@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import structlog
 
-from regsvc.accounts.audit.record import record
+from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.limits.login_attempts import forgive_tries
 from regsvc.accounts.users import user
 from regsvc.accounts.users.password import WrongPasswordError
@@ -37,8 +39,15 @@ async def verify_password(service: Service, caller: Caller, token: AccessToken, 
         AccessTokenInvalidError: the account is gone or disabled.
         OverloadedError: too many passwords wait to be verified.
     """
+    return await verify_password_of(service, caller, token.user_id, password, caller.as_user(token))
+
+
+async def verify_password_of(
+    service: Service, caller: Caller, user_id: UUID, password: str, by: By
+) -> Credentials:
+    """Check the password of an account that a client acts for without a session; as `verify_password`."""
     async with service.pool.connection() as conn:
-        credentials = await user.get_credentials(conn, token.user_id)
+        credentials = await user.get_credentials(conn, user_id)
     if credentials is None:
         raise AccessTokenInvalidError
     async with login_attempt(service, caller, credentials.email_key, WrongPasswordError) as tried:
@@ -47,7 +56,7 @@ async def verify_password(service: Service, caller: Caller, token: AccessToken, 
             log.error("stored password hash not readable", user=str(credentials.user_id))
         if not verdict.ok:
             async with service.pool.connection() as conn:
-                await record(conn, "password_refused", caller.as_user(token))
+                await record(conn, "password_refused", by, user_id=user_id)
             raise WrongPasswordError
         if tried is not None:
             async with service.pool.transaction() as conn:

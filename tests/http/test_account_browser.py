@@ -135,6 +135,9 @@ def test_an_account_moves_to_another_address_and_back(person: Person, visit: Cal
     link = visit().context.new_page()
     open_link(moved, link, "email-change", number=1)
     link.get_by_role("button", name="Confirm my address").click()
+    expect(link.get_by_text("This browser is not logged in to it")).to_be_visible()
+    link.get_by_label("Password").fill(PASSWORD)
+    link.get_by_role("button", name="Confirm my address").click()
     expect(link.get_by_role("heading", name="Your account has its new address")).to_be_visible()
     assert moved.log_in() == 200
     open_link(person, link, "email-undo", number=3)
@@ -154,7 +157,7 @@ def test_an_account_is_deleted(person: Person, visit: Callable[..., Visit]) -> N
     assert person.log_in() == 401
 
 
-@pytest.mark.parametrize("path", ["reset", "email-change", "email-undo"])
+@pytest.mark.parametrize("path", ["reset", "email-change", "email-not-me", "email-undo"])
 def test_a_broken_link_says_so(path: str, person: Person, visit: Callable[..., Visit]) -> None:
     page = visit().open(f"{person.program.url}/{path}")
     expect(page.get_by_role("status").last).to_contain_text("incomplete")

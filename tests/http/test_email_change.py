@@ -36,8 +36,9 @@ async def ask(
 
 
 async def use(service: Service, deed: str, token: str) -> tuple[int, str]:
-    """Use a link and return status and code, or message, of the answer."""
-    answer = await service.post(f"/me/email/{deed}", {"token": token})
+    """Use a link, with the password where one is asked for; return status and code, or message, of the answer."""
+    proof = {"password": PASSWORD} if deed == "confirm" else {}
+    answer = await service.post(f"/me/email/{deed}", {"token": token, **proof})
     body = answer.json()
     return answer.status_code, body.get("code") or body["message"]
 
@@ -282,11 +283,12 @@ async def test_whoever_confirmed_an_address_does_not_wait_for_what_strangers_gue
     limited: Service, pool: Pool
 ) -> None:
     await limited.confirm()
-    await ask(limited, await limited.log_in())
+    bearer = await limited.log_in()
+    await ask(limited, bearer)
     token = (await limited.wait_mail(NEW)).token_for("email-change")
     await execute(pool, "DELETE FROM login_clients")
-    assert await use(limited, "confirm", token) == (200, "email changed")
-    assert await execute(pool, "SELECT count(*) FROM login_clients") == [(1,)]
+    assert (await limited.post("/me/email/confirm", {"token": token}, bearer)).status_code == 200
+    assert await execute(pool, "SELECT count(DISTINCT address) FROM login_clients") == [(1,)]
     wrong = {"email": NEW, "password": "not this one"}
     for n in range(10):
         client = {"X-Forwarded-For": f"198.51.{n}.1"}
@@ -302,3 +304,79 @@ async def test_moves_are_asked_for_on_a_schedule(limited: Service) -> None:
     assert (await ask(limited, bearer)).status_code == 202
     early = await ask(limited, bearer, BOB)
     assert (early.status_code, early.json()["code"]) == (429, "too_soon")
+
+
+async def press(
+    service: Service, token: str, headers: dict[str, str] | None = None, **more: str
+) -> tuple[int, str]:
+    answer = await service.post("/me/email/confirm", {"token": token, **more}, headers)
+    return answer.status_code, answer.json().get("code", "")
+
+
+async def test_the_link_alone_moves_no_account(service: Service) -> None:
+    """Else whoever knows an account's password could have its reader press it into being theirs."""
+    bearer, token = await start(service)
+    await service.confirm(BOB, "bob's own password")
+    bobs = await service.log_in(BOB, "bob's own password")
+    assert await press(service, token) == (409, "password_needed")
+    assert await press(service, token, bobs) == (409, "password_needed")
+    assert await press(service, token, password="not this one") == (403, "wrong_password")
+    assert await press(service, token, {"Authorization": "Bearer no"}) == (401, "access_token_invalid")
+    assert await address_of(service, bearer) == (ANN, '"1"')
+    assert await press(service, token, bearer) == (200, "")
+    assert await address_of(service, bearer) == (NEW, '"2"')
+    assert await press(service, token) == (200, ""), "again it changes nothing"
+
+
+async def test_guesses_at_the_password_of_a_move_are_counted(limited: Service, pool: Pool) -> None:
+    await limited.confirm()
+    await ask(limited, await limited.log_in())
+    token = (await limited.wait_mail(NEW)).token_for("email-change")
+    outcomes = []
+    for n in range(12):
+        client = {"X-Forwarded-For": f"198.51.{n}.1"}
+        outcomes.append((await press(limited, token, client, password="not this one"))[0])
+    assert outcomes == [403] * 10 + [429] * 2
+
+
+async def test_a_browser_that_is_logged_in_needs_no_password(service: Service) -> None:
+    own = {"Sec-Fetch-Site": "same-origin"}
+    bearer, token = await start(service)
+    path, body = "/email-change", {"token": token}
+    answer = await service.client.post(path, json=body, headers=own)
+    assert (answer.status_code, answer.json()["code"]) == (409, "password_needed")
+    form = {"email": ANN, "password": PASSWORD}
+    assert (await service.client.post("/login", data=form, headers=own)).status_code == 303
+    refused = await service.client.post(path, json=body, headers={"Sec-Fetch-Site": "cross-site"})
+    assert refused.status_code == 403
+    assert (await service.client.post(path, json=body, headers=own)).status_code == 200
+    assert await address_of(service, bearer) == (NEW, '"2"')
+
+
+async def test_the_mail_names_the_account_and_lets_its_reader_refuse_it(service: Service, pool: Pool) -> None:
+    bearer, token = await start(service)
+    mail = await service.wait_mail(NEW)
+    [(since,)] = await execute(pool, "SELECT extract(year FROM created_at)::text FROM users")
+    assert "a***@e***.com" in mail.text
+    assert str(since) in mail.text
+    assert ANN not in str(mail.message)
+    assert mail.token_for("email-not-me") == token
+    for _ in range(2):
+        assert await use(service, "repudiate", token) == (200, "email change voided")
+    assert await use(service, "confirm", token) == (410, "token_expired")
+    assert await address_of(service, bearer) == (ANN, '"1"')
+    events = "SELECT count(*) FROM audit_events WHERE event = 'email_change_repudiated'"
+    assert await execute(pool, events) == [(1,)]
+
+
+async def test_after_a_refusal_one_such_mail_a_day_goes_to_the_address(service: Service, pool: Pool) -> None:
+    _, token = await start(service)
+    assert await use(service, "repudiate", token) == (200, "email change voided")
+    quiet = "SELECT count(*) FROM mail_schedules WHERE quiet_until > now() + interval '29 days'"
+    assert await execute(pool, quiet) == [(1,)]
+
+
+async def test_an_account_that_has_moved_cannot_be_refused_any_more(service: Service) -> None:
+    _, token = await start(service)
+    assert await use(service, "confirm", token) == (200, "email changed")
+    assert await use(service, "repudiate", token) == (410, "token_expired")

@@ -43,7 +43,7 @@ async def move(service: Service, headers: dict[str, str], address: str) -> None:
     answer = await service.post("/me/email", {"email": address, "password": PASSWORD}, headers)
     assert answer.status_code == 202, answer.text
     token = (await service.wait_mail(address)).token_for("email-change")
-    assert (await service.post("/me/email/confirm", {"token": token})).status_code == 200
+    assert (await service.post("/me/email/confirm", {"token": token}, headers)).status_code == 200
 
 
 async def execute(pool: Pool, statement: str) -> None:
@@ -189,7 +189,7 @@ async def test_the_export_has_the_addresses_that_one_moved_between(service: Serv
     headers = await service.log_in()
     await service.post("/me/email", {"email": "new@example.com", "password": PASSWORD}, headers)
     token = (await service.wait_mail("new@example.com")).token_for("email-change")
-    assert (await service.post("/me/email/confirm", {"token": token})).status_code == 200
+    assert (await service.post("/me/email/confirm", {"token": token}, headers)).status_code == 200
     await service.wait_mail(number=3)
     exported = (await service.client.get(f"{ME}/export", headers=headers)).json()
     (move,) = exported["moves"]

@@ -347,12 +347,20 @@ async def move_there_and_back(service: Service, address: str) -> None:
     for email, password in ((address, PASSWORD), (new, "wrong"), (new, PASSWORD)):
         await service.post("/me/email", {"email": email, "password": password}, bearer)
     confirm = (await service.wait_mail(new)).token_for("email-change")
+    await service.post("/me/email/confirm", {"token": confirm}, {"Authorization": "Bearer no"})
+    for token, proof in (
+        ("no", {}),
+        (confirm, {}),
+        (confirm, {"password": "wrong"}),
+        (confirm, {"password": PASSWORD}),
+    ):
+        await service.post("/me/email/confirm", {"token": token, **proof})
     for token in ("no", confirm):
-        await service.post("/me/email/confirm", {"token": token})
+        await service.post("/me/email/repudiate", {"token": token})
     undo = await wait_token(service, address, "email-undo", known)
     for token in ("no", undo):
         await service.post("/me/email/undo", {"token": token})
-    await service.post("/me/email/confirm", {"token": confirm})
+    await service.post("/me/email/confirm", {"token": confirm, "password": PASSWORD})
     reset = await wait_token(service, address, "reset", known)
     await service.post("/password/reset", {"token": reset, "password": PASSWORD})
 

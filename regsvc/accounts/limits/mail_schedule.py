@@ -143,8 +143,8 @@ async def next_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, d
         return dict(await cursor.fetchall())
 
 
-async def quieten(conn: Connection, secrets: Secrets, email_key: str) -> None:
-    """Let at most one sign-up mail a day go to an address for 30 days; the one that was complained of counts."""
+async def quieten(conn: Connection, key: bytes) -> None:
+    """Let at most one mail a day have its turn on a schedule for 30 days; the one that was complained of counts."""
     await conn.execute(
         f"""
         WITH held AS MATERIALIZED (
@@ -154,7 +154,7 @@ async def quieten(conn: Connection, secrets: Secrets, email_key: str) -> None:
         SELECT key, 1, now(), now() + %(quiet)s FROM held
         ON CONFLICT (key) DO UPDATE SET quiet_until = excluded.quiet_until
         """,  # noqa: S608 - a constant of this module
-        {"key": address_key(secrets, email_key), "quiet": QUIET},
+        {"key": key, "quiet": QUIET},
     )
 
 

@@ -29,6 +29,8 @@ class AccountLetter:
     Args:
         user_id: whose account it is about.
         move_id: which move it is about, if it is about one.
+        account_email: the address that the account has.
+        account_since: when it was made.
         password_hash: of the account, which a link for a new password is bound to.
     """
 
@@ -44,6 +46,8 @@ class AccountLetter:
     sent_as: SentAs
     admitted: bool
     silent: bool
+    account_email: str
+    account_since: datetime
     password_hash: str = field(repr=False)
 
     def turn(self, secrets: Secrets) -> bytes:
@@ -108,6 +112,7 @@ async def begin_sending_account(conn: Connection, mail_ids: Sequence[UUID]) -> l
             SELECT m.id AS mail_id, m.user_id, m.move_id, coalesce(owner.email, m.email, u.email) AS email, m.email_key,
                    coalesce(owner.locale, u.locale) AS locale, coalesce(m.origin, '') AS origin,
                    coalesce(m.client, '') AS client, m.created_at, m.admitted, m.silent, u.password_hash,
+                   u.email AS account_email, u.created_at AS account_since,
                    CASE WHEN m.kind = 'notice' THEN m.notice
                         WHEN m.kind = 'forgot' THEN 'password_reset'
                         WHEN owner.id IS NULL THEN 'email_change'

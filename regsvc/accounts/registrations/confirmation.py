@@ -154,7 +154,7 @@ async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> boo
         {"id": attempt.id, "channel": STATE_CHANNEL},
     )
     # After the registration: whoever sends locks them in this order, too.
-    await mail_schedule.quieten(conn, secrets, attempt.email_key)
+    await mail_schedule.quieten(conn, mail_schedule.address_key(secrets, attempt.email_key))
     return cursor.rowcount > 0
 
 

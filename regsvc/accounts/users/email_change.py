@@ -18,8 +18,13 @@ from psycopg.rows import class_row
 from regsvc.accounts.address import Address
 from regsvc.accounts.audit import record
 from regsvc.accounts.audit.record import By
+from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.login_attempts import forget_address, know_client
-from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.registrations.confirmation import (
+    PasswordNeededError,
+    TokenExpiredError,
+    TokenInvalidError,
+)
 from regsvc.accounts.registrations.registration import KEEP_FINAL, LINK_LIFE
 from regsvc.accounts.users import password_reset
 from regsvc.accounts.users.notices import add_notice
@@ -36,6 +41,10 @@ _CONFIRM, _UNDO = "email-change", "email-undo"
 
 class MoveExpiredError(TokenExpiredError):
     """This link is no longer valid. Change the address again, if you still want to."""
+
+
+class MoveUnprovedError(PasswordNeededError):
+    """Log in to the account that gets this address, or give its password."""
 
 
 @dataclass(frozen=True)
@@ -117,24 +126,30 @@ async def ask_move(
     await record.record(conn, "email_change_asked", by, user_id=user_id)
 
 
+async def find_mover(conn: Connection, secrets: Secrets, token: AccountToken) -> UUID | None:
+    """Return whose account a link moves; None when it has moved already.
+
+    Raises:
+        TokenInvalidError, MoveExpiredError: as `confirm_move`.
+    """
+    move = await _get_move(conn, token)
+    return None if _check_confirm(secrets, token, move) == "done" else move.user_id
+
+
 async def confirm_move(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> UUID:
     """Move an account to the address that the link went to, in the caller's transaction, and return whose it is.
 
-    The address before is told, with a link to undo it. The link again changes nothing.
+    The caller has made sure that the client acts for the account: it is in one of its sessions, or gave its password.
+    A reader of the mail who merely presses a button must not take over an account that somebody else knows the password
+    of. The address before is told, with a link to undo it. The link again changes nothing.
 
     Raises:
         TokenInvalidError: no mail of ours had it.
         MoveExpiredError: it is too old or void, or the address has another account by now.
     """
     move = await _lock_move(conn, token)
-    if not token.proves(secrets, _CONFIRM, move.new_key):
-        raise TokenInvalidError
-    if move.disabled or not move.confirmable:
-        raise MoveExpiredError
-    if move.state == "done" and move.email_key == move.new_key:
+    if _check_confirm(secrets, token, move) == "done":
         return move.user_id
-    if move.state != "asked" or move.email_key != move.old_key:
-        raise MoveExpiredError
     await add_notice(conn, move.user_id, "email_changed", by, move_id=move.id)  # while it has that address
     await _set_address(conn, move.user_id, move.new_email, move.new_key)
     await conn.execute(
@@ -143,6 +158,26 @@ async def confirm_move(conn: Connection, secrets: Secrets, token: AccountToken, 
     await know_client(conn, secrets, move.new_key, by)
     await record.record(conn, "email_changed", by, user_id=move.user_id)
     return move.user_id
+
+
+async def repudiate_move(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> None:
+    """Void a move that the reader of its mail did not ask for, in the caller's transaction.
+
+    For 30 days at most one such mail a day goes to that address. The link again changes nothing.
+
+    Raises:
+        TokenInvalidError: no mail of ours had it.
+        MoveExpiredError: the account has moved already.
+    """
+    move = await _lock_move(conn, token)
+    if not token.proves(secrets, _CONFIRM, move.new_key):
+        raise TokenInvalidError
+    if move.state == "done":
+        raise MoveExpiredError
+    if move.state == "asked":
+        await _void_asked(conn, move.user_id)
+        await record.record(conn, "email_change_repudiated", by, user_id=move.user_id)
+    await mail_schedule.quieten(conn, mail_schedule.move_key(secrets, move.new_key))
 
 
 async def check_undo(conn: Connection, secrets: Secrets, token: AccountToken) -> None:
@@ -241,6 +276,18 @@ async def _lock_move(conn: Connection, token: AccountToken) -> _Move:
     move = await _get_move(conn, token)
     await conn.execute("SELECT FROM users WHERE id = %(id)s FOR UPDATE", {"id": move.user_id})
     return await _get_move(conn, token)
+
+
+def _check_confirm(secrets: Secrets, token: AccountToken, move: _Move) -> Literal["asked", "done"]:
+    if not token.proves(secrets, _CONFIRM, move.new_key):
+        raise TokenInvalidError
+    if move.disabled or not move.confirmable:
+        raise MoveExpiredError
+    if move.state == "done" and move.email_key == move.new_key:
+        return "done"
+    if move.state == "asked" and move.email_key == move.old_key:
+        return "asked"
+    raise MoveExpiredError
 
 
 def _check_undo(secrets: Secrets, token: AccountToken, move: _Move) -> Literal["asked", "done", "undone"]:

@@ -6,28 +6,40 @@ Nothing here looks the new address up: whether it has an account is told to its 
 from __future__ import annotations
 
 import structlog
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.users.email_change import MoveUnprovedError
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.errors import DatabaseUnavailableError, OverloadedError
-from regsvc.flows.email_change import LinkBody, MoveBody, ask_move, confirm_move, undo_move
+from regsvc.flows.email_change import (
+    ConfirmMoveBody,
+    LinkBody,
+    MoveBody,
+    ask_move,
+    confirm_move,
+    repudiate_move,
+    undo_move,
+)
 from regsvc.http.context import get_context
-from regsvc.http.openapi.operation import documented
+from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.authentication import authenticate
 from regsvc.http.request.body import read_body
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import address_of
 from regsvc.schemas.formats import Message, Timestamp, timestamp
+from regsvc.security.keys import AccessTokenInvalidError
 
 log = structlog.get_logger()
 blueprint = Blueprint("email_change", __name__)
 
 _MOVED: Message = {"message": "email changed"}
+_VOIDED: Message = {"message": "email change voided"}
+_TOKEN = Parameter("Authorization", "`Bearer` and an access token of the account; or give the password.")
 _UNDONE: Message = {"message": "email restored"}
 
 
@@ -68,14 +80,40 @@ async def ask() -> Response:
 @blueprint.post("/me/email/confirm")
 @documented(
     {200: Message},
+    body=ConfirmMoveBody,
+    parameters=[_TOKEN],
+    errors=[
+        TokenInvalidError,
+        AccessTokenInvalidError,
+        WrongPasswordError,
+        MoveUnprovedError,
+        TokenExpiredError,
+        RateLimitedError,
+        OverloadedError,
+        DatabaseUnavailableError,
+    ],
+)
+async def confirm() -> Response:
+    """Confirm the new address with the link that went there; the old one is told, and may undo it for 7 days.
+
+    It takes an access token of the account or its password, too: the link alone does not say whose account this is.
+    """
+    context = get_context()
+    visitor = await authenticate(context) if "Authorization" in request.headers else None
+    await confirm_move(context, get_caller(), await read_body(ConfirmMoveBody), visitor)
+    return answer(_MOVED)
+
+
+@blueprint.post("/me/email/repudiate")
+@documented(
+    {200: Message},
     body=LinkBody,
     errors=[TokenInvalidError, TokenExpiredError, RateLimitedError, DatabaseUnavailableError],
 )
-async def confirm() -> Response:
-    """Confirm the new address with the link that went there; the old one is told, and may undo it for 7 days."""
-    context = get_context()
-    await confirm_move(context, get_caller(), await read_body(LinkBody))
-    return answer(_MOVED)
+async def repudiate() -> Response:
+    """Void the change with the link that went to the new address: its reader did not ask for it."""
+    await repudiate_move(get_context(), get_caller(), await read_body(LinkBody))
+    return answer(_VOIDED)
 
 
 @blueprint.post("/me/email/undo")

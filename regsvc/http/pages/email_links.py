@@ -14,12 +14,18 @@ from typing import Any
 
 from quart import Response, request
 
+from regsvc.flows.email_change import ConfirmMoveBody, confirm_move
+from regsvc.http.context import get_context
+from regsvc.http.pages.browser_session import find_visitor
 from regsvc.http.pages.field_errors import get_lengths
-from regsvc.http.pages.forms import lead_to
+from regsvc.http.pages.forms import check_same_origin, lead_to
 from regsvc.http.pages.page import blueprint, show_page
+from regsvc.http.request.body import read_body
+from regsvc.http.request.caller import get_caller
+from regsvc.http.response.json_response import answer
 
 _TOKEN = re.compile("[A-Za-z0-9._~-]{1,512}")
-_PAGES = "<any(confirm, 'not-me', reset, 'email-change', 'email-undo'):page>"
+_PAGES = "<any(confirm, 'not-me', reset, 'email-change', 'email-not-me', 'email-undo'):page>"
 
 
 @blueprint.get(f"/{_PAGES}#t=<token>")
@@ -51,6 +57,21 @@ async def open_reset() -> Response:
 async def open_email_change() -> Response:
     """Show the page on which an account's new address is confirmed."""
     return await _open("address_link.html", deed="change")
+
+
+@blueprint.post("/email-change")
+async def submit_email_change() -> Response:
+    """Confirm an account's new address for a browser, whose cookie may say that it is logged in to the account."""
+    check_same_origin()
+    body = await read_body(ConfirmMoveBody)
+    await confirm_move(get_context(), get_caller(), body, await find_visitor())
+    return answer({"message": "email changed"})
+
+
+@blueprint.get("/email-not-me")
+async def open_email_not_me() -> Response:
+    """Show the page on which the reader of a mail refuses an account that is to move to their address."""
+    return await _open("address_link.html", deed="not_me")
 
 
 @blueprint.get("/email-undo")

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any, ClassVar, Final, get_args, get_origin
 
-from regsvc.mail.message.values import Code, Link, Moment, OptionalLink, Shown
+from regsvc.mail.message.values import Code, Link, Masked, Moment, OptionalLink, Shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +111,21 @@ class PasswordResetMail(LinkedMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailChangeMail(LinkedMail):
-    """To the address that an account is to move to: confirm that it is yours."""
+    """To the address that an account is to move to: confirm that it is yours.
+
+    Args:
+        account_email: The address that the account has; it is shown masked.
+        account_since: When the account was made.
+        not_me_link: What refuses the account.
+    """
 
     kind: ClassVar[str] = "email_change"
     page: ClassVar[str] = "email-change"
     unit: ClassVar[timedelta] = timedelta(hours=1)
+
+    account_email: Masked
+    account_since: Moment
+    not_me_link: Link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from regsvc.mail.message import kinds
-from regsvc.mail.message.kinds import LinkedMail, Mail, WarningMail
+from regsvc.mail.message.kinds import EmailChangeMail, LinkedMail, Mail, WarningMail
 from regsvc.mail.message.values import Code, Link, Moment, OptionalLink
 
 _TOKEN = "SAMPLE" * 10  # as long as a real one, and plainly none
@@ -34,7 +34,10 @@ def make_samples(public_url: str) -> Iterator[Mail]:
 def _special(kind: type[Mail], public_url: str) -> dict[str, Any]:
     """Return what the fields of a mail about an account say."""
     if issubclass(kind, LinkedMail):
-        return {"link": f"{public_url}/{kind.page}#t={_TOKEN}", "valid_for": _LIVES[kind.unit]}
+        special = {"link": f"{public_url}/{kind.page}#t={_TOKEN}", "valid_for": _LIVES[kind.unit]}
+        if issubclass(kind, EmailChangeMail):
+            special["account_email"] = "ann@example.com"
+        return special
     if issubclass(kind, WarningMail):
         return {"forgot_link": f"{public_url}/forgot"}
     return {}

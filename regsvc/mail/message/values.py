@@ -93,8 +93,20 @@ def header_address(address: str) -> str:
     return read_mailbox(address).wire
 
 
+def mask_address(address: str) -> str:
+    """Return an address as its owner knows it again, and nobody can write to: `a***@e***.com`.
+
+    The domain may be one that a stranger chose, so that it is not shown whole either.
+    """
+    local, _, domain = address.rpartition("@")
+    name, _, top = domain.rpartition(".")
+    kept = [part[:1] if part[:1].isalnum() else "*" for part in (local, name)]
+    return f"{kept[0]}***@{kept[1]}***.{''.join(char for char in top if char.isalnum() or char == '-')}"
+
+
 Link: TypeAlias = Annotated[str, check_link]
 OptionalLink: TypeAlias = Annotated[str | None, check_optional_link]
 Code: TypeAlias = Annotated[str, check_code]
 Shown: TypeAlias = Annotated[str, clean]
+Masked: TypeAlias = Annotated[str, mask_address]
 Moment: TypeAlias = Annotated[datetime, check_moment]

@@ -8,13 +8,14 @@ import { fill, sayMoment, words } from "./words.js";
 const by = (id) => document.getElementById(id);
 const form = by("form");
 const buttons = [...form.querySelectorAll("button")];
-const password = by("password"); // on one of the two pages
+const password = by("password"); // on some of the pages
 const texts = words.confirm;
 const PATHS = {
   confirm: "/api/v1/confirm-email",
   repudiate: "/api/v1/confirm-email/repudiate",
   reset: "/api/v1/password/reset",
-  change: "/api/v1/me/email/confirm",
+  change: "/email-change", // a page's, to which the browser's cookie goes along
+  not_me: "/api/v1/me/email/repudiate",
   undo: "/api/v1/me/email/undo",
 };
 const ONWARD = new Set(["confirm", "reset", "change"]); // to the log-in
@@ -81,7 +82,7 @@ function showFacts({ email, at, origin, client }) {
 
 async function press(deed) {
   const body = { token: history.state.token };
-  if (deed === "reset" || (deed === "confirm" && password.required)) body.password = password.value;
+  if (deed === "reset" || (password?.required && ["confirm", "change"].includes(deed))) body.password = password.value;
   buttons.forEach((button) => (button.disabled = true));
   say(words.common.working);
   const told = await call("POST", PATHS[deed], body);
@@ -89,8 +90,8 @@ async function press(deed) {
   if (told.ok) {
     history.replaceState({ done: deed }, "");
     showDone(deed);
-  } else if (told.code === "password_needed") {
-    say(password.required ? texts.password_wrong : "", "bad");
+  } else if (told.code === "password_needed" || told.code === "wrong_password") {
+    say(password.required ? (words.wrong_password ?? texts.password_wrong) : "", "bad");
     by("password-field").hidden = false;
     password.required = true;
     password.select();

@@ -71,9 +71,11 @@ class Service:
         """Post JSON to a call of the API."""
         return await self.client.post(f"/api/v1{path}", json=body, headers=headers)
 
-    async def sign_up(self, address: str = "ann@example.com", password: str = PASSWORD) -> httpx.Response:
+    async def sign_up(
+        self, address: str = "ann@example.com", password: str = PASSWORD, *, name: str = "Ann"
+    ) -> httpx.Response:
         """Register somebody."""
-        answer = await self.post("/register", {"email": address, "password": password, "name": "Ann"})
+        answer = await self.post("/register", {"email": address, "password": password, "name": name})
         assert answer.status_code == 201, answer.text
         return answer
 

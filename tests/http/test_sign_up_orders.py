@@ -86,12 +86,13 @@ async def set_stage(service: Service, order: str) -> Stage:
     """Have everybody sign up, one after the other, and their mails come."""
     address = f"{uuid4()}@example.com"
     own = None
-    for who in order:
+    for number, who in enumerate(order):
         match who:
             case "O":
                 own = await service.sign_up(address, OWN)
             case "S":
-                await service.sign_up(address, STRANGERS)
+                # Under another name each time: else it were a button that was pressed twice.
+                await service.sign_up(address, STRANGERS, name=f"Stranger {number}")
             case _:
                 elsewhere = await service.sign_up(f"stranger-{address}", STRANGERS)
                 handle = {"Regsvc-Handle": elsewhere.headers["Regsvc-Handle"]}
@@ -164,7 +165,7 @@ async def test_the_account_has_the_password_of_whoever_read_the_mail(
 async def test_a_sign_up_after_the_confirmation_changes_nothing(shared_service: Service) -> None:
     stage = await set_stage(shared_service, "SO")
     await press_where_one_signed_up(stage)
-    await shared_service.sign_up(stage.address, STRANGERS)
+    await shared_service.sign_up(stage.address, STRANGERS, name="Stranger again")
     notice = await shared_service.wait_mail(stage.address, number=3)
     assert "#t=" not in notice.text
     for registration in stage.strangers:  # no link of before does either, whatever password is given with it

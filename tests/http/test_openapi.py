@@ -62,6 +62,7 @@ ELSEWHERE = {
     "/dev/mail/{name}/source",
     "/docs",
     "/email-change",
+    "/email-not-me",
     "/email-undo",
     "/forgot",
     "/login",
@@ -269,7 +270,7 @@ async def follow_a_sign_up(service: Service) -> None:
     await service.post("/confirm-email/code", by_code)
     for _ in range(6):
         await service.post("/confirm-email/code", by_code, known)
-    await service.sign_up(address)  # a second one: the link alone is not enough any more
+    await service.sign_up(address, name="Ann again")  # a second one: the link alone is not enough any more
     await service.post("/confirm-email/preview", {"token": mail.token})
     await service.post("/confirm-email", {"token": mail.token})
     await service.post("/confirm-email", {"token": mail.token, "password": "not this one"})
@@ -343,6 +344,7 @@ async def choose_passwords(service: Service, address: str) -> None:
 async def move_there_and_back(service: Service, address: str) -> None:
     """Move the account to another address, and undo that."""
     bearer, new = await service.log_in(address), f"moved-{address}"
+    await refuse_a_move(service, address, bearer)
     known = len(service.mails(address))
     for email, password in ((address, PASSWORD), (new, "wrong"), (new, PASSWORD)):
         await service.post("/me/email", {"email": email, "password": password}, bearer)
@@ -355,14 +357,22 @@ async def move_there_and_back(service: Service, address: str) -> None:
         (confirm, {"password": PASSWORD}),
     ):
         await service.post("/me/email/confirm", {"token": token, **proof})
-    for token in ("no", confirm):
-        await service.post("/me/email/repudiate", {"token": token})
     undo = await wait_token(service, address, "email-undo", known)
     for token in ("no", undo):
         await service.post("/me/email/undo", {"token": token})
     await service.post("/me/email/confirm", {"token": confirm, "password": PASSWORD})
     reset = await wait_token(service, address, "reset", known)
     await service.post("/password/reset", {"token": reset, "password": PASSWORD})
+
+
+async def refuse_a_move(service: Service, address: str, bearer: dict[str, str]) -> None:
+    """Ask to move the account, and have the reader of the mail refuse it."""
+    known, new = len(service.mails(address)), f"refused-{address}"
+    await service.post("/me/email", {"email": new, "password": PASSWORD}, bearer)
+    asked = (await service.wait_mail(new)).token_for("email-change")
+    for token in ("no", asked):
+        await service.post("/me/email/repudiate", {"token": token})
+    await wait_token(service, address, "email-undo", known)
 
 
 async def wait_token(service: Service, address: str, page: str, known: int) -> str:

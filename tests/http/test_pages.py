@@ -14,6 +14,7 @@ _LINK = ["link", "api", "strength", "words"]
 SCRIPTS = {
     "/confirm": _LINK,
     "/email-change": _LINK,
+    "/email-not-me": _LINK,
     "/email-undo": _LINK,
     "/forgot": [],
     "/login": [],

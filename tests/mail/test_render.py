@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.mailbox import UnusableAddressError
-from regsvc.mail.message.kinds import ACCOUNT_KINDS, AttemptMail, LinkedMail, WarningMail
+from regsvc.mail.message.kinds import ACCOUNT_KINDS, AttemptMail, EmailChangeMail, LinkedMail, WarningMail
 from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
 from regsvc.mail.message.values import clean
 from regsvc.mail.smtp.dialogue import Transaction, plan
@@ -182,7 +182,11 @@ def test_a_mail_about_an_account_says_what_happened_and_links_where_it_has_to(
     given: dict[str, Any] = (
         {"link": f"https://acme.example/page#t={TOKEN}", "valid_for": 42} if has_link else {}
     )
-    message = parse(render(kind(**happened, **given, **forgot)))
+    about: dict[str, Any] = {}
+    if issubclass(kind, EmailChangeMail):
+        forgot = {"not_me_link": f"https://acme.example/not-me#t={TOKEN}"}
+        about = {"account_email": "ann@example.org", "account_since": NOW}
+    message = parse(render(kind(**happened, **given, **forgot, **about)))
     text = body(message, "plain")
     assert {
         "When: 22 November 2026, 10:17 UTC",
@@ -192,11 +196,38 @@ def test_a_mail_about_an_account_says_what_happened_and_links_where_it_has_to(
     assert text.splitlines().count(given.get("link", "-")) == (1 if has_link else 0)
     assert ("42" in text) == has_link
     html = Links(body(message, "html"))
-    assert html.links == ([given["link"]] * 2 if has_link else [*forgot.values()])
+    assert html.links == [*[given.get("link")] * 2 * has_link, *forgot.values()]
     assert {*forgot.values()} <= {*text.splitlines()}
     assert html.open == []
     assert not set("{}") & {*text}
     assert "Acme" in message["Subject"]
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("ann@example.com", "a***@e***.com"),
+        ("j@mail.example.co.uk", "j***@m***.uk"),
+        ('"<b>"@evil.example', "****@e***.example"),
+        ("äöü@xn--grobank-bxa.de", "ä***@x***.de"),
+        ("a@b", "a***@****.b"),
+    ],
+)
+def test_the_address_of_somebodys_account_is_shown_so_that_its_owner_alone_knows_it_again(
+    address: str, shown: str
+) -> None:
+    mail = EmailChangeMail(
+        occurred_at=NOW,
+        origin="203.0.113.0/24",
+        client="curl",
+        link=f"https://acme.example/page#t={TOKEN}",
+        valid_for=24,
+        account_email=address,
+        account_since=NOW,
+        not_me_link=f"https://acme.example/not-me#t={TOKEN}",
+    )
+    text = body(parse(render(mail)), "plain")
+    assert f"The account has the address {shown} now, and was made on 22 November 2026, 10:17 UTC." in text
 
 
 def test_both_parts_say_the_same() -> None:

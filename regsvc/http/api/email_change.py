@@ -25,7 +25,7 @@ from regsvc.flows.email_change import (
     undo_move,
 )
 from regsvc.http.context import get_context
-from regsvc.http.openapi.operation import Parameter, documented
+from regsvc.http.openapi.operation import documented
 from regsvc.http.request.authentication import authenticate
 from regsvc.http.request.body import read_body
 from regsvc.http.request.caller import get_caller
@@ -39,7 +39,6 @@ blueprint = Blueprint("email_change", __name__)
 
 _MOVED: Message = {"message": "email changed"}
 _VOIDED: Message = {"message": "email change voided"}
-_TOKEN = Parameter("Authorization", "`Bearer` and an access token of the account; or give the password.")
 _UNDONE: Message = {"message": "email restored"}
 
 
@@ -81,7 +80,6 @@ async def ask() -> Response:
 @documented(
     {200: Message},
     body=ConfirmMoveBody,
-    parameters=[_TOKEN],
     errors=[
         TokenInvalidError,
         AccessTokenInvalidError,

@@ -28,7 +28,7 @@ from regsvc.accounts.registrations import (
     registration,
 )
 from regsvc.accounts.sessions import refresh_token, session
-from regsvc.accounts.users import password, user
+from regsvc.accounts.users import email_change, password, user
 from regsvc.errors import (
     FieldError,
     InvalidCredentialsError,
@@ -71,6 +71,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     ChildNotFoundError: HTTPStatus.NOT_FOUND,
     mail_search.MailNotFoundError: HTTPStatus.NOT_FOUND,
     confirmation.PasswordNeededError: HTTPStatus.CONFLICT,
+    email_change.MoveUnprovedError: HTTPStatus.CONFLICT,
     confirmation.AlreadyConfirmedError: HTTPStatus.CONFLICT,
     confirmation.TokenExpiredError: HTTPStatus.GONE,
     idempotency.RequestInFlightError: HTTPStatus.CONFLICT,

@@ -14,7 +14,7 @@ import structlog
 from regsvc.accounts.address import Address
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.registrations.confirmation import TokenInvalidError
-from regsvc.accounts.users import email_change, user
+from regsvc.accounts.users import email_change, email_undo, user
 from regsvc.errors import FieldError, ValidationFailedError
 from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, throttle, throttle_user
@@ -137,10 +137,10 @@ async def undo_move(service: Service, caller: Caller, body: LinkBody) -> None:
     await throttle(service, caller, CONFIRM)
     token = _read_token(body.token)
     async with service.pool.connection() as conn:
-        await email_change.check_undo(conn, service.secrets, token)
+        await email_undo.check_undo(conn, service.secrets, token)
     unknown_hash = await service.lane.hash(secrets.token_urlsafe(32))
     async with service.pool.transaction() as conn:
-        user_id = await email_change.undo_move(conn, service.secrets, token, unknown_hash, caller.as_anyone())
+        user_id = await email_undo.undo_move(conn, service.secrets, token, unknown_hash, caller.as_anyone())
     log.warning("address change undone", user=str(user_id))
 
 

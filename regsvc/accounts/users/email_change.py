@@ -19,16 +19,15 @@ from regsvc.accounts.address import Address
 from regsvc.accounts.audit import record
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.limits import mail_schedule
-from regsvc.accounts.limits.login_attempts import forget_address, know_client
+from regsvc.accounts.limits.login_attempts import know_client
 from regsvc.accounts.registrations.confirmation import (
     PasswordNeededError,
     TokenExpiredError,
     TokenInvalidError,
 )
 from regsvc.accounts.registrations.registration import KEEP_FINAL, LINK_LIFE
-from regsvc.accounts.users import password_reset
 from regsvc.accounts.users.notices import add_notice
-from regsvc.accounts.users.password import WrongPasswordError, set_password
+from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.mail.queue.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
@@ -36,7 +35,7 @@ from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
 MOVE_LIFE = LINK_LIFE  # from the moment that the mail server accepted the mail
 UNDO_LIFE = timedelta(days=7)  # from wish and move: long enough for whoever was away
 
-_CONFIRM, _UNDO = "email-change", "email-undo"
+_CONFIRM, UNDO_USE = "email-change", "email-undo"
 
 
 class MoveExpiredError(TokenExpiredError):
@@ -48,7 +47,16 @@ class MoveUnprovedError(PasswordNeededError):
 
 
 @dataclass(frozen=True)
-class _Move:
+class Move:
+    """A move of an account, as it stands.
+
+    Args:
+        confirmable: the link to the new address is not too old.
+        undoable: nor is the one to the address before.
+        email_key: that the account has now.
+        disabled: the account is.
+    """
+
     id: UUID
     user_id: UUID
     old_email: str
@@ -70,7 +78,7 @@ def mint_move_token(secrets: Secrets, move_id: UUID, new_key: str) -> str:
 
 def mint_undo_token(secrets: Secrets, move_id: UUID, old_key: str) -> str:
     """Return the token of the links that go to the old address and stop or undo a move."""
-    return mint_account_token(secrets, _UNDO, move_id, old_key)
+    return mint_account_token(secrets, UNDO_USE, move_id, old_key)
 
 
 async def ask_move(
@@ -132,7 +140,7 @@ async def find_mover(conn: Connection, secrets: Secrets, token: AccountToken) ->
     Raises:
         TokenInvalidError, MoveExpiredError: as `confirm_move`.
     """
-    move = await _get_move(conn, token)
+    move = await get_move(conn, token)
     return None if _check_confirm(secrets, token, move) == "done" else move.user_id
 
 
@@ -147,11 +155,11 @@ async def confirm_move(conn: Connection, secrets: Secrets, token: AccountToken, 
         TokenInvalidError: no mail of ours had it.
         MoveExpiredError: it is too old or void, or the address has another account by now.
     """
-    move = await _lock_move(conn, token)
+    move = await lock_move(conn, token)
     if _check_confirm(secrets, token, move) == "done":
         return move.user_id
     await add_notice(conn, move.user_id, "email_changed", by, move_id=move.id)  # while it has that address
-    await _set_address(conn, move.user_id, move.new_email, move.new_key)
+    await set_address(conn, move.user_id, move.new_email, move.new_key)
     await conn.execute(
         "UPDATE address_moves SET state = 'done', done_at = now() WHERE id = %(id)s", {"id": move.id}
     )
@@ -169,7 +177,7 @@ async def repudiate_move(conn: Connection, secrets: Secrets, token: AccountToken
         TokenInvalidError: no mail of ours had it.
         MoveExpiredError: the account has moved already.
     """
-    move = await _lock_move(conn, token)
+    move = await lock_move(conn, token)
     if not token.proves(secrets, _CONFIRM, move.new_key):
         raise TokenInvalidError
     if move.state == "done":
@@ -178,58 +186,6 @@ async def repudiate_move(conn: Connection, secrets: Secrets, token: AccountToken
         await _void_asked(conn, move.user_id)
         await record.record(conn, "email_change_repudiated", by, user_id=move.user_id)
     await mail_schedule.quieten(conn, mail_schedule.move_key(secrets, move.new_key))
-
-
-async def check_undo(conn: Connection, secrets: Secrets, token: AccountToken) -> None:
-    """See that a link undoes a move, or did.
-
-    Raises:
-        TokenInvalidError, MoveExpiredError: as `undo_move`.
-    """
-    _check_undo(secrets, token, await _get_move(conn, token))
-
-
-async def undo_move(
-    conn: Connection, secrets: Secrets, token: AccountToken, unknown_hash: str, by: By
-) -> UUID:
-    """Give an account its address back, or let it stay there, in the caller's transaction, and return whose it is.
-
-    Whoever moves it knows its password. So every session ends, nobody knows the password any more, and the address is
-    sent a link to choose a new one. The link again changes nothing.
-
-    Args:
-        conn: in a transaction.
-        secrets: what the link was made with.
-        token: of the link.
-        unknown_hash: of a password that nobody knows.
-        by: who asks for it.
-
-    Raises:
-        TokenInvalidError: no mail of ours had it.
-        MoveExpiredError: it is too old or void, or the address has another account by now.
-    """
-    move = await _lock_move(conn, token)
-    state = _check_undo(secrets, token, move)
-    if state == "undone":
-        return move.user_id
-    if state == "done":
-        await _set_address(conn, move.user_id, move.old_email, move.old_key)
-    ended = await set_password(conn, move.user_id, unknown_hash, reason="email_change_undone")
-    await conn.execute(
-        """
-        UPDATE address_moves
-           SET state = CASE WHEN id = %(id)s THEN 'undone' ELSE 'void' END, done_at = coalesce(done_at, now())
-         WHERE user_id = %(user_id)s
-           AND (id = %(id)s OR state = 'asked' OR state = 'done' AND done_at >= %(done_at)s)
-        """,
-        {"id": move.id, "user_id": move.user_id, "done_at": move.done_at},
-    )
-    for key in (move.new_key, move.old_key):
-        await forget_address(conn, secrets, key)
-    await know_client(conn, secrets, move.old_key, by)
-    await record.record(conn, "email_change_undone", by, user_id=move.user_id, sessions_ended=ended)
-    await password_reset.add_forgot(conn, uuid4(), move.old_key, by, admitted=True)
-    return move.user_id
 
 
 async def purge_moves(conn: Connection, limit: int) -> int:
@@ -247,8 +203,13 @@ async def purge_moves(conn: Connection, limit: int) -> int:
     return cursor.rowcount
 
 
-async def _get_move(conn: Connection, token: AccountToken) -> _Move:
-    async with conn.cursor(row_factory=class_row(_Move)) as cursor:
+async def get_move(conn: Connection, token: AccountToken) -> Move:
+    """Return the move that a link is about, whose proof is not checked.
+
+    Raises:
+        TokenInvalidError: there is none.
+    """
+    async with conn.cursor(row_factory=class_row(Move)) as cursor:
         await cursor.execute(
             """
             SELECT v.id, v.user_id, v.old_email, v.old_key, v.new_email, v.new_key, v.state, v.done_at,
@@ -271,14 +232,14 @@ async def _get_move(conn: Connection, token: AccountToken) -> _Move:
     return move
 
 
-async def _lock_move(conn: Connection, token: AccountToken) -> _Move:
+async def lock_move(conn: Connection, token: AccountToken) -> Move:
     """Return a move as it is once nobody else changes anything about its user."""
-    move = await _get_move(conn, token)
+    move = await get_move(conn, token)
     await conn.execute("SELECT FROM users WHERE id = %(id)s FOR UPDATE", {"id": move.user_id})
-    return await _get_move(conn, token)
+    return await get_move(conn, token)
 
 
-def _check_confirm(secrets: Secrets, token: AccountToken, move: _Move) -> Literal["asked", "done"]:
+def _check_confirm(secrets: Secrets, token: AccountToken, move: Move) -> Literal["asked", "done"]:
     if not token.proves(secrets, _CONFIRM, move.new_key):
         raise TokenInvalidError
     if move.disabled or not move.confirmable:
@@ -290,25 +251,18 @@ def _check_confirm(secrets: Secrets, token: AccountToken, move: _Move) -> Litera
     raise MoveExpiredError
 
 
-def _check_undo(secrets: Secrets, token: AccountToken, move: _Move) -> Literal["asked", "done", "undone"]:
-    if not token.proves(secrets, _UNDO, move.old_key):
-        raise TokenInvalidError
-    if move.disabled or not move.undoable:
-        raise MoveExpiredError
-    if move.state == "done":
-        return "done"
-    if move.state in {"asked", "undone"} and move.email_key == move.old_key:
-        return move.state
-    raise MoveExpiredError
-
-
 async def _void_asked(conn: Connection, user_id: UUID) -> None:
     await conn.execute(
         "UPDATE address_moves SET state = 'void' WHERE user_id = %(id)s AND state = 'asked'", {"id": user_id}
     )
 
 
-async def _set_address(conn: Connection, user_id: UUID, email: str, email_key: str) -> None:
+async def set_address(conn: Connection, user_id: UUID, email: str, email_key: str) -> None:
+    """Give an account another address, which is confirmed by that.
+
+    Raises:
+        MoveExpiredError: the address has another account.
+    """
     try:
         await conn.execute(
             """

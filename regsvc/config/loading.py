@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from regsvc.config.environment import is_service_link, read, variable
+from regsvc.config.libpq_service import expand_service
 from regsvc.config.settings import SECRETS, Mode, Role, Settings
 from regsvc.errors import ConfigurationError
 
@@ -54,7 +55,7 @@ def load(
     )
     if role is not None:
         values["role"] = role
-    settings = _with_libpq_password(_validated(values, problems), found)
+    settings = _with_libpq_password(_with_libpq_service(_validated(values, problems), found), found)
     lines = [
         *problems.values(),
         *(
@@ -89,6 +90,16 @@ def _validated(values: Mapping[str, str], problems: dict[str, str]) -> Settings:
         own = message.removeprefix("Value error, ")
         problems[variable(field)] = f"{variable(field)}{': ' if own == message else ' '}{own}"
     return Settings.model_validate({field: value for field, value in values.items() if field not in wrong})
+
+
+def _with_libpq_service(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """Return settings whose database URLs hold what a service of libpq's stands for."""
+    update: dict[str, SecretStr] = {}
+    for field in ("database_url", "database_listen_url"):
+        secret: SecretStr | None = getattr(settings, field)
+        if secret is not None and secret.get_secret_value():
+            update[field] = SecretStr(expand_service(secret.get_secret_value(), environ))
+    return settings.model_copy(update=update)
 
 
 def _with_libpq_password(settings: Settings, environ: Mapping[str, str]) -> Settings:

@@ -39,8 +39,6 @@ async def find_attempts(conninfo: str, **overrides: ConnParam) -> list[ConnDict]
         raise ConfigurationError(
             "the database's conninfo is neither a libpq URI nor key=value pairs"
         ) from None
-    if (service := get_param(parameters, "service")) is not None:
-        parameters = await _read_service(service, get_param(parameters, "servicefile")) | parameters
     hosts = split_attempts(parameters)
     if len(hosts) > 1 and get_param(parameters, "target_session_attrs") is None:
         # The others are there to take over: a standby among them is of no use until it has.
@@ -61,24 +59,6 @@ async def find_attempts(conninfo: str, **overrides: ConnParam) -> list[ConnDict]
         standby = [attempt | {"target_session_attrs": "standby"} for attempt in attempts]
         attempts = standby + [attempt | {"target_session_attrs": "any"} for attempt in attempts]
     return attempts
-
-
-async def _read_service(name: str, file: str | None) -> ConnDict:
-    """Return the parameters of a service of `pg_service.conf`; none when it is not found, which libpq then reports."""
-    path = trio.Path(file) if file else trio.Path("~/.pg_service.conf")
-    try:
-        text = await (await path.expanduser()).read_text("utf-8")
-    except (OSError, RuntimeError, UnicodeDecodeError):
-        return {}
-    found: ConnDict = {}
-    inside = False
-    for line in map(str.strip, text.splitlines()):
-        if line.startswith("["):
-            inside = line == f"[{name}]"
-        elif inside and "=" in line and not line.startswith(("#", "ldap")):
-            key, _, value = line.partition("=")
-            found.setdefault(key.strip(), value.strip())
-    return found
 
 
 async def _resolve(attempt: ConnDict) -> list[ConnDict]:

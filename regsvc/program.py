@@ -15,6 +15,7 @@ import trio
 from regsvc import errors, logs, supervisor
 from regsvc.config.settings import Settings
 from regsvc.consumer.letters import Announce
+from regsvc.http.app import check_templates
 from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
 from regsvc.parts import LAME_DUCK, make_secrets, open_parts
 from regsvc.postgres.connection import Connection
@@ -51,11 +52,13 @@ async def run_service(
         on_ready: is called once every child has started, or failed for the first time.
 
     Raises:
+        ConfigurationError: a text of the operator's cannot be used.
         SchemaMismatchError: the database is there and has another schema.
         SealError: it is there, and its signing keys were sealed with another secret.
         GaveUpError: a child without which there is no point in going on failed too often.
     """
     _raise_file_limit()
+    check_templates(settings)
     newer = await check_database(settings)
     supervisors: list[Supervisor] = []
 

@@ -13,7 +13,7 @@ from regsvc.errors import FieldError, PreconditionFailedError, ValidationFailedE
 from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import ACCOUNT, throttle_user
 from regsvc.flows.service import Service
-from regsvc.mail.message.languages import LOCALES
+from regsvc.mail.message.languages import LOCALES, list_locales
 from regsvc.schemas.fields import Body, NameText
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
@@ -48,8 +48,9 @@ async def change_profile(
         PreconditionFailedError: it is of another version.
         RateLimitedError: the user changes too much.
     """
-    if body.locale is not None and body.locale not in LOCALES:
-        detail = f"One of {', '.join(LOCALES)}."
+    locales = list_locales(service.settings.templates)
+    if body.locale is not None and body.locale not in locales:
+        detail = f"One of {', '.join(locales)}."
         raise ValidationFailedError(fields=[FieldError("/locale", "unknown_locale", detail)])
     await throttle_user(service, caller, token, ACCOUNT)
     async with service.pool.transaction() as conn:

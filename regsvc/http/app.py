@@ -6,6 +6,7 @@ import structlog
 from quart import Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 
+from regsvc.config.settings import Settings
 from regsvc.http.admin import audit_log, mails, signing_keys, supervisor, users
 from regsvc.http.admin import registrations as admin_registrations
 from regsvc.http.api import (
@@ -34,6 +35,7 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
 from regsvc.http.pages import login as login_page  # noqa: F401 - likewise
 from regsvc.http.pages.api_reference import add_reference
 from regsvc.http.pages.console import lists, mail_templates, overview  # noqa: F401 - likewise
+from regsvc.http.pages.texts import check_texts
 from regsvc.http.request.client import get_origin
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id
@@ -90,6 +92,16 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
         app.register_blueprint(page.blueprint)
         add_reference(app, document.describe(app, public_url=context.settings.public_url))
     return app
+
+
+def check_templates(settings: Settings) -> None:
+    """Check the operator's texts, so that none fails when it is first shown.
+
+    Raises:
+        ConfigurationError: naming each file and key that cannot be used.
+    """
+    if settings.templates is not None:
+        check_texts(settings.templates)
 
 
 async def _begin() -> None:

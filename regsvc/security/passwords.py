@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Policy: TypeAlias = Literal["basic", "strict"]
 
 LONGEST = 128  # characters
+_LONGEST_WRITTEN = 4 * 128  # code points; no character has more than four in its parts
 STRICT_SHORTEST = 15
 _SHORTEST: dict[Policy, int] = {"basic": 8, "strict": STRICT_SHORTEST}
 _CONTEXT_WORD = 3  # characters from which a word of the address, the name or the service counts
@@ -108,12 +109,17 @@ def is_migrated_hash(text: str) -> bool:
 
 
 def normalize(password: str) -> str:
-    """The same characters in the one way of writing them, Unicode's NFC (NIST SP 800-63B-4, 3.1.1.2; RFC 8265)."""
-    return unicodedata.normalize("NFC", password)
+    """Return the same characters in the one way of writing them, NFC (NIST SP 800-63B-4, 3.1.1.2; RFC 8265).
+
+    What is longer than the longest password in its longest writing is left as it is: putting thousands of combining
+    marks in order takes time that grows with their square.
+    """
+    return password if len(password) > _LONGEST_WRITTEN else unicodedata.normalize("NFC", password)
 
 
 def fold(text: str) -> str:
     """A text without the difference between capital and small letters."""
+    text = text[:_LONGEST_WRITTEN]
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 

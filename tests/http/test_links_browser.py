@@ -215,3 +215,35 @@ def test_a_mail_shows_on_the_smallest_phone_and_loads_nothing(
     expect(page.get_by_role("link", name="Confirm address")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert here.requests == []
+
+
+def test_a_link_that_was_cut_or_lost_its_end_says_so_and_offers_the_code(
+    person: Person, visit: Callable[..., Visit]
+) -> None:
+    link = link_of(person.sign_up())
+    for cut in (link[:-20], link.partition("#")[0], link.partition("#")[0] + "#t="):
+        here = visit()
+        page = here.open(cut)
+        expect(page.get_by_role("status")).to_contain_text("six-digit code")
+        expect(page.get_by_role("link", name="Enter the code")).to_be_visible()
+        expect(page.get_by_role("button")).to_have_count(0)
+        assert here.posts() == []
+
+
+@pytest.mark.parametrize("mark", ["%23t=", "%2523t=", "?t="])
+def test_a_link_whose_mark_was_escaped_or_moved_confirms(
+    mark: str, person: Person, visit: Callable[..., Visit]
+) -> None:
+    base, _, token = link_of(person.sign_up()).partition("#t=")
+    page = visit().context.new_page()
+    page.goto(f"{base}{mark}{token}")
+    page.get_by_role("button", name=CONFIRM).click()
+    expect(page.get_by_role("heading", name=CONFIRMED)).to_be_visible()
+
+
+def test_what_a_mail_program_took_for_a_part_of_the_link_does_no_harm(
+    person: Person, visit: Callable[..., Visit]
+) -> None:
+    page = visit().open(f"{link_of(person.sign_up())}).")
+    page.get_by_role("button", name=CONFIRM).click()
+    expect(page.get_by_role("heading", name=CONFIRMED)).to_be_visible()

@@ -181,6 +181,18 @@ def test_without_websockets_long_polls_move_the_steps(person: Person, visit: Cal
     page.wait_for_url("**/account")
 
 
+def test_a_websocket_that_brings_nothing_gives_way_to_long_polls(
+    person: Person, visit: Callable[..., Visit]
+) -> None:
+    """A proxy takes it and swallows what goes through; the page neither waits for ever nor tries again and again."""
+    here, opened = visit(), []
+    here.context.route_web_socket("**/live", lambda socket: opened.append(socket.url))
+    page = sign_up(here, person)
+    press_link(person, visit().context.new_page())
+    page.wait_for_url("**/account")
+    assert len(opened) == 1
+
+
 def test_a_mail_that_waits_says_why_and_until_when(person: Person, visit: Callable[..., Visit]) -> None:
     page = sign_up(visit(), person)
     move_to(person, "delayed", reason="'mailbox_full'", next_try_at="now() + interval '5 minutes'")

@@ -31,7 +31,7 @@ from regsvc.http.request.body import read_id
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer_file
 from regsvc.http.response.problems import find_status
-from regsvc.mail.message.languages import LOCALES, choose_language
+from regsvc.mail.message.languages import choose_language, list_locales
 from regsvc.schemas.fields import address_of, check_values
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
@@ -182,11 +182,18 @@ async def _show(
         user=user,
         sessions=alive,
         here=visitor.session_id,
-        locales={locale: get_languages()[locale]["common"]["language"] for locale in LOCALES},
+        locales=_name_languages(),
         done={done: words["account"][_DONE[done]]} if done in _DONE else {},
         problems={} if error is None else {part: _explain(words, error)},
         say_moment=say_moment,
     )
+
+
+def _name_languages() -> dict[str, str]:
+    """Return the languages that people can choose, by tag, each in its own words where there are pages in it."""
+    known = get_languages()
+    locales = list_locales(get_context().settings.templates)
+    return {locale: known[locale]["common"]["language"] if locale in known else locale for locale in locales}
 
 
 def _explain(words: Words, error: RegsvcError) -> str:

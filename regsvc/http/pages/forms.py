@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from itertools import islice
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from quart import Response, request
 
+from regsvc.errors import ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.request.body import check_content_coding
 from regsvc.http.request.cookies import read_cookies
@@ -14,6 +15,7 @@ from regsvc.http.response.errors import OriginNotAllowedError, UnsupportedMediaT
 
 _FORM = "application/x-www-form-urlencoded"
 _MOST_COOKIES = 8
+_MOST_FIELDS = 64
 
 
 async def read_form() -> dict[str, str]:
@@ -22,12 +24,19 @@ async def read_form() -> dict[str, str]:
     Raises:
         OriginNotAllowedError: it was not sent from a page of ours.
         UnsupportedMediaTypeError: it is no form.
+        ValidationFailedError: it has more fields than any of ours.
     """
     check_same_origin()
     check_content_coding()
     if request.mimetype != _FORM:
         raise UnsupportedMediaTypeError
-    return dict((await request.form).items())
+    raw = await request.get_data(cache=False, as_text=False)
+    text = (raw if isinstance(raw, bytes) else raw.encode()).decode("utf-8", "replace")
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise ValidationFailedError("The form has too many fields.") from None
+    return dict(reversed(pairs))
 
 
 def check_same_origin() -> None:

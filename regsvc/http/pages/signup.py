@@ -30,6 +30,7 @@ from regsvc.schemas.fields import Body, check_values
 from regsvc.security.strength import rate_password
 
 _FIELDS = ("name", "email", "password")
+_LONGEST = 1024  # characters of a field that are looked at; all of them take fewer
 
 
 class _Typed(Body):
@@ -52,7 +53,7 @@ async def open_signup() -> Response:
 async def submit_signup() -> Response:
     """Take the form as a browser without scripts sends it, and lead to what becomes of the sign-up."""
     form = await read_form()
-    typed = {name: form.get(name, "") for name in _FIELDS}
+    typed = {name: form.get(name, "")[:_LONGEST] for name in _FIELDS}
     faults = await find_faults(typed)
     if faults:
         return await _show_form(422, typed=typed, faults=explain(faults, typed))
@@ -74,7 +75,7 @@ async def check() -> Response:
     check_same_origin()
     body = await read_body(_Typed)
     await throttle(get_context(), get_caller(), SIGNUP_CHECK)
-    typed = body.model_dump()
+    typed = {name: text[:_LONGEST] for name, text in body.model_dump().items()}
     strength = await rate_password(body.password, [body.email, body.name]) if body.password else None
     return answer({"faults": explain(await find_faults(typed), typed), "strength": strength})
 

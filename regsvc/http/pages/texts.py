@@ -9,7 +9,9 @@ from typing import cast
 
 from quart import current_app, request
 
-from regsvc.mail.message.languages import FALLBACK, choose_language, read_texts
+from regsvc.errors import ConfigurationError
+from regsvc.http.request.languages import choose_tag
+from regsvc.mail.message.languages import FALLBACK, MAIL_TEXTS, find_text_errors, read_texts
 
 _OWN = Path(__file__).with_name("texts")
 _KEY = "REGSVC_PAGE_WORDS"
@@ -56,6 +58,20 @@ def load_words(brand: str, folder: Path | None) -> Mapping[str, Words]:
     }
 
 
+def check_texts(templates: Path) -> None:
+    """Check an operator's texts of pages and mails.
+
+    Args:
+        templates: their folder.
+
+    Raises:
+        ConfigurationError: naming each file and key that cannot be used.
+    """
+    faults = [*find_text_errors(MAIL_TEXTS, templates), *find_text_errors(_OWN, templates / "pages")]
+    if faults:
+        raise ConfigurationError("\n  ".join(["The texts in REGSVC_TEMPLATES are not usable:", *faults]))
+
+
 def put_words(config: dict[str, object], words: Mapping[str, Words]) -> None:
     """Leave the words in an application's configuration."""
     config[_KEY] = words
@@ -69,5 +85,4 @@ def get_languages() -> Mapping[str, Words]:
 def get_words() -> Words:
     """Return the words that the current request asks for (RFC 9110 section 12.5.4)."""
     languages = get_languages()
-    offered = [FALLBACK, *languages]  # whoever takes any gets the first
-    return choose_language(languages, request.accept_languages.best_match(offered, default=FALLBACK))
+    return languages[choose_tag(request.headers.get("Accept-Language", ""), languages, FALLBACK)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from quart import g, request
 
 from regsvc.flows.caller import Caller
+from regsvc.http.context import get_context
 from regsvc.http.request.client import get_client_network, get_client_word, get_origin, limits_apply
+from regsvc.http.request.languages import choose_tag
 from regsvc.http.request_id import get_request_id
-from regsvc.mail.message.languages import LOCALES
+from regsvc.mail.message.languages import FALLBACK, list_locales
 
 
 def get_caller() -> Caller:
@@ -17,7 +19,11 @@ def get_caller() -> Caller:
             network=get_client_network(),
             origin=get_origin(),
             client=get_client_word(),
-            locale=request.accept_languages.best_match(LOCALES, default=LOCALES[0]),
+            locale=choose_tag(
+                request.headers.get("Accept-Language", ""),
+                list_locales(get_context().settings.templates),
+                FALLBACK,
+            ),
             request_id=get_request_id(),
             limited=limits_apply(),
         )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from regsvc.http.server.limits import Limits
 
 _KEY_BYTES = 16
+_MOST_PARAMETERS = 100  # of a query; each costs the parser some microseconds
 # Empty segments and those of dots, escaped or not, and escaped slashes, backslashes and NULs.
 _CROOKED = re.compile(rb"//|/(?:\.|%2e){1,2}(?:/|$)|%2f|%5c|\\|%00", re.IGNORECASE)
 # RFC 3986, 3.2.2 and 3.2.3, without a user.
@@ -37,12 +38,11 @@ def check_head(request: h11.Request, size: int, limits: Limits) -> None:
         raise RefusedError(505)  # HTTP/2 by prior knowledge ("PRI * HTTP/2.0") too
     if size > limits.header_bytes:
         raise RefusedError(431)
-    # Methods are case-sensitive (RFC 9110 section 9.1), and ours are in capitals. A target is a path: one that names
-    # a host could go elsewhere than `Host` says, and a fragment is where links carry tokens.
-    if not request.method.isupper() or not request.target.startswith(b"/") or b"#" in request.target:
+    if (
+        not request.method.isupper()
+    ):  # methods are case-sensitive (RFC 9110 section 9.1), and ours are in capitals
         raise RefusedError(400)
-    if _CROOKED.search(request.target.split(b"?", 1)[0]):
-        raise RefusedError(400)  # a proxy's rules for a path may not hold for what we would read it as
+    _check_target(request.target)
     if not all(_HOST.fullmatch(value) for value in _values(request, b"host")):
         raise RefusedError(400)
     if any(len(_values(request, name)) > 1 for name in _SINGLE):
@@ -56,6 +56,21 @@ def check_head(request: h11.Request, size: int, limits: Limits) -> None:
     expectations = _tokens(request, b"expect")
     if request.http_version != b"1.0" and expectations - {b"100-continue"}:
         raise RefusedError(417)
+
+
+def _check_target(target: bytes) -> None:
+    """Refuse a target that is no path, or that a proxy in front may read otherwise.
+
+    One that names a host could go elsewhere than `Host` says, and a fragment is where links carry tokens.
+
+    Raises:
+        RefusedError: it is not for the application.
+    """
+    path, _, query = target.partition(b"?")
+    if not target.startswith(b"/") or b"#" in target or _CROOKED.search(path):
+        raise RefusedError(400)
+    if query.count(b"&") > _MOST_PARAMETERS:
+        raise RefusedError(400)
 
 
 def asks_for_websocket(request: h11.Request) -> bool:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from string import Formatter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
-    from pathlib import Path
 
 Chosen = TypeVar("Chosen")
 
 FALLBACK: Final = "en"
 """Its file has everything; whatever another language lacks is said in it."""
+
+MAIL_TEXTS: Final = Path(__file__).with_name("templates")
+"""Our own texts of mails."""
 
 LOCALES: Final = (FALLBACK, "de", "fr", "es", "pt", "it", "nl", "pl", "tr", "ja", "zh")
 """The languages that people can choose."""
@@ -82,6 +87,65 @@ def read_texts(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
         _overlay(texts, own)
         languages[tag] = texts
     return languages
+
+
+@lru_cache(maxsize=8)
+def list_locales(templates: Path | None) -> tuple[str, ...]:
+    """Return the tags of the languages that people can choose, those of the operator's files included.
+
+    Args:
+        templates: the operator's folder (REGSVC_TEMPLATES), whose `pages` has the texts of pages.
+    """
+    own: set[str] = set()
+    if templates is not None:
+        own = {
+            file.stem.lower() for folder in (templates, templates / "pages") for file in folder.glob("*.toml")
+        }
+    return (*LOCALES, *sorted(own - set(LOCALES)))
+
+
+def find_text_errors(ours: Path, theirs: Path) -> Iterator[str]:
+    """Yield what is wrong with an operator's texts, each with its file and key.
+
+    A placeholder that our English text lacks has no value when the text is shown.
+
+    Args:
+        ours: folder of the texts that come with the program.
+        theirs: folder of those that stand in for them.
+    """
+    model = _flatten(tomllib.loads((ours / f"{FALLBACK}.toml").read_text("utf-8")))
+    for file in sorted(theirs.glob("*.toml")):
+        try:
+            texts = _flatten(tomllib.loads(file.read_text("utf-8")))
+        except (ValueError, OSError) as error:
+            yield f"{file}: {error}"
+            continue
+        for key, text in texts.items():
+            if key not in model:
+                continue  # for a template of their own
+            if type(text) is not type(model[key]):
+                yield f"{file}: {key} is no {'text' if isinstance(model[key], str) else 'list'}"
+            elif isinstance(text, str):
+                yield from (f"{file}: {key} {fault}" for fault in _find_faults(text, str(model[key])))
+
+
+def _find_faults(text: str, model: str) -> Iterator[str]:
+    try:
+        found = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        yield f"is not well-formed ({error}); a brace is written twice"
+        return
+    known = {name for _, name, _, _ in Formatter().parse(model) if name is not None} | {"brand"}
+    for name in sorted(found - known):
+        offered = ", ".join(f"{{{each}}}" for each in sorted(known))
+        yield f"has the unknown placeholder {{{name}}}; there is {offered}"
+
+
+def _flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in tables.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def choose_language(languages: Mapping[str, Chosen], locale: str) -> Chosen:

@@ -21,13 +21,14 @@ export async function follow({ id, handle }, show, signal) {
     const { heard, code, silent } = swallowed ? {} : await listen(id, handle, tell, signal);
     if (code === GONE) return "gone";
     swallowed ||= silent;
-    failures = heard ? 0 : swallowed ? 2 : failures + 1;
-    if (!final && !signal.aborted && failures > 1) {
+    failures = heard ? 0 : failures + 1;
+    if (!final && !signal.aborted && (swallowed || failures > 1)) {
       const told = await call("GET", `/api/v1/registrations/${id}?wait=20&seq=${seq}`, null, { "Regsvc-Handle": handle });
       if (told.status === 404) return "gone";
       if (told.ok) tell(told);
+      if (told.ok && swallowed) failures = 0; // it was the poll that waited
     }
-    if (!final) await pause(Math.min(500 * 2 ** (swallowed ? 0 : failures), 8000) * (0.75 + Math.random() / 2));
+    if (!final) await pause(Math.min(500 * 2 ** failures, 8000) * (0.75 + Math.random() / 2));
   }
   return "over";
 }

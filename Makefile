@@ -12,7 +12,7 @@ WHEEL := build/installed
 WORKERS ?= 4
 PARALLEL = -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test check faults figures fuzz bench lint format pins clean
+.PHONY: help run test check realities faults figures fuzz bench lint format pins clean
 
 help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
@@ -21,6 +21,7 @@ help:
 	@echo 'make faults  kill and cut everything for twenty minutes, and print what came of it'
 	@echo 'make realities what takes a cluster or another version of a dependency, for some ten minutes'
 	@echo 'make figures long outages and many mails, for a quarter of an hour'
+	@echo 'make realities  run behind nginx, HAProxy, Caddy and Apache, those that are installed'
 	@echo 'make fuzz    make 100,000 connections to the server that say anything at all'
 	@echo 'make bench   measure speed and memory, for some six minutes'
 	@echo 'make lint    check formatting, style, types and migrations alone'
@@ -63,6 +64,9 @@ fuzz: $(VENV)/.test
 BENCHES := mailer logins pool signup_latency live_status pages dev_start memory websockets
 bench: $(VENV)/.test
 	@for name in $(BENCHES); do echo "== bench/$$name.py" && $(BIN)/python bench/$$name.py || exit 1; done
+
+realities: $(VENV)/.test
+	REGSVC_TEST_REALITIES=on $(BIN)/pytest tests/realities
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

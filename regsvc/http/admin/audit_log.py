@@ -35,7 +35,6 @@ _FILTERS = [
         "limit",
         f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
         where="query",
-        whole_number=True,
     ),
 ]
 
@@ -44,6 +43,7 @@ _FILTERS = [
 @documented(
     {200: EventPage},
     parameters=_FILTERS,
+    query=AuditQuery,
     needs_token=True,
     errors=[ValidationFailedError, ForbiddenError, DatabaseUnavailableError],
 )

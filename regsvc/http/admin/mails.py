@@ -36,14 +36,19 @@ _FILTERS = [
         "limit",
         f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
         where="query",
-        whole_number=True,
     ),
 ]
 _ANY = [ForbiddenError, DatabaseUnavailableError]
 
 
 @blueprint.get("/admin/mails")
-@documented({200: MailPage}, parameters=_FILTERS, needs_token=True, errors=[ValidationFailedError, *_ANY])
+@documented(
+    {200: MailPage},
+    parameters=_FILTERS,
+    query=MailQuery,
+    needs_token=True,
+    errors=[ValidationFailedError, *_ANY],
+)
 async def list_mails() -> Response:
     """List mails, the newest first."""
     context = get_context()

@@ -35,7 +35,6 @@ _FILTERS = [
         "limit",
         f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
         where="query",
-        whole_number=True,
     ),
 ]
 _ANY = [ForbiddenError, DatabaseUnavailableError]
@@ -43,7 +42,11 @@ _ANY = [ForbiddenError, DatabaseUnavailableError]
 
 @blueprint.get("/admin/registrations")
 @documented(
-    {200: RegistrationPage}, parameters=_FILTERS, needs_token=True, errors=[ValidationFailedError, *_ANY]
+    {200: RegistrationPage},
+    parameters=_FILTERS,
+    query=RegistrationQuery,
+    needs_token=True,
+    errors=[ValidationFailedError, *_ANY],
 )
 async def list_registrations() -> Response:
     """List registrations, the newest first."""

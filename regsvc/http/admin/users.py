@@ -41,7 +41,6 @@ _FILTERS = [
         "limit",
         f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
         where="query",
-        whole_number=True,
     ),
 ]
 _ANY = [ForbiddenError, DatabaseUnavailableError]
@@ -51,7 +50,13 @@ _NOT_ANYONE = [user_actions.OwnAccountError, LastAdminError, *_ONE]
 
 @blueprint.get("/users")
 @blueprint.get("/admin/users")
-@documented({200: UserPage}, parameters=_FILTERS, needs_token=True, errors=[ValidationFailedError, *_ANY])
+@documented(
+    {200: UserPage},
+    parameters=_FILTERS,
+    query=UserQuery,
+    needs_token=True,
+    errors=[ValidationFailedError, *_ANY],
+)
 async def list_users() -> Response:
     """List users, the newest first."""
     context = get_context()

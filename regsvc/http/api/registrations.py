@@ -80,16 +80,17 @@ class RegistrationShown(TypedDict):
     ]
 
 
+_WHOLE = {"type": "integer", "minimum": 0}
 HANDLE = Parameter(HANDLE_HEADER, "The secret that the sign-up answered with.", required=True)
 _PREFER = Parameter("Prefer", "`return=representation`: the answer's body has the registration, too.")
 _WAIT = Parameter(
-    "wait", "Seconds to wait for a change; more than 25 count as 25.", where="query", whole_number=True
+    "wait", "Seconds to wait for a change; more than 25 count as 25.", where="query", schema=_WHOLE
 )
 _SEQ = Parameter(
     "seq",
     "The `seq` that the client knows: a later one is answered at once.",
     where="query",
-    whole_number=True,
+    schema=_WHOLE,
 )
 
 

@@ -52,6 +52,15 @@ _LIMITS = {  # by draft-ietf-httpapi-ratelimit-headers
     "RateLimit-Policy": 'The limits that counted the request: `"name";q=quota;w=seconds`, commas between.',
     "RateLimit": 'How they stand: `"name";r=remaining;t=seconds until all of it is there again`.',
 }
+_TAGS = {
+    "register": "registrations",
+    "confirm-email": "confirmation",
+    "login": "sessions",
+    "logout": "sessions",
+    "token": "sessions",
+    "password": "passwords",
+    "me": "account",
+}
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
@@ -114,6 +123,13 @@ class _Provider(OpenAPIProvider):
         components = whole["components"]
         components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
         whole["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+        tags = {
+            tag
+            for operations in whole["paths"].values()
+            for operation in operations.values()
+            for tag in operation["tags"]
+        }
+        whole["tags"] = [{"name": tag} for tag in sorted(tags)]
         components["headers"] = {
             _REQUEST_ID: _header("By which the log knows the request."),
             **{name: _header(text, required=False) for name, text in _LIMITS.items()},
@@ -150,8 +166,8 @@ class _Provider(OpenAPIProvider):
                         reply["headers"] |= {
                             name: {"$ref": f"#/components/headers/{name}"} for name in _LIMITS
                         }
-            if call.needs_token:
-                operation["security"] = [{_TOKEN: []}]
+            operation["security"] = [{_TOKEN: []}] if call.needs_token else []
+            operation["tags"] = [_name_tag(rule)]
         return paths, components
 
     def build_path_parameter(self, name: str, converter: BaseConverter) -> dict[str, Any]:
@@ -179,6 +195,14 @@ class _Provider(OpenAPIProvider):
         return "_".join([method.lower(), *re.findall("[a-z]+", path.removeprefix("/api/v1"))])
 
 
+def _name_tag(rule: Rule) -> str:
+    """Return the part of the API that a call belongs to: generators of clients make a module of it."""
+    parts = rule.rule.removeprefix("/api/v1").strip("/").split("/")
+    if parts[0] == "admin" or rule.rule == "/api/v1/users":
+        return "admin"
+    return _TAGS.get(parts[0], "operations" if not rule.rule.startswith("/api/") else parts[0])
+
+
 def _list_problems(call: Description) -> dict[str, dict[str, Any]]:
     """Return the problems that a call may answer, by status."""
     found: dict[int, dict[str, str]] = defaultdict(dict)
@@ -203,8 +227,8 @@ def _problem(status: int | None, codes: dict[str, str]) -> dict[str, Any]:
     """
     schema: dict[str, Any] = _PROBLEM
     if status is not None:
-        details = {"status": {"const": status}, "code": {"enum": list(codes)}}
-        schema = {"allOf": [schema, {"properties": details}]}
+        # Beside the reference (JSON Schema 2020-12): generators of clients make nothing of an `allOf`.
+        schema = {**schema, "properties": {"status": {"const": status}, "code": {"enum": list(codes)}}}
     return {
         "description": "\n".join(f"- `{code}`: {detail}" for code, detail in codes.items())
         or "Any other problem.",
@@ -229,7 +253,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "in": parameter.where,
         "required": parameter.required,
         "description": parameter.description,
-        "schema": {"type": "integer", "minimum": 0} if parameter.whole_number else {"type": "string"},
+        "schema": dict(parameter.schema),
     }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -20,13 +20,21 @@ _ATTRIBUTE = "_regsvc_description"
 
 @dataclass(frozen=True)
 class Parameter:
-    """Something that a call reads beside its path and body."""
+    """Something that a call reads beside its path and body.
+
+    Args:
+        name: of the header or of the query's parameter.
+        description: what it is for.
+        where: it stands.
+        required: whether the call needs it.
+        schema: what it may be (JSON Schema).
+    """
 
     name: str
     description: str
     where: Literal["header", "query"] = "header"
     required: bool = False
-    whole_number: bool = False
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ def documented(
     *,
     body: type[BaseModel] | None = None,
     parameters: Sequence[Parameter] = (),
+    query: type[BaseModel] | None = None,
     headers: Mapping[str, str] | None = None,
     errors: Sequence[type[RegsvcError]] = (),
     needs_token: bool = False,
@@ -63,6 +72,7 @@ def documented(
         replies: by status, what the body looks like: a TypedDict.
         body: what it takes; brings along the problems of every body.
         parameters: that it reads.
+        query: what its query is validated by, which says what each parameter may be.
         headers: of the replies, those that matter, each with what it means.
         errors: our own that it raises; status and code follow from the table of problems.
         needs_token: it is for whoever has an access token; brings along 401, and 503 without keys to verify it with.
@@ -73,7 +83,7 @@ def documented(
     if needs_token:
         known += [AccessTokenInvalidError, SealError]
     description = Description(
-        parameters=tuple(parameters),
+        parameters=tuple(parameters if query is None else _type_parameters(parameters, query)),
         headers=headers or {},
         errors=tuple(known),
         takes_body=body is not None,
@@ -88,6 +98,20 @@ def documented(
         return describe(handler)
 
     return decorate
+
+
+def _type_parameters(parameters: Sequence[Parameter], query: type[BaseModel]) -> Iterator[Parameter]:
+    """Give parameters the schemas of the fields that read them."""
+    fields = query.model_json_schema(mode="validation")["properties"]
+    for parameter in parameters:
+        choices = fields[parameter.name].get("anyOf", [fields[parameter.name]])
+        schema = {**next(choice for choice in choices if choice.get("type") != "null")}
+        # What is taken apart further, such as a cursor, is text to a client.
+        schema = {"type": "string"} if "$ref" in schema else schema
+        if (default := fields[parameter.name].get("default")) is not None:
+            schema["default"] = default
+        schema.pop("title", None)
+        yield replace(parameter, schema=schema)
 
 
 def description_of(handler: object) -> Description | None:

@@ -23,11 +23,15 @@ from regsvc.http.request.client import get_client_network, get_client_word
 from regsvc.security.tokens import blind
 
 HEADER = "Idempotency-Key"
-PARAMETER = Parameter(HEADER, "1 to 255 characters of the client's choice: within 24 hours it is done once.")
+_LONGEST = 255
+PARAMETER = Parameter(
+    HEADER,
+    "The client's choice: within 24 hours it is done once.",
+    schema={"type": "string", "minLength": 1, "maxLength": _LONGEST},
+)
 ERRORS = (IdempotencyKeyReusedError, RequestInFlightError)
 
 _LABEL = "idempotency"
-_LONGEST = 255
 
 
 def read_once(body: BaseModel) -> Once | None:

@@ -111,7 +111,8 @@ async def _begin() -> None:
     """
     structlog.contextvars.bind_contextvars(request_id=get_request_id())
     connection = request if has_request_context() else websocket
-    connection.scope["state"]["client_prefix"] = get_origin()
+    # Where the server is not ours, as in a test client, there is no state and no access log.
+    connection.scope.get("state", {})["client_prefix"] = get_origin()
 
 
 async def _finish(response: Response) -> Response:

@@ -223,12 +223,10 @@ async def test_unknown_paths_and_methods_are_problems_too(service: Service) -> N
         answer = await service.client.request(method, "/api/v1/login")
         check_problem(answer, 405, "method_not_allowed")
         assert answer.headers["Allow"] == "OPTIONS, POST"
-    for path in ("/%00", "/%ff", "/api/v1/registrations/%2e%2e", "/static/..%2f..%2fapp.py", "/static/%00"):
-        check_problem(
-            await service.client.get(path),
-            404,
-            "not_found" if "reg" not in path else "registration_not_found",
-        )
+    check_problem(await service.client.get("/%ff"), 404, "not_found")
+    # What a proxy in front could read as another path is not looked up at all.
+    for path in ("/%00", "/api/v1/registrations/%2e%2e", "/static/..%2f..%2fapp.py", "/static/%00"):
+        check_problem(await service.client.get(path), 400, "bad_request")
 
 
 async def test_a_welcome_page_is_for_dev_alone(service: Service) -> None:

@@ -36,7 +36,6 @@ _MODULES = (
     "lbmethod_byrequests",
     "slotmem_shm",
     "rewrite",
-    "unixd",
 )
 
 

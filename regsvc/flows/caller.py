@@ -16,6 +16,7 @@ class Caller:
 
     Args:
         network: what counts as one client: an IPv4 address, or the /64 of an IPv6 address.
+        wide_network: the /48 of an IPv6 address, of which one customer may have all; empty for IPv4.
         origin: the network prefix that is kept and shown, or `unknown`.
         client: a short word for the client's software.
         locale: the language that the client asks for, one of ours.
@@ -25,12 +26,18 @@ class Caller:
     """
 
     network: str
+    wide_network: str
     origin: str
     client: str
     locale: str
     request_id: str
     limited: bool
     standings: Sequence[Standing] = ()
+
+    @property
+    def line(self) -> str | None:
+        """Whose turn a hash takes: the client's network; None where no limits apply."""
+        return self.origin if self.limited else None
 
     def as_anyone(self) -> By:
         """Return the audit actor of a client that has not proved who it is."""

@@ -138,7 +138,7 @@ async def undo_move(service: Service, caller: Caller, body: LinkBody) -> None:
     token = _read_token(body.token)
     async with service.pool.connection() as conn:
         await email_undo.check_undo(conn, service.secrets, token)
-    unknown_hash = await service.lane.hash(secrets.token_urlsafe(32))
+    unknown_hash = await service.lane.hash(secrets.token_urlsafe(32), owner=caller.line)
     async with service.pool.transaction() as conn:
         user_id = await email_undo.undo_move(conn, service.secrets, token, unknown_hash, caller.as_anyone())
     log.warning("address change undone", user=str(user_id))

@@ -55,7 +55,12 @@ async def _log_in(
 ) -> Grant:
     async with service.pool.connection() as conn:
         credentials = await user.find_credentials(conn, email_key)
-    verdict = await service.lane.verify(password, credentials.password_hash if credentials else None)
+    verdict = await service.lane.verify(
+        password,
+        credentials.password_hash if credentials else None,
+        owner=caller.line,
+        known=tried is not None and tried.known,
+    )
     if verdict.unreadable and credentials is not None:
         log.error("stored password hash not readable", user=str(credentials.user_id))
     if credentials is None or not verdict.ok:
@@ -65,7 +70,7 @@ async def _log_in(
             await record(conn, "login_failed", caller.as_anyone(), user_id=known)
         raise InvalidCredentialsError
     stored = credentials.password_hash
-    fresh = await _rehash(service, password) if verdict.rehash_needed else None
+    fresh = await _rehash(service, caller, password) if verdict.rehash_needed else None
     try:
         async with service.pool.transaction() as conn:
             if fresh is not None:
@@ -89,9 +94,9 @@ async def _log_in(
     return started
 
 
-async def _rehash(service: Service, password: str) -> str | None:
+async def _rehash(service: Service, caller: Caller, password: str) -> str | None:
     """Return a fresh hash of a password that was right; under load the next log-in will do."""
     try:
-        return await service.lane.hash(password)
+        return await service.lane.hash(password, owner=caller.line, known=True)
     except OverloadedError:
         return None

@@ -86,7 +86,7 @@ async def _change(
     await check_new_password(
         service, body.new_password, email=owner.email, name=owner.name, field="new_password"
     )
-    new_hash = await service.lane.hash(body.new_password)
+    new_hash = await service.lane.hash(body.new_password, owner=caller.line, known=True)
     by = caller.as_user(token)
     granted = None
     async with service.pool.transaction() as conn:
@@ -152,7 +152,7 @@ async def set_by_link(service: Service, caller: Caller, body: ResetBody) -> None
     async with service.pool.connection() as conn:
         owner = await password_reset.find_forgetful(conn, service.secrets, token)
     await check_new_password(service, body.password, email=owner.email, name=owner.name)
-    new_hash = await service.lane.hash(body.password)
+    new_hash = await service.lane.hash(body.password, owner=caller.line)
     async with service.pool.transaction() as conn:
         await password_reset.reset_password(conn, service.secrets, token, new_hash, caller.as_anyone())
     log.info("password reset", user=str(owner.user_id))

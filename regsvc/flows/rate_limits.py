@@ -33,10 +33,16 @@ REGISTER = Limit("register", 20, _MINUTE)
 REGISTER_DAY = Limit("register-day", 300, _DAY)
 CONFIRM = Limit("confirm", 30, 5 * _MINUTE)
 SIGNUP_CHECK = Limit("signup-check", 120, _MINUTE)
+WIDE = 8  # clients' worth of each limit for a /48
 MAIL_REQUEST = Limit("mail-request", 30, 5 * _MINUTE)
 # Of a user, from wherever they come: what is written for them is kept, some of it for more than a year.
 ACCOUNT = Limit("account", 60, 60 * _MINUTE)
 EXPORT = Limit("export", 5, 60 * _MINUTE)
+
+
+def widen(limit: Limit) -> Limit:
+    """Return the limit of a whole /48 of IPv6: as many as several clients have, and not as 65,536."""
+    return Limit(f"{limit.name}-48", limit.quota * WIDE, limit.seconds)
 
 
 async def throttle(service: Service, caller: Caller, *limits: Limit | tuple[Limit, str]) -> None:
@@ -56,14 +62,13 @@ async def throttle(service: Service, caller: Caller, *limits: Limit | tuple[Limi
     """
     if not caller.limited:
         return
-    await _take(
-        service,
-        caller,
-        [
-            demand(service.secrets, limit, caller.network, *whom)
-            for limit, *whom in (it if isinstance(it, tuple) else (it,) for it in limits)
-        ],
-    )
+    asked = [it if isinstance(it, tuple) else (it,) for it in limits]
+    demands = [demand(service.secrets, limit, caller.network, *whom) for limit, *whom in asked]
+    if caller.wide_network:
+        demands += [
+            demand(service.secrets, widen(limit), caller.wide_network, *whom) for limit, *whom in asked
+        ]
+    await _take(service, caller, demands, shown=len(asked))
 
 
 async def throttle_user(service: Service, caller: Caller, token: AccessToken, limit: Limit) -> None:
@@ -80,16 +85,16 @@ async def throttle_user(service: Service, caller: Caller, token: AccessToken, li
         DatabaseUnavailableError: the limit cannot be counted.
     """
     if caller.limited:
-        await _take(service, caller, [demand(service.secrets, limit, str(token.user_id))])
+        await _take(service, caller, [demand(service.secrets, limit, str(token.user_id))], shown=1)
 
 
-async def _take(service: Service, caller: Caller, demands: Sequence[Demand]) -> None:
+async def _take(service: Service, caller: Caller, demands: Sequence[Demand], *, shown: int) -> None:
     try:
         service.refused.check(demands)
         async with service.pool.connection() as conn:
-            caller.standings = await take_permits(conn, demands)
+            caller.standings = (await take_permits(conn, demands))[:shown]
     except RateLimitedError as error:
-        caller.standings = error.standings
+        caller.standings = error.standings[:shown]
         if len(error.standings) == len(demands):
             service.refused.note(demands, error.standings)
         _note_refusal(error)

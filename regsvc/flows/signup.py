@@ -70,7 +70,7 @@ async def sign_up(
         email_key=address.key,
         name=body.name,
         locale=caller.locale,
-        password_hash=await service.lane.hash(body.password),
+        password_hash=await service.lane.hash(body.password, owner=caller.line),
         origin=caller.origin,
         client=caller.client,
     )

@@ -8,25 +8,22 @@ a priority cannot be raised again, and Trio lends its threads to anything.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import trio
 
 from regsvc.errors import OverloadedError
+from regsvc.security.cores import hashing_threads, lower_own_priority, usable_cores
+from regsvc.security.fair_queue import FairQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
 T = TypeVar("T")
 
-_LOWEST_PRIORITY = 19
 _NEWEST_WEIGHT = 0.2  # of the latest job in the moving estimate: some ten jobs forget a hiccup
 
 
@@ -58,8 +55,9 @@ class LaneStatistics:
 class _Job(Generic[T]):
     """One call, and the event on which its caller waits."""
 
-    def __init__(self, function: Callable[[], T]) -> None:
+    def __init__(self, function: Callable[[], T], owner: Hashable | None) -> None:
         self.finished = trio.Event()
+        self.owner = owner
         self._function = function
         self._result: T
         self._error: BaseException | None = None
@@ -81,7 +79,7 @@ class _Job(Generic[T]):
 
 
 class Lane:
-    """Runs synchronous functions in threads of its own, first come first served.
+    """Runs synchronous functions in threads of its own, one owner's after the other's (see `FairQueue`).
 
     The line is bounded twice: in length, since every place holds memory, and in time, since an answer is no use
     to somebody who has given up. A caller who is cancelled in line leaves it; one whose job is being done leaves
@@ -90,19 +88,20 @@ class Lane:
     The threads start with the first job and serve the Trio run of that job, until `aclose`.
 
     Args:
-        threads: how many; None: as many as this process may use cores.
+        threads: how many; None: as many as this process may use processors. Where that is less than one, the thread
+            rests between jobs, or the kernel would stop the event loop along with it.
         queue: places in line.
         patience: seconds that a job may expect to wait in line; who would wait longer is turned away.
     """
 
     def __init__(self, *, threads: int | None = None, queue: int = 256, patience: float = 30.0) -> None:
-        self._size = threads or available_cores()
-        self._queue = queue
+        self._size = threads or hashing_threads()
+        self._share = min(1.0, usable_cores())  # of a processor, for each thread
         self._patience = patience
         self._all_ended = trio.Event()
         # What follows is shared with the threads, under the lock of the condition.
         self._news = threading.Condition()
-        self._line: deque[_Job[Any]] = deque()
+        self._line: FairQueue[_Job[Any]] = FairQueue(queue)
         self._closed = False
         self._alive = 0
         self._busy = 0
@@ -117,17 +116,24 @@ class Lane:
     async def __aexit__(self, *_exc: object) -> None:
         await self.aclose()
 
-    async def run(self, function: Callable[[], T]) -> T:
+    async def run(
+        self, function: Callable[[], T], *, owner: Hashable | None = None, known: bool = False
+    ) -> T:
         """Run a function in the lane; its result, or what it raises.
+
+        Args:
+            function: what to run.
+            owner: whose job it is, such as a client's network; None: nobody's in particular.
+            known: the owner has logged in before; some places are kept for such.
 
         Raises:
             OverloadedError: the line is full or too slow; `retry_after` is when it should be gone.
             trio.ClosedResourceError: the lane is closed, or was while this waited in line.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        job = _Job(function)
+        job = _Job(function, owner)
         with self._news:
-            self._join_line(job)
+            self._join_line(job, known=known)
         try:
             await job.finished.wait()
         finally:
@@ -146,7 +152,7 @@ class Lane:
                 shed=self._shed,
                 cancelled=self._cancelled,
                 seconds_each=self._seconds_each,
-                wait=self._estimate_wait(),
+                wait=self._estimate_wait(None),
             )
 
     async def aclose(self) -> None:
@@ -157,8 +163,7 @@ class Lane:
         """
         with self._news:
             self._closed = True
-            turned_away = list(self._line)
-            self._line.clear()
+            turned_away = self._line.clear()
             running = self._alive > 0
             self._news.notify_all()
         for job in turned_away:
@@ -168,31 +173,28 @@ class Lane:
                 await self._all_ended.wait()
         await trio.lowlevel.checkpoint()
 
-    def _join_line(self, job: _Job[Any]) -> None:
+    def _join_line(self, job: _Job[Any], *, known: bool) -> None:
         if self._closed:
             raise trio.ClosedResourceError("the lane is closed")
-        wait = self._estimate_wait()
-        if self._excess() >= self._queue or wait > self._patience:
+        wait = self._estimate_wait(job.owner)
+        free = self._busy - self._size  # threads that are idle are places, too
+        if not self._line.has_place(job.owner, beyond=free, known=known) or wait > self._patience:
             self._shed += 1
             raise OverloadedError(retry_after=max(1.0, wait))
         if not self._alive:
             self._start_threads()
-        self._line.append(job)
+        self._line.add(job.owner, job)
         self._news.notify()
 
     def _leave(self, job: _Job[Any]) -> None:
         with self._news:
             self._cancelled += 1
-            with contextlib.suppress(ValueError):  # a thread has it already
-                self._line.remove(job)
+            self._line.remove(job.owner, job)  # unless a thread has it already
 
-    def _excess(self) -> int:
-        """Jobs beyond what the threads can do at once; negative while threads are idle."""
-        return self._busy + len(self._line) - self._size
-
-    def _estimate_wait(self) -> float:
-        """Seconds that a job coming now would spend in line."""
-        return max(0, self._excess() + 1) * self._seconds_each / self._size
+    def _estimate_wait(self, owner: Hashable | None) -> float:
+        """Seconds that a job of an owner, coming now, would spend in line."""
+        ahead = self._busy - self._size + self._line.ahead_of(owner)
+        return max(0, ahead + 1) * self._seconds_each / self._size
 
     def _start_threads(self) -> None:
         token = trio.lowlevel.current_trio_token()
@@ -202,12 +204,16 @@ class Lane:
 
     def _work(self, token: trio.lowlevel.TrioToken) -> None:
         """What a thread does all its life."""
-        _lower_own_priority()
+        lower_own_priority()
         while (job := self._take()) is not None:
-            begin = time.perf_counter()
+            begin, worked = time.perf_counter(), time.thread_time()
             job.do()
-            self._note_done(time.perf_counter() - begin)
+            worked = time.thread_time() - worked
+            rest = worked / self._share - (time.perf_counter() - begin) if self._share < 1 else 0.0
+            self._note_done(time.perf_counter() - begin + max(rest, 0.0))
             self._tell(token, job.finished)
+            if rest > 0:
+                time.sleep(rest)
             del job  # an idle thread remembers no password
         with self._news:
             self._alive -= 1
@@ -223,7 +229,7 @@ class Lane:
                     return None
                 self._news.wait()
             self._busy += 1
-            return self._line.popleft()
+            return self._line.take()
 
     def _note_done(self, seconds: float) -> None:
         with self._news:
@@ -240,17 +246,3 @@ class Lane:
                 self._closed = True
                 self._line.clear()
                 self._news.notify_all()
-
-
-def available_cores() -> int:
-    """Cores that this process may use, which in a container are fewer than there are."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _lower_own_priority() -> None:
-    """Let everything else go first, where the system gives every thread a priority of its own (Linux)."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a sandbox that forbids it; the lane works, less politely
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)

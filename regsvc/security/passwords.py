@@ -21,7 +21,7 @@ import bcrypt
 from regsvc.security.lane import Lane, LaneStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Hashable, Mapping
 
 Policy: TypeAlias = Literal["basic", "strict"]
 
@@ -170,7 +170,7 @@ class HashingLane:
         cost: bcrypt's, for new hashes: 2^cost rounds.
         pepper: version of the pepper for new hashes.
         peppers: all peppers, by version; older ones verify.
-        threads: how many; None: the cores that this process may use.
+        threads: how many; None: the processors that this process may use.
         queue: places in line.
         patience: seconds of waiting in line beyond which a job is turned away.
 
@@ -205,33 +205,48 @@ class HashingLane:
     async def __aexit__(self, *_exc: object) -> None:
         await self.aclose()
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, owner: Hashable | None = None, known: bool = False) -> str:
         """The string to store for a password.
+
+        Args:
+            password: as typed.
+            owner: whose turn in line it takes, such as a client's network; None: nobody's in particular.
+            known: the owner has logged in before; some places in line are kept for such.
 
         Raises:
             OverloadedError: too many are waiting; `retry_after` seconds should clear the line.
             trio.ClosedResourceError: the lane is closed.
         """
         key = self._key(password, self._pepper)
-        digest = await self._lane.run(partial(bcrypt.hashpw, key, bcrypt.gensalt(self._cost)))
+        digest = await self._lane.run(
+            partial(bcrypt.hashpw, key, bcrypt.gensalt(self._cost)), owner=owner, known=known
+        )
         return f"{_PREFIX}{self._pepper}{digest.decode('ascii')}"
 
-    async def verify(self, password: str, stored: str | None) -> Verdict:
+    async def verify(
+        self, password: str, stored: str | None, *, owner: Hashable | None = None, known: bool = False
+    ) -> Verdict:
         """Whether a password is the one that was stored; None costs the same and is never ok.
 
-        A stored string that makes no sense raises nothing: its owner cannot log in, and the answer takes its time.
+        A stored string that makes no sense raises nothing: its user cannot log in, and the answer takes its time.
+
+        Args:
+            password: as typed.
+            stored: what it is compared with.
+            owner: as for `hash`.
+            known: as for `hash`.
 
         Raises:
             OverloadedError: too many are waiting; `retry_after` seconds should clear the line.
             trio.ClosedResourceError: the lane is closed.
         """
-        known = None if stored is None else self._parse(stored)
-        target = known or self._dummy
+        parsed = None if stored is None else self._parse(stored)
+        target = parsed or self._dummy
         key = self._key(password, target.pepper)
-        matches = await self._lane.run(partial(_compare, key, target, self._cost))
-        if known is None:
+        matches = await self._lane.run(partial(_compare, key, target, self._cost), owner=owner, known=known)
+        if parsed is None:
             return Verdict(ok=False, unreadable=stored is not None)
-        outdated = (known.pepper, known.cost) != (self._pepper, self._cost)
+        outdated = (parsed.pepper, parsed.cost) != (self._pepper, self._cost)
         return Verdict(ok=matches, rehash_needed=matches and outdated)
 
     def statistics(self) -> LaneStatistics:

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import trio
 
-from regsvc.security.lane import available_cores
+from regsvc.security.cores import hashing_threads
 from tests.services import PASSWORD, run_test_service
 
 PLACES = 256  # in line
@@ -32,7 +32,7 @@ async def test_logins_beyond_the_line_are_503_with_a_time_to_come_back(database:
 
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
-                for _ in range(PLACES + available_cores() + 20):
+                for _ in range(PLACES + hashing_threads() + 20):
                     nursery.start_soon(log_in)
                 await first_shed.wait()
                 # Nobody else waits for the line.

@@ -15,7 +15,8 @@ import trio
 import trio.testing
 
 from regsvc.errors import OverloadedError
-from regsvc.security.lane import Lane, available_cores
+from regsvc.security.cores import hashing_threads
+from regsvc.security.lane import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +100,7 @@ async def test_as_many_jobs_are_done_at_once_as_there_are_threads() -> None:
 
 
 def test_by_default_there_are_as_many_threads_as_cores() -> None:
-    assert Lane().statistics().threads == available_cores() >= 1
+    assert Lane().statistics().threads == hashing_threads() >= 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux")

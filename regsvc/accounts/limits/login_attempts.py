@@ -88,6 +88,11 @@ class LoginTry:
     client: bytes
     network: bytes
 
+    @property
+    def known(self) -> bool:
+        """Whether the client has logged in to this address before."""
+        return self.counted != self.address
+
 
 async def begin_try(conn: Connection, secrets: Secrets, address: str, place: Place) -> LoginTry:
     """Count a try to log in, before it costs anything.

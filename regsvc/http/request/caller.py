@@ -6,7 +6,13 @@ from quart import g, request
 
 from regsvc.flows.caller import Caller
 from regsvc.http.context import get_context
-from regsvc.http.request.client import get_client_network, get_client_word, get_origin, limits_apply
+from regsvc.http.request.client import (
+    get_client_network,
+    get_client_word,
+    get_origin,
+    get_wide_network,
+    limits_apply,
+)
 from regsvc.http.request.languages import choose_tag
 from regsvc.http.request_id import get_request_id
 from regsvc.mail.message.languages import FALLBACK, list_locales
@@ -17,6 +23,7 @@ def get_caller() -> Caller:
     if "caller" not in g:
         g.caller = Caller(
             network=get_client_network(),
+            wide_network=get_wide_network(),
             origin=get_origin(),
             client=get_client_word(),
             locale=choose_tag(

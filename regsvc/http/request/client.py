@@ -85,6 +85,12 @@ def get_client_network() -> str:
     return "unknown" if address is None else str(address)
 
 
+def get_wide_network() -> str:
+    """Return the /48 of the current client's IPv6 address: 65,536 networks of one subscriber each; empty for IPv4."""
+    address = get_client_address()
+    return str(IPv6Network((int(address), 48), strict=False)) if isinstance(address, IPv6Address) else ""
+
+
 def get_client_word() -> str:
     """Return a short word for the current client's software, made of our own words alone."""
     return client_word(request.headers.get("User-Agent", ""))

@@ -1,0 +1,98 @@
+"""A bounded line that is served one owner after the other, so that no owner's work holds up another's.
+
+First come, first served would let one client fill the line and everybody else wait behind it. Here each owner has a
+line of its own, and the next job is the first of the owner whose turn it is (round-robin, as in fair queueing).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+FEW = 4  # places of an owner while the line is half full
+_LARGEST_SHARE = 8  # an owner has an eighth of the places at most
+_KEPT_SHARE = 8  # and an eighth is kept for known clients
+
+
+class FairQueue(Generic[T]):
+    """Items of many owners.
+
+    Items without an owner share one line, with all of the places: they come from where no limits apply.
+
+    Args:
+        places: that there are in all.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._lines: OrderedDict[Hashable | None, deque[T]] = OrderedDict()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def has_place(self, owner: Hashable | None, *, beyond: int = 0, known: bool = False) -> bool:
+        """Return whether an owner may add an item.
+
+        Args:
+            owner: whose item; None: of nobody in particular.
+            beyond: items that count as waiting though they do not stand here; negative if fewer do.
+            known: the owner has proved who it is before: the places that are kept are for it, too.
+        """
+        waiting = self._count + beyond
+        if waiting >= self._places:
+            return False
+        if owner is None:
+            return True
+        if not known and waiting >= self._places - self._places // _KEPT_SHARE:
+            return False
+        crowded = waiting >= self._places // 2
+        most = FEW if crowded else max(FEW, self._places // _LARGEST_SHARE)
+        return len(self._lines.get(owner, ())) < most
+
+    def ahead_of(self, owner: Hashable | None) -> int:
+        """Return how many items would be served before one that an owner adds now."""
+        mine = len(self._lines.get(owner, ()))
+        others = (len(line) for other, line in self._lines.items() if other != owner)
+        return mine + sum(min(theirs, mine + 1) for theirs in others)
+
+    def add(self, owner: Hashable | None, item: T) -> None:
+        """Add an item at the end of its owner's line."""
+        self._lines.setdefault(owner, deque()).append(item)
+        self._count += 1
+
+    def take(self) -> T:
+        """Remove and return the item whose turn it is; its owner's next one waits for everybody else's.
+
+        Raises:
+            IndexError: there is none.
+        """
+        if not self._lines:
+            raise IndexError("nobody waits")
+        owner, line = self._lines.popitem(last=False)
+        item = line.popleft()
+        self._count -= 1
+        if line:
+            self._lines[owner] = line
+        return item
+
+    def remove(self, owner: Hashable | None, item: T) -> bool:
+        """Remove an item whose owner has given up, and return whether it was there."""
+        line = self._lines.get(owner)
+        if line is None or item not in line:
+            return False
+        line.remove(item)
+        self._count -= 1
+        if not line:
+            del self._lines[owner]
+        return True
+
+    def clear(self) -> list[T]:
+        """Remove all items and return them."""
+        items = [item for line in self._lines.values() for item in line]
+        self._lines.clear()
+        self._count = 0
+        return items

@@ -106,7 +106,12 @@ async def open_parts(
     readiness = Readiness(conninfo, [http_pool, work_pool], prepare=settings.database_prepare, newer=newer)
     http_pool.open_ahead()
     work_pool.open_ahead()
-    async with HashingLane(cost=settings.bcrypt_cost, pepper=pepper, peppers=peppers) as lane:
+    async with HashingLane(
+        cost=settings.bcrypt_cost,
+        pepper=pepper,
+        peppers=peppers,
+        threads=settings.hashing_threads or None,
+    ) as lane:
         try:
             yield Parts(
                 settings,

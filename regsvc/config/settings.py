@@ -126,6 +126,9 @@ class Settings(BaseModel):
     bcrypt_cost: int = Field(
         12, ge=10, le=15, description="cost of a password hash, 10 to 15; a step more doubles the time"
     )
+    hashing_threads: Annotated[int, Field(ge=0, le=64)] = Field(
+        0, description="threads that hash passwords; 0: as many as the process may use whole processors"
+    )
     password_policy: Annotated[Literal["basic", "strict"], _Lower] = Field(
         "basic",
         description="`basic`: 8 to 128 characters, neither the address nor the name; "

@@ -19,7 +19,7 @@ from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import CONFIRM, throttle
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body, PasswordText, TokenText
-from regsvc.security.tokens import LinkToken, handle_matches, read_link_token
+from regsvc.security.tokens import LinkToken, handle_matches, password_tags, read_link_token
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ async def confirm_by_link(service: Service, caller: Caller, body: ConfirmBody, h
     await throttle(service, caller, CONFIRM)
     chosen = None
     if body.password is not None:
-        chosen = await _find_attempt(service, token, body.password)
+        chosen = await _find_attempt(service, caller, token, body.password)
     async with service.pool.transaction() as conn:
         changed = await confirmation.confirm_by_link(
             conn,
@@ -140,7 +140,7 @@ def read_token(text: str) -> LinkToken:
     return token
 
 
-async def _find_attempt(service: Service, token: LinkToken, password: str) -> UUID | None:
+async def _find_attempt(service: Service, caller: Caller, token: LinkToken, password: str) -> UUID | None:
     """Return the live attempt that was made with this password; None when the address is confirmed already.
 
     Raises:
@@ -148,9 +148,18 @@ async def _find_attempt(service: Service, token: LinkToken, password: str) -> UU
     """
     async with service.pool.connection() as conn:
         candidates = await confirmation.list_candidates(conn, service.secrets, token)
-    for attempt, stored in candidates:
-        if (await service.lane.verify(password, stored)).ok:
-            return attempt
-    if candidates:
-        raise confirmation.PasswordNeededError
-    return None
+    if not candidates:
+        return None
+    tagged = [
+        it
+        for it in candidates
+        if it.password_tag is None or it.password_tag in password_tags(service.secrets, it.id, password)
+    ]
+    for candidate in tagged:
+        if (await service.lane.verify(password, candidate.password_hash, owner=caller.line)).ok:
+            return candidate.id
+    if not tagged:
+        await service.lane.verify(
+            password, None, owner=caller.line
+        )  # a wrong password takes as long as a right one
+    raise confirmation.PasswordNeededError

@@ -23,7 +23,7 @@ from regsvc.flows.service import Service
 from regsvc.logs import mask_email
 from regsvc.postgres.connection import Connection
 from regsvc.schemas.fields import Body, EmailText, NameText, PasswordText, address_of
-from regsvc.security.tokens import blind, handle_matches
+from regsvc.security.tokens import blind, handle_matches, password_tags
 
 log = structlog.get_logger()
 
@@ -63,14 +63,16 @@ async def sign_up(
     address = address_of(body.email)
     await check_new_password(service, body.password, email=address.email, name=body.name)
     await throttle(service, caller, REGISTER, REGISTER_DAY)
+    registration_id = uuid4()
     new = NewRegistration(
-        id=uuid4(),
+        id=registration_id,
         mail_id=uuid4(),
         email=address.email,
         email_key=address.key,
         name=body.name,
         locale=caller.locale,
         password_hash=await service.lane.hash(body.password, owner=caller.line),
+        password_tag=password_tags(service.secrets, registration_id, body.password)[0],
         origin=caller.origin,
         client=caller.client,
     )

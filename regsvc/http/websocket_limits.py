@@ -1,4 +1,4 @@
-"""How many websockets this process holds open, and for whom."""
+"""How many websockets and long polls wait in this process, and for whom."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ PER_REGISTRATION = 10
 PER_CLIENT = 50
 
 
-class TooManySocketsError(RegsvcError):
-    """Too many websockets are open for this registration, or from this client."""
+class TooManyWaitingError(RegsvcError):
+    """Too many requests wait for this registration, or from this client. Close one of them."""
+
+    code = "too_many_waiting"
 
 
 class OpenSockets:
-    """Counts open websockets by whatever they are counted by."""
+    """Count open websockets and long polls by registration and by client."""
 
     def __init__(self) -> None:
         self._counts: Counter[object] = Counter()
@@ -25,13 +27,13 @@ class OpenSockets:
 
         Args:
             key: what it is counted by.
-            most: there may be at a time; entering one more raises `TooManySocketsError`.
+            most: there may be at a time; entering one more raises `TooManyWaitingError`.
         """
         return Place(self._counts, key, most)
 
 
 class Place:
-    """One websocket that is counted. There are thousands, and each is as long as its websocket: no generator."""
+    """One waiting request that is counted. There are thousands, and each is as long as its websocket: no generator."""
 
     __slots__ = ("_counts", "_key", "_most")
 
@@ -42,7 +44,7 @@ class Place:
 
     def __enter__(self) -> None:
         if self._counts[self._key] >= self._most:
-            raise TooManySocketsError
+            raise TooManyWaitingError
         self._counts[self._key] += 1
 
     def __exit__(self, *_: object) -> None:

@@ -145,3 +145,28 @@ async def test_a_handle_anywhere_but_in_the_first_message_opens_nothing(service:
     async with open_socket(url, extra_headers=headers) as socket:
         await socket.send_message("{}")
         assert await read_end(socket) == ([], 4401)
+
+
+async def test_a_long_poll_counts_like_a_websocket(limited: Service) -> None:
+    """A cap on one way to wait would be none if there were another."""
+    signed_up = await limited.sign_up()
+    url = signed_up.headers["Location"]
+    headers = {"Regsvc-Handle": signed_up.headers["Regsvc-Handle"]}
+    seq = (await limited.client.get(url, headers=headers)).json()["seq"] + 99  # nothing that will come soon
+    waiting = {"wait": 25, "seq": seq}
+    answers: list[httpx.Response] = []
+    answered = trio.Event()
+
+    async def poll() -> None:
+        answers.append(await limited.client.get(url, params=waiting, headers=headers, timeout=40))
+        answered.set()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(PER_REGISTRATION + 1):
+            nursery.start_soon(poll)
+        with trio.fail_after(20):
+            await answered.wait()
+        nursery.cancel_scope.cancel()
+    assert (answers[0].status_code, answers[0].json()["code"]) == (429, "too_many_waiting")
+    assert int(answers[0].headers["Retry-After"]) > 0
+    assert (await limited.client.get(url, headers=headers)).status_code == 200

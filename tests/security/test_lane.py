@@ -288,3 +288,31 @@ async def test_statistics_are_a_snapshot_that_nobody_can_change() -> None:
         assert (before.done, lane.statistics().done) == (0, 1)
         with pytest.raises(FrozenInstanceError):
             before.done = 5  # type: ignore[misc]  # that is what is refused
+
+
+async def test_a_client_who_fills_the_line_delays_another_by_one_job() -> None:
+    order: list[str] = []
+    async with Lane(threads=1, queue=64) as lane, trio.open_nursery() as nursery:
+        with holding(Hold()) as hold:
+            nursery.start_soon(lane.run, hold)
+            await wait_until(hold.begun.is_set)
+            for _ in range(5):
+                nursery.start_soon(partial(lane.run, partial(order.append, "greedy"), owner="greedy"))
+            await wait_until(lambda: lane.statistics().waiting == 5)
+            nursery.start_soon(partial(lane.run, partial(order.append, "honest"), owner="honest"))
+            await wait_until(lambda: lane.statistics().waiting == 6)
+    assert order.index("honest") == 1
+
+
+async def test_a_client_of_its_own_share_is_turned_away_while_others_have_places() -> None:
+    async with Lane(threads=1, queue=64) as lane, trio.open_nursery() as nursery:
+        with holding(Hold()) as hold:
+            nursery.start_soon(lane.run, hold)
+            await wait_until(hold.begun.is_set)
+            for _ in range(8):
+                nursery.start_soon(partial(lane.run, int, owner="greedy"))
+            await wait_until(lambda: lane.statistics().waiting == 8)
+            with pytest.raises(OverloadedError):
+                await lane.run(int, owner="greedy")
+            nursery.start_soon(partial(lane.run, int, owner="honest"))
+            await wait_until(lambda: lane.statistics().waiting == 9)

@@ -44,6 +44,21 @@ class PasswordNeededError(RegsvcError):
     code = "password_needed"
 
 
+@dataclass(frozen=True, repr=False)
+class Candidate:
+    """A live attempt that a password may choose.
+
+    Args:
+        id: of the attempt.
+        password_hash: what its password is compared with.
+        password_tag: see `password_tags`; None for attempts from before there were tags.
+    """
+
+    id: UUID
+    password_hash: str
+    password_tag: bytes | None
+
+
 @dataclass(frozen=True)
 class _Attempt:
     id: UUID
@@ -100,8 +115,8 @@ async def confirm_by_link(
     return True
 
 
-async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) -> list[tuple[UUID, str]]:
-    """Return the live attempts of the link's address with their password hashes, the link's own first.
+async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) -> list[Candidate]:
+    """Return the live attempts of the link's address, the link's own first.
 
     Raises:
         TokenInvalidError, TokenExpiredError: as `confirm_by_link`. An attempt that is confirmed has no candidates.
@@ -109,12 +124,12 @@ async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) 
     attempt = await _get_attempt(conn, secrets, token)
     if attempt.state == "confirmed":
         return []
-    async with conn.cursor(row_factory=class_row(_Attempt)) as cursor:
+    async with conn.cursor(row_factory=class_row(Candidate)) as cursor:
         await cursor.execute(
             f"""
-            SELECT id, email_key, state, {alive()} AS alive, password_hash
+            SELECT id, password_hash, password_tag
               FROM registrations
-             WHERE email_key = %(email_key)s AND {LIVE}
+             WHERE email_key = %(email_key)s AND {LIVE} AND password_hash IS NOT NULL
              ORDER BY id <> %(id)s,
                       least(row_number() OVER (ORDER BY created_at),
                             row_number() OVER (ORDER BY created_at DESC))
@@ -122,7 +137,7 @@ async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) 
             """,  # noqa: S608 - constants of this module
             {"email_key": attempt.email_key, "id": attempt.id, "limit": CANDIDATES},
         )
-        return [(a.id, a.password_hash) for a in await cursor.fetchall() if a.password_hash is not None]
+        return await cursor.fetchall()
 
 
 async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> bool:

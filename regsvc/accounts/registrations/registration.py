@@ -56,6 +56,7 @@ class NewRegistration:
         password_hash: of this attempt's own password.
         origin: the network prefix that the attempt came from.
         client: a short word for the client's software.
+        password_tag: two bytes that tell the attempt's password from most others (see `password_tags`).
     """
 
     id: UUID
@@ -67,6 +68,7 @@ class NewRegistration:
     password_hash: str
     origin: str
     client: str
+    password_tag: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,10 @@ async def add_registration(conn: Connection, new: NewRegistration) -> None:
     """Insert an attempt and its mail; they are durable together or not at all."""
     await conn.execute(
         """
-        INSERT INTO registrations (id, email, email_key, name, locale, password_hash, origin, client)
-        VALUES (%(id)s, %(email)s, %(email_key)s, %(name)s, %(locale)s, %(password_hash)s, %(origin)s, %(client)s)
+        INSERT INTO registrations (id, email, email_key, name, locale, password_hash, password_tag, origin,
+                                   client)
+        VALUES (%(id)s, %(email)s, %(email_key)s, %(name)s, %(locale)s, %(password_hash)s, %(password_tag)s,
+                %(origin)s, %(client)s)
         """,
         vars(new),
     )

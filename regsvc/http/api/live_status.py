@@ -25,7 +25,7 @@ from regsvc.flows.signup import check_handle
 from regsvc.http.context import Context, get_context
 from regsvc.http.request.client import get_client_network, limits_apply
 from regsvc.http.response.errors import OriginNotAllowedError
-from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, TooManySocketsError
+from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, TooManyWaitingError
 from regsvc.metrics import RATE_LIMITED
 from regsvc.schemas.formats import timestamp
 from regsvc.waiting import wait_any
@@ -67,7 +67,7 @@ async def live(registration_id: str) -> Response | None:
 
                 with context.sockets.counted(known, per_registration):
                     await wait_any(show, context.stopping.wait, _ignore_frames)
-    except* TooManySocketsError:
+    except* TooManyWaitingError:
         RATE_LIMITED.labels("websockets").inc()
         ending = TOO_MANY
     except* Exception as group:

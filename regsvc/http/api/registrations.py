@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import datetime
 from typing import Annotated, Literal, NotRequired
 from uuid import UUID
@@ -35,6 +36,7 @@ from regsvc.http.request import idempotency
 from regsvc.http.request.body import read_body
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
+from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, TooManyWaitingError
 from regsvc.schemas.formats import Id, Timestamp, timestamp
 from regsvc.security.tokens import mint_handle
 from regsvc.waiting import wait_any
@@ -135,7 +137,12 @@ async def register() -> Response:
 @documented(
     {200: RegistrationShown},
     parameters=[HANDLE, _WAIT, _SEQ],
-    errors=[ValidationFailedError, RegistrationNotFoundError, DatabaseUnavailableError],
+    errors=[
+        ValidationFailedError,
+        RegistrationNotFoundError,
+        TooManyWaitingError,
+        DatabaseUnavailableError,
+    ],
 )
 async def show(registration_id: str) -> Response:
     """Show a registration to whoever holds its handle; `?wait=S` waits for a change first.
@@ -147,7 +154,10 @@ async def show(registration_id: str) -> Response:
     known = check_handle(context, registration_id, request.headers.get(HANDLE_HEADER, ""))
     wait = _read_number("wait", 0, MAX_WAIT)
     seen = _read_number("seq", None, 2**31 - 1)
-    with context.hub.waiting(known) as waiter:
+    with ExitStack() as places, context.hub.waiting(known) as waiter:
+        if wait and get_caller().limited:
+            places.enter_context(context.sockets.counted(get_caller().network, PER_CLIENT))
+            places.enter_context(context.sockets.counted(known, PER_REGISTRATION))
         registration = await _get(context, known)
         if wait and seen is None:
             seen = registration.seq

@@ -46,6 +46,7 @@ from regsvc.http.response.errors import (
     ServingChildError,
     UnsupportedMediaTypeError,
 )
+from regsvc.http.websocket_limits import TooManyWaitingError
 from regsvc.schemas.formats import timestamp
 from regsvc.security import keys
 
@@ -90,6 +91,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     rate_limit.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
     mail_schedule.TooSoonError: HTTPStatus.TOO_MANY_REQUESTS,
     confirmation_code.CodeTriesExhaustedError: HTTPStatus.TOO_MANY_REQUESTS,
+    TooManyWaitingError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DatabaseUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SchemaMismatchError: HTTPStatus.SERVICE_UNAVAILABLE,
     keys.SealError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -155,6 +157,8 @@ async def answer_known(error: errors.RegsvcError) -> Response:
         members["next_resend_at"] = timestamp(error.next_at)
     elif status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "10"
+    elif isinstance(error, TooManyWaitingError):
+        headers["Retry-After"] = "5"
     elif status == HTTPStatus.TOO_MANY_REQUESTS:
         headers["Retry-After"] = "3600"
     elif status == HTTPStatus.UNAUTHORIZED:

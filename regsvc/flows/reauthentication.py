@@ -51,7 +51,9 @@ async def verify_password_of(
     if credentials is None:
         raise AccessTokenInvalidError
     async with login_attempt(service, caller, credentials.email_key, WrongPasswordError) as tried:
-        verdict = await service.lane.verify(password, credentials.password_hash, owner=caller.line, known=True)
+        verdict = await service.lane.verify(
+            password, credentials.password_hash, owner=caller.line, known=True
+        )
         if verdict.unreadable:
             log.error("stored password hash not readable", user=str(credentials.user_id))
         if not verdict.ok:

@@ -19,7 +19,8 @@ from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import CONFIRM, throttle
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body, PasswordText, TokenText
-from regsvc.security.tokens import LinkToken, handle_matches, password_tags, read_link_token
+from regsvc.security.password_tags import password_tags
+from regsvc.security.tokens import LinkToken, handle_matches, read_link_token
 
 log = structlog.get_logger()
 

@@ -23,7 +23,8 @@ from regsvc.flows.service import Service
 from regsvc.logs import mask_email
 from regsvc.postgres.connection import Connection
 from regsvc.schemas.fields import Body, EmailText, NameText, PasswordText, address_of
-from regsvc.security.tokens import blind, handle_matches, password_tags
+from regsvc.security.password_tags import password_tags
+from regsvc.security.tokens import blind, handle_matches
 
 log = structlog.get_logger()
 

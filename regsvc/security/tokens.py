@@ -11,7 +11,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -73,16 +72,6 @@ def _mac(key: bytes, parts: Sequence[bytes]) -> bytes:
 
 def _verify(keys: Iterator[bytes], parts: Sequence[bytes], mac: bytes) -> bool:
     return any(hmac.compare_digest(_mac(key, parts), mac) for key in keys)
-
-
-def password_tags(secrets: Secrets, registration_id: UUID, password: str) -> tuple[bytes, ...]:
-    """Return the short tags that an attempt's password may have, the current secret's first.
-
-    Two bytes: enough to choose one of several attempts, so that a wrong password costs one hash and not one for each;
-    and too few to say which password it is, even to a reader of the database who has the secret.
-    """
-    typed = unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
-    return tuple(_mac(key, (registration_id.bytes, typed))[:2] for key in secrets.keys("password-tag"))
 
 
 def _encode(raw: bytes) -> str:

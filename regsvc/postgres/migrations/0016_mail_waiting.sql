@@ -13,12 +13,14 @@ ALTER TABLE mails
     ADD COLUMN waits   bigint,                                   -- the recovery after which the next makes it due
     ADD COLUMN refused boolean NOT NULL DEFAULT false;           -- it failed itself, where its recipient was known
 
--- Held mails, those first that find out best whether the server is back.
-CREATE INDEX mails_waiting ON mails (refused, changed_at) WHERE state = 'delayed' AND waits IS NOT NULL;
-
 -- Each step of a mail or a registration leaves a dead row and dead index entries in front of what is due: they are
 -- cleared away when there are some thousands, not when they are a fifth of all that is kept.
 ALTER TABLE mails SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
                        autovacuum_analyze_scale_factor = 0.02);
 ALTER TABLE registrations SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
                                autovacuum_analyze_scale_factor = 0.02);
+
+-- outside a transaction:
+-- Held mails, those first that find out best whether the server is back. Empty while it works.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS mails_waiting ON mails (refused, changed_at)
+    WHERE state = 'delayed' AND waits IS NOT NULL;

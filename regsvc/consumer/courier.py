@@ -193,8 +193,8 @@ class Courier:
         if held.turn_at is not None:
             await self._pretend(held, held.turn_at)
             return
-        job, recipient = held.job, mask_email(held.letter.email)
-        log.info("mail sending", mail=str(job.id), recipient=recipient, attempt=job.attempts)
+        job, email = held.job, held.letter.email
+        log.info("mail sending", mail=str(job.id), recipient=mask_email(email), attempt=job.attempts)
         try:
             envelope = self._writer.write(held.letter)
             begun = trio.current_time()

@@ -12,6 +12,7 @@ import trio
 from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.letters import AnyLetter
 from regsvc.errors import DatabaseUnavailableError
+from regsvc.logs import mask_email
 from regsvc.mail.outcome import Bounced, Outcome, Refused
 from regsvc.mail.queue import bookings, breaker, retry_policy
 from regsvc.mail.queue.bookings import Ended, Held, Retry, Sent
@@ -170,7 +171,7 @@ def report_breaker(state: Breaker | None, *, opened: bool | None) -> None:
 def _report(held: InHand, booking: Booking) -> None:
     """Tell the log what became of a mail."""
     letter = held.letter
-    fields = {"mail": str(held.job.id), "recipient": letter.email, "attempt": held.job.attempts}
+    fields = {"mail": str(held.job.id), "recipient": mask_email(letter.email), "attempt": held.job.attempts}
     match booking:
         case Sent(reply=reply):
             MAILS.labels("sent").inc()

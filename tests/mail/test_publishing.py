@@ -5,18 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import trio
-
-from regsvc.mail.queue import publishing
+from regsvc.mail.queue import jobs, publishing
 from regsvc.mail.queue.publishing import BROKER_MISSED, Review
 from tests.accounts.attempts import sign_up
-from tests.accounts.mails import wait_blocked
 from tests.mail.test_jobs import claim, rewind, take_due
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from regsvc.mail.queue.jobs import Job
     from regsvc.postgres.pool import Pool
 
 
@@ -130,19 +126,17 @@ async def test_a_message_of_a_published_mail_claims_it(pool: Pool) -> None:
 async def test_a_message_that_comes_while_its_publishing_is_being_noted_claims_its_mail_all_the_same(
     pool: Pool,
 ) -> None:
-    """It is acknowledged when nothing can be claimed, and no other message comes for that mail."""
+    """No other message comes for that mail: it is kept, and tried again, while the relay holds the row."""
     new = await sign_up(pool)
-    claimed: list[Job] = []
-
-    async def claim_meanwhile() -> None:
-        claimed.extend(await claim(pool, new.mail_id))
-
-    async with trio.open_nursery() as nursery, pool.transaction() as relay:
+    async with pool.transaction() as relay:
         await publishing.take_for_publishing(relay, 10)
         await publishing.note_published(relay, [new.mail_id])
-        nursery.start_soon(claim_meanwhile)
-        await wait_blocked(pool)
-    assert [job.id for job in claimed] == [new.mail_id]
+        assert await claim(pool, new.mail_id) == []
+        async with pool.connection() as conn:
+            assert await jobs.find_claimable(conn, [new.mail_id]) == {new.mail_id}
+    assert [job.id for job in await claim(pool, new.mail_id)] == [new.mail_id]
+    async with pool.connection() as conn:
+        assert await jobs.find_claimable(conn, [new.mail_id]) == set()
 
 
 async def test_when_the_queue_came_back_empty_what_it_held_is_due_at_once(pool: Pool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from http import HTTPStatus
@@ -120,7 +121,10 @@ def test_whatever_a_mail_says_stays_text_and_runs_nothing(
 )
 def test_no_other_file_can_be_had(path: str, client: httpx.Client) -> None:
     for view in ("", "/html", "/source"):
-        assert client.get(f"/dev/mail/{path}{view}").status_code == HTTPStatus.NOT_FOUND
+        # A path that a proxy could read otherwise is refused before it is looked up.
+        crooked = re.search("%2[ef]|%00", path, re.IGNORECASE)
+        status = HTTPStatus.BAD_REQUEST if crooked else HTTPStatus.NOT_FOUND
+        assert client.get(f"/dev/mail/{path}{view}").status_code == status
 
 
 @pytest.mark.parametrize(

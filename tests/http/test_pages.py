@@ -105,7 +105,10 @@ async def test_files_are_revalidated_and_not_sent_twice(shared_service: Service)
 )
 async def test_nothing_but_the_pages_files_can_be_had(path: str, shared_service: Service) -> None:
     answer = await shared_service.client.get(path)
-    assert (answer.status_code, answer.json()["code"]) == (HTTPStatus.NOT_FOUND, "not_found")
+    # A path that a proxy could read otherwise is refused before it is looked up.
+    refused = HTTPStatus.BAD_REQUEST if "%2e" in path or "//" in path else HTTPStatus.NOT_FOUND
+    assert answer.status_code == refused
+    assert answer.json()["code"] in {"not_found", "bad_request"}
 
 
 async def test_newcomers_are_shown_around_in_dev_alone(shared_service: Service) -> None:

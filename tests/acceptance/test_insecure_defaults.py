@@ -11,13 +11,15 @@ from tests.programs import run_program, serve_environ
 
 LAPTOP = {
     "secret_key": LAPTOP_SECRET_KEY,
-    "amqp_url": "amqp://guest:guest@rabbitmq.invalid/?no_verify_ssl=1",
+    "amqp_url": "amqps://guest:guest@rabbitmq.invalid/?no_verify_ssl=1",
     "smtp_url": "smtp://someone:canary-smtp-11@mail.invalid",
     "public_url": "http://accounts.example.org",
 }
 PROBLEMS = (
     "REGSVC_DATABASE_URL has a password that everybody knows",
+    "REGSVC_DATABASE_URL may connect in clear",
     "REGSVC_SECRET_KEY is the example's",
+    "REGSVC_RATE_LIMITS is off",
     "REGSVC_AMQP_URL logs in as guest with guest's password",
     "REGSVC_AMQP_URL has no_verify_ssl",
     "REGSVC_SMTP_URL sends its password in clear",

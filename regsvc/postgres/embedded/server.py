@@ -60,7 +60,7 @@ _SETTINGS = {
     "lc_messages": "C",
 }
 _LINE = re.compile(r"(?P<severity>[A-Z]+\d?): +(?P<message>.*)")
-_READY = "database system is ready to accept connections"
+_READY = "database system is ready to accept"  # connections; read-only ones, as a standby
 
 
 class EmbeddedPostgresError(RegsvcError):
@@ -216,7 +216,7 @@ class EmbeddedPostgres:
                         log.warning("postgresql said", message=message)
                     else:
                         log.debug("postgresql said", message=message)
-                    if message == _READY:
+                    if message.startswith(_READY):
                         self._accepting = True
                         ready.set()
         ready.set()

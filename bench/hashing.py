@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 import bcrypt
 import trio
 
-from regsvc.security.lane import available_cores
+from regsvc.security.cores import hashing_threads
 from regsvc.security.passwords import HashingLane
 
 PASSWORD = "correct horse battery staple"
@@ -36,7 +36,7 @@ def measure_bare(cost: int, count: int, priority: int) -> float:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), priority)
 
     stored = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(cost))
-    with ThreadPoolExecutor(available_cores(), initializer=prioritize) as pool:
+    with ThreadPoolExecutor(hashing_threads(), initializer=prioritize) as pool:
         begin = time.perf_counter()
         assert all(pool.map(bcrypt.checkpw, [PASSWORD.encode()] * count, [stored] * count))  # noqa: S101 - a bench
         return count / (time.perf_counter() - begin)
@@ -92,7 +92,7 @@ async def main(cost: int, clients: int, each: int, rounds: int, priority: int) -
             busy += late
             print(f"round {number}: bare {bare[-1]:.2f}/s, lane {rate:.2f}/s")
         print(lane.statistics())
-    print(f"cores {available_cores()}, cost {cost}, {clients} clients; load average {os.getloadavg()[0]:.1f}")
+    print(f"cores {hashing_threads()}, cost {cost}, {clients} clients; load average {os.getloadavg()[0]:.1f}")
     medians, best = statistics.median(through) / statistics.median(bare), max(through) / max(bare)
     print(f"lane / bare: {medians:.3f} by medians, {best:.3f} by the best rounds (goal: 0.95)")
     for name, values in ("idle", idle), ("beside the lane", busy):

@@ -41,7 +41,7 @@ from stand import (
     short_folder,
 )
 
-from regsvc.security.lane import available_cores
+from regsvc.security.cores import hashing_threads
 from regsvc.security.passwords import HashingLane
 from regsvc.security.tokens import Secrets
 
@@ -122,8 +122,8 @@ def measure_bare(cost: int, seconds: float, priority: int) -> Rate:
             done += 1
         return done, time.perf_counter() - begun, time.thread_time()
 
-    with ThreadPoolExecutor(available_cores()) as threads:
-        running = [threads.submit(work) for _ in range(available_cores())]
+    with ThreadPoolExecutor(hashing_threads()) as threads:
+        running = [threads.submit(work) for _ in range(hashing_threads())]
         done, took, busy = zip(*(future.result() for future in running), strict=True)
     return Rate(sum(number / each for number, each in zip(done, took, strict=True)), sum(done) / sum(busy))
 

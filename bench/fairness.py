@@ -4,8 +4,9 @@
 
 Each round measures an honest client alone, then beside one greedy client, then beside four. The honest one logs in
 again and again, one login at a time, and asks `GET /me` a hundred times a second. A greedy client signs up, logs in,
-presses links and asks for emails as often as its limits let it, all at once, over 24 connections; each comes from a network of its own, told by `X-Forwarded-For`. Limits are on. Printed are p99 and its ratio to the p99
-alone, in the same run.
+presses links and asks for emails as often as its limits let it, all at once, over 24 connections; each comes from a
+network of its own, told by `X-Forwarded-For`. Limits are on. Printed are p99 and its ratio to the p99 alone, in the
+same run.
 """
 
 from __future__ import annotations

@@ -126,8 +126,8 @@ async def repudiate_move(service: Service, caller: Caller, body: LinkBody) -> No
     log.info("address change repudiated", move=str(token.id))
 
 
-async def undo_move(service: Service, caller: Caller, body: LinkBody) -> None:
-    """Undo the move that a link is about.
+async def undo_move(service: Service, caller: Caller, body: LinkBody) -> datetime | None:
+    """Undo the move that a link is about, or return when that may be done: the new address is told first.
 
     Raises:
         RateLimitedError: this client tries too many links.
@@ -136,12 +136,16 @@ async def undo_move(service: Service, caller: Caller, body: LinkBody) -> None:
     """
     await throttle(service, caller, CONFIRM)
     token = _read_token(body.token)
-    async with service.pool.connection() as conn:
-        await email_undo.check_undo(conn, service.secrets, token)
+    async with service.pool.transaction() as conn:
+        undo_at = await email_undo.begin_undo(conn, service.secrets, token, caller.as_anyone())
+    if undo_at is not None:
+        log.warning("address change will be undone", move=str(token.id))
+        return undo_at
     unknown_hash = await service.lane.hash(secrets.token_urlsafe(32), owner=caller.line)
     async with service.pool.transaction() as conn:
         user_id = await email_undo.undo_move(conn, service.secrets, token, unknown_hash, caller.as_anyone())
     log.warning("address change undone", user=str(user_id))
+    return None
 
 
 def _read_token(text: str) -> AccountToken:

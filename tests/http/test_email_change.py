@@ -380,3 +380,44 @@ async def test_an_account_that_has_moved_cannot_be_refused_any_more(service: Ser
     _, token = await start(service)
     assert await use(service, "confirm", token) == (200, "email changed")
     assert await use(service, "repudiate", token) == (410, "token_expired")
+
+
+async def reset_at_new_address(service: Service, password: str) -> None:
+    """Choose a password with a mail to the address that the account moved to."""
+    known = len(service.mails(NEW))
+    assert (await service.post("/password/forgot", {"email": NEW})).status_code == 202
+    token = (await service.wait_mail(NEW, number=known + 1)).token_for("reset")
+    assert (await service.post("/password/reset", {"token": token, "password": password})).status_code == 204
+
+
+async def test_an_account_whose_new_address_chose_a_password_is_not_taken_back_before_that_is_told(
+    service: Service, pool: Pool
+) -> None:
+    _, undo = await moved(service)
+    await reset_at_new_address(service, "the new owner's own")
+    answers = [await service.post("/me/email/undo", {"token": undo}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json() == answers[1].json()
+    assert await logs_in(service, NEW, "the new owner's own")
+    told = await service.wait_mail(NEW, number=4)
+    assert told.message["Subject"] == "Your regsvc account is to go back to another e-mail address"
+    assert await execute(pool, "SELECT count(*) FROM mails WHERE notice = 'email_undoing'") == [(1,)]
+    age = "UPDATE address_moves SET undo_asked_at = now() - interval '{}', done_at = now() - interval '{}'"
+    await execute(pool, age.format("23 hours 59 minutes", "2 days"))
+    assert (await service.post("/me/email/undo", {"token": undo})).status_code == 202
+    await execute(pool, age.format("24 hours", "8 days"))
+    assert await use(service, "undo", undo) == (200, "email restored")
+    assert not await logs_in(service, NEW, "the new owner's own")
+    mail = await service.wait_mail(number=4)
+    assert mail.token_for("reset")
+
+
+async def test_an_undo_that_waited_is_not_open_for_ever(service: Service, pool: Pool) -> None:
+    _, undo = await moved(service)
+    await reset_at_new_address(service, "the new owner's own")
+    assert (await service.post("/me/email/undo", {"token": undo})).status_code == 202
+    await execute(
+        pool,
+        "UPDATE address_moves SET undo_asked_at = now() - interval '3 days', done_at = now() - interval '8 days'",
+    )
+    assert await use(service, "undo", undo) == (410, "token_expired")

@@ -34,6 +34,8 @@ from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
 
 MOVE_LIFE = LINK_LIFE  # from the moment that the mail server accepted the mail
 UNDO_LIFE = timedelta(days=7)  # from wish and move: long enough for whoever was away
+UNDO_WAIT = timedelta(hours=24)  # from the notice to a new address that has chosen a password since
+_UNDO_OPEN = timedelta(days=2)  # after that wait, also beyond the seven days
 
 _CONFIRM, UNDO_USE = "email-change", "email-undo"
 
@@ -67,6 +69,9 @@ class Move:
     done_at: datetime | None
     confirmable: bool  # its link is not too old
     undoable: bool
+    proved_since: bool  # the new address chose a password by a mailed link after the move
+    undo_at: datetime | None  # when an undo that waits may be done
+    waited: bool
     email_key: str  # that the account has
     disabled: bool
 
@@ -213,7 +218,11 @@ async def get_move(conn: Connection, token: AccountToken) -> Move:
         await cursor.execute(
             """
             SELECT v.id, v.user_id, v.old_email, v.old_key, v.new_email, v.new_key, v.state, v.done_at,
-                   coalesce(v.done_at, v.asked_at) > now() - %(undo)s AS undoable,
+                   coalesce(v.done_at, v.asked_at) > now() - %(undo)s
+                       OR coalesce(v.undo_asked_at > now() - %(wait)s - %(open)s, false) AS undoable,
+                   v.proved_at IS NOT NULL AS proved_since,
+                   v.undo_asked_at + %(wait)s AS undo_at,
+                   coalesce(v.undo_asked_at <= now() - %(wait)s, false) AS waited,
                    -- The clock starts when the mail was accepted, or else when it was given up.
                    EXISTS (SELECT FROM mails m
                             WHERE m.move_id = v.id AND m.kind = 'email_change'
@@ -224,7 +233,7 @@ async def get_move(conn: Connection, token: AccountToken) -> Move:
               JOIN users u ON u.id = v.user_id
              WHERE v.id = %(id)s
             """,
-            {"id": token.id, "life": MOVE_LIFE, "undo": UNDO_LIFE},
+            {"id": token.id, "life": MOVE_LIFE, "undo": UNDO_LIFE, "wait": UNDO_WAIT, "open": _UNDO_OPEN},
         )
         move = await cursor.fetchone()
     if move is None:

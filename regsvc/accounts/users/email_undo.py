@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 from uuid import UUID, uuid4
 
@@ -18,18 +19,32 @@ from regsvc.accounts.users.email_change import (
     lock_move,
     set_address,
 )
+from regsvc.accounts.users.notices import add_notice
 from regsvc.accounts.users.password import set_password
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import AccountToken, Secrets
 
 
-async def check_undo(conn: Connection, secrets: Secrets, token: AccountToken) -> None:
-    """See that a link undoes a move, or did.
+async def begin_undo(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> datetime | None:
+    """Check that a link undoes a move, or did, in the caller's transaction; a new address in use is told first.
+
+    Returns:
+        When the undo may be done, if it has to wait; None if it may be done now. It waits for a day where the owner of
+        the new mailbox has chosen a password by mail since the move: they may have their data in the account by now.
+        The first use of the link mails them a notice.
 
     Raises:
         TokenInvalidError, MoveExpiredError: as `undo_move`.
     """
-    _check(secrets, token, await get_move(conn, token))
+    move = await lock_move(conn, token)
+    if _check(secrets, token, move) != "done" or not move.proved_since or move.waited:
+        return None
+    if move.undo_at is not None:
+        return move.undo_at
+    await conn.execute("UPDATE address_moves SET undo_asked_at = now() WHERE id = %(id)s", {"id": move.id})
+    await add_notice(conn, move.user_id, "email_undoing", by)
+    await record.record(conn, "email_change_undo_asked", by, user_id=move.user_id)
+    return (await get_move(conn, token)).undo_at
 
 
 async def undo_move(
@@ -55,6 +70,8 @@ async def undo_move(
     state = _check(secrets, token, move)
     if state == "undone":
         return move.user_id
+    if state == "done" and move.proved_since and not move.waited:
+        raise MoveExpiredError  # a password was chosen at the new address at this moment
     if state == "done":
         await set_address(conn, move.user_id, move.old_email, move.old_key)
     ended = await set_password(conn, move.user_id, unknown_hash, reason="email_change_undone")

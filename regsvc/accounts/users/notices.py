@@ -10,7 +10,12 @@ from regsvc.mail.queue.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 
 Notice: TypeAlias = Literal[
-    "password_changed", "password_reset_done", "refresh_token_reused", "email_moving", "email_changed"
+    "password_changed",
+    "password_reset_done",
+    "refresh_token_reused",
+    "email_moving",
+    "email_changed",
+    "email_undoing",
 ]
 
 

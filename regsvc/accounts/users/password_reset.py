@@ -110,6 +110,11 @@ async def reset_password(
     found = await _open(conn, secrets, token, lock=True)
     ended = await set_password(conn, found.user_id, new_hash, reason="password_reset")
     await conn.execute("UPDATE users SET email_confirmed_at = now() WHERE id = %(id)s", {"id": found.user_id})
+    # Whoever reads the mail there has the account in use: it is not taken back unless they are told before.
+    await conn.execute(
+        "UPDATE address_moves SET proved_at = now() WHERE user_id = %(id)s AND state = 'done'",
+        {"id": found.user_id},
+    )
     await forget_address(conn, secrets, found.email_key)
     await know_client(conn, secrets, found.email_key, by)
     await record.record(conn, "password_reset", by, user_id=found.user_id, sessions_ended=ended)

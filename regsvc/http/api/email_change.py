@@ -49,6 +49,13 @@ class MoveAsked(TypedDict):
     next_resend_at: Timestamp | None
 
 
+class UndoWaits(TypedDict):
+    """The account is given back when the new address was told a day ago."""
+
+    message: str
+    undo_at: Timestamp
+
+
 @blueprint.post("/me/email")
 @documented(
     {202: MoveAsked},
@@ -116,7 +123,7 @@ async def repudiate() -> Response:
 
 @blueprint.post("/me/email/undo")
 @documented(
-    {200: Message},
+    {200: Message, 202: UndoWaits},
     body=LinkBody,
     errors=[
         TokenInvalidError,
@@ -129,8 +136,11 @@ async def repudiate() -> Response:
 async def undo() -> Response:
     """Give the account its old address back with the link that went there.
 
-    Every session ends, the password is void, and a link to choose a new one is mailed to the address.
+    Every session ends, the password is void, and a link to choose a new one is mailed to the address. Where a password
+    was chosen by a mail to the new address since, that address is told first, and the link works a day later.
     """
-    context = get_context()
-    await undo_move(context, get_caller(), await read_body(LinkBody))
-    return answer(_UNDONE)
+    undo_at = await undo_move(get_context(), get_caller(), await read_body(LinkBody))
+    if undo_at is None:
+        return answer(_UNDONE)
+    waits: UndoWaits = {"message": "the new address has been told", "undo_at": timestamp(undo_at)}
+    return answer(waits, 202)

@@ -147,6 +147,13 @@ class EmailChangedMail(LinkedMail):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmailUndoingMail(AttemptMail):
+    """To the address that an account has moved to: the address before takes it back in a day."""
+
+    kind: ClassVar[str] = "email_undoing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmailTakenMail(AttemptMail):
     """To an account's owner: somebody tried to move another account to your address."""
 
@@ -195,6 +202,7 @@ ACCOUNT_KINDS: Final[Mapping[str, type[AttemptMail]]] = {
         EmailChangeMail,
         EmailMovingMail,
         EmailChangedMail,
+        EmailUndoingMail,
         EmailTakenMail,
     )
 }

@@ -40,6 +40,7 @@ SentAs = Literal[
     "email_change",
     "email_moving",
     "email_changed",
+    "email_undoing",
     "email_taken",
 ]
 

@@ -87,7 +87,9 @@ async function press(deed) {
   say(words.common.working);
   const told = await call("POST", PATHS[deed], body);
   buttons.forEach((button) => (button.disabled = false));
-  if (told.ok) {
+  if (told.ok && told.undo_at) {
+    say(fill(words.deeds[deed].waits, { time: sayMoment(told.undo_at) }), "good");
+  } else if (told.ok) {
     history.replaceState({ done: deed }, "");
     showDone(deed);
   } else if (told.code === "password_needed" || told.code === "wrong_password") {

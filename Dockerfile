@@ -25,6 +25,6 @@ STOPSIGNAL SIGTERM
 # A worker told to listen nowhere (port 0) has nothing to ask.
 # A bare socket: an interpreter without site-packages starts in a few milliseconds, and no proxy is asked.
 HEALTHCHECK --interval=10s --timeout=10s --start-period=20s --retries=3 \
-    CMD ["python", "-ISc", "import os, socket, sys\np = os.environ.get('REGSVC_HTTP_PORT') or '8080'\nif p != '0' and '://' not in p:\n  s = socket.create_connection(('127.0.0.1', int(p)), 9)\n  s.sendall(b'GET /healthz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n')\n  sys.exit(s.recv(12)[9:12] != b'200')"]
+    CMD ["python", "-ISc", "import os, socket, sys\np = os.environ.get('REGSVC_HTTP_PORT') or '8080'\nif p.isdigit() and p != '0':\n  s = socket.create_connection(('127.0.0.1', int(p)), 9)\n  s.sendall(b'GET /healthz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n')\n  sys.exit(s.recv(12)[9:12] != b'200')"]
 ENTRYPOINT ["regsvc"]
 CMD ["serve"]

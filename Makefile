@@ -51,8 +51,8 @@ faults: $(VENV)/.test
 figures: $(VENV)/.test
 	$(BIN)/python -m tests.faults outage many plan held
 
-# What takes a cluster, or versions that few have. REALITIES names files of tests/realities.
-REALITIES := tests/realities/broker_cluster.py tests/realities/broker_4.py
+# What takes a cluster, a proxy, or versions that few have. REALITIES names files of tests/realities.
+REALITIES := $(addprefix tests/realities/,broker_cluster.py broker_4.py proxies.py)
 realities: $(VENV)/.test
 	$(BIN)/pytest -s -p no:cacheprovider $(REALITIES)
 
@@ -64,9 +64,6 @@ fuzz: $(VENV)/.test
 BENCHES := mailer logins pool signup_latency live_status pages dev_start memory websockets
 bench: $(VENV)/.test
 	@for name in $(BENCHES); do echo "== bench/$$name.py" && $(BIN)/python bench/$$name.py || exit 1; done
-
-realities: $(VENV)/.test
-	REGSVC_TEST_REALITIES=on $(BIN)/pytest tests/realities
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

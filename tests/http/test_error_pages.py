@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
@@ -14,6 +14,9 @@ PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 OTHER_SITE = {**PAGE, "Sec-Fetch-Site": "cross-site"}
 
 
+NO_ONE = UUID("3b4c6dbd-ce8d-41e5-8e77-c57498136453")  # the same in every process
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -21,7 +24,7 @@ OTHER_SITE = {**PAGE, "Sec-Fetch-Site": "cross-site"}
         ("GET", "/signup/", 404),
         ("GET", "/account/profile", 405),
         ("PUT", "/login", 405),
-        ("GET", f"/admin/users/{uuid4()}/disable", 405),
+        ("GET", f"/admin/users/{NO_ONE}/disable", 405),
     ],
 )
 async def test_a_browser_gets_a_page_and_a_program_a_problem(
@@ -52,7 +55,7 @@ async def test_what_is_no_page_is_none_to_a_browser_either(shared_service: Servi
         ("/logout", None),
         ("/account/profile", "/account"),
         ("/account/sessions/end-all", "/account"),
-        (f"/admin/users/{uuid4()}/disable", "/admin/users"),
+        (f"/admin/users/{NO_ONE}/disable", "/admin/users"),
         (
             "/admin/mails/11111111-1111-4111-8111-111111111111/replay",
             "/admin/mails/11111111-1111-4111-8111-111111111111",

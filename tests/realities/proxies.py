@@ -21,10 +21,7 @@ from tests.services import PASSWORD
 from tests.suite.ports import take_port
 from tests.websockets import open_socket
 
-pytestmark = [
-    pytest.mark.skipif(os.environ.get("REGSVC_TEST_REALITIES") != "on", reason="run by `make realities`"),
-    pytest.mark.timeout(300),
-]
+pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).parents[2]
 _MODULES = (

@@ -86,7 +86,7 @@ class Courier:
         self._in_hand: dict[UUID, InHand] = {}
         self._outcomes: list[tuple[InHand, Booking | None]] = []
         self._outcome_came = Alarm()
-        self._line = Line(self._sessions)
+        self._line = Line(self._sessions, self.room)
         self._note_change()
 
     def _note_change(self) -> None:
@@ -274,7 +274,7 @@ class Courier:
             await self._changed.wait()
 
     async def _shed(self) -> None:
-        """Give back most of what waits for a slow receiver, so that it does not take up the room of all others."""
+        """Give back what waits for slow receivers beyond half of the room, which is for all others."""
         while True:
             await trio.sleep(_SHED_EVERY)
             excess = self._line.take_excess()

@@ -21,10 +21,12 @@ class Line:
 
     Args:
         sessions: how many mails are sent at the same time.
+        room: how many mails may be in hand.
     """
 
-    def __init__(self, sessions: int) -> None:
+    def __init__(self, sessions: int, room: int) -> None:
         self._most = max(1, sessions // 2)
+        self._room = room if sessions > self._most else 0  # where no session is spared, others gain nothing
         self._waiting: dict[str, deque[tuple[int, InHand]]] = {}
         self._sending: dict[str, list[float]] = {}  # when each of them began
         self._number = 0
@@ -66,13 +68,14 @@ class Line:
         ]
 
     def take_excess(self) -> list[InHand]:
-        """Take what waits for slow domains, to give it back, but for a few mails of each."""
+        """Take what slow domains have in hand beyond half of the room, to give it back: others may be claimed then."""
         late = trio.current_time() - SLOW
+        slow = [domain for domain, times in self._sending.items() if times[0] < late]
         excess: list[InHand] = []
-        for domain, times in self._sending.items():
-            if times[0] < late:
-                spare = len(self._waiting.get(domain, ())) - self._most
-                excess += [self._pop(domain, last=True) for _ in range(spare)]
+        for domain in slow if self._room else ():
+            kept = max(self._room // 2 // len(slow) - self._most, self._most)
+            spare = len(self._waiting.get(domain, ())) - kept
+            excess += [self._pop(domain, last=True) for _ in range(spare)]
         return excess
 
     def _pop(self, domain: str, *, last: bool = False) -> InHand:

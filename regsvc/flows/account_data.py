@@ -80,11 +80,11 @@ async def _write_export(service: Service, user: User, email_key: str) -> AsyncIt
 
 
 async def erase_own(service: Service, caller: Caller, token: AccessToken, body: PasswordBody) -> None:
-    """Delete the account of whoever is logged in and knows its password.
+    """Delete the account of the token's user, who gives its password once more.
 
     Raises:
         WrongPasswordError: they do not.
-        LastAdminError: nobody else could administer the service then.
+        LastAdminError: no administrator would be left.
         OverloadedError: too many passwords wait to be verified.
     """
     await throttle_user(service, caller, token, ACCOUNT)

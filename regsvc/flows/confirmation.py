@@ -1,4 +1,4 @@
-"""Confirming an address by the link or the code of its mail, or saying that the sign-up was not theirs."""
+"""Confirm an address by the link or the code of its mail, or report that the sign-up was not yours."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def confirm_by_link(service: Service, caller: Caller, body: ConfirmBody, h
         service: what to work with.
         caller: who presses the link.
         body: what the link and its page bring.
-        handle: the sign-up's secret, if the caller has it; says which of several is meant.
+        handle: the secret that the sign-up answered with, if the caller has it; it chooses one of several attempts.
 
     Raises:
         RateLimitedError: this client tries too many links.

@@ -87,7 +87,7 @@ async def confirm_move(
         service: what to work with.
         caller: who presses the link.
         body: the link's token, and the account's password where there is no session.
-        visitor: who is logged in at this client, if anybody is.
+        visitor: the user who is logged in at this client, if there is one.
 
     Raises:
         RateLimitedError: this client tries too many links or passwords.

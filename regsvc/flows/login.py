@@ -30,10 +30,10 @@ class LoginBody(Body):
 
 
 async def log_in(service: Service, caller: Caller, email: str, password: str) -> Grant:
-    """Start a session for whoever knows the password of an address.
+    """Start a session for a client that gives an address and its password.
 
     Raises:
-        InvalidCredentialsError: nobody does, or this is another one's.
+        InvalidCredentialsError: the address has no account, or the password is wrong.
         RateLimitedError: the client is too fast, or guesses.
         OverloadedError: too many passwords wait to be verified.
     """
@@ -64,7 +64,7 @@ async def _log_in(
     if verdict.unreadable and credentials is not None:
         log.error("stored password hash not readable", user=str(credentials.user_id))
     if credentials is None or not verdict.ok:
-        # The same statement for everybody; a user who is not there is a null in it.
+        # The same statement for every attempt; where there is no user, it has a null.
         known = None if credentials is None else credentials.user_id
         async with service.pool.connection() as conn:
             await record(conn, "login_failed", caller.as_anyone(), user_id=known)
@@ -89,13 +89,13 @@ async def _log_in(
     except refresh_token.CredentialsChangedError:
         if not again:
             raise InvalidCredentialsError from None
-        # Mostly by another log-in that replaced an old hash at this moment: look once more.
+        # Most likely another login replaced an old hash at this moment: try once more.
         return await _log_in(service, caller, email_key, password, tried, again=False)
     return started
 
 
 async def _rehash(service: Service, caller: Caller, password: str) -> str | None:
-    """Return a fresh hash of a password that was right; under load the next log-in will do."""
+    """Return a new hash of a verified password, or None under load: a later login can do it."""
     try:
         return await service.lane.hash(password, owner=caller.line, known=True)
     except OverloadedError:

@@ -10,7 +10,7 @@ from regsvc.security.policy import find_weaknesses
 async def check_new_password(
     service: Service, password: str, *, email: str, name: str, field: str = "password"
 ) -> None:
-    """See that the operator's policy takes a password.
+    """Check a password against the operator's policy.
 
     Args:
         service: has the policy.

@@ -1,7 +1,7 @@
 """Choosing another password: knowing the old one, or having forgotten it.
 
-Whether an address has an account is not looked up when somebody says that they forgot its password: the wish is stored
-for everybody alike, and decided on when its mail is taken in hand. No password is hashed inside a transaction.
+A request for a password reset does not look up whether the address has an account. It is stored alike for every
+address, and decided when its mail is claimed. No password is hashed inside a transaction.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ async def _change(
 async def ask_for_link(
     service: Service, caller: Caller, address: Address, once: Once | None = None
 ) -> datetime | None:
-    """Book the mail of somebody who forgot their password, and return when the next one may be asked for.
+    """Queue a password reset mail, and return when the next one may be requested.
 
     Args:
         service: what to work with.
@@ -137,7 +137,7 @@ async def ask_for_link(
 
 
 async def set_by_link(service: Service, caller: Caller, body: ResetBody) -> None:
-    """Set a new password for whoever has a link.
+    """Set a new password by the token of a reset link.
 
     Raises:
         RateLimitedError: this client tries too many links.

@@ -39,7 +39,7 @@ async def change_profile(
     Args:
         service: what to work with.
         caller: who asks.
-        token: of whoever it is.
+        token: of the user.
         body: what to change.
         versions: those that may be changed; None: any.
 

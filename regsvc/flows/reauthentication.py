@@ -20,9 +20,9 @@ log = structlog.get_logger()
 
 
 async def verify_password(service: Service, caller: Caller, token: AccessToken, password: str) -> Credentials:
-    """See that whoever holds a session knows the password, too; to be called outside of any transaction.
+    """Verify the password of a session's user. Call it outside of any transaction.
 
-    It counts like a log-in to this address, and so does a wrong one: a stolen session guesses no faster.
+    It counts as a login attempt for this address, so a stolen session guesses no faster.
 
     Args:
         service: what to work with.

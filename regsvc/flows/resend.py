@@ -1,7 +1,7 @@
 """Asking for the confirmation mail again, or at another address.
 
-Whether anybody waits for such a mail is not looked up here: the wish is stored, and decided on when its mail is taken
-in hand. What is shown, the time of the next wish, depends on what this client typed before and on nothing else.
+Nothing here looks up whether an attempt waits for the mail. The request is stored, and decided when its mail is
+claimed. What is shown, the time of the next request, depends only on what this client typed before.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class Service:
         secrets: what tokens derive from.
         pool: PostgreSQL.
         lane: where passwords are hashed.
-        refused: whom the rate limits have just refused.
-        exports: held by whoever's data is being written.
+        refused: clients that the rate limits have just refused.
+        exports: users whose data is being exported at this moment.
     """
 
     settings: Settings

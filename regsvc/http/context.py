@@ -1,4 +1,4 @@
-"""What the handlers work with: made once by whoever starts the server, found by every handler."""
+"""What the handlers work with: made once at start, found by every handler."""
 
 from __future__ import annotations
 

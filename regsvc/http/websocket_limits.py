@@ -1,4 +1,4 @@
-"""How many websockets and long polls wait in this process, and for whom."""
+"""Count the websockets and long polls that wait in this process, by registration and by client."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.schemas.fields import Body
 from regsvc.schemas.rows import describe_page, describe_row
 
-PAGE = 50  # events, if nobody says how many
+PAGE = 50  # events a page by default
 
 
 _LARGEST = 2**63 - 1  # that a bigint can be

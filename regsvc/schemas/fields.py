@@ -87,7 +87,7 @@ _OWN = {"invalid_address", "invalid_characters", "too_short"}
 
 
 def list_field_errors(error: ValidationError, mark: str) -> list[FieldError]:
-    """Say what is wrong with each field, where a mark stands before its name."""
+    """Return what is wrong with each field, with a mark before its name."""
     return [
         FieldError(
             pointer="".join(

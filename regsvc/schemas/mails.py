@@ -15,7 +15,7 @@ from regsvc.postgres.connection import Connection
 from regsvc.schemas.fields import Body, EmailText
 from regsvc.schemas.rows import describe_page, describe_row, show_row
 
-PAGE = 50  # mails, if nobody says how many
+PAGE = 50  # mails a page by default
 
 
 class MailQuery(Body):

@@ -12,7 +12,7 @@ from regsvc.accounts.registrations.registration import State
 from regsvc.schemas.fields import Body, EmailText
 from regsvc.schemas.rows import describe_page, describe_row
 
-PAGE = 50  # registrations, if nobody says how many
+PAGE = 50  # registrations a page by default
 
 
 class RegistrationQuery(Body):

@@ -13,7 +13,7 @@ from regsvc.accounts.users.user import User
 from regsvc.schemas.fields import Body, SearchText
 from regsvc.schemas.rows import describe_page, describe_row, show_row
 
-PAGE = 50  # users, if nobody says how many
+PAGE = 50  # users a page by default
 
 
 class UserQuery(Body):

@@ -103,7 +103,7 @@ async def replay(mail_id: str) -> Response:
     errors=[mail_search.MailNotFoundError, mail_actions.MailInHandError, mail_actions.MailOverError, *_ANY],
 )
 async def cancel(mail_id: str) -> Response:
-    """Call off a mail that is queued or delayed."""
+    """Cancel a mail that is queued or delayed."""
     context = get_context()
     token = await authenticate_admin(context)
     wanted = read_id(mail_id, mail_search.MailNotFoundError)
@@ -117,7 +117,7 @@ async def cancel(mail_id: str) -> Response:
 @blueprint.post("/admin/mails/replay-dead")
 @documented({200: Replayed}, needs_token=True, errors=_ANY)
 async def replay_dead() -> Response:
-    """Replay mails that were given up and that somebody still waits for, the oldest first, up to 1,000 a call.
+    """Replay mails that were given up and whose attempt still waits, oldest first, up to 1,000 a call.
 
     Call it again until it replays none.
     """

@@ -44,7 +44,7 @@ class ExportedSession(TypedDict):
 
 
 class ExportedRegistration(TypedDict):
-    """A sign-up of the address, by whomever."""
+    """A sign-up attempt for the address, by any client."""
 
     id: Id
     state: str
@@ -87,7 +87,7 @@ class ExportedEvent(TypedDict):
 
 
 class Export(TypedDict):
-    """All that is known of somebody."""
+    """All data about a user."""
 
     profile: Profile
     sessions: Annotated[list[ExportedSession], Field(description=f"Of each list, the newest {MOST}.")]

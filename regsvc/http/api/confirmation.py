@@ -1,4 +1,4 @@
-"""Confirming an address, by the link or the code of the mail; or saying that it was somebody else.
+"""Confirm an address by the link or the code of its mail, or report that the sign-up was not yours.
 
 GET and HEAD change nothing here: programs that look at every link in a mail before its reader does cannot spend
 one. Only a POST does, which the page behind the link sends when a person presses its button.
@@ -112,7 +112,7 @@ async def confirm() -> Response:
     ],
 )
 async def confirm_by_code() -> Response:
-    """Confirm by the six digits, for whoever holds the registration's handle."""
+    """Confirm by the six-digit code. The client proves the attempt by its handle."""
     context = get_context()
     body = await read_body(CodeBody)
     known = check_handle(context, body.registration, request.headers.get(HANDLE_HEADER, ""))
@@ -133,7 +133,7 @@ async def confirm_by_code() -> Response:
     ],
 )
 async def show_preview() -> Response:
-    """Say what a link would confirm: when, roughly from where and with what its sign-up came. It changes nothing."""
+    """Show the attempt that a link would confirm: when, from which network and with what client. Changes nothing."""
     body = await read_body(PreviewBody)
     found = await flow.preview_link(get_context(), get_caller(), body.token)
     shown: Previewed = {

@@ -85,14 +85,14 @@ class JsonWebKeys(TypedDict):
 @blueprint.get("/healthz")
 @documented({200: Alive})
 async def healthz() -> Response:
-    """Say that the process lives: that it answers is the whole message."""
+    """Answer 200 while the process lives."""
     return answer({"status": "ok"})
 
 
 @blueprint.get("/readyz")
 @documented({200: Readiness, 503: Readiness})
 async def readyz() -> Response:
-    """Say whether to send requests here.
+    """Answer whether this process should be sent requests.
 
     Only what makes every request fail is 503: a database that is out of reach, takes no writes, or has a schema that
     this program does not run on. A broker or mail server that is away, a child that is being restarted, and more

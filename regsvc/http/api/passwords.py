@@ -1,7 +1,7 @@
 """Choosing another password: knowing the old one, or having forgotten it.
 
-Whether an address has an account is not looked up when somebody says that they forgot its password: the wish is stored
-for everybody alike, and decided on when its mail is taken in hand. No password is hashed inside a transaction.
+A request for a password reset does not look up whether the address has an account. It is stored alike for every
+address, and decided when its mail is claimed. No password is hashed inside a transaction.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ async def show() -> Response:
     errors=[PreconditionFailedError, RateLimitedError, DatabaseUnavailableError],
 )
 async def change() -> Response:
-    """Change the profile; with `If-Match`, only if nobody else did meanwhile (RFC 9110 section 13.1.1)."""
+    """Change the profile; with `If-Match`, only if it is still that version (RFC 9110 section 13.1.1)."""
     context = get_context()
     token = await authenticate(context)
     return _answer_user(

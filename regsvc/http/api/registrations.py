@@ -116,7 +116,7 @@ _SEQ = Parameter(
 async def register() -> Response:
     """Take a sign-up: from the 201 on, the registration and its mail are durable together.
 
-    Nothing here depends on whether the address has an account: the same statements run, for everybody.
+    Nothing here depends on whether the address has an account: the same statements run for every address.
     """
     context = get_context()
     body = await read_body(RegisterBody)
@@ -145,7 +145,7 @@ async def register() -> Response:
     ],
 )
 async def show(registration_id: str) -> Response:
-    """Show a registration to whoever holds its handle; `?wait=S` waits for a change first.
+    """Show a registration to the holder of its handle; `?wait=S` waits for a change first.
 
     With `&seq=N` the wait is over at once when the registration is past `N` already, so that no change falls
     between two calls.
@@ -202,7 +202,7 @@ async def _get(context: Context, registration_id: UUID) -> Registration:
 
 
 def _prefers_representation() -> bool:
-    """Say whether the client asked for the registration in the answer (RFC 7240 section 4.2)."""
+    """Return whether the client asked for the registration in the answer (RFC 7240 section 4.2)."""
     wishes = ",".join(request.headers.getlist("Prefer")).split(",")
     return any(wish.strip().lower() == "return=representation" for wish in wishes)
 

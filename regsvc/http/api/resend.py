@@ -1,7 +1,7 @@
 """Asking for the confirmation mail again, or at another address.
 
-Whether anybody waits for such a mail is not looked up here: the wish is stored, and decided on when its mail is taken
-in hand. What is shown, the time of the next wish, depends on what this client typed before and on nothing else.
+Nothing here looks up whether an attempt waits for the mail. The request is stored, and decided when its mail is
+claimed. What is shown, the time of the next request, depends only on what this client typed before.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _HANDLE = Parameter(HANDLE_HEADER, "The sign-up's secret, if `registration` is g
     ],
 )
 async def resend() -> Response:
-    """Ask for the confirmation mail once more; the answer is the same whether or not anybody waits for it."""
+    """Request the confirmation mail once more. The answer is the same whether or not an attempt waits for it."""
     context = get_context()
     body = await read_body(ResendBody)
     wanted = None
@@ -94,7 +94,7 @@ async def resend() -> Response:
     ],
 )
 async def change_address(registration_id: str) -> Response:
-    """Send the mail of a registration to another address: a typo is mended before anybody confirmed.
+    """Send the mail of a registration to another address, to correct a typo before it is confirmed.
 
     The old mail is cancelled, its link and code are dead. Whether the new address has an account is not told.
     """

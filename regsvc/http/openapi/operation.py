@@ -46,7 +46,7 @@ class Description:
         headers: of what it answers, each with what it means.
         errors: our own that it raises.
         takes_body: the body may be too large.
-        needs_token: it is for whoever has an access token.
+        needs_token: the call needs an access token.
     """
 
     parameters: Sequence[Parameter]
@@ -75,7 +75,7 @@ def documented(
         query: what its query is validated by, which says what each parameter may be.
         headers: of the replies, those that matter, each with what it means.
         errors: our own that it raises; status and code follow from the table of problems.
-        needs_token: it is for whoever has an access token; brings along 401, and 503 without keys to verify it with.
+        needs_token: the call needs an access token; brings along 401, and 503 without keys to verify it with.
     """
     known = list(errors)
     if body is not None:

@@ -18,7 +18,7 @@ async def authenticate(context: Context) -> AccessToken:
         AccessTokenInvalidError: there is none, it is not good, or its session has ended.
     """
     headers = request.headers.getlist("Authorization")
-    header = headers[0] if len(headers) == 1 else ""  # of two, nobody knows which one a proxy looked at
+    header = headers[0] if len(headers) == 1 else ""  # of two, a proxy may have looked at the other one
     if not header.lower().startswith(_SCHEME):
         raise AccessTokenInvalidError
     token = await context.key_rings.verify(header[len(_SCHEME) :].strip())

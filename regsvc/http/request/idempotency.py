@@ -61,7 +61,7 @@ def read_once(body: BaseModel) -> Once | None:
 
 
 async def find_done(once: Once | None) -> UUID | None:
-    """Return what the current request was about when it was done before: whoever is about to do it may spare that.
+    """Return what the current request made when it was done before, so that the caller need not do it again.
 
     Raises:
         IdempotencyKeyReusedError: it was another request.

@@ -16,7 +16,7 @@ def entity_tag(version: int) -> str:
 
 
 def read_if_match() -> list[int] | None:
-    """Return of which versions the resource may be to be changed: None for any; none where there can be none of them.
+    """Parse If-Match. Return None for `*` or no header, an empty list if nothing can match.
 
     A weak tag matches nothing (RFC 9110 section 13.1.1).
     """
@@ -27,7 +27,7 @@ def read_if_match() -> list[int] | None:
 
 
 def is_known(version: int) -> bool:
-    """Say whether the client has this version, so that it need not be sent (RFC 9110 section 13.1.2)."""
+    """Return whether the client has this version already (RFC 9110 section 13.1.2)."""
     header = _join("If-None-Match")
     return header is not None and (
         header == "*" or any(tag == str(version) for _, tag in _TAGS.findall(header))

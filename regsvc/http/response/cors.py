@@ -22,7 +22,7 @@ _MAX_AGE = 600  # seconds for which a browser need not ask again
 
 
 def add_cors_headers(response: Response) -> None:
-    """Tell a browser whether the page that sent the current request may see its answer, and may send such requests."""
+    """Add the headers that let pages of listed origins send requests and read the answers."""
     if not request.path.startswith(_SHARED):
         return
     response.vary.add("Origin")  # whether or not one was sent: the answer to another may differ

@@ -206,7 +206,7 @@ async def answer_bug(error: Exception) -> Response:
 
 
 def register_error_handlers(app: Quart) -> None:
-    """Have every error of an application answered as a problem."""
+    """Register handlers that answer every error as a problem."""
     app.register_error_handler(errors.RegsvcError, answer_known)
     app.register_error_handler(HTTPException, answer_http)
     app.register_error_handler(Exception, answer_bug)

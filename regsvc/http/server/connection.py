@@ -71,7 +71,7 @@ class Connection(TCPServer):
             client = parse_socket_addr(sock.family, sock.getpeername())
             server = parse_socket_addr(sock.family, sock.getsockname())
         except OSError:
-            return  # reset before anybody looked
+            return  # reset before it was accepted
         tasks = ApplicationTasks(self.config)
         async with tasks:
             self.protocol = Protocol(
@@ -99,7 +99,7 @@ class Connection(TCPServer):
             self.wake()
 
     def wake(self) -> None:
-        """Have the reader call `Protocol.advance`."""
+        """Wake the reader, which calls `Protocol.advance`."""
         self._woken = True
         self._waiting.cancel()
 
@@ -120,7 +120,7 @@ class Connection(TCPServer):
                 return
             if data == b"" and self.protocol.stream is not None:
                 async with self.send_lock:
-                    return  # whoever hangs up while being answered does not want what was not written by now
+                    return  # a client that hangs up during its answer does not want the rest
             if self._aborted:
                 return
             if data is not None:
@@ -158,7 +158,7 @@ class Connection(TCPServer):
         await self.protocol.handle(Closed())
 
     async def _linger(self) -> None:
-        """Say that this was all, and read on for a little: closing at once could take the answer back."""
+        """Send FIN and read on for a little: closing at once could lose the answer to a reset."""
         async with self.send_lock:
             await self.stream.send_eof()
         for _ in range(_LINGER_READS):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Exchange(HTTPStream):
-    """Hypercorn's stream of one request; an answer to nobody is dropped, no answer becomes a problem."""
+    """Hypercorn's stream of one request; an answer without a client is dropped, a missing answer becomes a problem."""
 
     _written = 0  # bytes of the body
 

@@ -79,7 +79,7 @@ class Protocol(H11Protocol):
             await super().handle(event)
 
     async def advance(self) -> None:
-        """Do what can be done with what was read by now."""
+        """Process what has been read so far."""
         if self.stream is None:
             await self._read_request()
         if isinstance(self.stream, WebSocket) and self.stream.accepted:

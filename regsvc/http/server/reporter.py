@@ -42,28 +42,28 @@ class Reporter(Logger):
         self._on_event = on_event
 
     def request(self, line: RequestLine) -> None:
-        """Tell of a request."""
+        """Report a request."""
         if self._on_request is not None:
             _call(self._on_request, line)
 
     def event(self, event: Event) -> None:
-        """Tell of what happened to the server."""
+        """Report an event of the server."""
         _call(self._on_event, event)
 
     async def access(self, request: WWWScope, response: ResponseSummary | None, request_time: float) -> None:
-        """Tell of an answer; called by Hypercorn's streams."""
+        """Report an answer; called by Hypercorn's streams."""
         status = None if response is None else int(response["status"])
         if status != SWITCHED:  # an open websocket is told of at its end
             self.request(request_line(request, status, request_time))
 
     async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - not ours
-        """Tell of an error in the application's lifespan; called by Hypercorn."""
+        """Report an error in the application's lifespan; called by Hypercorn."""
         error = sys.exception()
         if error is not None:
             self.event(ApplicationFailed(error, request_id=""))
 
     async def warning(self, message: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - not ours
-        """Tell of an error at the application's start; called by Hypercorn."""
+        """Report an error at the application's start; called by Hypercorn."""
         await self.exception(message)
 
 

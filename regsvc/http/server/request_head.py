@@ -74,7 +74,7 @@ def _check_target(target: bytes) -> None:
 
 
 def asks_for_websocket(request: h11.Request) -> bool:
-    """Tell whether a request asks for a websocket, and may have it (RFC 6455 section 4.2.1).
+    """Return whether a request asks for a websocket and may have it (RFC 6455 section 4.2.1).
 
     Any other upgrade, HTTP/2 among them, is ignored, as the standard allows (RFC 9110 section 7.8).
 

@@ -79,9 +79,9 @@ class Server:
         stopping: stops the server once it is set.
         limits: what a connection may take.
         lame_duck: seconds after that for which everything goes on, but answers close their connections:
-            whoever asks `/readyz` learns of the stop before connections are refused.
+            a load balancer that asks `/readyz` learns of the stop before connections are refused.
         grace: seconds after that for what is in flight to finish.
-        on_request: told of every request, None for nobody.
+        on_request: called with every request, if it is given.
         on_event: told of what happens to the server.
     """
 

@@ -68,7 +68,7 @@ class WebSocket(WSStream):
     async def app_send(self, message: ASGISendEvent | None) -> None:
         """Take what the application sends."""
         if message is not None:
-            # What is sent to nobody takes no time: an application that never stops sending would stop all others.
+            # Sending to a client that is gone takes no time: an application that sends on would stop all others.
             await trio.lowlevel.checkpoint()
             if message["type"] == "websocket.close" and not self.closed:
                 self.close_code = int(message.get("code", CloseReason.NORMAL_CLOSURE))

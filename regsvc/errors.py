@@ -107,6 +107,6 @@ class InvalidCredentialsError(RegsvcError):
 
 
 class PreconditionFailedError(RegsvcError):
-    """It was changed meanwhile: read it again."""
+    """This resource has changed since you read it. Fetch it again and retry."""
 
     code = "precondition_failed"

@@ -1,4 +1,4 @@
-"""Taking all of one's data along, and having it erased."""
+"""Download or delete the data of one's own account."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ERASURE_SECONDS = 20.0
 
 
 class PasswordBody(Body):
-    """One's password, once more."""
+    """The user's password, once more."""
 
     password: PasswordText
 

@@ -1,4 +1,4 @@
-"""Moving one's account to another address.
+"""Change the email address of an account.
 
 Nothing here looks the new address up: whether it has an account is told to its owner alone, by mail.
 """
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class MoveBody(Body):
-    """The address as it shall be, and the password."""
+    """The new address, and the password."""
 
     email: EmailText
     password: PasswordText
@@ -51,7 +51,7 @@ class LinkBody(Body):
 async def ask_move(
     service: Service, caller: Caller, token: AccessToken, address: Address, password: str
 ) -> datetime | None:
-    """Book the mail to the new address, and return when the next one may be asked for.
+    """Queue the mail to the new address, and return when the next one may be requested.
 
     Raises:
         WrongPasswordError: it is another one.
@@ -81,7 +81,7 @@ async def ask_move(
 async def confirm_move(
     service: Service, caller: Caller, body: ConfirmMoveBody, visitor: AccessToken | None
 ) -> None:
-    """Move the account that a link is about.
+    """Give an account its new address, by the token of a link.
 
     Args:
         service: what to work with.
@@ -113,7 +113,7 @@ async def confirm_move(
 
 
 async def repudiate_move(service: Service, caller: Caller, body: LinkBody) -> None:
-    """Void the move that a link is about: the reader of the mail did not ask for it.
+    """Cancel an email change by the token of a link: the reader of the mail did not request it.
 
     Raises:
         RateLimitedError: this client tries too many links.
@@ -127,7 +127,7 @@ async def repudiate_move(service: Service, caller: Caller, body: LinkBody) -> No
 
 
 async def undo_move(service: Service, caller: Caller, body: LinkBody) -> datetime | None:
-    """Undo the move that a link is about, or return when that may be done: the new address is told first.
+    """Undo an email change, or return when that is possible: the new address is notified first.
 
     Raises:
         RateLimitedError: this client tries too many links.

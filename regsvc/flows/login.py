@@ -1,4 +1,4 @@
-"""Logging in."""
+"""Log in with an address and a password."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class LoginBody(Body):
-    """Who logs in. An address that cannot be one is simply unknown."""
+    """The credentials. A text that is no address counts as an unknown address."""
 
     email: Annotated[str, StringConstraints(max_length=320)]
     password: PasswordText

@@ -1,4 +1,4 @@
-"""The one door that every new password passes."""
+"""The check that every new password passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choosing another password: knowing the old one, or having forgotten it.
+"""Change a password, or reset a forgotten one.
 
 A request for a password reset does not look up whether the address has an account. It is stored alike for every
 address, and decided when its mail is claimed. No password is hashed inside a transaction.
@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 class ChangeBody(Body):
-    """The password as it is, and as it shall be."""
+    """The current password and the new one."""
 
     current_password: PasswordText
     new_password: PasswordText
@@ -47,14 +47,14 @@ class ForgotBody(Body):
 
 
 class ResetBody(Body):
-    """The token of the link, and the password as it shall be."""
+    """The token of the link and the new password."""
 
     token: TokenText
     password: PasswordText
 
 
 async def change_own(service: Service, caller: Caller, token: AccessToken, body: ChangeBody) -> None:
-    """Set another password for the token's user, who knows the present one; every other session ends.
+    """Change the password of the token's user, who gives the current one. Every other session ends.
 
     Raises:
         WrongPasswordError: the present one is another.
@@ -65,7 +65,7 @@ async def change_own(service: Service, caller: Caller, token: AccessToken, body:
 
 
 async def change_own_anew(service: Service, caller: Caller, token: AccessToken, body: ChangeBody) -> Grant:
-    """Set another password, end every session, and start a new one; as `change_own` otherwise.
+    """Change a password, end every session, and start a new one; otherwise like `change_own`.
 
     A browser proves its session by a cookie alone, of which there may be a copy (ASVS 5.0, 7.2.4).
     """

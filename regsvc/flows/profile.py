@@ -1,4 +1,4 @@
-"""Changing one's profile."""
+"""Change one's own profile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 
 class ProfileBody(Body):
-    """What to change; what is not given stays."""
+    """The fields to change; the others stay as they are."""
 
     name: NameText | None = None
     locale: (
@@ -34,7 +34,7 @@ async def change_profile(
     body: ProfileBody,
     versions: Collection[int] | None = None,
 ) -> User:
-    """Change one's profile and return it.
+    """Change the profile of the token's user and return it.
 
     Args:
         service: what to work with.

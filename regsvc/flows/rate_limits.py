@@ -1,4 +1,4 @@
-"""How often a client may call what costs something.
+"""Rate limits of clients and users.
 
 What a mail costs its receiver is another matter: that is the mail schedule (`regsvc.accounts.limits.mail_schedule`).
 """

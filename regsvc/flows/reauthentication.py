@@ -1,4 +1,4 @@
-"""Proving once more who one is, before something that a session alone must not do."""
+"""Verify a user's password again before an act that a session alone must not do."""
 
 from __future__ import annotations
 

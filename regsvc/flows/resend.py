@@ -1,4 +1,4 @@
-"""Asking for the confirmation mail again, or at another address.
+"""Request the confirmation mail again, or at another address.
 
 Nothing here looks up whether an attempt waits for the mail. The request is stored, and decided when its mail is
 claimed. What is shown, the time of the next request, depends only on what this client typed before.
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 class AddressBody(Body):
-    """The address as it should have been."""
+    """The corrected address."""
 
     email: EmailText
 
@@ -36,7 +36,7 @@ class AddressBody(Body):
 async def ask_again(
     service: Service, caller: Caller, address: Address, wanted: UUID | None, once: Once | None = None
 ) -> datetime | None:
-    """Book another mail to an address and return when the next one may be asked for.
+    """Queue another mail to an address, and return when the next one may be requested.
 
     Args:
         service: what to work with.
@@ -67,7 +67,7 @@ async def ask_again(
 
 
 async def move(service: Service, caller: Caller, known: UUID, address: Address) -> datetime | None:
-    """Send the mail of a registration, whose handle the caller has checked, elsewhere; as `ask_again`.
+    """Send the mail of a registration to another address. The caller has checked the handle.
 
     Raises:
         RegistrationOverError: it is over.

@@ -1,4 +1,4 @@
-"""Staying logged in, logging out, and ending sessions."""
+"""Refresh and end sessions."""
 
 from __future__ import annotations
 

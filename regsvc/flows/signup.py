@@ -1,4 +1,4 @@
-"""Signing up."""
+"""Sign up."""
 
 from __future__ import annotations
 

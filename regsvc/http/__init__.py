@@ -1,1 +1,1 @@
-"""The REST API, the live status and the few pages: everything that speaks HTTP."""
+"""HTTP: REST API, live status, and HTML pages."""

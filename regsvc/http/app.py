@@ -1,4 +1,4 @@
-"""The application: which rooms answer, and what every answer carries."""
+"""The ASGI application: its routes, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def _begin() -> None:
 
 
 async def _finish(response: Response) -> Response:
-    """Put on every answer what every answer carries (ASVS 5.0 chapter 3.4)."""
+    """Add the headers that every answer has (ASVS 5.0 chapter 3.4)."""
     add_limit_headers(response)
     add_cors_headers(response)
     headers = response.headers

@@ -1,4 +1,4 @@
-"""Fields of bodies, and checking values against a model."""
+"""Fields of request bodies, and validation against a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WORDS = {
 
 
 class Body(BaseModel):
-    """What a call takes. Types are not converted, unknown fields are refused."""
+    """A request body. Types are not converted, unknown fields are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
@@ -72,7 +72,7 @@ def address_of(text: str) -> Address:
 
 
 def check_values(model: type[Model], value: object) -> Model:
-    """Return values as what the call takes.
+    """Validate values against a model and return them as one.
 
     Raises:
         ValidationFailedError: they are not.

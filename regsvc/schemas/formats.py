@@ -22,7 +22,7 @@ def timestamp(moment: datetime | None) -> str | None: ...
 
 
 def timestamp(moment: datetime | None) -> str | None:
-    """Return a moment as RFC 3339 text in UTC with milliseconds, or None."""
+    """Return a time as RFC 3339 text in UTC with milliseconds, or None."""
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

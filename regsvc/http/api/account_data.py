@@ -1,4 +1,4 @@
-"""Taking all of one's data along, and having it erased."""
+"""Download or delete the data of one's own account."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ExportedRegistration(TypedDict):
 
 
 class ExportedMove(TypedDict):
-    """A move to another address."""
+    """An email change."""
 
     old_email: str
     new_email: str
@@ -105,7 +105,7 @@ class Export(TypedDict):
     errors=[RateLimitedError, OverloadedError, DatabaseUnavailableError],
 )
 async def export() -> Response:
-    """Export all that is known of oneself."""
+    """Download all data about one's own account."""
     context = get_context()
     token = await authenticate(context)
     if request.method == "HEAD":  # which writes nothing: neither the audit entry nor a count
@@ -127,7 +127,7 @@ async def export() -> Response:
     ],
 )
 async def delete() -> Response:
-    """Delete one's account, for good."""
+    """Delete one's own account for good."""
     context = get_context()
     await erase_own(context, get_caller(), await authenticate(context), await read_body(PasswordBody))
     return empty()

@@ -91,7 +91,7 @@ _OLD_TOKEN = Parameter("token", "As it stands in the link.", where="query")
     ],
 )
 async def confirm() -> Response:
-    """Confirm by the link's token; again the same answer while the token lives."""
+    """Confirm an address by the link's token. The same token gets the same answer again while it is valid."""
     body = await read_body(ConfirmBody)
     await flow.confirm_by_link(get_context(), get_caller(), body, request.headers.get(HANDLE_HEADER, ""))
     return answer(_CONFIRMED)
@@ -159,7 +159,7 @@ async def show_preview() -> Response:
     ],
 )
 async def repudiate() -> Response:
-    """Void the attempt: the reader of the mail says that it was not theirs."""
+    """Cancel a sign-up attempt: the reader of the mail reports that it was not theirs."""
     body = await read_body(RepudiateBody)
     await flow.repudiate(get_context(), get_caller(), body.token)
     return answer(_VOIDED)
@@ -170,7 +170,7 @@ async def repudiate() -> Response:
     {303: Nothing}, parameters=[_OLD_TOKEN], headers={"Location": "The page, with the token in its fragment."}
 )
 async def open_page() -> Response:
-    """Lead the links of older mails to the page; the token moves to the fragment, where no log sees it."""
+    """Redirect links of older mails to the page. The token moves to the fragment, which no log sees."""
     token = request.args.get("token", "")
     target = f"{get_context().settings.public_url}/confirm"
     if read_link_token(token) is not None:

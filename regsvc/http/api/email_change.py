@@ -1,4 +1,4 @@
-"""Moving one's account to another address.
+"""Change the email address of an account.
 
 Nothing here looks the new address up: whether it has an account is told to its owner alone, by mail.
 """
@@ -70,7 +70,7 @@ class UndoWaits(TypedDict):
     ],
 )
 async def ask() -> Response:
-    """Ask to move to another address, which gets a link; the answer is the same whether or not it has an account."""
+    """Request an email change. The new address gets a link; the answer is the same whether or not it has an account."""
     context = get_context()
     token = await authenticate(context)
     body = await read_body(MoveBody)
@@ -116,7 +116,7 @@ async def confirm() -> Response:
     errors=[TokenInvalidError, TokenExpiredError, RateLimitedError, DatabaseUnavailableError],
 )
 async def repudiate() -> Response:
-    """Void the change with the link that went to the new address: its reader did not ask for it."""
+    """Cancel an email change with the link sent to the new address: its reader did not request it."""
     await repudiate_move(get_context(), get_caller(), await read_body(LinkBody))
     return answer(_VOIDED)
 
@@ -134,7 +134,7 @@ async def repudiate() -> Response:
     ],
 )
 async def undo() -> Response:
-    """Give the account its old address back with the link that went there.
+    """Undo an email change with the link sent to the old address.
 
     Every session ends, the password is void, and a link to choose a new one is mailed to the address. Where a password
     was chosen by a mail to the new address since, that address is told first, and the link works a day later.

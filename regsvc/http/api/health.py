@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it is ready, and how its parts are doing."""
+"""Liveness, readiness and metrics of the process."""
 
 from __future__ import annotations
 

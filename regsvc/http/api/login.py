@@ -1,4 +1,4 @@
-"""Logging in, staying logged in, logging out."""
+"""Log in, refresh tokens, log out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choosing another password: knowing the old one, or having forgotten it.
+"""Change a password, or reset a forgotten one.
 
 A request for a password reset does not look up whether the address has an account. It is stored alike for every
 address, and decided when its mail is claimed. No password is hashed inside a transaction.
@@ -52,7 +52,7 @@ class Asked(TypedDict):
     ],
 )
 async def change() -> Response:
-    """Choose another password, knowing the present one; every other session ends, and the owner is told by mail."""
+    """Change the password, given the current one. Every other session ends, and the user is notified by email."""
     context = get_context()
     await change_own(context, get_caller(), await authenticate(context), await read_body(ChangeBody))
     return empty()
@@ -66,7 +66,7 @@ async def change() -> Response:
     errors=[*idempotency.ERRORS, RateLimitedError, TooSoonError, DatabaseUnavailableError],
 )
 async def forgot() -> Response:
-    """Ask for a link to choose a new password; the answer is the same whether or not the address has an account."""
+    """Request a password reset link. The answer is the same whether or not the address has an account."""
     body = await read_body(ForgotBody)
     shown: Asked = {
         "message": "If this address has an account, a mail to choose a new password is on the way.",
@@ -91,7 +91,7 @@ async def forgot() -> Response:
     ],
 )
 async def reset() -> Response:
-    """Choose a new password with the link's token: good once; every session ends, and the owner is told by mail."""
+    """Set a new password by the token of a reset link, once. Every session ends; the user is notified by email."""
     body = await read_body(ResetBody)
     await set_by_link(get_context(), get_caller(), body)
     return empty()

@@ -1,4 +1,4 @@
-"""Signing up, and asking how it goes."""
+"""Sign up, and follow the registration."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class Registered(TypedDict):
 
 
 class RegistrationShown(TypedDict):
-    """How a registration stands."""
+    """The status of a registration."""
 
     id: Id
     state: State
     seq: Annotated[int, Field(description="Rises with every change.")]
-    attempts: Annotated[int, Field(description="So often was its mail taken to the mail server.")]
+    attempts: Annotated[int, Field(description="Number of delivery attempts.")]
     next_try_at: Timestamp | None
     reason: Annotated[str | None, Field(description="Why it is `delayed` or `bounced`.")]
     next_resend_at: Timestamp | None
@@ -114,7 +114,7 @@ _SEQ = Parameter(
     ],
 )
 async def register() -> Response:
-    """Take a sign-up: from the 201 on, the registration and its mail are durable together.
+    """Sign up. From the 201 on, the registration and its mail are durable together.
 
     Nothing here depends on whether the address has an account: the same statements run for every address.
     """

@@ -1,4 +1,4 @@
-"""Asking for the confirmation mail again, or at another address.
+"""Request the confirmation mail again, or at another address.
 
 Nothing here looks up whether an attempt waits for the mail. The request is stored, and decided when its mail is
 claimed. What is shown, the time of the next request, depends only on what this client typed before.

@@ -1,4 +1,4 @@
-"""What a handler says of itself: what it takes, answers and raises. The API's description is made of it."""
+"""Declare what a handler accepts, returns and raises; the OpenAPI document is generated from it."""
 
 from __future__ import annotations
 
@@ -115,6 +115,6 @@ def _type_parameters(parameters: Sequence[Parameter], query: type[BaseModel]) ->
 
 
 def description_of(handler: object) -> Description | None:
-    """Return what a handler says of itself; None if it is not documented."""
+    """Return what a handler declares; None if it is not documented."""
     found = getattr(handler, _ATTRIBUTE, None)
     return found if isinstance(found, Description) else None

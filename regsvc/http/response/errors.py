@@ -16,7 +16,7 @@ class ContentCodingError(UnsupportedMediaTypeError):
 
 
 class ForbiddenError(RegsvcError):
-    """This is for administrators alone."""
+    """Administrator role required."""
 
     code = "forbidden"
 
@@ -28,7 +28,7 @@ class ChildNotFoundError(RegsvcError):
 
 
 class ServingChildError(RegsvcError):
-    """This child is answering you: restart the process instead."""
+    """This child serves your request. Restart the process instead."""
 
     code = "child_serving"
 

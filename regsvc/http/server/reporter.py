@@ -1,4 +1,4 @@
-"""Telling hooks what happens, where Hypercorn would write a log."""
+"""Report events to hooks, where Hypercorn would write a log."""
 
 from __future__ import annotations
 

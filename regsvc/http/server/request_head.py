@@ -1,4 +1,4 @@
-"""Which requests are fit for the application, judged by their heads."""
+"""Check the heads of requests before the application sees them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SINGLE = (b"authorization", b"content-type", b"idempotency-key", b"origin", b"r
 
 
 def check_head(request: h11.Request, size: int, limits: Limits) -> None:
-    """Refuse what h11 lets pass and we do not.
+    """Refuse a request that h11 accepts and this server does not.
 
     Args:
         request: as parsed; h11 has seen to syntax, `Host` and contradicting lengths.

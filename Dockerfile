@@ -4,11 +4,12 @@ ARG PYTHON=3.11
 FROM python:${PYTHON}-slim AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/regsvc
-COPY requirements/serve.txt requirements/
-RUN pip --python /opt/regsvc install --no-cache-dir --requirement requirements/serve.txt
+COPY requirements/serve.txt requirements/build.txt requirements/
+RUN pip --python /opt/regsvc install --no-cache-dir --requirement requirements/serve.txt \
+    && pip install --no-cache-dir --root-user-action ignore --requirement requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY regsvc regsvc
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel . \
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
     && pip --python /opt/regsvc install --no-cache-dir --no-deps --no-index /wheel/*.whl
 
 FROM python:${PYTHON}-slim

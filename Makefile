@@ -19,9 +19,8 @@ help:
 	@echo 'make test    check and test everything, the way CI does'
 	@echo 'make check   lint, types and the tests that need no server, within a minute'
 	@echo 'make faults  kill and cut everything for twenty minutes, and print what came of it'
-	@echo 'make realities what takes a cluster or another version of a dependency, for some ten minutes'
 	@echo 'make figures long outages and many mails, for a quarter of an hour'
-	@echo 'make realities  run behind nginx, HAProxy, Caddy and Apache, those that are installed'
+	@echo 'make realities what takes a cluster, other versions or a proxy, for some fifteen minutes'
 	@echo 'make fuzz    make 100,000 connections to the server that say anything at all'
 	@echo 'make bench   measure speed and memory, for some six minutes'
 	@echo 'make lint    check formatting, style, types and migrations alone'
@@ -89,10 +88,11 @@ $(BIN)/python:
 	echo 'regsvc needs Python 3.11, 3.12 or 3.13; name one with: make run PYTHON=/path/to/python3' >&2; \
 	exit 1
 
-$(VENV)/.base: requirements/base.txt pyproject.toml | $(BIN)/python
+# The lists have hashes, so pip takes nothing else. What builds the project itself comes from such a list, too.
+$(VENV)/.base: requirements/base.txt requirements/build.txt pyproject.toml | $(BIN)/python
 	@echo 'Installing into $(VENV) …'
-	@$(PIP) install -r requirements/base.txt
-	@$(PIP) install --no-deps --editable .
+	@$(PIP) install -r requirements/base.txt -r requirements/build.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.base
@@ -105,22 +105,21 @@ $(WHEEL): $(SOURCES) pyproject.toml README.md LICENSE $(VENV)/.test
 	@$(BIN)/python -m build --wheel --no-isolation --outdir build . >/dev/null
 	@$(PIP) install --no-deps --no-index --target $@ build/regsvc-*.whl
 
-# Each list from an environment of its own, so that nothing is pinned that nothing needs. Intel Macs get the last
-# cryptography that has wheels for them.
-INTEL_MAC := sys_platform == "darwin" and platform_machine == "x86_64"
+# For every machine at once, with the hash of every file that the index has of a version. A list takes over the
+# versions of the one before it. uv reads no pip.conf; an index of one's own is named by UV_DEFAULT_INDEX.
+COMPILE := build/pins/bin/uv --quiet pip compile --universal --python-version 3.11 --upgrade \
+	--generate-hashes --no-header --no-annotate
 pins: | $(BIN)/python
-	@set -e; for list in serve base test; do \
-		$(BIN)/python -m venv --clear build/pins; \
-		build/pins/bin/pip install --quiet --upgrade pip; \
+	@set -e; $(BIN)/python -m venv --clear build/pins; build/pins/bin/pip install --quiet uv; \
+	for list in serve base test build; do \
 		case $$list in \
-			serve) build/pins/bin/pip install --quiet . ;; \
-			base) build/pins/bin/pip install --quiet -c requirements/serve.txt '.[embedded]' ;; \
-			test) build/pins/bin/pip install --quiet -c requirements/base.txt '.[embedded]' --group test ;; \
+			serve) set -- pyproject.toml ;; \
+			base) set -- pyproject.toml --extra embedded -c requirements/serve.txt ;; \
+			test) set -- pyproject.toml --extra embedded --group test -c requirements/base.txt ;; \
+			build) set -- --group build -c requirements/test.txt ;; \
 		esac; \
-		build/pins/bin/pip freeze --exclude regsvc --exclude pip >build/pins.txt; \
-		sed 's/^cryptography==.*/& ; sys_platform != "darwin" or platform_machine != "x86_64"\ncryptography==48.0.1 ; $(INTEL_MAC)/' \
-			build/pins.txt >requirements/$$list.txt; \
-	done; rm -rf build/pins build/pins.txt
+		$(COMPILE) "$$@" --output-file requirements/$$list.txt >/dev/null; \
+	done; rm -rf build/pins
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

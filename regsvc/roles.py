@@ -31,6 +31,7 @@ from regsvc.consumer.subscriber import run_subscriber
 from regsvc.http.app import create_app
 from regsvc.http.context import Context
 from regsvc.http.request_log import note_request
+from regsvc.http.server.peers import LOOPBACK
 from regsvc.http.server.server import Limits, Server
 from regsvc.mail.message.render import Renderer
 from regsvc.mail.queue.publishing import BROKER_MISSED
@@ -91,6 +92,7 @@ def _server(parts: Parts, *, health_only: bool) -> Server:
         hosts=settings.http_host,
         port=settings.http_port,
         limits=Limits(keep_alive=settings.http_idle_seconds),
+        spared=(*LOOPBACK, *settings.trusted_proxies),
         stopping=parts.stopping,
         lame_duck=parts.lame_duck,
         on_request=note_request,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from regsvc.http.server.events import ConnectionFailed, Event, RequestLine
+from regsvc.http.server.peers import LOOPBACK, Network
 from regsvc.http.server.server import Limits, Server
 from tests.http.application import DEADLINE, Application, Happenings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 
 @dataclass
@@ -101,9 +102,9 @@ class Served:
     ended: trio.Event = field(default_factory=trio.Event)
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
-        """Open a connection, that is closed at the end of the block."""
-        async with await trio.open_tcp_stream(*self.address) as stream:
+    async def client(self, local_address: str | None = None) -> AsyncIterator[Client]:
+        """Open a connection, from this address if one is given, that is closed at the end of the block."""
+        async with await trio.open_tcp_stream(*self.address, local_address=local_address) as stream:
             yield Client(stream)
 
     async def ask(self, head: str, body: bytes = b"") -> Answer:
@@ -127,6 +128,7 @@ class Served:
 async def serving(
     limits: Limits | None = None,
     *,
+    spared: Sequence[Network] = LOOPBACK,
     host: str = "127.0.0.1",
     port: int = 0,
     lame_duck: float = 0.0,
@@ -145,6 +147,7 @@ async def serving(
         port=port,
         stopping=stopping,
         limits=limits or Limits(),
+        spared=spared,
         lame_duck=lame_duck,
         grace=grace,
         on_request=on_request or requests.append,

@@ -36,6 +36,9 @@ API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 # For people, for sockets, and the description itself.
 ELSEWHERE = {
     "/",
+    "/.well-known/change-password",
+    "/{page}#t={token}",
+    "/{page}%23t={token}",
     "/admin",
     "/admin/audit",
     "/admin/children/{child}/restart",
@@ -133,7 +136,7 @@ async def test_every_call_of_the_application_is_described_and_no_other(
     app: QuartTrio, document: Document
 ) -> None:
     routes = {
-        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)
+        (re.sub(r"<(?:\w+(?:\(.*?\))?:)?(\w+)>", r"{\1}", rule.rule), method)
         for rule in app.url_map.iter_rules()
         if not rule.websocket
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}

@@ -34,6 +34,7 @@ from regsvc.http.server.events import (
 )
 from regsvc.http.server.hypercorn_config import ServerConfig
 from regsvc.http.server.limits import Limits
+from regsvc.http.server.peers import LOOPBACK, CrowdedError, Network, Peers
 from regsvc.http.server.refusals import answer
 from regsvc.http.server.reporter import Reporter, bare
 
@@ -57,7 +58,7 @@ class ServerStatistics:
     Args:
         open: connections.
         accepted: connections.
-        refused: connections over the limit.
+        refused: connections over the limit of all, or of one peer.
         cut: connections ended because the client took nothing for too long, or the grace of a stop was over.
         caught: errors that stopped at the barrier around a connection.
     """
@@ -77,7 +78,8 @@ class Server:
         hosts: what to listen on, as `open_listeners` takes it.
         port: 0 for a free one.
         stopping: stops the server once it is set.
-        limits: what a connection may take.
+        limits: what a connection may take. One peer may hold half of the connections.
+        spared: networks of peers that may hold them all, such as proxies.
         lame_duck: seconds after that for which everything goes on, but answers close their connections:
             a load balancer that asks `/readyz` learns of the stop before connections are refused.
         grace: seconds after that for what is in flight to finish.
@@ -93,6 +95,7 @@ class Server:
         port: int,
         stopping: trio.Event,
         limits: Limits | None = None,
+        spared: Sequence[Network] = LOOPBACK,
         lame_duck: float = 1.0,
         grace: float = 15.0,
         on_request: Callable[[RequestLine], None] | None = log_request,
@@ -103,6 +106,8 @@ class Server:
         self._port = port
         self._stopping = stopping
         self._limits = limits or Limits()
+        self._room = _find_room(self._limits)
+        self._peers = Peers(max(self._room // 2, 1), spared)
         self._lame_duck = lame_duck
         self._grace = grace
         self._reporter = Reporter(on_request, on_event)
@@ -147,7 +152,7 @@ class Server:
         addresses = [name_address(sock) for sock in sockets]
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
         context = WorkerContext(None)
-        handler = partial(self._serve_connection, context, _room(self._limits))
+        handler = partial(self._serve_connection, context)
         async with trio.open_nursery() as connections:
             try:
                 async with trio.open_nursery() as accepting:
@@ -178,18 +183,28 @@ class Server:
         self._cut += len(self._connections)
         self._reporter.event(DrainFinished(len(self._connections)))
 
-    async def _serve_connection(self, context: WorkerContext, room: int, stream: trio.SocketStream) -> None:
+    async def _serve_connection(self, context: WorkerContext, stream: trio.SocketStream) -> None:
         """Serve one connection behind a barrier: no error of one ends another or the server."""
         self._accepted += 1
         try:
-            if len(self._connections) < room:
-                await self._run(Connection(self._app, self._config, context, stream))
-            else:
+            try:
+                peer = self._admit(stream)
+            except CrowdedError:
                 self._refused += 1
                 await self._turn_away(stream)
+                return
+            try:
+                await self._run(Connection(self._app, self._config, context, stream))
+            finally:
+                self._peers.leave(peer)
         except* Exception as errors:  # noqa: BLE001 - the barrier
             self._caught += 1
             self._reporter.event(ConnectionFailed(bare(errors), self._caught))
+
+    def _admit(self, stream: trio.SocketStream) -> Network | None:
+        if len(self._connections) >= self._room:
+            raise CrowdedError
+        return self._peers.enter(_peer_host(stream))
 
     async def _run(self, connection: Connection) -> None:
         self._connections.add(connection)
@@ -214,7 +229,16 @@ class Server:
             self._turning_away -= 1
 
 
-def _room(limits: Limits) -> int:
+def _peer_host(stream: trio.SocketStream) -> str:
+    """Return the address at the other end; empty for a Unix socket, or a peer that is gone already."""
+    try:
+        name = stream.socket.getpeername()
+    except OSError:
+        return ""
+    return name[0] if isinstance(name, tuple) else ""
+
+
+def _find_room(limits: Limits) -> int:
     """Return how many connections there may be, given how many files the process may open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:

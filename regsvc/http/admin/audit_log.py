@@ -8,12 +8,10 @@ from quart import Blueprint, Response
 from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.event_search import Filters
 from regsvc.accounts.cursor import MAX_PAGE
-from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_query
-from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.audit_events import PAGE, AuditQuery, EventPage
 from regsvc.schemas.rows import show_page
@@ -40,13 +38,7 @@ _FILTERS = [
 
 
 @blueprint.get("/admin/audit")
-@documented(
-    {200: EventPage},
-    parameters=_FILTERS,
-    query=AuditQuery,
-    needs_token=True,
-    errors=[ValidationFailedError, ForbiddenError, DatabaseUnavailableError],
-)
+@documented({200: EventPage}, parameters=_FILTERS, query=AuditQuery, needs_admin=True)
 async def list_events() -> Response:
     """List events of the audit log, the newest first."""
     context = get_context()

@@ -9,13 +9,11 @@ from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.mail_search import Filters
 from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.registrations.registration import RegistrationOverError
-from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_id, read_query
 from regsvc.http.request.caller import get_caller
-from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import address_of
 from regsvc.schemas.mails import PAGE, MailPage, MailQuery, MailWithAttempts, Replayed, read_mail
@@ -38,17 +36,10 @@ _FILTERS = [
         where="query",
     ),
 ]
-_ANY = [ForbiddenError, DatabaseUnavailableError]
 
 
 @blueprint.get("/admin/mails")
-@documented(
-    {200: MailPage},
-    parameters=_FILTERS,
-    query=MailQuery,
-    needs_token=True,
-    errors=[ValidationFailedError, *_ANY],
-)
+@documented({200: MailPage}, parameters=_FILTERS, query=MailQuery, needs_admin=True)
 async def list_mails() -> Response:
     """List mails, the newest first."""
     context = get_context()
@@ -67,7 +58,7 @@ async def list_mails() -> Response:
 
 
 @blueprint.get("/admin/mails/<mail_id>")
-@documented({200: MailWithAttempts}, needs_token=True, errors=[mail_search.MailNotFoundError, *_ANY])
+@documented({200: MailWithAttempts}, needs_admin=True, errors=[mail_search.MailNotFoundError])
 async def show(mail_id: str) -> Response:
     """Show a mail, and what was tried to send it."""
     context = get_context()
@@ -81,8 +72,8 @@ async def show(mail_id: str) -> Response:
 @blueprint.post("/admin/mails/<mail_id>/replay")
 @documented(
     {200: MailWithAttempts},
-    needs_token=True,
-    errors=[mail_search.MailNotFoundError, mail_actions.MailInHandError, RegistrationOverError, *_ANY],
+    needs_admin=True,
+    errors=[mail_search.MailNotFoundError, mail_actions.MailInHandError, RegistrationOverError],
 )
 async def replay(mail_id: str) -> Response:
     """Send a mail again, or at last: a new life of 48 hours from now, whatever became of it before."""
@@ -99,8 +90,8 @@ async def replay(mail_id: str) -> Response:
 @blueprint.post("/admin/mails/<mail_id>/cancel")
 @documented(
     {200: MailWithAttempts},
-    needs_token=True,
-    errors=[mail_search.MailNotFoundError, mail_actions.MailInHandError, mail_actions.MailOverError, *_ANY],
+    needs_admin=True,
+    errors=[mail_search.MailNotFoundError, mail_actions.MailInHandError, mail_actions.MailOverError],
 )
 async def cancel(mail_id: str) -> Response:
     """Cancel a mail that is queued or delayed."""
@@ -115,7 +106,7 @@ async def cancel(mail_id: str) -> Response:
 
 
 @blueprint.post("/admin/mails/replay-dead")
-@documented({200: Replayed}, needs_token=True, errors=_ANY)
+@documented({200: Replayed}, needs_admin=True)
 async def replay_dead() -> Response:
     """Replay mails that were given up and whose attempt still waits, oldest first, up to 1,000 a call.
 

@@ -10,13 +10,11 @@ from regsvc.accounts.admin.user_search import get_person
 from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
-from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_id, read_query
 from regsvc.http.request.caller import get_caller
-from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import address_of
 from regsvc.schemas.registrations import PAGE, EntryShown, RegistrationPage, RegistrationQuery
@@ -37,17 +35,10 @@ _FILTERS = [
         where="query",
     ),
 ]
-_ANY = [ForbiddenError, DatabaseUnavailableError]
 
 
 @blueprint.get("/admin/registrations")
-@documented(
-    {200: RegistrationPage},
-    parameters=_FILTERS,
-    query=RegistrationQuery,
-    needs_token=True,
-    errors=[ValidationFailedError, *_ANY],
-)
+@documented({200: RegistrationPage}, parameters=_FILTERS, query=RegistrationQuery, needs_admin=True)
 async def list_registrations() -> Response:
     """List registrations, the newest first."""
     context = get_context()
@@ -66,7 +57,7 @@ async def list_registrations() -> Response:
 
 
 @blueprint.get("/admin/registrations/<registration_id>")
-@documented({200: EntryShown}, needs_token=True, errors=[RegistrationNotFoundError, *_ANY])
+@documented({200: EntryShown}, needs_admin=True, errors=[RegistrationNotFoundError])
 async def show(registration_id: str) -> Response:
     """Show a registration."""
     context = get_context()
@@ -80,8 +71,8 @@ async def show(registration_id: str) -> Response:
 @blueprint.post("/admin/registrations/<registration_id>/confirm")
 @documented(
     {200: UserShown},
-    needs_token=True,
-    errors=[RegistrationNotFoundError, RegistrationOverError, AddressTakenError, *_ANY],
+    needs_admin=True,
+    errors=[RegistrationNotFoundError, RegistrationOverError, AddressTakenError],
 )
 async def confirm(registration_id: str) -> Response:
     """Make a registration a user, whose address was proved in another way; its own password is theirs."""

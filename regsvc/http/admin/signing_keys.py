@@ -6,12 +6,10 @@ import structlog
 from quart import Blueprint, Response
 
 from regsvc.accounts.admin.key_actions import rotate_keys
-from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.caller import get_caller
-from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.signing_keys import KeysShown, show_keys
 from regsvc.security.key_store import list_keys
@@ -20,11 +18,8 @@ log = structlog.get_logger()
 blueprint = Blueprint("admin_keys", __name__)
 
 
-_ANY = [ForbiddenError, DatabaseUnavailableError]
-
-
 @blueprint.get("/admin/keys")
-@documented({200: KeysShown}, needs_token=True, errors=_ANY)
+@documented({200: KeysShown}, needs_admin=True)
 async def list_all() -> Response:
     """List the signing keys."""
     context = get_context()
@@ -36,7 +31,7 @@ async def list_all() -> Response:
 
 
 @blueprint.post("/admin/keys/rotate")
-@documented({200: KeysShown}, needs_token=True, errors=_ANY)
+@documented({200: KeysShown}, needs_admin=True)
 async def rotate() -> Response:
     """Make another key: it is published now, and signs in twelve minutes in place of those before it."""
     context = get_context()

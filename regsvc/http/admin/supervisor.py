@@ -11,12 +11,11 @@ from quart import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.audit.record import By, record
-from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.caller import get_caller
-from regsvc.http.response.errors import ChildNotFoundError, ForbiddenError, ServingChildError
+from regsvc.http.response.errors import ChildNotFoundError, ServingChildError
 from regsvc.http.response.json_response import answer
 from regsvc.logs.redaction import redact_text
 from regsvc.schemas.formats import Message
@@ -54,7 +53,7 @@ class SupervisorShown(TypedDict):
 
 
 @blueprint.get("/admin/supervisor")
-@documented({200: SupervisorShown}, needs_token=True, errors=[ForbiddenError, DatabaseUnavailableError])
+@documented({200: SupervisorShown}, needs_admin=True)
 async def show() -> Response:
     """Show the children of the process that answers."""
     context = get_context()
@@ -66,8 +65,8 @@ async def show() -> Response:
 @blueprint.post("/admin/supervisor/<child>/restart")
 @documented(
     {202: Message},
-    needs_token=True,
-    errors=[ChildNotFoundError, ServingChildError, ForbiddenError, DatabaseUnavailableError],
+    needs_admin=True,
+    errors=[ChildNotFoundError, ServingChildError],
 )
 async def restart(child: str) -> Response:
     """Start a child of the process that answers again, at once; its failures so far are forgotten."""

@@ -14,13 +14,11 @@ from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.sessions.session import list_sessions
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
-from regsvc.errors import DatabaseUnavailableError, ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_id, read_query
 from regsvc.http.request.caller import get_caller
-from regsvc.http.response.errors import ForbiddenError
 from regsvc.http.response.json_response import answer, empty
 from regsvc.postgres.connection import Connection
 from regsvc.schemas.formats import Nothing
@@ -43,20 +41,13 @@ _FILTERS = [
         where="query",
     ),
 ]
-_ANY = [ForbiddenError, DatabaseUnavailableError]
-_ONE = [UserNotFoundError, *_ANY]
+_ONE = [UserNotFoundError]
 _NOT_ANYONE = [user_actions.OwnAccountError, LastAdminError, *_ONE]
 
 
 @blueprint.get("/users")
 @blueprint.get("/admin/users")
-@documented(
-    {200: UserPage},
-    parameters=_FILTERS,
-    query=UserQuery,
-    needs_token=True,
-    errors=[ValidationFailedError, *_ANY],
-)
+@documented({200: UserPage}, parameters=_FILTERS, query=UserQuery, needs_admin=True)
 async def list_users() -> Response:
     """List users, the newest first."""
     context = get_context()
@@ -70,7 +61,7 @@ async def list_users() -> Response:
 
 
 @blueprint.get("/admin/users/<user_id>")
-@documented({200: UserShown}, needs_token=True, errors=_ONE)
+@documented({200: UserShown}, needs_admin=True, errors=_ONE)
 async def show(user_id: str) -> Response:
     """Show a user."""
     context = get_context()
@@ -82,7 +73,7 @@ async def show(user_id: str) -> Response:
 
 
 @blueprint.get("/admin/users/<user_id>/sessions")
-@documented({200: SessionsShown}, needs_token=True, errors=_ONE)
+@documented({200: SessionsShown}, needs_admin=True, errors=_ONE)
 async def sessions(user_id: str) -> Response:
     """List the sessions in which a user is logged in."""
     context = get_context()
@@ -98,28 +89,28 @@ async def sessions(user_id: str) -> Response:
 
 
 @blueprint.post("/admin/users/<user_id>/disable")
-@documented({200: UserShown}, needs_token=True, errors=_NOT_ANYONE)
+@documented({200: UserShown}, needs_admin=True, errors=_NOT_ANYONE)
 async def disable(user_id: str) -> Response:
     """Keep a user from logging in, and end their sessions."""
     return await _act_on(user_id, user_actions.disable_user, "user disabled")
 
 
 @blueprint.post("/admin/users/<user_id>/enable")
-@documented({200: UserShown}, needs_token=True, errors=_ONE)
+@documented({200: UserShown}, needs_admin=True, errors=_ONE)
 async def enable(user_id: str) -> Response:
     """Let a user log in again."""
     return await _act_on(user_id, user_actions.enable_user, "user enabled")
 
 
 @blueprint.post("/admin/users/<user_id>/end-sessions")
-@documented({200: UserShown}, needs_token=True, errors=_ONE)
+@documented({200: UserShown}, needs_admin=True, errors=_ONE)
 async def end_sessions(user_id: str) -> Response:
     """End all sessions of a user."""
     return await _act_on(user_id, user_actions.end_user_sessions, "sessions ended")
 
 
 @blueprint.delete("/admin/users/<user_id>")
-@documented({204: Nothing}, needs_token=True, errors=_NOT_ANYONE)
+@documented({204: Nothing}, needs_admin=True, errors=_NOT_ANYONE)
 async def delete(user_id: str) -> Response:
     """Delete a user's account and erase the person, as they could themselves."""
     context = get_context()

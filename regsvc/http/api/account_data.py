@@ -15,7 +15,7 @@ from regsvc.accounts.users.data_export import (
 )
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import LastAdminError
-from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.errors import OverloadedError
 from regsvc.flows.account_data import PasswordBody, begin_export, erase_own
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
@@ -102,7 +102,7 @@ class Export(TypedDict):
     {200: Export},
     headers={"Content-Disposition": "So that a browser stores it."},
     needs_token=True,
-    errors=[RateLimitedError, OverloadedError, DatabaseUnavailableError],
+    errors=[RateLimitedError, OverloadedError],
 )
 async def export() -> Response:
     """Download all data about one's own account."""
@@ -123,7 +123,6 @@ async def export() -> Response:
         LastAdminError,
         RateLimitedError,
         OverloadedError,
-        DatabaseUnavailableError,
     ],
 )
 async def delete() -> Response:

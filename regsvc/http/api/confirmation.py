@@ -17,7 +17,7 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations import confirmation, link_preview
 from regsvc.accounts.registrations.confirmation_code import CodeInvalidError, CodeTriesExhaustedError
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError
-from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.errors import OverloadedError
 from regsvc.flows import confirmation as flow
 from regsvc.flows.confirmation import ConfirmBody
 from regsvc.flows.signup import check_handle
@@ -87,7 +87,6 @@ _OLD_TOKEN = Parameter("token", "As it stands in the link.", where="query")
         confirmation.TokenExpiredError,
         RateLimitedError,
         OverloadedError,
-        DatabaseUnavailableError,
     ],
 )
 async def confirm() -> Response:
@@ -108,7 +107,6 @@ async def confirm() -> Response:
         confirmation.TokenExpiredError,
         CodeTriesExhaustedError,
         RateLimitedError,
-        DatabaseUnavailableError,
     ],
 )
 async def confirm_by_code() -> Response:
@@ -129,7 +127,6 @@ async def confirm_by_code() -> Response:
         confirmation.TokenExpiredError,
         link_preview.TokenVoidError,
         RateLimitedError,
-        DatabaseUnavailableError,
     ],
 )
 async def show_preview() -> Response:
@@ -155,7 +152,6 @@ async def show_preview() -> Response:
         confirmation.AlreadyConfirmedError,
         confirmation.TokenExpiredError,
         RateLimitedError,
-        DatabaseUnavailableError,
     ],
 )
 async def repudiate() -> Response:
@@ -167,7 +163,10 @@ async def repudiate() -> Response:
 
 @blueprint.get("/confirm-email")
 @documented(
-    {303: Nothing}, parameters=[_OLD_TOKEN], headers={"Location": "The page, with the token in its fragment."}
+    {303: Nothing},
+    parameters=[_OLD_TOKEN],
+    headers={"Location": "The page, with the token in its fragment."},
+    needs_database=False,
 )
 async def open_page() -> Response:
     """Redirect links of older mails to the page. The token moves to the fragment, which no log sees."""

@@ -14,7 +14,7 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.users.email_change import MoveUnprovedError
 from regsvc.accounts.users.password import WrongPasswordError
-from regsvc.errors import DatabaseUnavailableError, OverloadedError
+from regsvc.errors import OverloadedError
 from regsvc.flows.email_change import (
     ConfirmMoveBody,
     LinkBody,
@@ -66,7 +66,6 @@ class UndoWaits(TypedDict):
         RateLimitedError,
         TooSoonError,
         OverloadedError,
-        DatabaseUnavailableError,
     ],
 )
 async def ask() -> Response:
@@ -95,7 +94,6 @@ async def ask() -> Response:
         TokenExpiredError,
         RateLimitedError,
         OverloadedError,
-        DatabaseUnavailableError,
     ],
 )
 async def confirm() -> Response:
@@ -113,7 +111,7 @@ async def confirm() -> Response:
 @documented(
     {200: Message},
     body=LinkBody,
-    errors=[TokenInvalidError, TokenExpiredError, RateLimitedError, DatabaseUnavailableError],
+    errors=[TokenInvalidError, TokenExpiredError, RateLimitedError],
 )
 async def repudiate() -> Response:
     """Cancel an email change with the link sent to the new address: its reader did not request it."""
@@ -130,7 +128,6 @@ async def repudiate() -> Response:
         TokenExpiredError,
         RateLimitedError,
         OverloadedError,
-        DatabaseUnavailableError,
     ],
 )
 async def undo() -> Response:

@@ -83,14 +83,14 @@ class JsonWebKeys(TypedDict):
 
 
 @blueprint.get("/healthz")
-@documented({200: Alive})
+@documented({200: Alive}, needs_database=False)
 async def healthz() -> Response:
     """Answer 200 while the process lives."""
     return answer({"status": "ok"})
 
 
 @blueprint.get("/readyz")
-@documented({200: Readiness, 503: Readiness})
+@documented({200: Readiness, 503: Readiness}, needs_database=False)
 async def readyz() -> Response:
     """Answer whether this process should be sent requests.
 
@@ -129,7 +129,7 @@ async def readyz() -> Response:
 
 
 @blueprint.get("/metrics")
-@documented({200: Text}, errors=[ClientNotAllowedError])
+@documented({200: Text}, errors=[ClientNotAllowedError], needs_database=False)
 async def metrics() -> Response:
     """Serve the metrics in Prometheus' text format, to the networks that may read them."""
     if not _may_see_details(get_context()):
@@ -143,7 +143,7 @@ async def metrics() -> Response:
 
 
 @blueprint.get("/.well-known/jwks.json")
-@documented({200: JsonWebKeys}, errors=[DatabaseUnavailableError, SealError])
+@documented({200: JsonWebKeys}, errors=[SealError])
 async def jwks() -> Response:
     """Serve the public halves of the signing keys (RFC 7517)."""
     ring = await get_context().key_rings.current()

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.sessions import refresh_token
 from regsvc.accounts.sessions.refresh_token import Grant
-from regsvc.errors import DatabaseUnavailableError, InvalidCredentialsError, OverloadedError
+from regsvc.errors import InvalidCredentialsError, OverloadedError
 from regsvc.flows import sessions
 from regsvc.flows.login import LoginBody, log_in
 from regsvc.http.context import Context, get_context
@@ -50,7 +50,7 @@ class Tokens(TypedDict):
 @documented(
     {200: Tokens},
     body=LoginBody,
-    errors=[InvalidCredentialsError, RateLimitedError, OverloadedError, DatabaseUnavailableError, SealError],
+    errors=[InvalidCredentialsError, RateLimitedError, OverloadedError, SealError],
 )
 async def login() -> Response:
     """Start a session.
@@ -70,7 +70,6 @@ async def login() -> Response:
         refresh_token.RefreshTokenInvalidError,
         refresh_token.RefreshTokenReusedError,
         RateLimitedError,
-        DatabaseUnavailableError,
         SealError,
     ],
 )
@@ -82,7 +81,7 @@ async def refresh() -> Response:
 
 
 @blueprint.post("/logout")
-@documented({204: Nothing}, needs_token=True, errors=[DatabaseUnavailableError])
+@documented({204: Nothing}, needs_token=True)
 async def logout() -> Response:
     """End this session."""
     context = get_context()
@@ -92,7 +91,7 @@ async def logout() -> Response:
 
 
 @blueprint.post("/logout/all")
-@documented({204: Nothing}, needs_token=True, errors=[DatabaseUnavailableError])
+@documented({204: Nothing}, needs_token=True)
 async def logout_everywhere() -> Response:
     """End every session of this user."""
     context = get_context()

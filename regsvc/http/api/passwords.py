@@ -14,7 +14,7 @@ from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.users.password import WrongPasswordError
-from regsvc.errors import DatabaseUnavailableError, OverloadedError, WeakPasswordError
+from regsvc.errors import OverloadedError, WeakPasswordError
 from regsvc.flows.password import ChangeBody, ForgotBody, ResetBody, ask_for_link, change_own, set_by_link
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
@@ -48,7 +48,6 @@ class Asked(TypedDict):
         WeakPasswordError,
         RateLimitedError,
         OverloadedError,
-        DatabaseUnavailableError,
     ],
 )
 async def change() -> Response:
@@ -63,7 +62,7 @@ async def change() -> Response:
     {202: Asked},
     body=ForgotBody,
     parameters=[idempotency.PARAMETER],
-    errors=[*idempotency.ERRORS, RateLimitedError, TooSoonError, DatabaseUnavailableError],
+    errors=[*idempotency.ERRORS, RateLimitedError, TooSoonError],
 )
 async def forgot() -> Response:
     """Request a password reset link. The answer is the same whether or not the address has an account."""
@@ -87,7 +86,6 @@ async def forgot() -> Response:
         WeakPasswordError,
         RateLimitedError,
         OverloadedError,
-        DatabaseUnavailableError,
     ],
 )
 async def reset() -> Response:

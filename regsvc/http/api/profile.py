@@ -6,7 +6,7 @@ from quart import Blueprint, Response
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.users.user import User, get_user
-from regsvc.errors import DatabaseUnavailableError, PreconditionFailedError
+from regsvc.errors import PreconditionFailedError
 from regsvc.flows.profile import ProfileBody, change_profile
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
@@ -35,7 +35,6 @@ _IF_NONE_MATCH = Parameter(
     parameters=[_IF_NONE_MATCH],
     headers=_ETAG,
     needs_token=True,
-    errors=[DatabaseUnavailableError],
 )
 async def show() -> Response:
     """Show the profile."""
@@ -59,7 +58,7 @@ async def show() -> Response:
     parameters=[_IF_MATCH],
     headers=_ETAG,
     needs_token=True,
-    errors=[PreconditionFailedError, RateLimitedError, DatabaseUnavailableError],
+    errors=[PreconditionFailedError, RateLimitedError],
 )
 async def change() -> Response:
     """Change the profile; with `If-Match`, only if it is still that version (RFC 9110 section 13.1.1)."""

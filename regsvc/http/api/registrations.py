@@ -23,7 +23,6 @@ from regsvc.accounts.registrations.registration import (
     get_registration,
 )
 from regsvc.errors import (
-    DatabaseUnavailableError,
     FieldError,
     OverloadedError,
     ValidationFailedError,
@@ -110,7 +109,6 @@ _SEQ = Parameter(
         WeakPasswordError,
         RateLimitedError,
         OverloadedError,
-        DatabaseUnavailableError,
     ],
 )
 async def register() -> Response:
@@ -141,7 +139,6 @@ async def register() -> Response:
         ValidationFailedError,
         RegistrationNotFoundError,
         TooManyWaitingError,
-        DatabaseUnavailableError,
     ],
 )
 async def show(registration_id: str) -> Response:

@@ -16,7 +16,6 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations import registration
-from regsvc.errors import DatabaseUnavailableError
 from regsvc.flows.resend import AddressBody, ask_again, move
 from regsvc.flows.signup import check_handle
 from regsvc.http.api.registrations import HANDLE, HANDLE_HEADER
@@ -60,7 +59,6 @@ _HANDLE = Parameter(HANDLE_HEADER, "The sign-up's secret, if `registration` is g
         registration.RegistrationNotFoundError,
         RateLimitedError,
         TooSoonError,
-        DatabaseUnavailableError,
     ],
 )
 async def resend() -> Response:
@@ -90,7 +88,6 @@ async def resend() -> Response:
         registration.RegistrationOverError,
         RateLimitedError,
         TooSoonError,
-        DatabaseUnavailableError,
     ],
 )
 async def change_address(registration_id: str) -> Response:

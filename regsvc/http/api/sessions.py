@@ -10,7 +10,6 @@ from regsvc.accounts.sessions.session import (
     SessionNotFoundError,
     list_sessions,
 )
-from regsvc.errors import DatabaseUnavailableError
 from regsvc.flows import sessions as flow
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
@@ -26,7 +25,7 @@ blueprint = Blueprint("my_sessions", __name__)
 
 
 @blueprint.get("/sessions")
-@documented({200: SessionsShown}, needs_token=True, errors=[DatabaseUnavailableError])
+@documented({200: SessionsShown}, needs_token=True)
 async def list_mine() -> Response:
     """List the sessions in which one is logged in."""
     context = get_context()
@@ -43,7 +42,7 @@ async def list_mine() -> Response:
 @documented(
     {204: Nothing},
     needs_token=True,
-    errors=[SessionNotFoundError, RateLimitedError, DatabaseUnavailableError],
+    errors=[SessionNotFoundError, RateLimitedError],
 )
 async def end(session_id: str) -> Response:
     """End one of one's sessions, and with it its tokens."""

@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel
 from quart_schema import document
 
-from regsvc.errors import RegsvcError, ValidationFailedError
-from regsvc.http.response.errors import UnsupportedMediaTypeError
+from regsvc.errors import DatabaseUnavailableError, RegsvcError, ValidationFailedError
+from regsvc.http.response.errors import ForbiddenError, UnsupportedMediaTypeError
 from regsvc.security.keys import AccessTokenInvalidError, SealError
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -65,29 +65,42 @@ def documented(
     headers: Mapping[str, str] | None = None,
     errors: Sequence[type[RegsvcError]] = (),
     needs_token: bool = False,
+    needs_admin: bool = False,
+    needs_database: bool = True,
 ) -> Callable[[Handler], Handler]:
-    """Describe a call, and leave it as it is.
+    """Describe a call; the handler itself stays as it is.
+
+    Every call has the errors of its body, its query, its token and the database by default, so that a handler lists
+    only its own.
 
     Args:
-        replies: by status, what the body looks like: a TypedDict.
-        body: what it takes; brings along the problems of every body.
-        parameters: that it reads.
-        query: what its query is validated by, which says what each parameter may be.
-        headers: of the replies, those that matter, each with what it means.
-        errors: our own that it raises; status and code follow from the table of problems.
-        needs_token: the call needs an access token; brings along 401, and 503 without keys to verify it with.
+        replies: by status, the body of the answer: a TypedDict.
+        body: the model of the request's body; adds the errors of every body.
+        parameters: what the call reads beside path and body.
+        query: the model of the query, which gives each parameter its schema; adds `validation_failed`.
+        headers: of the answers, those that matter, each with its meaning.
+        errors: that this call raises beside the defaults; status and code follow from the table of problems.
+        needs_token: an access token is required; adds 401, and 503 without keys to verify it with.
+        needs_admin: the token's user must be an administrator; adds 403.
+        needs_database: the call asks the database; adds 503.
     """
     known = list(errors)
+    if needs_admin:
+        known.append(ForbiddenError)
+    if needs_database:
+        known.append(DatabaseUnavailableError)
     if body is not None:
         known += [ValidationFailedError, UnsupportedMediaTypeError]
-    if needs_token:
+    elif query is not None:
+        known.append(ValidationFailedError)
+    if needs_token or needs_admin:
         known += [AccessTokenInvalidError, SealError]
     description = Description(
         parameters=tuple(parameters if query is None else _type_parameters(parameters, query)),
         headers=headers or {},
         errors=tuple(known),
         takes_body=body is not None,
-        needs_token=needs_token,
+        needs_token=needs_token or needs_admin,
     )
     describe: Callable[[Handler], Handler] = document(
         request=body, responses={status: (reply, None) for status, reply in replies.items()}

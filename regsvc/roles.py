@@ -160,6 +160,7 @@ def _foreign(parts: Parts) -> Iterator[Child]:
         url=settings.foreign_amqp_url.get_secret_value(),
         queue=settings.foreign_queue,
         secrets=parts.secrets,
+        local_domains=settings.local_domains,
         stopping=parts.stopping,
     )
     yield Child("foreign", run, DEPENDENT)

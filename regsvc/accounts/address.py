@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 import idna
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
-from regsvc.mail.mailbox import UnusableAddressError, read_mailbox
+from regsvc.mail.mailbox import UnusableAddressError, encode_domain, fold_local, read_mailbox
 
 MAX_BYTES = 254  # RFC 5321 section 4.5.3.1.3, less the angle brackets
 MAX_TYPED = 320  # characters, with what phones and forms add
@@ -120,6 +121,18 @@ def find_key(text: str) -> str | None:
         return read_mailbox(trim_address(text)).key
     except UnusableAddressError:
         return None
+
+
+def find_key_prefixes(text: str) -> list[str]:
+    """Return what keys begin with whose addresses begin with a text: as typed, in small letters, and as A-labels."""
+    found = []
+    for variant in (text, text.lower()):
+        local, at, domain = unicodedata.normalize("NFC", variant.strip()).rpartition("@")
+        found.append(fold_local(local + at + domain))
+        if at:
+            with suppress(UnusableAddressError):
+                found.append(f"{fold_local(local)}@{encode_domain(domain)}")
+    return list(dict.fromkeys(found))
 
 
 def strip_tag(email_key: str) -> str:

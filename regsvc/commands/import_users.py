@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,8 @@ from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,
     by_operator,
-    open_operation,
+    load_operation,
+    open_database,
     print_json,
     printable,
     run_command,
@@ -72,25 +73,25 @@ class Row(Body):
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Look at every line, and import nothing.")
+@click.option("--skip-invalid", is_flag=True, help="Name the lines that are wrong, and import the others.")
 @click.option("--json", "machine", is_flag=True, help="For machines.")
-def import_(file: Path, *, dry_run: bool, machine: bool) -> None:
+def import_(file: Path, *, dry_run: bool, skip_invalid: bool, machine: bool) -> None:
     """Import users of another system from FILE: CSV in UTF-8, its columns named by the first line.
 
     email, name and password_hash (bcrypt as it is stored there: $2a$, $2b$ or $2y$); if you like created_at and locale.
-    All of them are imported, or none. An address that has an account here is left as it is, so it does no harm to
-    import a file twice.
+    All of them are imported, or none, unless --skip-invalid is given. Exit code 1 says that a line was wrong. An
+    address that has an account here is left as it is, so importing a file twice does no harm.
     """
-    users, problems = read_users(file)
-    if problems:
-        for problem in problems[:MOST_PROBLEMS]:
-            click.echo(printable(problem), err=True)
-        if len(problems) > MOST_PROBLEMS:
-            click.echo(f"and {len(problems) - MOST_PROBLEMS} more", err=True)
-        click.echo("Nothing was imported.", err=True)
-        sys.exit(EX_FAILURE)
 
     async def run() -> None:
-        async with open_operation() as conn, conn.transaction():
+        chosen = load_operation()
+        users, problems = read_users(file, chosen.local_domains)
+        _print_problems(problems)
+        # What is wrong with the file itself, and not with a line, leaves nothing to go on with.
+        if problems and not (skip_invalid and users and all(it.startswith("line") for it in problems)):
+            click.echo("Nothing was imported.", err=True)
+            sys.exit(EX_FAILURE)
+        async with open_database(chosen) as conn, conn.transaction():
             taken = await _find_taken(conn, users)
             new = 0
             for batch in () if dry_run else _batches(users):
@@ -101,26 +102,43 @@ def import_(file: Path, *, dry_run: bool, machine: bool) -> None:
         if dry_run:
             new = len(users) - len(taken)
         if machine:
-            print_json({"imported": 0 if dry_run else new, "would_import": new, "known": taken})
-            return
-        for email in taken:
-            click.echo(f"{printable(email)} has an account already", err=True)
-        click.echo(
-            f"{new} {'would be' if dry_run else 'were'} imported, {len(taken)} have an account already"
-        )
+            imported = 0 if dry_run else new
+            skipped = {"invalid": problems[:MOST_PROBLEMS]} if skip_invalid else {}
+            print_json({"imported": imported, "would_import": new, "known": taken, **skipped})
+        else:
+            for email in taken:
+                click.echo(f"{printable(email)} has an account already", err=True)
+            click.echo(
+                f"{new} {'would be' if dry_run else 'were'} imported, {len(taken)} have an account already"
+            )
+        if problems:
+            sys.exit(EX_FAILURE)
 
     run_command(run)
 
 
-def read_users(file: Path) -> tuple[list[NewUser], list[str]]:
-    """Return the users of a table, and everything that is wrong with it, each with the number of its line."""
+def _print_problems(problems: Sequence[str]) -> None:
+    for problem in problems[:MOST_PROBLEMS]:
+        click.echo(printable(problem), err=True)
+    if len(problems) > MOST_PROBLEMS:
+        click.echo(f"and {len(problems) - MOST_PROBLEMS} more", err=True)
+
+
+def read_users(file: Path, local_domains: Collection[str] = ()) -> tuple[list[NewUser], list[str]]:
+    """Return the users of a table, and everything that is wrong with it, each with the number of its line.
+
+    Args:
+        file: The table.
+        local_domains: See `parse_address`.
+    """
     users: dict[str, NewUser] = {}
     problems: list[str] = []
     try:
-        for line, row in _read_rows(file, problems):
+        for line, row in _read_rows(file, problems, local_domains):
             key = address_of(row.email).key
             if key in users:
                 problems.append(f"line {line}: email: the address is there twice")
+                continue
             users[key] = NewUser(
                 email=address_of(row.email).email,
                 email_key=key,
@@ -137,7 +155,7 @@ def read_users(file: Path) -> tuple[list[NewUser], list[str]]:
     return list(users.values()), problems
 
 
-def _read_rows(file: Path, problems: list[str]) -> Iterator[tuple[int, Row]]:
+def _read_rows(file: Path, problems: list[str], local_domains: Collection[str]) -> Iterator[tuple[int, Row]]:
     with file.open(encoding="utf-8-sig", newline="") as text:
         table = csv.DictReader(text, strict=True, restkey="", restval=None)
         columns = table.fieldnames or []
@@ -152,7 +170,13 @@ def _read_rows(file: Path, problems: list[str]) -> Iterator[tuple[int, Row]]:
                 problems.append(f"line {line}: it has another number of columns than line 1")
                 continue
             try:
-                yield line, Row.model_validate({name: text for name, text in values.items() if text})
+                yield (
+                    line,
+                    Row.model_validate(
+                        {name: text for name, text in values.items() if text},
+                        context={"local_domains": local_domains},
+                    ),
+                )
             except ValidationError as error:
                 problems += [
                     f"line {line}: {problem['loc'][0]}: {problem['msg']}"

@@ -12,12 +12,13 @@ from uuid import UUID
 import click
 import structlog
 
-from regsvc.accounts.address import Address, AddressError, parse_address
+from regsvc.accounts.address import Address, AddressError, find_key, parse_address
 from regsvc.accounts.admin import user_actions, user_search
 from regsvc.accounts.admin.user_actions import NewUser, add_user
 from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_person
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import MAX_PAGE, Position
+from regsvc.accounts.name import NameInvalidError, check_name
 from regsvc.accounts.registrations.activation import enrol_by_hand
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.commands.address_collisions import collisions
@@ -73,14 +74,20 @@ def create_admin(address: str, name: str, *, generate: bool, machine: bool) -> N
     The password is asked for on a terminal, and elsewhere is the first line of standard input. An address that has an
     account is made an administrator by `regsvc users role`.
     """
+    if find_key(address) is None:
+        raise click.BadParameter("This is no address.", param_hint="ADDRESS")
     try:
-        email = parse_address(address)
-    except AddressError as error:
-        raise click.BadParameter(str(error), param_hint="ADDRESS") from error
+        name = check_name(name)
+    except NameInvalidError as error:
+        raise click.BadParameter(str(error), param_hint="--name") from error
     password = secrets.token_urlsafe(18) if generate else _ask_password()
 
     async def run() -> None:
         chosen = load_operation()
+        try:
+            email = parse_address(address, chosen.local_domains)
+        except AddressError as error:
+            raise click.BadParameter(str(error), param_hint="ADDRESS") from error
         user_id = await _create_admin(chosen, email, name, password)
         log.info("account created", actor=ACTOR, user=str(user_id), role="admin")
         shown = {"id": str(user_id), "email": email.email} | ({"password": password} if generate else {})

@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+import idna
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
@@ -173,6 +174,18 @@ def choices(known: Sequence[str], text: object) -> object:
             f"is on, off, or some of {', '.join(known)}; {len(unknown)} of its words are none of these"
         )
     return frozenset(words)
+
+
+def domains(text: str) -> frozenset[str]:
+    """Domains with commas between them, as A-labels (RFC 5890); `*.` before one means those below it."""
+    found = set()
+    for item in _items(text):
+        star = "*." if item.startswith("*.") else ""
+        try:
+            found.add(star + idna.encode(item[len(star) :], uts46=True, std3_rules=True).decode("ascii"))
+        except UnicodeError:
+            raise ValueError("is no list of domains such as corp.local,*.corp.local") from None
+    return frozenset(found)
 
 
 def switch(value: object) -> object:

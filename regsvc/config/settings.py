@@ -33,6 +33,7 @@ Role = Literal["all", "api", "worker"]
 _Lower = BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value)
 _Origin = Annotated[str, AfterValidator(notations.origin)]
 _Origins = Annotated[frozenset[str], BeforeValidator(notations.origins)]
+_Domains = Annotated[frozenset[str], BeforeValidator(notations.domains)]
 _Networks = Annotated[notations.Networks, BeforeValidator(notations.networks)]
 _AmqpUrl = Annotated[SecretStr, AfterValidator(urls.broker_urls)]
 _HeaderText = Annotated[str, AfterValidator(notations.header_text)]
@@ -148,6 +149,11 @@ class Settings(BaseModel):
         frozenset(),
         description="origins of other sites or apps whose pages may call the API (commas between), such as "
         "`https://app.example.org` or `capacitor://localhost`",
+    )
+    local_domains: _Domains = Field(
+        frozenset(),
+        description="mail domains that are no public names, such as `corp.local` or `intranet`, and are taken all the "
+        "same (commas between; `*.corp.local` for those below it)",
     )
     log_format: Annotated[LogFormat, _Lower] | None = Field(
         None, description="`console` or `json`; unset, `console` on a terminal and `json` elsewhere"

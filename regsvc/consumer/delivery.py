@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -21,6 +21,7 @@ from regsvc.consumer.courier import Courier
 from regsvc.consumer.lease import TRUSTED
 from regsvc.consumer.letters import AnyLetter
 from regsvc.consumer.outcomes import InHand, report_breaker
+from regsvc.consumer.turns import take_turns
 from regsvc.mail.outcome import Accepted, Outcome
 from regsvc.mail.queue import bookings, breaker, leases, retry_policy
 from regsvc.mail.queue.bookings import Ended, Retry
@@ -36,7 +37,6 @@ log = structlog.get_logger()
 Claim = Callable[[Connection, Breaker], Awaitable[Sequence[Job]]]
 
 LATER = timedelta(seconds=2)  # until what another transaction holds is looked at again
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
             letters = await _write_letters(conn, courier.secrets, claimed)
             others = [job for job in claimed if job.id not in letters]
             turns, later = (
-                await _take_turns(conn, courier.secrets, claimed, letters) if courier.spaced else ({}, [])
+                await take_turns(conn, courier.secrets, claimed, letters) if courier.spaced else ({}, [])
             )
             if others or later:
                 await _settle_others(conn, others, later)
@@ -150,41 +150,6 @@ async def _settle_others(conn: Connection, others: Sequence[Job], later: Sequenc
     later = [*later, *(job for job in others if job.id in busy)]
     if later:
         await leases.release_jobs(conn, later, after=LATER)
-
-
-async def _take_turns(
-    conn: Connection, secrets: Secrets, claimed: Sequence[Job], letters: dict[UUID, AnyLetter]
-) -> tuple[dict[UUID, datetime], list[Job]]:
-    """Take the turns of the addresses of these mails.
-
-    Of several mails of one address the newest attempt's is sent. A mail has one turn, however many tries it takes.
-
-    Returns:
-        When it is the turn of those mails that have none now; and those whose address another transaction holds, taken
-        out of `letters`.
-    """
-    newest: dict[bytes, UUID] = {}
-    keys: dict[UUID, bytes] = {}
-    for job in sorted(claimed, key=lambda job: letters[job.id].created_at if job.id in letters else _NEVER):
-        letter = letters.get(job.id)
-        if letter is not None and job.attempts == 1 and not letter.admitted:
-            keys[job.id] = (
-                letter.turn(secrets)
-                if isinstance(letter, AccountLetter)
-                else mail_schedule.address_key(secrets, letter.email_key)
-            )
-            newest[keys[job.id]] = job.id
-    if not keys:
-        return {}, []
-    taken = await mail_schedule.try_turns(conn, newest)
-    later = [job for job in claimed if job.id in keys and keys[job.id] not in taken]
-    for job in later:
-        del keys[job.id], letters[job.id]
-    early = [mail_id for mail_id, key in keys.items() if not taken[key] or newest[key] != mail_id]
-    if not early:
-        return {}, later
-    turns = await mail_schedule.next_turns(conn, {keys[mail_id] for mail_id in early})
-    return {mail_id: turns[keys[mail_id]] for mail_id in early}, later
 
 
 async def _hold(conn: Connection, claimed: Sequence[Job], state: Breaker) -> None:

@@ -6,7 +6,7 @@ A message that comes again, because the acknowledgement was lost or its sender w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 import trio
@@ -30,6 +30,7 @@ async def run_foreign(
     url: str,
     queue: str,
     secrets: Secrets,
+    local_domains: Collection[str] = (),
     stopping: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -40,6 +41,7 @@ async def run_foreign(
         url: RabbitMQ of that system.
         queue: of that system, consumed as found.
         secrets: what seals the tokens.
+        local_domains: domains that are taken although they are no public names.
         stopping: ends it.
         task_status: told once it consumes.
 
@@ -58,18 +60,22 @@ async def run_foreign(
             await wait_any(stopping.wait, receive)
             if stopping.is_set():
                 break
-            await _take(pool, secrets, consumer, messages)
+            await _take(pool, secrets, consumer, messages, local_domains)
             messages.clear()
 
 
 async def _take(
-    pool: Pool, secrets: Secrets, consumer: ForeignConsumer, messages: Sequence[ForeignDelivery]
+    pool: Pool,
+    secrets: Secrets,
+    consumer: ForeignConsumer,
+    messages: Sequence[ForeignDelivery],
+    local_domains: Collection[str],
 ) -> None:
     requests: list[ForeignRequest] = []
     accepted: list[ForeignDelivery] = []
     for message in messages:
         try:
-            requests.append(read_request(message.body, message.message_id))
+            requests.append(read_request(message.body, message.message_id, local_domains))
         except MalformedMessageError as error:
             FOREIGN.labels("rejected").inc()
             log.warning("foreign message not understood: rejected", why=str(error), bytes=len(message.body))

@@ -51,13 +51,13 @@ class Mailbox:
     @property
     def key(self) -> str:
         """What two spellings of one mailbox have in common: ASCII case and NFC aside, the mailbox itself."""
-        return f"{_fold(self.local)}@{self.domain}"
+        return f"{fold_local(self.local)}@{self.domain}"
 
     @property
     def untagged_key(self) -> str:
         """The key without a tag behind a plus sign (RFC 5233): for counting only, never for telling accounts apart."""
         base = self.local.partition("+")[0] or self.local
-        return f"{_fold(base)}@{self.domain}"
+        return f"{fold_local(base)}@{self.domain}"
 
 
 def read_mailbox(address: str) -> Mailbox:
@@ -93,7 +93,10 @@ def encode_domain(domain: str) -> str:
     return encoded
 
 
-def _fold(local: str) -> str:
-    # ASCII alone: a mail server may tell any other two letters apart. A small letter may compose where its capital
-    # does not (ẖ), hence NFC once more.
+def fold_local(local: str) -> str:
+    """Return a local part, in NFC, as it is compared: in small ASCII letters.
+
+    A mail server may tell any other two letters apart. A small letter may compose where its capital does not (ẖ), hence
+    NFC once more.
+    """
     return unicodedata.normalize("NFC", local.translate(_LOWER))

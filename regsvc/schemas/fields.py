@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import unicodedata
+from collections.abc import Callable, Collection
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import PydanticCustomError
 
-from regsvc.accounts.address import Address, AddressError, parse_address, to_address
+from regsvc.accounts.address import MAX_TYPED, Address, AddressError, parse_address, to_address
+from regsvc.accounts.name import MAX_LENGTH, NameInvalidError, check_line, check_name
 from regsvc.errors import FieldError, ValidationFailedError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -29,35 +38,41 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
 
-def _check_address(text: str) -> str:
+def _check_address(text: str, info: ValidationInfo) -> str:
+    local_domains = (info.context or {}).get("local_domains", ())
     try:
-        return parse_address(text).email
+        return parse_address(text, local_domains).email
     except AddressError as error:
         raise PydanticCustomError("invalid_address", "{reason}", {"reason": str(error)}) from error
 
 
-def _check_name(text: str) -> str:
-    if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in text):
-        raise PydanticCustomError("invalid_characters", "A name has no control characters.")
-    if not text.strip():
-        raise PydanticCustomError("too_short", "A name has at least one character that can be seen.")
-    return text.strip()
+def _check_with(check: Callable[[str], str]) -> AfterValidator:
+    def validate(text: str) -> str:
+        try:
+            return check(text)
+        except NameInvalidError as error:
+            raise PydanticCustomError(error.code, "{reason}", {"reason": str(error)}) from error
+
+    return AfterValidator(validate)
 
 
 EmailText = Annotated[
     str,
-    StringConstraints(max_length=320),
+    StringConstraints(max_length=MAX_TYPED),
     Field(json_schema_extra={"format": "idn-email"}, examples=["ann@example.com"]),
     AfterValidator(_check_address),
 ]
 
 
 NameText = Annotated[
-    str, StringConstraints(min_length=1, max_length=200), Field(examples=["Ann"]), AfterValidator(_check_name)
+    str,
+    StringConstraints(min_length=1, max_length=MAX_LENGTH),
+    Field(examples=["Ann"]),
+    _check_with(check_name),
 ]
 
 
-SearchText = Annotated[str, StringConstraints(min_length=1, max_length=320), AfterValidator(_check_name)]
+SearchText = Annotated[str, StringConstraints(min_length=1, max_length=320), _check_with(check_line)]
 
 
 PasswordText = Annotated[str, StringConstraints(max_length=4096), Field(examples=["correct horse battery"])]
@@ -71,19 +86,24 @@ def address_of(text: str) -> Address:
     return to_address(text)
 
 
-def check_values(model: type[Model], value: object) -> Model:
+def check_values(model: type[Model], value: object, local_domains: Collection[str] = ()) -> Model:
     """Validate values against a model and return them as one.
+
+    Args:
+        model: The model.
+        value: The values.
+        local_domains: Domains of addresses that are taken although they are no public names.
 
     Raises:
         ValidationFailedError: they are not.
     """
     try:
-        return model.model_validate(value)
+        return model.model_validate(value, context={"local_domains": local_domains})
     except ValidationError as error:
         raise ValidationFailedError(fields=list_field_errors(error, "/")) from None
 
 
-_OWN = {"invalid_address", "invalid_characters", "too_short"}
+_OWN = {"invalid_address", "invalid_characters", "too_long", "too_short"}
 
 
 def list_field_errors(error: ValidationError, mark: str) -> list[FieldError]:

@@ -223,6 +223,65 @@ async def test_of_a_table_with_anything_wrong_nothing_is_imported(
     assert (await as_json(database, "list"))["users"] == []
 
 
+async def test_a_line_that_is_wrong_is_named_and_left_out_where_asked(
+    database: str, pool: Pool, tmp_path: Path
+) -> None:
+    """The exit code says that a line was; a file that cannot be read to its end is imported by no means."""
+    table = tmp_path / "users.csv"
+    others = f"a..b@docomo.ne.jp,Ann,{HASH},,\n mailto:<cid@corp.local>,Cid,{HASH},,\n"
+    table.write_text(f"{HEAD}\n{GOOD}\na..b@example.com,Ann,{HASH},,\n{others}", "utf-8")
+    broken = tmp_path / "broken.csv"
+    broken.write_text(f'{HEAD}\n{GOOD}\n"ann', "utf-8")
+    assert (await regsvc(database, "import", "--skip-invalid", str(broken), code=1)).stdout == b""
+    done = await regsvc(database, "import", "--skip-invalid", "--json", str(table), code=1)
+    told = json.loads(done.stdout)
+    assert [line.partition(": ")[0] for line in told.pop("invalid")] == ["line 3", "line 5"]
+    assert told == {"imported": 2, "would_import": 2, "known": []}
+    listed = await as_json(database, "list")
+    assert {user["email"] for user in listed["users"]} == {"ann@example.com", "a..b@docomo.ne.jp"}
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 300, "A\nB", "\x1b[31mA", "A\u202eB"], ids=ascii)
+def test_an_administrator_has_a_name_like_everybody(name: str) -> None:
+    done = CliRunner().invoke(
+        main, ["users", "create-admin", "root@example.com", "--generate", "--name", name]
+    )
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "name" in done.stderr
+
+
+async def test_users_are_found_by_any_spelling(database: str, pool: Pool) -> None:
+    """By name in its own letters; by address as A-labels, as U-labels, or up to its domain's first dot."""
+    await add_user(pool, "Karl@großbank.example", name="Karl Strauß")
+    await add_user(pool, "Ünal@example.com", name="İpek")
+    for search, email in [
+        ("Karl Strauß", "Karl@großbank.example"),
+        ("karl@GROẞBANK", "Karl@großbank.example"),
+        ("karl@xn--grobank-2va.ex", "Karl@großbank.example"),
+        ("KARL", "Karl@großbank.example"),
+        ("İpek", "Ünal@example.com"),
+        ("Ünal@ex", "Ünal@example.com"),
+    ]:
+        found = await as_json(database, "list", "--search", search)
+        assert [user["email"] for user in found["users"]] == [email], search
+    shown = await as_json(database, "show", " karl@xn--grobank-2va.example. ")
+    assert shown["email"] == "Karl@großbank.example"
+    assert (await as_json(database, "list", "--search", "karl@grossbank"))["users"] == []
+
+
+async def test_accounts_that_shared_a_key_are_listed(database: str, pool: Pool) -> None:
+    user_id = await add_user(pool, "ann@großbank.example")
+    new = await sign_up(pool, "ann@grossbank.example")
+    async with pool.connection() as conn:
+        await conn.execute("UPDATE users SET email_key = 'ann@grossbank.example'")
+    (found,) = await as_json(database, "collisions", "--recompute")
+    assert (found["user_id"], found["finding"]) == (str(user_id), "shared")
+    assert [other["id"] for other in found["others"]] == [str(new.id)]
+    lines = (await regsvc(database, "collisions")).stdout.decode().splitlines()
+    assert lines[0].split() == ["shared", str(user_id), "ann@großbank.example"]
+    assert await as_json(database, "collisions", "--dismiss", str(user_id)) == []
+
+
 @pytest.mark.parametrize("prefix", ["$2a$", "$2b$", "$2y$"])
 async def test_every_writing_of_bcrypt_is_taken(tmp_path: Path, prefix: str) -> None:
     table = tmp_path / "users.csv"

@@ -9,7 +9,12 @@ from regsvc.postgres.pool import Pool
 
 
 async def add_user(
-    pool: Pool, email: str = "Ann@example.com", *, password_hash: str = "hash", locale: str = "en"
+    pool: Pool,
+    email: str = "Ann@example.com",
+    *,
+    password_hash: str = "hash",
+    locale: str = "en",
+    name: str = "Ann",
 ) -> UUID:
     """Insert somebody who confirmed their address."""
     user_id = uuid4()
@@ -17,12 +22,13 @@ async def add_user(
         await conn.execute(
             """
             INSERT INTO users (id, email, email_key, name, locale, password_hash)
-            VALUES (%(id)s, %(email)s, %(key)s, 'Ann', %(locale)s, %(hash)s)
+            VALUES (%(id)s, %(email)s, %(key)s, %(name)s, %(locale)s, %(hash)s)
             """,
             {
                 "id": user_id,
                 "email": email,
                 "key": to_address(email).key,
+                "name": name,
                 "locale": locale,
                 "hash": password_hash,
             },

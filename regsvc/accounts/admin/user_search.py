@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from regsvc.accounts.address import find_key
+from regsvc.accounts.address import find_key, find_key_prefixes
 from regsvc.accounts.cursor import Page, Position, after_row, cut_page, rows_to_read
 from regsvc.accounts.sessions.session import ALIVE
 from regsvc.accounts.users.user import UserNotFoundError
@@ -86,12 +86,14 @@ _LISTED = """
 # In the order of the index of prefixes, so that a short one ends at the limit.
 _SEARCHED = """
     SELECT id, created_at FROM users
-     WHERE id IN ((SELECT id FROM users WHERE email_key LIKE %(address)s
-                    ORDER BY email_key USING ~<~ LIMIT %(searched)s)
-                   UNION ALL
+     WHERE id IN ({addresses}
                   (SELECT id FROM users WHERE lower(name) LIKE lower(%(name)s)
                     ORDER BY lower(name) USING ~<~ LIMIT %(searched)s))
        AND role = ANY(%(roles)s) AND (disabled_at IS NOT NULL) = ANY(%(disabled)s) AND {before}
+"""
+_OF_PREFIX = """
+    (SELECT id FROM users WHERE email_key LIKE %(address_{number})s ORDER BY email_key USING ~<~ LIMIT %(searched)s)
+     UNION ALL
 """
 
 
@@ -107,8 +109,10 @@ async def list_people(
         limit: how many, `MAX_PAGE` at most.
     """
     before = "(created_at, id) < (%(created_at)s, %(id)s)" if after else "true"
+    prefixes = find_key_prefixes(filters.search or "")
     if filters.search:
-        chosen = _SEARCHED.format(before=before)
+        addresses = "".join(_OF_PREFIX.format(number=number) for number in range(len(prefixes)))
+        chosen = _SEARCHED.format(before=before, addresses=addresses)
     elif filters.role or filters.standing:
         chosen = _LISTED.format(before=before)
     else:
@@ -123,7 +127,7 @@ async def list_people(
             """,  # constants of this module
             {
                 **(vars(after) if after else {}),
-                "address": _escape((filters.search or "").casefold()) + "%",
+                **{f"address_{number}": _escape(text) + "%" for number, text in enumerate(prefixes)},
                 "name": _escape(filters.search or "") + "%",
                 "searched": MOST_SEARCHED,
                 "roles": [filters.role] if filters.role else list(get_args(Role)),

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from psycopg.rows import scalar_row, tuple_row
 
+from regsvc.accounts.address import strip_tag
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets, blind
@@ -52,6 +53,18 @@ _PAUSE = f"""
 """
 
 
+# The same for all tagged addresses of one mailbox together: five at once, then fewer and fewer.
+_FAMILY_PAUSE = f"""
+    CASE WHEN s.last_at <= now() - {_DAY} OR s.sent < 5 THEN interval '0'
+         ELSE CASE s.sent WHEN 5 THEN interval '60 seconds'
+                          WHEN 6 THEN interval '2 minutes'
+                          WHEN 7 THEN interval '5 minutes'
+                          WHEN 8 THEN interval '15 minutes'
+                          ELSE interval '1 hour' END
+    END
+"""
+
+
 def address_key(secrets: Secrets, email_key: str) -> bytes:
     """Return the key of an address's own schedule."""
     return blind(secrets, _LABEL, "address", email_key)
@@ -60,6 +73,12 @@ def address_key(secrets: Secrets, email_key: str) -> bytes:
 def client_key(secrets: Secrets, email_key: str, client: str) -> bytes:
     """Return the key of an address as one client types it; the client is a network prefix."""
     return blind(secrets, _LABEL, "client", client, email_key)
+
+
+def family_key(secrets: Secrets, kind: str, email_key: str) -> bytes | None:
+    """Return the key of the schedule that an address shares with those that differ in their tag; None without a tag."""
+    base = strip_tag(email_key)
+    return blind(secrets, _LABEL, "family", kind, base) if base != email_key else None
 
 
 def registration_key(secrets: Secrets, registration_id: UUID) -> bytes:
@@ -89,17 +108,41 @@ def mover_key(secrets: Secrets, user_id: UUID) -> bytes:
 
 async def take_turns(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
     """Take a turn on each schedule whose pause is over, and return those; the others stay as they are."""
+    return await _take(conn, keys, _PAUSE)
+
+
+async def next_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, datetime]:
+    """Return when the next turn on each schedule is; a key without one may take its turn at once."""
+    return await _look(conn, keys, _PAUSE)
+
+
+async def next_family_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, datetime]:
+    """Do the same for schedules that tagged addresses share."""
+    return await _look(conn, keys, _FAMILY_PAUSE)
+
+
+async def find_early(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
+    """Return the schedules whose pause is not over yet."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            f"SELECT s.key FROM mail_schedules s WHERE s.key = ANY(%(keys)s) AND s.last_at + {_PAUSE} > now()",  # noqa: S608
+            {"keys": list(keys)},
+        )
+        return set(await cursor.fetchall())
+
+
+async def _take(conn: Connection, keys: Collection[bytes], pause: str) -> set[bytes]:
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"""
             INSERT INTO mail_schedules AS s (key, sent, last_at)
             SELECT DISTINCT k, 1, now() FROM unnest(%(keys)s::bytea[]) AS k
              -- Looks first: an update that comes to nothing would lock the row, which is a write.
-             WHERE NOT EXISTS (SELECT FROM mail_schedules s WHERE s.key = k AND s.last_at + {_PAUSE} > now())
+             WHERE NOT EXISTS (SELECT FROM mail_schedules s WHERE s.key = k AND s.last_at + {pause} > now())
              ORDER BY k
             ON CONFLICT (key) DO UPDATE
                SET sent = CASE WHEN s.last_at <= now() - {_DAY} THEN 1 ELSE s.sent + 1 END, last_at = now()
-             WHERE s.last_at + {_PAUSE} <= now()
+             WHERE s.last_at + {pause} <= now()
             RETURNING key
             """,  # noqa: S608 - constants of this module
             {"keys": list(keys)},
@@ -112,6 +155,15 @@ async def try_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, bo
 
     A schedule that another transaction holds is left out, not waited for: its process may have lost power.
     """
+    return await _try(conn, keys, _PAUSE)
+
+
+async def try_family_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, bool]:
+    """Do the same on schedules that tagged addresses share."""
+    return await _try(conn, keys, _FAMILY_PAUSE)
+
+
+async def _try(conn: Connection, keys: Collection[bytes], pause: str) -> dict[bytes, bool]:
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             f"""
@@ -123,7 +175,7 @@ async def try_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, bo
                 SELECT key, 1, now() FROM free
                 ON CONFLICT (key) DO UPDATE
                    SET sent = CASE WHEN s.last_at <= now() - {_DAY} THEN 1 ELSE s.sent + 1 END, last_at = now()
-                 WHERE s.last_at + {_PAUSE} <= now()
+                 WHERE s.last_at + {pause} <= now()
                 RETURNING key
             )
             SELECT key, key IN (SELECT key FROM taken) FROM free
@@ -133,11 +185,10 @@ async def try_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, bo
         return dict(await cursor.fetchall())
 
 
-async def next_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, datetime]:
-    """Return when the next turn on each schedule is; a key without one may take its turn at once."""
+async def _look(conn: Connection, keys: Collection[bytes], pause: str) -> dict[bytes, datetime]:
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
-            f"SELECT s.key, s.last_at + {_PAUSE} FROM mail_schedules s WHERE s.key = ANY(%(keys)s)",  # noqa: S608
+            f"SELECT s.key, s.last_at + {pause} FROM mail_schedules s WHERE s.key = ANY(%(keys)s)",  # noqa: S608
             {"keys": list(keys)},
         )
         return dict(await cursor.fetchall())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
@@ -69,12 +69,13 @@ class ForeignLetter:
         return unseal(secrets, _SEAL, self.sealed_token, bound=self.mail_id.bytes).decode("ascii")
 
 
-def read_request(body: bytes, message_id: str | None) -> ForeignRequest:
+def read_request(body: bytes, message_id: str | None, local_domains: Collection[str] = ()) -> ForeignRequest:
     """Return what a message asks for: `{"email": …, "confirmation_token": …}`, and whatever else, which is ignored.
 
     Args:
         body: of the message.
         message_id: of the message, if it has one.
+        local_domains: see `parse_address`.
 
     Raises:
         MalformedMessageError: saying what is wrong, and nothing of what the message says.
@@ -91,7 +92,7 @@ def read_request(body: bytes, message_id: str | None) -> ForeignRequest:
     if not isinstance(email, str) or not isinstance(token, str):
         raise MalformedMessageError("wrong fields")
     try:
-        address = parse_address(email)
+        address = parse_address(email, local_domains)
     except AddressError as error:
         raise MalformedMessageError("wrong address") from error
     if not _TOKEN.fullmatch(token):

@@ -27,12 +27,12 @@ from regsvc.http.pages.forms import comes_from, lead_to, read_form
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_cookies_needed, show_page, tell_when
 from regsvc.http.pages.texts import Words, get_languages
 from regsvc.http.pages.times import say_moment
-from regsvc.http.request.body import read_id
+from regsvc.http.request.body import read_id, read_values
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer_file
 from regsvc.http.response.problems import find_status
 from regsvc.mail.message.languages import choose_language, list_locales
-from regsvc.schemas.fields import address_of, check_values
+from regsvc.schemas.fields import address_of
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
 Deed = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[Grant | None]]
@@ -62,7 +62,7 @@ async def submit_profile() -> Response:
 
     async def change(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
         typed = {"name": form.get("name", ""), "locale": form.get("locale", "")}
-        await change_profile(context, get_caller(), visitor, check_values(ProfileBody, typed))
+        await change_profile(context, get_caller(), visitor, read_values(ProfileBody, typed))
 
     return await _do("profile", change)
 
@@ -73,7 +73,7 @@ async def submit_new_address() -> Response:
 
     async def move(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
         typed = {"email": form.get("email", "").strip(), "password": form.get("password", "")}
-        body = check_values(MoveBody, typed)
+        body = read_values(MoveBody, typed)
         await ask_move(context, get_caller(), visitor, address_of(body.email), body.password)
 
     return await _do("address", move)
@@ -85,7 +85,7 @@ async def submit_new_password() -> Response:
 
     async def change(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> Grant:
         typed = {name: form.get(name, "") for name in ("current_password", "new_password")}
-        return await change_own_anew(context, get_caller(), visitor, check_values(ChangeBody, typed))
+        return await change_own_anew(context, get_caller(), visitor, read_values(ChangeBody, typed))
 
     return await _do("password", change)
 
@@ -131,7 +131,7 @@ async def submit_delete() -> Response:
 
     async def erase(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
         await erase_own(
-            context, get_caller(), visitor, check_values(PasswordBody, {"password": form.get("password", "")})
+            context, get_caller(), visitor, read_values(PasswordBody, {"password": form.get("password", "")})
         )
 
     return await _do("delete", erase, away="/login?done=deleted")

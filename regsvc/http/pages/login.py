@@ -16,8 +16,9 @@ from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
 from regsvc.http.pages.texts import get_words
 from regsvc.http.pages.times import say_moment
+from regsvc.http.request.body import read_values
 from regsvc.http.request.caller import get_caller
-from regsvc.schemas.fields import address_of, check_values
+from regsvc.schemas.fields import address_of
 
 _DONE = ("logged_out", "deleted")
 
@@ -37,7 +38,7 @@ async def submit_login() -> Response:
     form = await read_form()
     words = get_words()
     try:
-        body = check_values(
+        body = read_values(
             LoginBody, {name: form.get(name, "").strip("\r\n") for name in ("email", "password")}
         )
         before = await find_visitor()
@@ -87,7 +88,7 @@ async def submit_forgot() -> Response:
     email = (await read_form()).get("email", "").strip()
     words = get_words()
     try:
-        body = check_values(ForgotBody, {"email": email})
+        body = read_values(ForgotBody, {"email": email})
         await ask_for_link(get_context(), get_caller(), address_of(body.email))
     except ValidationFailedError:
         fault = words["signup"]["email_invalid" if email else "email_missing"]

@@ -23,10 +23,10 @@ from regsvc.http.pages.forms import check_same_origin, lead_to, read_form
 from regsvc.http.pages.page import blueprint, describe_error, show_page, tell_when
 from regsvc.http.pages.signup_status import explain_reasons, keep_handle
 from regsvc.http.pages.texts import get_words
-from regsvc.http.request.body import read_body
+from regsvc.http.request.body import read_body, read_values
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
-from regsvc.schemas.fields import Body, check_values
+from regsvc.schemas.fields import Body
 from regsvc.security.strength import rate_password
 
 _FIELDS = ("name", "email", "password")
@@ -59,7 +59,7 @@ async def submit_signup() -> Response:
         return await _show_form(422, typed=typed, faults=explain(faults, typed))
     context = get_context()
     try:
-        new = await sign_up(context, get_caller(), check_values(RegisterBody, typed))
+        new = await sign_up(context, get_caller(), read_values(RegisterBody, typed))
     except (RateLimitedError, OverloadedError) as error:
         status = 429 if isinstance(error, RateLimitedError) else 503
         problem = describe_error(get_words()["common"], error)
@@ -84,7 +84,7 @@ async def find_faults(typed: Mapping[str, str]) -> Sequence[FieldError]:
     """Return what the API would have against a sign-up, the password last."""
     found: list[FieldError] = []
     try:
-        check_values(RegisterBody, dict(typed))
+        read_values(RegisterBody, dict(typed))
     except ValidationFailedError as error:
         found += error.fields
     try:

@@ -32,10 +32,11 @@ from regsvc.http.pages.forms import comes_from, get_cookies, lead_to, read_form,
 from regsvc.http.pages.page import blueprint, describe_error, fill, show_cookies_needed, show_page, tell_when
 from regsvc.http.pages.texts import Texts, get_words
 from regsvc.http.pages.times import say_moment
+from regsvc.http.request.body import read_values
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.problems import find_status
 from regsvc.mail.outcome import CONNECTION_REASONS
-from regsvc.schemas.fields import address_of, check_values
+from regsvc.schemas.fields import address_of
 from regsvc.security.tokens import mint_handle
 
 _COOKIE = "regsvc-signup"
@@ -96,7 +97,7 @@ async def submit_address() -> Response:
     """Have the mail sent elsewhere."""
 
     async def change(context: Context, known: UUID, form: Mapping[str, str]) -> None:
-        body = check_values(AddressBody, {"email": form.get("email", "")})
+        body = read_values(AddressBody, {"email": form.get("email", "")})
         await move(context, get_caller(), known, address_of(body.email))
 
     return await _do(change)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from quart import request
 
 from regsvc.errors import RegsvcError, ValidationFailedError
+from regsvc.http.context import get_context
 from regsvc.http.response.errors import ContentCodingError, UnsupportedMediaTypeError
 from regsvc.schemas.fields import Model, check_values, list_field_errors
 
@@ -46,7 +47,16 @@ async def read_body(model: type[Model]) -> Model:
     }:
         raise UnsupportedMediaTypeError
     raw = await request.get_data(cache=False, as_text=False)
-    return check_values(model, _parse(raw if isinstance(raw, bytes) else raw.encode()))
+    return read_values(model, _parse(raw if isinstance(raw, bytes) else raw.encode()))
+
+
+def read_values(model: type[Model], value: object) -> Model:
+    """Return values, such as those of a form, as what the call takes.
+
+    Raises:
+        ValidationFailedError: they are not.
+    """
+    return check_values(model, value, get_context().settings.local_domains)
 
 
 def read_query(model: type[Model]) -> Model:
@@ -57,7 +67,9 @@ def read_query(model: type[Model]) -> Model:
     """
     given = {name: values if len(values) > 1 else values[0] for name, values in request.args.lists()}
     try:
-        return model.model_validate(given, strict=False)
+        return model.model_validate(
+            given, strict=False, context={"local_domains": get_context().settings.local_domains}
+        )
     except ValidationError as error:
         raise ValidationFailedError(fields=list_field_errors(error, "?")) from None
 

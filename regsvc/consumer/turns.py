@@ -1,0 +1,97 @@
+"""Whose turn it is: which mails in hand keep to the schedules of their addresses, and until when the others wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.mails.account_mails import AccountLetter
+from regsvc.consumer.letters import AnyLetter
+from regsvc.mail.queue.jobs import Job
+from regsvc.postgres.connection import Connection
+from regsvc.security.tokens import Secrets
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+async def take_turns(
+    conn: Connection, secrets: Secrets, claimed: Sequence[Job], letters: dict[UUID, AnyLetter]
+) -> tuple[dict[UUID, datetime], list[Job]]:
+    """Take the turns of the addresses of these mails.
+
+    Of several mails of one address the newest attempt's is sent. A mail has one turn, however many tries it takes.
+    Tagged addresses of one mailbox have their own turns and share another schedule, so that tags bring no more mail.
+
+    Returns:
+        When it is the turn of those mails that have none now; and those whose address another transaction holds, taken
+        out of `letters`.
+    """
+    newest: dict[bytes, UUID] = {}
+    keys: dict[UUID, bytes] = {}
+    families: dict[UUID, bytes] = {}
+    for job in sorted(claimed, key=lambda job: letters[job.id].created_at if job.id in letters else _NEVER):
+        letter = letters.get(job.id)
+        if letter is None or job.attempts != 1 or letter.admitted:
+            continue
+        keys[job.id] = (
+            letter.turn(secrets)
+            if isinstance(letter, AccountLetter)
+            else mail_schedule.address_key(secrets, letter.email_key)
+        )
+        newest[keys[job.id]] = job.id
+        if (family := _find_family(secrets, letter)) is not None:
+            families[job.id] = family
+    if not keys:
+        return {}, []
+    crowded, held = await _try_family_turns(conn, newest, families) if families else ({}, set())
+    asked = {key for key, mail_id in newest.items() if mail_id not in crowded and mail_id not in held}
+    taken = await mail_schedule.try_turns(conn, asked)
+    # Where the newest mail of an address waits for the others of its mailbox, the older ones wait with it.
+    until = {keys[mail_id]: at for mail_id, at in crowded.items()}
+    later = [job for job in claimed if job.id in keys and keys[job.id] not in taken and keys[job.id] not in until]
+    for job in later:
+        del keys[job.id], letters[job.id]
+    early = {
+        mail_id: key
+        for mail_id, key in keys.items()
+        if key in until or not taken[key] or newest[key] != mail_id
+    }
+    if not early:
+        return {}, later
+    until = await mail_schedule.next_turns(conn, set(early.values()) - set(until)) | until
+    return {mail_id: until[key] for mail_id, key in early.items()}, later
+
+
+def _find_family(secrets: Secrets, letter: AnyLetter) -> bytes | None:
+    if not isinstance(letter, AccountLetter):
+        return mail_schedule.family_key(secrets, "signup", letter.email_key)
+    if letter.sent_as == "password_reset":  # it goes to an account alone: tags make no more of those
+        return None
+    return mail_schedule.family_key(secrets, "move", letter.email_key)
+
+
+async def _try_family_turns(
+    conn: Connection, newest: dict[bytes, UUID], families: dict[UUID, bytes]
+) -> tuple[dict[UUID, datetime], set[UUID]]:
+    """Take turns for the newest mails of tagged addresses. A mail whose own address has no turn takes none here.
+
+    Returns:
+        When it is the turn of those mails that have none now; and those whose schedule another transaction holds.
+    """
+    tagged = {key: mail_id for key, mail_id in newest.items() if mail_id in families}
+    early = await mail_schedule.find_early(conn, tagged)
+    waiting = [mail_id for key, mail_id in reversed(tagged.items()) if key not in early]
+    crowded: dict[UUID, bytes] = {}
+    held: set[UUID] = set()
+    while waiting:
+        first = {families[mail_id]: mail_id for mail_id in reversed(waiting)}
+        taken = await mail_schedule.try_family_turns(conn, first)
+        crowded |= {mail_id: families[mail_id] for mail_id in waiting if taken.get(families[mail_id]) is False}
+        held |= {mail_id for mail_id in waiting if families[mail_id] not in taken}
+        waiting = [
+            mail_id for mail_id in waiting if taken.get(families[mail_id]) and mail_id not in first.values()
+        ]
+    turns = await mail_schedule.next_family_turns(conn, set(crowded.values())) if crowded else {}
+    return {mail_id: turns[family] for mail_id, family in crowded.items()}, held

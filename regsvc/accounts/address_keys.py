@@ -19,6 +19,7 @@ from regsvc.accounts.address import AddressError, to_address
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import migrate
+from regsvc.postgres.session import UNHURRIED
 
 log = structlog.get_logger()
 
@@ -45,7 +46,7 @@ async def bring_up(conninfo: str) -> list[str]:
     applied = await migrate(conninfo)
     try:
         async with await Connection.connect(
-            conninfo, timeout=10.0, application_name="regsvc migrate"
+            conninfo, timeout=10.0, application_name="regsvc migrate", limits=UNHURRIED
         ) as conn:
             await recompute_keys(conn)
     except psycopg.OperationalError as error:
@@ -65,7 +66,8 @@ async def recompute_keys(conn: Connection, batch: int = BATCH) -> None:
         conn: Not in a transaction; each batch is one.
         batch: Rows of one transaction.
     """
-    while True:
+    # Looked for without a lock first: who may read alone finds that nothing is due.
+    while (await conn.execute("SELECT FROM address_key_progress")).rowcount:
         try:
             if await recompute_batch(conn, batch):
                 return

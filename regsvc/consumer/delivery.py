@@ -13,8 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from regsvc.accounts.limits import mail_schedule
-from regsvc.accounts.mails.account_mails import AccountLetter, begin_sending_account, choose_accounts
+from regsvc.accounts.mails.account_mails import begin_sending_account, choose_accounts
 from regsvc.accounts.mails.legacy import begin_sending_foreign
 from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.courier import Courier

@@ -50,7 +50,9 @@ async def take_turns(
     taken = await mail_schedule.try_turns(conn, asked)
     # Where the newest mail of an address waits for the others of its mailbox, the older ones wait with it.
     until = {keys[mail_id]: at for mail_id, at in crowded.items()}
-    later = [job for job in claimed if job.id in keys and keys[job.id] not in taken and keys[job.id] not in until]
+    later = [
+        job for job in claimed if job.id in keys and keys[job.id] not in taken and keys[job.id] not in until
+    ]
     for job in later:
         del keys[job.id], letters[job.id]
     early = {
@@ -88,7 +90,9 @@ async def _try_family_turns(
     while waiting:
         first = {families[mail_id]: mail_id for mail_id in reversed(waiting)}
         taken = await mail_schedule.try_family_turns(conn, first)
-        crowded |= {mail_id: families[mail_id] for mail_id in waiting if taken.get(families[mail_id]) is False}
+        crowded |= {
+            mail_id: families[mail_id] for mail_id in waiting if taken.get(families[mail_id]) is False
+        }
         held |= {mail_id for mail_id in waiting if families[mail_id] not in taken}
         waiting = [
             mail_id for mail_id in waiting if taken.get(families[mail_id]) and mail_id not in first.values()

@@ -108,7 +108,22 @@ def mover_key(secrets: Secrets, user_id: UUID) -> bytes:
 
 async def take_turns(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
     """Take a turn on each schedule whose pause is over, and return those; the others stay as they are."""
-    return await _take(conn, keys, _PAUSE)
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            f"""
+            INSERT INTO mail_schedules AS s (key, sent, last_at)
+            SELECT DISTINCT k, 1, now() FROM unnest(%(keys)s::bytea[]) AS k
+             -- Looks first: an update that comes to nothing would lock the row, which is a write.
+             WHERE NOT EXISTS (SELECT FROM mail_schedules s WHERE s.key = k AND s.last_at + {_PAUSE} > now())
+             ORDER BY k
+            ON CONFLICT (key) DO UPDATE
+               SET sent = CASE WHEN s.last_at <= now() - {_DAY} THEN 1 ELSE s.sent + 1 END, last_at = now()
+             WHERE s.last_at + {_PAUSE} <= now()
+            RETURNING key
+            """,  # noqa: S608 - constants of this module
+            {"keys": list(keys)},
+        )
+        return set(await cursor.fetchall())
 
 
 async def next_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, datetime]:
@@ -126,25 +141,6 @@ async def find_early(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"SELECT s.key FROM mail_schedules s WHERE s.key = ANY(%(keys)s) AND s.last_at + {_PAUSE} > now()",  # noqa: S608
-            {"keys": list(keys)},
-        )
-        return set(await cursor.fetchall())
-
-
-async def _take(conn: Connection, keys: Collection[bytes], pause: str) -> set[bytes]:
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            f"""
-            INSERT INTO mail_schedules AS s (key, sent, last_at)
-            SELECT DISTINCT k, 1, now() FROM unnest(%(keys)s::bytea[]) AS k
-             -- Looks first: an update that comes to nothing would lock the row, which is a write.
-             WHERE NOT EXISTS (SELECT FROM mail_schedules s WHERE s.key = k AND s.last_at + {pause} > now())
-             ORDER BY k
-            ON CONFLICT (key) DO UPDATE
-               SET sent = CASE WHEN s.last_at <= now() - {_DAY} THEN 1 ELSE s.sent + 1 END, last_at = now()
-             WHERE s.last_at + {pause} <= now()
-            RETURNING key
-            """,  # noqa: S608 - constants of this module
             {"keys": list(keys)},
         )
         return set(await cursor.fetchall())

@@ -15,12 +15,11 @@ import structlog
 
 from regsvc.accounts.mails.account_mails import begin_sending_account, choose_accounts
 from regsvc.accounts.mails.legacy import begin_sending_foreign
+from regsvc.accounts.mails.turns import AnyLetter, take_turns
 from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.courier import Courier
 from regsvc.consumer.lease import TRUSTED
-from regsvc.consumer.letters import AnyLetter
 from regsvc.consumer.outcomes import InHand, report_breaker
-from regsvc.consumer.turns import take_turns
 from regsvc.mail.outcome import Accepted, Outcome
 from regsvc.mail.queue import bookings, breaker, leases, retry_policy
 from regsvc.mail.queue.bookings import Ended, Retry

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 from regsvc.accounts.mails.account_mails import AccountLetter
 from regsvc.accounts.mails.legacy import ForeignLetter
+from regsvc.accounts.mails.turns import AnyLetter
 from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.accounts.registrations.registration import LINK_LIFE
 from regsvc.mail.envelope import Envelope
@@ -16,7 +17,6 @@ from regsvc.mail.message.kinds import ACCOUNT_KINDS, EmailChangeMail, LinkedMail
 from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
 from regsvc.security.tokens import Secrets, mint_code, mint_link_token
 
-AnyLetter: TypeAlias = Letter | ForeignLetter | AccountLetter
 Announce = Callable[[Letter, str, str], None]
 """Is told letter, link and code of a confirmation mail that was sent; in `dev` alone."""
 

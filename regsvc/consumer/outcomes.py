@@ -9,8 +9,8 @@ from datetime import datetime
 import structlog
 import trio
 
+from regsvc.accounts.mails.turns import AnyLetter
 from regsvc.accounts.registrations import mail_status
-from regsvc.consumer.letters import AnyLetter
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.logs import mask_email
 from regsvc.mail.outcome import Bounced, Outcome, Refused

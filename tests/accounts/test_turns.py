@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from regsvc.accounts.mails.turns import take_turns
 from regsvc.accounts.registrations import mail_status
-from regsvc.consumer.turns import take_turns
 from regsvc.mail.queue import bookings, jobs
 from regsvc.mail.queue.bookings import Held
 from regsvc.postgres.pool import Pool

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TypeAlias
 from uuid import UUID
 
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.mails.account_mails import AccountLetter
-from regsvc.consumer.letters import AnyLetter
+from regsvc.accounts.mails.legacy import ForeignLetter
+from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.mail.queue.jobs import Job
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
+
+AnyLetter: TypeAlias = Letter | ForeignLetter | AccountLetter
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 

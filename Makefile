@@ -12,7 +12,7 @@ WHEEL := build/installed
 WORKERS ?= 4
 PARALLEL = -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test check realities faults figures fuzz bench lint format pins clean
+.PHONY: help run test check realities faults figures fuzz bench lint format docs pins clean
 
 help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
@@ -25,6 +25,7 @@ help:
 	@echo 'make bench   measure speed and memory, for some six minutes'
 	@echo 'make lint    check formatting, style, types and migrations alone'
 	@echo 'make format  format the code'
+	@echo 'make docs    generate the calls in docs/api.md from the code'
 	@echo 'make pins    pin requirements/*.txt to the newest versions that fit pyproject.toml'
 	@echo 'make clean   remove what was installed and built, never .regsvc'
 
@@ -73,6 +74,9 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(VENV)/.test
+	$(BIN)/python -m tests.suite.api_page >/dev/null
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \

@@ -26,7 +26,7 @@ from regsvc.flows.reauthentication import verify_password
 from regsvc.flows.resend import take_turn
 from regsvc.flows.service import Service
 from regsvc.logs import mask_email
-from regsvc.schemas.fields import Body, EmailText, PasswordText, TokenText
+from regsvc.schemas.fields import Body, EmailText, NewPasswordText, PasswordText, TokenText
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import read_account_token
 
@@ -37,7 +37,7 @@ class ChangeBody(Body):
     """The current password and the new one."""
 
     current_password: PasswordText
-    new_password: PasswordText
+    new_password: NewPasswordText
 
 
 class ForgotBody(Body):
@@ -50,7 +50,7 @@ class ResetBody(Body):
     """The token of the link and the new password."""
 
     token: TokenText
-    password: PasswordText
+    password: NewPasswordText
 
 
 async def change_own(service: Service, caller: Caller, token: AccessToken, body: ChangeBody) -> None:

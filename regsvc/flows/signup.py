@@ -22,7 +22,7 @@ from regsvc.flows.rate_limits import REGISTER, REGISTER_DAY, throttle
 from regsvc.flows.service import Service
 from regsvc.logs import mask_email
 from regsvc.postgres.connection import Connection
-from regsvc.schemas.fields import Body, EmailText, NameText, PasswordText, address_of
+from regsvc.schemas.fields import Body, EmailText, NameText, NewPasswordText, address_of
 from regsvc.security.password_tags import password_tags
 from regsvc.security.tokens import blind, handle_matches
 
@@ -37,7 +37,7 @@ class RegisterBody(Body):
     model_config = ConfigDict(extra="ignore")
 
     email: EmailText
-    password: PasswordText
+    password: NewPasswordText
     name: NameText
 
 

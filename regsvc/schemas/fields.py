@@ -59,7 +59,11 @@ def _check_with(check: Callable[[str], str]) -> AfterValidator:
 EmailText = Annotated[
     str,
     StringConstraints(max_length=MAX_TYPED),
-    Field(json_schema_extra={"format": "idn-email"}, examples=["ann@example.com"]),
+    Field(
+        json_schema_extra={"format": "idn-email"},
+        description="One address with a domain name, up to 254 bytes; no display name, quotes, comments or IP literal.",
+        examples=["ann@example.com"],
+    ),
     AfterValidator(_check_address),
 ]
 
@@ -67,7 +71,7 @@ EmailText = Annotated[
 NameText = Annotated[
     str,
     StringConstraints(min_length=1, max_length=MAX_LENGTH),
-    Field(examples=["Ann"]),
+    Field(description="No control characters.", examples=["Ann"]),
     _check_with(check_name),
 ]
 
@@ -76,6 +80,16 @@ SearchText = Annotated[str, StringConstraints(min_length=1, max_length=320), _ch
 
 
 PasswordText = Annotated[str, StringConstraints(max_length=4096), Field(examples=["correct horse battery"])]
+
+
+NewPasswordText = Annotated[
+    str,
+    StringConstraints(max_length=4096),
+    Field(
+        description="8 to 128 characters, or what the operator's policy says; neither the address nor the name.",
+        examples=["correct horse battery"],
+    ),
+]
 
 
 TokenText = Annotated[str, StringConstraints(max_length=512)]

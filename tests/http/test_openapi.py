@@ -19,16 +19,11 @@ from quart_trio import QuartTrio
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from regsvc.config import loading
-from regsvc.http.app import create_app
-from regsvc.http.context import Context
 from regsvc.http.response import problems
 from regsvc.http.server import refusals
-from regsvc.parts import open_parts
 from regsvc.postgres.connection import Connection
-from regsvc.security.key_rings import KeyRings
-from regsvc.supervisor import SupervisorStatistics
-from tests.services import PASSWORD, SECRET, Service
+from tests.services import PASSWORD, Service
+from tests.suite.application import open_application
 
 Document = dict[str, Any]
 
@@ -88,24 +83,8 @@ URI = "urn:openapi"
 @pytest.fixture
 async def app() -> AsyncIterator[QuartTrio]:
     """The application by itself: nothing is connected to anything."""
-    environ = {"REGSVC_SECRET_KEY": SECRET, "REGSVC_BCRYPT_COST": "10", "REGSVC_SMTP_URL": "maildir:mail"}
-    chosen = loading.load(environ, mode="dev")
-    nobody = SupervisorStatistics(children=(), stopping=False)
-    async with open_parts(chosen, trio.Event(), lambda: nobody, print) as parts:
-        yield create_app(
-            Context(
-                settings=chosen,
-                secrets=parts.secrets,
-                pool=parts.http_pool,
-                lane=parts.lane,
-                hub=parts.hub,
-                readiness=parts.readiness,
-                key_rings=KeyRings(parts.http_pool, parts.secrets, chosen.public_url),
-                stopping=parts.stopping,
-                children=parts.children,
-                restart=parts.restart,
-            )
-        )
+    async with open_application() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -192,7 +171,7 @@ def test_the_page_about_the_api_lists_every_problem_with_its_status() -> None:
 async def test_the_page_about_the_api_lists_every_call(document: Document) -> None:
     page = API_PAGE.read_text()
     for path, method, _ in operations(document):
-        call = f"{method} {path}".replace("{registration_id}", "{id}")
+        call = f"{method} {path}"
         assert re.search(rf"`{re.escape(call)}(\?[^`]*)?`", page), call
 
 

@@ -33,7 +33,7 @@ class MailNotFoundError(RegsvcError):
 
 @dataclass(frozen=True)
 class OutboxMail:
-    """A mail and whom it is for.
+    """A mail and its recipient.
 
     Args:
         id: of the mail; its Message-ID and its code are made of it.
@@ -43,7 +43,7 @@ class OutboxMail:
         attempts: of this life.
         address: where it goes; None if that was mended since, and is known no more.
         registration: that it is for, once that is decided.
-        registration_state: how that one is shown to whoever waits for it.
+        registration_state: how that one is shown to the clients that wait for it.
         silent: what becomes of the mail is not shown to them.
         due_at: when an open mail is taken up, or its sender counts as gone.
         reason: why it is not sent, as a word.

@@ -21,7 +21,7 @@ class Entry:
         id: of the registration.
         address: where its mail goes; None if whose it was is erased.
         name: as it was given; any text.
-        state: as it is shown to whoever waits.
+        state: as it is shown to the clients that wait.
         attempts: how often its mail was taken to the mail server.
         next_try_at: when it is tried again, while delayed.
         reason: why it is delayed or bounced.

@@ -30,7 +30,7 @@ class Session:
 
     Args:
         id: of the session; the `sid` of its access tokens.
-        origin: the network prefix of the log-in.
+        origin: the network prefix of the login.
         client: a short word for the software that logged in.
         created_at: when that was.
         last_used_at: when its tokens were renewed last, which a client does every ten minutes.

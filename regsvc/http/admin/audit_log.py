@@ -22,7 +22,7 @@ blueprint = Blueprint("admin_audit", __name__)
 
 _FILTERS = [
     Parameter("event", "Its word, such as `login_failed`.", where="query"),
-    Parameter("user", "The id of whom it is about.", where="query"),
+    Parameter("user", "The id of the user that it is about.", where="query"),
     Parameter("actor", "`user`, `admin`, `operator`, `anonymous` or `service`.", where="query"),
     Parameter("actor_id", "The id of the user or administrator who did it.", where="query"),
     Parameter("request_id", "Of the request or command that did it.", where="query"),

@@ -26,7 +26,7 @@ blueprint = Blueprint("admin_registrations", __name__)
 
 
 _FILTERS = [
-    Parameter("state", "As it is shown to whoever waits.", where="query"),
+    Parameter("state", "As it is shown to the clients that wait.", where="query"),
     Parameter("address", "Whole.", where="query"),
     Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
     Parameter(

@@ -55,7 +55,7 @@ class SupervisorShown(TypedDict):
 @blueprint.get("/admin/supervisor")
 @documented({200: SupervisorShown}, needs_admin=True)
 async def show() -> Response:
-    """Show the children of the process that answers."""
+    """Show the children of the process that answers. Behind a proxy, ask the process that you mean."""
     context = get_context()
     token = await authenticate_admin(context)
     log.info("supervisor shown", actor=str(token.user_id))

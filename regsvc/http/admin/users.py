@@ -49,7 +49,7 @@ _NOT_ANYONE = [user_actions.OwnAccountError, LastAdminError, *_ONE]
 @blueprint.get("/admin/users")
 @documented({200: UserPage}, parameters=_FILTERS, query=UserQuery, needs_admin=True)
 async def list_users() -> Response:
-    """List users, the newest first."""
+    """List users, the newest first. `/api/v1/users` is the same call."""
     context = get_context()
     token = await authenticate_admin(context)
     query = read_query(UserQuery)
@@ -112,7 +112,7 @@ async def end_sessions(user_id: str) -> Response:
 @blueprint.delete("/admin/users/<user_id>")
 @documented({204: Nothing}, needs_admin=True, errors=_NOT_ANYONE)
 async def delete(user_id: str) -> Response:
-    """Delete a user's account and erase the person, as they could themselves."""
+    """Delete a user's account and erase the person, as `DELETE /api/v1/me` does."""
     context = get_context()
     token = await authenticate_admin(context)
     wanted = read_id(user_id, UserNotFoundError)

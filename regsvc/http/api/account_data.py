@@ -105,7 +105,11 @@ class Export(TypedDict):
     errors=[RateLimitedError, OverloadedError],
 )
 async def export() -> Response:
-    """Download all data about one's own account."""
+    """Download all data about one's own account.
+
+    The lists hold the newest 10,000 entries each, and no secrets. The body is sent while it is read: if the database
+    goes away, it is cut off and is no valid JSON. `HEAD` writes no audit entry and counts against no limit.
+    """
     context = get_context()
     token = await authenticate(context)
     if request.method == "HEAD":  # which writes nothing: neither the audit entry nor a count
@@ -126,7 +130,12 @@ async def export() -> Response:
     ],
 )
 async def delete() -> Response:
-    """Delete one's own account for good."""
+    """Delete one's own account for good.
+
+    Every session ends, and the person is erased: also from mails, from sign-ups that are over, of this address and of
+    those it was moved from, and from the audit log. A sign-up of the address that still waits for confirmation lives
+    to its end.
+    """
     context = get_context()
     await erase_own(context, get_caller(), await authenticate(context), await read_body(PasswordBody))
     return empty()

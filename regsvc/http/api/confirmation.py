@@ -70,9 +70,7 @@ class Previewed(TypedDict):
     confirmed: Annotated[bool, Field(description="It has been confirmed already.")]
 
 
-_HANDLE = Parameter(
-    HANDLE_HEADER, "The sign-up's secret, where there is one: says which of several is meant."
-)
+_HANDLE = Parameter(HANDLE_HEADER, "The handle of the sign-up, which chooses one of several.")
 _OLD_TOKEN = Parameter("token", "As it stands in the link.", where="query")
 
 
@@ -90,7 +88,12 @@ _OLD_TOKEN = Parameter("token", "As it stands in the link.", where="query")
     ],
 )
 async def confirm() -> Response:
-    """Confirm an address by the link's token. The same token gets the same answer again while it is valid."""
+    """Confirm an address by the link's token. The same token gets the same answer again while it is valid.
+
+    The token is what follows `#t=` in the mail's link. While several sign-ups wait for one address, the link proves
+    the address only. Then 409 `password_needed` asks for the password of one of them, which becomes the account. The
+    header `Regsvc-Handle` of the link's own sign-up does instead.
+    """
     body = await read_body(ConfirmBody)
     await flow.confirm_by_link(get_context(), get_caller(), body, request.headers.get(HANDLE_HEADER, ""))
     return answer(_CONFIRMED)
@@ -110,7 +113,14 @@ async def confirm() -> Response:
     ],
 )
 async def confirm_by_code() -> Response:
-    """Confirm by the six-digit code. The client proves the attempt by its handle."""
+    """Confirm by the six-digit code. The client proves the attempt by its handle.
+
+    Digits of any script count; spaces, hyphens and characters without width are ignored. A text without six digits is
+    400 `code_invalid` and costs no attempt. The newest accepted mail's code works for 24 hours, and the one before it
+    for ten minutes after that acceptance. Wrong codes are limited: five a code and 15 a sign-up (429
+    `code_tries_exhausted`), and in 30 days ten for an address from one network (/24, or /48 of IPv6) and 200 in all.
+    Beyond these two, every code is answered like a wrong one; the link still works.
+    """
     context = get_context()
     body = await read_body(CodeBody)
     known = check_handle(context, body.registration, request.headers.get(HANDLE_HEADER, ""))

@@ -69,7 +69,14 @@ class UndoWaits(TypedDict):
     ],
 )
 async def ask() -> Response:
-    """Request an email change. The new address gets a link; the answer is the same whether or not it has an account."""
+    """Request an email change. The answer is the same whether or not the new address has an account.
+
+    The new address gets a mail with a link, valid for 24 hours after the mail server took it; the account stays as it
+    is until the link is confirmed. If the new address has an account, that mail tells its owner. Only the newest of
+    several requests can be confirmed. The present address gets a notice at once, with a link that stops or undoes the
+    change. The mail schedule is counted apart from that of other mails. The field error
+    `same_address` means that the account has this address already.
+    """
     context = get_context()
     token = await authenticate(context)
     body = await read_body(MoveBody)
@@ -97,9 +104,11 @@ async def ask() -> Response:
     ],
 )
 async def confirm() -> Response:
-    """Confirm the new address with the link that went there; the old one is told, and may undo it for 7 days.
+    """Confirm the new address with the link sent there. The old address is told, and may undo the change for 7 days.
 
-    It takes an access token of the account or its password, too: the link alone does not say whose account this is.
+    The call takes an access token of the account, or its password, too. The link alone is 409 `password_needed`: it
+    proves the mailbox, and not that its reader wants this account. The same token gets the same answer again while it
+    is valid. Sessions go on; the profile has a new `ETag`.
     """
     context = get_context()
     visitor = await authenticate(context) if "Authorization" in request.headers else None
@@ -114,7 +123,10 @@ async def confirm() -> Response:
     errors=[TokenInvalidError, TokenExpiredError, RateLimitedError],
 )
 async def repudiate() -> Response:
-    """Cancel an email change with the link sent to the new address: its reader did not request it."""
+    """Cancel an email change with the link sent to the new address: its reader did not request it.
+
+    The link cannot move the account any more, and for 30 days at most one such mail a day goes to this address.
+    """
     await repudiate_move(get_context(), get_caller(), await read_body(LinkBody))
     return answer(_VOIDED)
 
@@ -133,8 +145,10 @@ async def repudiate() -> Response:
 async def undo() -> Response:
     """Undo an email change with the link sent to the old address.
 
-    Every session ends, the password is void, and a link to choose a new one is mailed to the address. Where a password
-    was chosen by a mail to the new address since, that address is told first, and the link works a day later.
+    The link works for 7 days from the request and from the change. The account keeps or gets back the old address,
+    every session ends, the password is void, and a link to choose a new one is mailed there. Later email changes are
+    void, too. If a password was chosen by a mail to the new address since, the answer is 202: that address is told
+    first, and the same link works from `undo_at` on, 24 hours later, for two days.
     """
     undo_at = await undo_move(get_context(), get_caller(), await read_body(LinkBody))
     if undo_at is None:

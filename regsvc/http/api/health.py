@@ -145,7 +145,7 @@ async def metrics() -> Response:
 @blueprint.get("/.well-known/jwks.json")
 @documented({200: JsonWebKeys}, errors=[SealError])
 async def jwks() -> Response:
-    """Serve the public halves of the signing keys (RFC 7517)."""
+    """Serve the public halves of the signing keys (RFC 7517). They may be cached for 10 minutes."""
     ring = await get_context().key_rings.current()
     return answer(ring.jwks(), headers={"Cache-Control": "public, max-age=600"})
 

@@ -55,7 +55,13 @@ class Tokens(TypedDict):
 async def login() -> Response:
     """Start a session.
 
-    Unknown, wrong and not yet confirmed are one answer after one verification: a dummy's where there is no user.
+    401 `invalid_credentials` is the one answer, in the same time, for an unknown address, a wrong password, and an
+    address that is not confirmed yet. After ten failed login attempts the next ones for that address wait: 30 s, then
+    twice as long each time, up to an hour; 429 `rate_limited` says how long in `Retry-After`. Attempts are counted by
+    the address as typed, whether or not it has an account. A known client is counted on its own, so that it waits for
+    its own mistakes only: one that logged in to this address in the last 90 days, or opened a link or typed a code
+    mailed there. A successful login clears its client's own mistakes; those of others are cleared after a day without
+    any.
     """
     context = get_context()
     body = await read_body(LoginBody)
@@ -74,7 +80,12 @@ async def login() -> Response:
     ],
 )
 async def refresh() -> Response:
-    """Exchange a refresh token for a new pair."""
+    """Exchange a refresh token for a new pair.
+
+    The old token is spent. Requests that use it at the same time, within 10 s, get the same new one. Used later, it
+    counts as stolen: 401 `refresh_token_reused`, the session ends, and its owner is told by email. 401
+    `refresh_token_invalid` means unknown, expired (7 days, 30 for the whole session), or of a session that ended.
+    """
     context = get_context()
     body = await read_body(RefreshBody)
     return await _answer_grant(context, await sessions.refresh(context, get_caller(), body.refresh_token))
@@ -83,7 +94,7 @@ async def refresh() -> Response:
 @blueprint.post("/logout")
 @documented({204: Nothing}, needs_token=True)
 async def logout() -> Response:
-    """End this session."""
+    """End this session, and with it its tokens."""
     context = get_context()
     token = await authenticate(context)
     await sessions.log_out(context, get_caller(), token)
@@ -93,7 +104,7 @@ async def logout() -> Response:
 @blueprint.post("/logout/all")
 @documented({204: Nothing}, needs_token=True)
 async def logout_everywhere() -> Response:
-    """End every session of this user."""
+    """End every session of this user, and with them their tokens."""
     context = get_context()
     token = await authenticate(context)
     await sessions.log_out_everywhere(context, get_caller(), token)

@@ -65,7 +65,11 @@ async def change() -> Response:
     errors=[*idempotency.ERRORS, RateLimitedError, TooSoonError],
 )
 async def forgot() -> Response:
-    """Request a password reset link. The answer is the same whether or not the address has an account."""
+    """Request a password reset link. The answer is the same whether or not the address has an account.
+
+    An address whose sign-up still waits for its confirmation gets nothing; the mail it needs comes from `POST
+    /api/v1/confirm-email/resend`. The mail schedule is counted apart from that of other mails.
+    """
     body = await read_body(ForgotBody)
     shown: Asked = {
         "message": "If this address has an account, a mail to choose a new password is on the way.",
@@ -89,7 +93,11 @@ async def forgot() -> Response:
     ],
 )
 async def reset() -> Response:
-    """Set a new password by the token of a reset link, once. Every session ends; the user is notified by email."""
+    """Set a new password by the token of a reset link, once. Every session ends; the user is notified by email.
+
+    The token is what follows `#t=` in the mail's link. It is valid for 30 minutes after the mail server took the
+    mail, and only until the password or the address changes in any other way. A refused password does not spend it.
+    """
     body = await read_body(ResetBody)
     await set_by_link(get_context(), get_caller(), body)
     return empty()

@@ -37,7 +37,7 @@ _IF_NONE_MATCH = Parameter(
     needs_token=True,
 )
 async def show() -> Response:
-    """Show the profile."""
+    """Show the profile. With `If-None-Match`, answer 304 while it is still that version."""
     context = get_context()
     token = await authenticate(context)
     async with context.pool.connection() as conn:

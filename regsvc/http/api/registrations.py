@@ -102,7 +102,7 @@ _SEQ = Parameter(
     parameters=[_PREFER, idempotency.PARAMETER],
     headers={
         "Location": "Path of the registration.",
-        HANDLE_HEADER: "Opens the registration to whoever has it.",
+        HANDLE_HEADER: "The handle: it opens the registration to the client that keeps it.",
     },
     errors=[
         *idempotency.ERRORS,
@@ -114,7 +114,10 @@ _SEQ = Parameter(
 async def register() -> Response:
     """Sign up. From the 201 on, the registration and its mail are durable together.
 
-    Nothing here depends on whether the address has an account: the same statements run for every address.
+    The answer is the same, in the same time, whether or not the address has an account; its owner is told by email.
+    Every call is a sign-up of its own with its own password. Only the same address, password and name from the same
+    client address and software within ten seconds, without an `Idempotency-Key`, are one sign-up: both calls get the
+    same registration. Unknown fields are ignored. The language of the mail follows `Accept-Language`.
     """
     context = get_context()
     body = await read_body(RegisterBody)
@@ -144,8 +147,8 @@ async def register() -> Response:
 async def show(registration_id: str) -> Response:
     """Show a registration to the holder of its handle; `?wait=S` waits for a change first.
 
-    With `&seq=N` the wait is over at once when the registration is past `N` already, so that no change falls
-    between two calls.
+    With `&seq=N` the wait ends at once when the registration is past `N` already, so that no change falls between two
+    calls.
     """
     context = get_context()
     known = check_handle(context, registration_id, request.headers.get(HANDLE_HEADER, ""))

@@ -46,7 +46,7 @@ class Resent(TypedDict):
     next_resend_at: Timestamp | None
 
 
-_HANDLE = Parameter(HANDLE_HEADER, "The sign-up's secret, if `registration` is given.")
+_HANDLE = Parameter(HANDLE_HEADER, "The handle of the sign-up, if `registration` is given.")
 
 
 @blueprint.post("/confirm-email/resend")
@@ -62,7 +62,11 @@ _HANDLE = Parameter(HANDLE_HEADER, "The sign-up's secret, if `registration` is g
     ],
 )
 async def resend() -> Response:
-    """Request the confirmation mail once more. The answer is the same whether or not an attempt waits for it."""
+    """Request the confirmation mail once more. The answer is the same whether or not an attempt waits for it.
+
+    `registration` and the header `Regsvc-Handle` choose one of several sign-ups of the address. The mail schedule
+    counts for the address as this client types it, or for this registration; it says nothing about other clients.
+    """
     context = get_context()
     body = await read_body(ResendBody)
     wanted = None
@@ -93,7 +97,8 @@ async def resend() -> Response:
 async def change_address(registration_id: str) -> Response:
     """Send the mail of a registration to another address, to correct a typo before it is confirmed.
 
-    The old mail is cancelled, its link and code are dead. Whether the new address has an account is not told.
+    The old mail is cancelled, and its link and code are dead. The answer does not tell whether the new address has an
+    account.
     """
     context = get_context()
     known = check_handle(context, registration_id, request.headers.get(HANDLE_HEADER, ""))

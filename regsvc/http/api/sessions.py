@@ -27,7 +27,7 @@ blueprint = Blueprint("my_sessions", __name__)
 @blueprint.get("/sessions")
 @documented({200: SessionsShown}, needs_token=True)
 async def list_mine() -> Response:
-    """List the sessions in which one is logged in."""
+    """List the sessions of the user, up to 200, those used last first."""
     context = get_context()
     token = await authenticate(context)
     async with context.pool.connection() as conn:
@@ -45,7 +45,7 @@ async def list_mine() -> Response:
     errors=[SessionNotFoundError, RateLimitedError],
 )
 async def end(session_id: str) -> Response:
-    """End one of one's sessions, and with it its tokens."""
+    """End one session of the user, and with it its tokens."""
     context = get_context()
     token = await authenticate(context)
     wanted = read_id(session_id, SessionNotFoundError)

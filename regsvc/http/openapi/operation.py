@@ -123,7 +123,8 @@ def _type_parameters(parameters: Sequence[Parameter], query: type[BaseModel]) ->
         schema = {"type": "string"} if "$ref" in schema else schema
         if (default := fields[parameter.name].get("default")) is not None:
             schema["default"] = default
-        schema.pop("title", None)
+        for told in ("title", "description", "examples"):  # of the field, where the parameter has its own
+            schema.pop(told, None)
         yield replace(parameter, schema=schema)
 
 

@@ -103,7 +103,7 @@ class LetterWriter:
         )
 
     def announce(self, letter: AnyLetter) -> None:
-        """Tell the announcer of a confirmation mail that was accepted."""
+        """Report an accepted confirmation mail to the announcer."""
         if self.announcer is not None and isinstance(letter, Letter) and letter.sent_as == "confirm":
             token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
             link = f"{self.public_url}/confirm#t={token}"

@@ -1,6 +1,6 @@
 """The listener: hears from PostgreSQL which registrations changed and tells the live hub.
 
-Notifications that were sent while no one listened are lost for good, so whenever it begins to listen, or hears nothing,
+Notifications sent while no listener was there are lost for good, so whenever it begins to listen, or hears nothing,
 it has the review look for what was missed.
 """
 
@@ -64,7 +64,7 @@ async def run_listener(
 
 
 def _read_id(payload: str) -> UUID | None:
-    """Return the registration's id of an `id:seq` payload; None for what anyone else sent on the channel."""
+    """Return the registration's id of an `id:seq` payload; None for any other payload on the channel."""
     try:
         return UUID(payload.partition(":")[0])
     except ValueError:

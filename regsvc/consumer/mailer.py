@@ -1,6 +1,6 @@
 """The mailer: has mails sent that are due, straight from PostgreSQL.
 
-Without a broker it takes what is due at once; beside one it takes what nobody has carried away for ten seconds, so
+Without a broker it takes what is due at once; beside one it takes what has been due for ten seconds, so
 that a broker that is gone delays a mail and never stops it. A notification wakes it, a poll makes sure.
 """
 

@@ -84,7 +84,7 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
         if failed or (len(mail_ids) < BATCH and lost is None):
             await wait_any(stopping.wait, woken.wait, seconds=_POLL)
         if trio.current_time() >= next_look and not publisher.blocked:
-            # Somebody may have purged or deleted the queue, which tells nobody but its consumers.
+            # An operator may have purged or deleted the queue, of which only its consumers hear.
             next_look = trio.current_time() + _LOOK_EVERY
             ready = await publisher.count_ready()
             QUEUED.labels(queues.MAILS).set(ready)

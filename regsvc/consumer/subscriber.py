@@ -104,7 +104,7 @@ async def _take(
         return claimed
 
     taken = await take(courier, claim)
-    if taken is None:  # the process is about to end, or the courier begins anew: they come again
+    if taken is None:  # the process is about to end, or the courier starts again: they are delivered again
         for message in messages:
             await message.requeue()
         return []
@@ -127,7 +127,7 @@ async def _acknowledge(
     held: dict[UUID, Delivery],
     booked: trio.MemoryReceiveChannel[Collection[UUID]],
 ) -> None:
-    """Acknowledge messages whose mails are dealt with, until nobody tells of any more."""
+    """Acknowledge messages whose mails are done, until the channel closes."""
     async for mail_ids in booked:
         messages = [held.pop(mail_id) for mail_id in mail_ids if mail_id in held]
         # The outcome is committed: a message that comes again will find nothing to claim.

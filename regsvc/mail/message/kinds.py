@@ -39,7 +39,7 @@ class AttemptMail(Mail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmMail(AttemptMail):
-    """To whoever signed up: confirm that this address is yours.
+    """To a person who signed up: confirm that this address is yours.
 
     Args:
         link: What opens the page with the button.
@@ -58,7 +58,7 @@ class ConfirmMail(AttemptMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountExistsMail(AttemptMail):
-    """To an account's owner: somebody tried to sign up with your address.
+    """To an account's owner: a sign-up used your address.
 
     Args:
         login_link: Where to log in, if there is a page for it.
@@ -73,7 +73,7 @@ class AccountExistsMail(AttemptMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignConfirmMail(Mail):
-    """To whoever signed up with the system that this one replaces, which knows more of it than we do.
+    """To a person who signed up with the legacy system: confirm that this address is yours.
 
     Args:
         link: What opens the page that confirms the address there.
@@ -86,7 +86,7 @@ class ForeignConfirmMail(Mail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkedMail(AttemptMail):
-    """A mail to whom an account concerns, with a link that changes something about it.
+    """A mail about an account, with a link that changes something about it.
 
     Args:
         link: What opens the page with the button.
@@ -102,7 +102,7 @@ class LinkedMail(AttemptMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordResetMail(LinkedMail):
-    """To whoever forgot their password: choose a new one."""
+    """To a user who forgot the password: choose a new one."""
 
     kind: ClassVar[str] = "password_reset"
     page: ClassVar[str] = "reset"
@@ -111,7 +111,7 @@ class PasswordResetMail(LinkedMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailChangeMail(LinkedMail):
-    """To the address that an account is to move to: confirm that it is yours.
+    """To the new address of an email change: confirm that it is yours.
 
     Args:
         account_email: The address that the account has; it is shown masked.
@@ -130,7 +130,7 @@ class EmailChangeMail(LinkedMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailMovingMail(LinkedMail):
-    """To the address that an account has: it is to move, and this stops it."""
+    """To the current address: an email change was requested, and this link cancels it."""
 
     kind: ClassVar[str] = "email_moving"
     page: ClassVar[str] = "email-undo"
@@ -139,7 +139,7 @@ class EmailMovingMail(LinkedMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailChangedMail(LinkedMail):
-    """To the address that an account had: it has moved, and this takes it back."""
+    """To the former address: the email was changed, and this link undoes it."""
 
     kind: ClassVar[str] = "email_changed"
     page: ClassVar[str] = "email-undo"
@@ -148,21 +148,21 @@ class EmailChangedMail(LinkedMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailUndoingMail(AttemptMail):
-    """To the address that an account has moved to: the address before takes it back in a day."""
+    """To the new address: the former address will undo the email change in a day."""
 
     kind: ClassVar[str] = "email_undoing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailTakenMail(AttemptMail):
-    """To an account's owner: somebody tried to move another account to your address."""
+    """To an account's owner: another account tried to change its email to your address."""
 
     kind: ClassVar[str] = "email_taken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarningMail(AttemptMail):
-    """A mail to an account's owner of what somebody else may have done.
+    """A mail to an account's owner about an act that may not have been theirs.
 
     Args:
         forgot_link: Where to ask for a new password, which ends every session.
@@ -173,21 +173,21 @@ class WarningMail(AttemptMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordChangedMail(WarningMail):
-    """To an account's owner: your password was changed by somebody who knew it."""
+    """To an account's owner: your password was changed, with the old one."""
 
     kind: ClassVar[str] = "password_changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordResetDoneMail(WarningMail):
-    """To an account's owner: a new password was set by somebody who had the link."""
+    """To an account's owner: a new password was set with a reset link."""
 
     kind: ClassVar[str] = "password_reset_done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshTokenReusedMail(WarningMail):
-    """To an account's owner: a session's token came twice, so somebody else may have it."""
+    """To an account's owner: a session's token was used twice, so it may have been stolen."""
 
     kind: ClassVar[str] = "refresh_token_reused"
 

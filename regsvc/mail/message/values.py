@@ -94,7 +94,7 @@ def header_address(address: str) -> str:
 
 
 def mask_address(address: str) -> str:
-    """Return an address as its owner knows it again, and nobody can write to: `a***@e***.com`.
+    """Return an address that its owner recognises and no stranger can write to: `a***@e***.com`.
 
     The domain may be one that a stranger chose, so that it is not shown whole either.
     """

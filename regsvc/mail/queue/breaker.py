@@ -1,6 +1,6 @@
 """The circuit breaker in front of the mail server: one row, so that every process sees the same.
 
-It opens when the server objects to us (log-in, sender, policy), or cannot be reached ten times in a row. While it is
+It opens when the server objects to us (login, sender, policy), or cannot be reached ten times in a row. While it is
 open no mail is tried, but for one every ten seconds that finds out whether the trouble is over; the others are held
 without an attempt being counted, so that no outage burns a mail. Such probes begin with the first failure, of mails
 that would wait for more than a minute: where there is little mail, ten failures in a row take hours. A mail that was
@@ -131,7 +131,7 @@ async def take_probe(conn: Connection) -> bool:
 
 
 async def claim_probe(conn: Connection, state: Breaker) -> list[Job]:
-    """Claim the one mail that finds out whether the server is back, for whoever took the turn.
+    """Claim the one mail that finds out whether the server is back, for the process that took the turn.
 
     Nothing is claimed while the server works, nor a mail that waits for its recipient or its turn.
     """

@@ -6,10 +6,9 @@
       │                 │  └────▶ cancelled    not wanted any more
       └── delayed ◀─────┘
 
-`due_at` is the job's one clock, and always the database's: what is open and due in the past may be taken up by
-anyone. That single rule is the relay's work list, the local mailer's, and the recovery from every crash: a lease
-that ran out, a message that never came back, a delay that is over. All functions take the caller's connection;
-none commits.
+`due_at` is the job's one clock, and always the database's. Any worker may claim an open mail that is due. That single
+rule is the relay's work list, the local mailer's, and the recovery from every crash: a lease that ran out, a message
+that never came back, a delay that is over. All functions take the caller's connection; none commits.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Job:
 
     Args:
         id: the mail.
-        registration_id: whom it is for; None while nobody has decided that.
+        registration_id: the attempt it is for; None until that is decided.
         lease: proves to the row that it is still ours.
         attempts: this one included.
         age: of the mail, since it was asked for or replayed.
@@ -65,12 +64,12 @@ class Job:
 
     @property
     def given_up(self) -> bool:
-        """Whether the mail is older than anybody waits (`GIVE_UP`): this attempt is the last."""
+        """Whether the mail is too old to be tried again (`GIVE_UP`): this attempt is the last."""
         return self.age >= GIVE_UP
 
 
 async def add_job(conn: Connection, mail_id: UUID, registration_id: UUID) -> None:
-    """Insert the mail of a registration, due now, in the caller's transaction, and wake whoever sends."""
+    """Insert the mail of a registration, due now, in the caller's transaction, and wake the senders."""
     await conn.execute(
         """
         WITH added AS (
@@ -83,7 +82,7 @@ async def add_job(conn: Connection, mail_id: UUID, registration_id: UUID) -> Non
 
 
 async def add_resend(conn: Connection, mail_id: UUID, email_key: str, *, wanted: UUID | None) -> None:
-    """Insert a mail that was asked for by address; whose it is, if anybody's, is decided when it is taken in hand.
+    """Insert a mail that was requested by address. The claim decides which attempt it is for, if any.
 
     `wanted` is the registration whose handle was shown, if one was.
     """

@@ -2,7 +2,7 @@
 
 A published mail stays `queued`; `published_at` says that a message for it should be in the broker's queue. As long as
 it should be there no relay publishes it again, or every reset of a connection would make the queue longer by the whole
-backlog. Whoever needs no broker may take it all the same once it is due: the claim decides who sends it.
+backlog. A worker that needs no broker may claim it all the same once it is due.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Review:
 
 
 async def take_for_publishing(conn: Connection, limit: int) -> list[UUID]:
-    """Take due mails for the broker; whoever dies before `note_published` loses them for 20 s only."""
+    """Take due mails for the broker. A relay that dies before `note_published` delays them by 20 s only."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
@@ -70,7 +70,7 @@ async def note_published(conn: Connection, mail_ids: Sequence[UUID]) -> None:
 
 
 async def release_unpublished(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Give mails that could not be published to whoever needs no broker, at once."""
+    """Release mails that could not be published, at once, to workers that need no broker."""
     await conn.execute(
         "UPDATE mails SET due_at = now() - %(missed)s WHERE id = ANY(%(ids)s) AND state = 'queued'",
         {"ids": list(mail_ids), "missed": BROKER_MISSED},
@@ -104,7 +104,7 @@ async def strand_published(conn: Connection, *, limit: int = BATCH) -> int:
 async def release_published(
     conn: Connection, *, unclaimed_for: timedelta = timedelta(0), limit: int = BATCH
 ) -> int:
-    """Make due what the broker was given and nobody claimed since: its queue is empty.
+    """Make published mails due that no worker has claimed: the broker's queue is empty.
 
     Args:
         conn: writes.

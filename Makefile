@@ -12,7 +12,7 @@ WHEEL := build/installed
 WORKERS ?= 4
 PARALLEL = -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test check realities faults figures fuzz bench lint format docs pins clean
+.PHONY: help run test check realities faults figures growth fuzz bench lint format docs pins clean
 
 help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
@@ -21,6 +21,7 @@ help:
 	@echo 'make faults  kill and cut everything for twenty minutes, and print what came of it'
 	@echo 'make figures long outages and many mails, for a quarter of an hour'
 	@echo 'make realities what takes a cluster, other versions or a proxy, for some fifteen minutes'
+	@echo 'make growth  hold every statement against a small and a large database, for two minutes'
 	@echo 'make fuzz    make 100,000 connections to the server that say anything at all'
 	@echo 'make bench   measure speed and memory, for some six minutes'
 	@echo 'make lint    check formatting, style, types and migrations alone'
@@ -55,6 +56,10 @@ figures: $(VENV)/.test
 REALITIES := $(addprefix tests/realities/,broker_cluster.py broker_4.py proxies.py)
 realities: $(VENV)/.test
 	$(BIN)/pytest -s -p no:cacheprovider $(REALITIES)
+
+# What docs/performance.md shows of databases that have grown.
+growth: $(VENV)/.test
+	$(BIN)/python -m tests.growth
 
 # What docs/security.md shows; FUZZ="--help" lists what can be chosen.
 fuzz: $(VENV)/.test

@@ -11,6 +11,7 @@ from regsvc.consumer import janitor
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
+from tests.databases import run_sql
 
 
 async def run_until(pool: Pool, done: trio.Event, *chores: tuple[str, janitor.Chore]) -> None:
@@ -102,3 +103,40 @@ async def test_a_backlog_of_one_chore_is_interrupted_for_the_others(
         return limit
 
     await run_until(pool, done, ("endless", endless), ("next", note(done)))
+
+
+async def test_sessions_that_kept_thousands_of_tokens_are_ended(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleting them with all of their tokens takes longer than a statement may."""
+    run_sql(
+        database,
+        """
+        INSERT INTO users (id, email, email_key, name, password_hash)
+        VALUES (md5('u')::uuid, 'a@b.c', 'a@b.c', 'A', 'x');
+        INSERT INTO sessions (id, user_id, origin, client, expires_at)
+        SELECT md5(n::text)::uuid, md5('u')::uuid, 'o', 'c', now() FROM generate_series(1, 60) n;
+        INSERT INTO refresh_tokens (token_hash, session_id, expires_at)
+        SELECT sha256((n || ' ' || t)::bytea), md5(n::text)::uuid, now()
+          FROM generate_series(1, 60) n, generate_series(1, 1000) t
+        """,
+    )
+    monkeypatch.setattr(janitor, "EVERY", 0.01)
+    pool = Pool(database, limit=0.2, application_name="regsvc test")
+    done = trio.Event()
+
+    async def look(conn: Connection, limit: int) -> int:
+        cursor = await conn.execute(
+            "SELECT (SELECT count(*) FROM sessions) + (SELECT count(*) FROM refresh_tokens)"
+        )
+        if await cursor.fetchone() == (0,):
+            done.set()
+        return 0
+
+    chores = [
+        (name, chore)
+        for name, chore in janitor.CHORES
+        if name in {"refresh tokens purged", "sessions purged"}
+    ]
+    await run_until(pool, done, *chores, ("look", look))
+    await pool.aclose()

@@ -69,7 +69,7 @@ class Filters:
 
 
 _CONDITIONS = {
-    "event": "event = %(event)s",
+    "event": "event BETWEEN %(event)s AND %(event)s",
     "user_id": "user_id = %(user_id)s",
     "actor_id": "actor_id = %(actor_id)s",
     "request_id": "request_id = %(request_id)s",
@@ -93,13 +93,18 @@ async def list_events(conn: Connection, filters: Filters, *, after: int | None, 
     given = {name: value for name, value in vars(filters).items() if value is not None}
     conditions = [
         *(_CONDITIONS[name] for name in given if name in _CONDITIONS),
-        *(["actor = kind.actor"] if filters.event or filters.actor else []),
+        *(["actor BETWEEN kind.actor AND kind.actor"] if filters.event or filters.actor else []),
         *(
             ["(at, id) < ((SELECT at FROM audit_events WHERE id = %(after)s), %(after)s)"]
             if after is not None
             else []
         ),
     ]
+    # By equality, the planner may walk the index of times instead, past all events of other kinds. A range of one value
+    # and the order of the wanted index leave it no choice.
+    order = ("event DESC, " if filters.event else "") + (
+        "actor DESC, " if filters.event or filters.actor else ""
+    )
     kinds = [filters.actor] if filters.actor else list(ACTORS) if filters.event else [None]
     async with conn.cursor(row_factory=class_row(Event)) as cursor:
         await cursor.execute(
@@ -111,7 +116,7 @@ async def list_events(conn: Connection, filters: Filters, *, after: int | None, 
                        request_id, details
                   FROM audit_events
                  WHERE {" AND ".join(conditions) or "true"}
-                 ORDER BY at DESC, id DESC
+                 ORDER BY {order}at DESC, id DESC
                  LIMIT %(limit)s) AS found
              ORDER BY found.at DESC, found.id DESC
              LIMIT %(limit)s

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import structlog
-from quart import Response, has_request_context, request, websocket
+from quart import Response, g, has_request_context, request, websocket
+from quart.ctx import RequestContext
+from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
 from regsvc.config.settings import Settings
@@ -36,7 +38,7 @@ from regsvc.http.pages import login as login_page  # noqa: F401 - likewise
 from regsvc.http.pages.api_reference import add_reference
 from regsvc.http.pages.console import lists, mail_templates, overview  # noqa: F401 - likewise
 from regsvc.http.pages.texts import check_texts
-from regsvc.http.request.client import get_origin
+from regsvc.http.request.client import get_client_network, get_origin, limits_apply
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id
 from regsvc.http.response.cors import add_cors_headers
@@ -66,6 +68,15 @@ _API = (
 _API_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
+class _Application(QuartTrio):
+    async def dispatch_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue:
+        """Call the handler when it is the client's turn; probes are answered at once."""
+        if request.blueprint == health.blueprint.name or not limits_apply():
+            return await super().dispatch_request(request_context)
+        async with get_context().turns.taken(get_client_network()) as g.end_turn:
+            return await super().dispatch_request(request_context)
+
+
 def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
     """Return the ASGI application.
 
@@ -73,7 +84,7 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
         context: what the handlers work with.
         health_only: serve `/healthz`, `/readyz` and `/metrics` alone, as a worker does.
     """
-    app = QuartTrio("regsvc.http", static_folder=None)
+    app = _Application("regsvc.http", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["BODY_TIMEOUT"] = None  # the server's own deadline is nearer to the socket
     app.config["RESPONSE_TIMEOUT"] = None

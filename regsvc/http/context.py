@@ -11,6 +11,7 @@ from quart import current_app
 
 from regsvc.flows.service import Service
 from regsvc.http.request.forwarding import ForwardingTroubles
+from regsvc.http.turns import Turns
 from regsvc.http.websocket_limits import OpenSockets
 from regsvc.live import LiveHub
 from regsvc.postgres.readiness import Readiness
@@ -33,6 +34,7 @@ class Context(Service):
         restart: starts a child of this process again, by its name.
         dev: this is `regsvc dev`: a newcomer is shown around.
         sockets: which are open.
+        turns: which requests of each client are worked on.
         forwarding: what was wrong with forwarding headers so far.
     """
 
@@ -44,6 +46,7 @@ class Context(Service):
     restart: Callable[[str], None]
     dev: bool = False
     sockets: OpenSockets = field(default_factory=OpenSockets)
+    turns: Turns = field(default_factory=Turns)
     forwarding: ForwardingTroubles = field(default_factory=ForwardingTroubles)
 
 

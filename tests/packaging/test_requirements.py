@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -102,6 +103,17 @@ def test_a_package_has_one_version_wherever_it_is_pinned() -> None:
     assert {name: version for name, version in pins("build").items() if name in pins("test")}.items() <= (
         pins("test").items()
     )
+
+
+@pytest.mark.parametrize("name", ["serve", "base", "test"])
+def test_only_intel_macs_stay_with_an_older_cryptography(name: str) -> None:
+    intel = {"sys_platform": "darwin", "platform_machine": "x86_64"}
+    versions = {
+        requirement.marker.evaluate(intel): Version(str(requirement.specifier).removeprefix("=="))
+        for requirement, _ in read_list(name)
+        if requirement.name == "cryptography" and requirement.marker is not None
+    }
+    assert versions[True] < versions[False]
 
 
 def test_what_builds_the_project_is_what_is_pinned_for_that() -> None:

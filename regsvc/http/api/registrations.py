@@ -35,6 +35,7 @@ from regsvc.http.request import idempotency
 from regsvc.http.request.body import read_body
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
+from regsvc.http.turns import end_turn
 from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, TooManyWaitingError
 from regsvc.schemas.formats import Id, Timestamp, timestamp
 from regsvc.security.tokens import mint_handle
@@ -159,6 +160,8 @@ async def show(registration_id: str) -> Response:
             places.enter_context(context.sockets.counted(get_caller().network, PER_CLIENT))
             places.enter_context(context.sockets.counted(known, PER_REGISTRATION))
         registration = await _get(context, known)
+        if wait:
+            end_turn()
         if wait and seen is None:
             seen = registration.seq
         with trio.move_on_after(wait or 0) as waiting:

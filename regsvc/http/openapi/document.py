@@ -20,11 +20,12 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from werkzeug.routing import BaseConverter, Rule
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.errors import FieldError
+from regsvc.errors import FieldError, RegsvcError
 from regsvc.http.openapi.operation import Description, Parameter, description_of
 from regsvc.http.response.json_response import answer
 from regsvc.http.response.problems import MEDIA_TYPE, STATUSES
 from regsvc.http.server.refusals import PROBLEMS
+from regsvc.http.websocket_limits import TooManyWaitingError
 from regsvc.schemas.formats import Nothing, Text, Timestamp
 
 PATH = "/openapi.json"
@@ -207,7 +208,9 @@ def _list_problems(call: Description) -> dict[str, dict[str, Any]]:
     """Return the problems that a call may answer, by status."""
     found: dict[int, dict[str, str]] = defaultdict(dict)
     for error in call.errors:
-        found[STATUSES[error]][error.code] = " ".join((error.__doc__ or "").partition("\n")[0].split())
+        found[STATUSES[error]][error.code] = _describe(error)
+    if STATUSES[TooManyWaitingError] in found:  # elsewhere it is any other problem
+        found[STATUSES[TooManyWaitingError]][TooManyWaitingError.code] = _describe(TooManyWaitingError)
     problems: dict[str, dict[str, Any]] = {"default": {"$ref": "#/components/responses/problem"}}
     for status in _ANY_REQUEST | ({_BODY_TOO_LARGE} if call.takes_body else set()):
         code, detail = PROBLEMS[status]
@@ -216,6 +219,10 @@ def _list_problems(call: Description) -> dict[str, dict[str, Any]]:
         else:
             problems[str(status)] = {"$ref": f"#/components/responses/{code}"}
     return problems | {str(status): _problem(status, codes) for status, codes in found.items()}
+
+
+def _describe(error: type[RegsvcError]) -> str:
+    return " ".join((error.__doc__ or "").partition("\n")[0].split())
 
 
 def _problem(status: int | None, codes: dict[str, str]) -> dict[str, Any]:

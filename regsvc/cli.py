@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class _Program(click.Group):
-    """Ends with 1 where the command line is not understood: click's own 2 is none of the documented exit codes."""
+    """The group of commands. Exit with 1 on a usage error: click's own 2 is not among the documented exit codes."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         try:
@@ -41,7 +41,7 @@ class _Program(click.Group):
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="regsvc")
 def main() -> None:
-    """Registration, login and e-mail confirmation as one supervised program.
+    """Registration, login and email confirmation as one supervised program.
 
     Settings come from the environment (REGSVC_…); `regsvc dev` needs none.
     """
@@ -54,10 +54,10 @@ def main() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".regsvc"),
     show_default=True,
-    help="Where the database, the secrets and the mail live.",
+    help="Where the database, the secrets and the mailbox are kept.",
 )
 def dev(data: Path) -> None:
-    """Run everything here and now, with a database and a mailbox of its own."""
+    """Run the whole service on this machine, with its own database and mailbox."""
     run_command(partial(run_dev, data))
 
 
@@ -66,7 +66,7 @@ def dev(data: Path) -> None:
     "--role", type=click.Choice(["all", "api", "worker"]), help="What to run [default: REGSVC_ROLE, or all]."
 )
 def serve(role: settings.Role | None) -> None:
-    """Run in production: all of it, the API, or a worker."""
+    """Run the service in production: all of it, the API, or a worker."""
 
     async def run() -> None:
         chosen = loading.load(mode="serve", role=role)
@@ -89,7 +89,7 @@ def serve(role: settings.Role | None) -> None:
 
 @main.command()
 def migrate() -> None:
-    """Bring the database's schema up to this version."""
+    """Migrate the database schema to this version."""
 
     async def run() -> None:
         chosen = loading.load(mode="migrate")
@@ -109,13 +109,13 @@ def migrate() -> None:
     "--handle",
     envvar="REGSVC_HANDLE",
     show_envvar=True,
-    help="The Regsvc-Handle of the sign-up's answer.",
+    help="The Regsvc-Handle from the response to the sign-up.",
     required=True,
 )
 def watch(registration_url: str, handle: str) -> None:
     """Follow a registration until its state is final.
 
-    REGISTRATION_URL is the service's URL and the Location of the sign-up's answer, such as
+    REGISTRATION_URL is the service's URL followed by the Location from the response to the sign-up, such as
     http://localhost:8080/api/v1/registrations/…
     """
     run_command(partial(watch_registration, registration_url, handle, click.echo))

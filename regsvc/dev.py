@@ -1,7 +1,7 @@
-"""`regsvc dev`: everything in one process, on what it brings along.
+"""`regsvc dev`: the whole service in one process, with nothing to install or configure.
 
-PostgreSQL comes from a wheel, secrets are made up and kept, mail goes into a Maildir and is announced on the
-console, and the schema is brought up by itself. Settings that are set win.
+PostgreSQL comes from a wheel, secrets are generated and kept, mail goes into a Maildir and its links are logged, and
+the schema is migrated on start. Settings from the environment take precedence.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ log = structlog.get_logger()
 
 _SECRET_FILE = "secret_key"  # noqa: S105 - a file's name
 _MAIL_FOLDER = "mail"
-_EMBEDDED = "postgresql:///embedded"  # stands for the database of our own until it is known
+_EMBEDDED = "postgresql:///embedded"  # a placeholder until the embedded server has started
 
 
 class PortTakenError(RegsvcError):
-    """The port to listen on is taken."""
+    """The HTTP port is already in use."""
 
 
 async def run_dev(data: Path) -> None:
     """Run everything until the first SIGINT or SIGTERM.
 
     Args:
-        data: where the database, the secrets and the mail live; made if missing, readable by its owner alone.
+        data: folder of the database, the secrets and the mailbox; created if missing, readable by its owner only.
 
     Raises:
-        ConfigurationError: the folder is another process's, or the settings are not usable.
-        PortTakenError: somebody else listens there.
+        ConfigurationError: another process uses the folder, or the settings are invalid.
+        PortTakenError: another program listens on the port.
     """
     logs.configure()  # until the settings are known
     data = make_folder(data)
@@ -68,7 +68,7 @@ async def run_dev(data: Path) -> None:
                 chosen,
                 announcer=announce,
                 dev=True,
-                lame_duck=0,  # nothing in front of it has to learn of its end
+                lame_duck=0,  # there is no load balancer to notify
                 stopping=stopping,
                 on_ready=partial(_welcome, chosen, data),
             )
@@ -77,10 +77,10 @@ async def run_dev(data: Path) -> None:
 
 
 def make_folder(data: Path) -> Path:
-    """Make the data folder, its owner's alone, and return its absolute path.
+    """Create the data folder, readable by its owner only, and return its absolute path.
 
     Raises:
-        ConfigurationError: it cannot be made or written to.
+        ConfigurationError: the folder cannot be created or written to.
     """
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def make_folder(data: Path) -> Path:
 
 
 def keep_secret(data: Path) -> str:
-    """Return the secret of this data folder, making it the first time; a crash leaves a whole one or none."""
+    """Return the secret of this data folder, creating it on first use. A crash never leaves a partial secret."""
     path = data / _SECRET_FILE
     with suppress(FileNotFoundError):
         return path.read_text(encoding="ascii").strip()
@@ -102,7 +102,7 @@ def keep_secret(data: Path) -> str:
         file.write(secrets.token_urlsafe(48))
         file.flush()
         os.fsync(file.fileno())
-    # Not a rename: where two start at once, both must end up with the first one's.
+    # A link, not a rename: two processes that start together must both use the first one's secret.
     with suppress(FileExistsError):
         os.link(draft, path)
     draft.unlink()
@@ -110,7 +110,7 @@ def keep_secret(data: Path) -> str:
 
 
 def load_settings(data: Path, secret: str, *, database_url: str) -> Settings:
-    """Return the settings of `dev`: what is set wins, everything else is in the data folder."""
+    """Return the settings of `dev`: environment variables first, then defaults inside the data folder."""
     return loading.load(
         mode="dev",
         role="all",
@@ -124,13 +124,13 @@ def load_settings(data: Path, secret: str, *, database_url: str) -> Settings:
 
 
 def announce(letter: Letter, link: str, code: str) -> None:
-    """Show a newcomer what stands in the mail. The one place where a link or a code is ever logged."""
+    """Log the link and code of a mail that was sent. Only here are they ever logged."""
     log.info("mail to be opened", recipient=mask_email(letter.email), link=reveal(link), code=reveal(code))
 
 
 @asynccontextmanager
 async def _open_database(server: EmbeddedPostgres, chosen: Settings) -> AsyncIterator[Settings]:
-    """Give settings with a database: the one that is set, or our own, brought up again whenever it dies."""
+    """Yield settings with a database: the configured one, or the embedded one, restarted whenever it dies."""
     if chosen.database_url.get_secret_value() != _EMBEDDED:
         _check_port(chosen)
         yield chosen
@@ -144,7 +144,7 @@ async def _open_database(server: EmbeddedPostgres, chosen: Settings) -> AsyncIte
 
 
 def _check_port(chosen: Settings) -> None:
-    """Fail before anything is started if the port is taken."""
+    """Raise PortTakenError before anything starts if the port is in use."""
     try:
         with open_listeners(chosen.http_host, chosen.http_port):
             pass
@@ -156,7 +156,7 @@ def _check_port(chosen: Settings) -> None:
 
 
 def _welcome(chosen: Settings, data: Path) -> None:
-    """Print what to open."""
+    """Print the addresses to open."""
     say(
         f"""
   regsvc is ready.

@@ -1,8 +1,8 @@
-"""Everything that regsvc raises on purpose.
+"""Errors that regsvc raises on purpose.
 
-One root; the docstring of a class is its message. Driver errors are translated once, where they enter, with
-their cause kept. `code` is what a program reads, stable for good; `regsvc.http.response.problems` says which HTTP
-status an error has.
+All derive from one class; the docstring of a class is its message. Driver errors are translated once, where they
+enter, and kept as the cause. `code` is for programs and never changes; `regsvc.http.response.problems` maps errors to
+HTTP statuses.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class SchemaMismatchError(ConfigurationError):
 
 
 class UnavailableError(RegsvcError):
-    """Something this needs is out of reach at the moment."""
+    """A dependency of this service is temporarily unavailable."""
 
     def __init__(self, message: str | None = None, *, retry_after: float = 2.0) -> None:
-        """Args: message: what is missing. retry_after: seconds after which a client may try again."""
+        """Args: message: what is unavailable. retry_after: seconds after which a client may retry."""
         super().__init__(message)
         self.retry_after = retry_after
 
@@ -70,7 +70,7 @@ class MailServerUnavailableError(UnavailableError):
 
 @dataclass(frozen=True)
 class FieldError:
-    """What is wrong with one field: where (RFC 6901), a stable word, and a sentence."""
+    """One invalid field: a JSON Pointer (RFC 6901), a stable code, and a sentence."""
 
     pointer: str
     code: str
@@ -83,7 +83,7 @@ class ValidationFailedError(RegsvcError):
     code = "validation_failed"
 
     def __init__(self, message: str | None = None, *, fields: Sequence[FieldError] = ()) -> None:
-        """Args: message: what is wrong as a whole. fields: what is wrong in detail."""
+        """Args: message: what is wrong overall. fields: the invalid fields."""
         super().__init__(message)
         self.fields = tuple(fields)
 

@@ -1,7 +1,7 @@
-"""The live hub: who waits for which registration in this process.
+"""The live hub: which sockets and long polls wait for which registration in this process.
 
-One child hears of changes from the database and calls `announce`; sockets and long polls hold a `Waiter`. The hub
-carries no truth, only the advice to read it again, so that nothing is wrong when advice is lost or doubled.
+A child receives changes from the database and calls `announce`; sockets and long polls hold a `Waiter`. The hub only
+advises them to read the registration again, so a lost or repeated notification does no harm.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import trio
 
 
 class Waiter:
-    """One who waits; `wait_change` returns when the registration may have changed since the last call.
+    """A waiting socket or long poll. `wait_change` returns when the registration may have changed since the last call.
 
-    `seen` is the number of the change that was read last, 0 before the first.
+    `seen` is the number of the last change that was read, 0 before the first.
     """
 
     __slots__ = ("_changed", "seen")
@@ -27,25 +27,25 @@ class Waiter:
         self.seen = 0
 
     async def wait_change(self) -> None:
-        """Wait for advice to look again; advice that came in between counts."""
+        """Wait for advice to read again. Advice since the last call counts."""
         await self._changed.wait()
         self._changed = trio.Event()
 
     def wake(self) -> None:
-        """Advise this one to look again."""
+        """Advise this waiter to read again."""
         self._changed.set()
 
 
 @dataclass(frozen=True)
 class HubStatistics:
-    """How many wait for how many registrations."""
+    """Numbers of waiters and of the registrations they wait for."""
 
     waiters: int
     registrations: int
 
 
 class LiveHub:
-    """Registration id → those who wait for it."""
+    """Waiters by registration id."""
 
     def __init__(self) -> None:
         self._waiters: dict[UUID, set[Waiter]] = {}
@@ -53,7 +53,7 @@ class LiveHub:
 
     @contextmanager
     def waiting(self, registration_id: UUID) -> Iterator[Waiter]:
-        """Wait for a registration as long as the block lasts."""
+        """Yield a waiter for a registration, for the duration of the block."""
         waiter = Waiter()
         self._waiters.setdefault(registration_id, set()).add(waiter)
         try:
@@ -65,21 +65,21 @@ class LiveHub:
                 del self._waiters[registration_id]
 
     def announce(self, registration_id: UUID) -> None:
-        """Advise everyone who waits for a registration to look again."""
+        """Advise all waiters of a registration to read it again."""
         for waiter in self._waiters.get(registration_id, ()):
             waiter.wake()
 
     def doubt(self) -> None:
-        """Say that changes may have been missed."""
+        """Record that changes may have been missed."""
         self._doubted.set()
 
     async def wait_doubt(self) -> None:
-        """Wait until changes may have been missed; a doubt that came in between counts."""
+        """Wait until changes may have been missed. A doubt since the last call counts."""
         await self._doubted.wait()
         self._doubted = trio.Event()
 
     def watched(self) -> dict[UUID, int]:
-        """Return the registrations that are waited for, and up to which change all who wait have read them."""
+        """Return each awaited registration with the number of the last change that all its waiters have read."""
         return {
             registration_id: min(seen)
             for registration_id, waiters in self._waiters.items()
@@ -87,5 +87,5 @@ class LiveHub:
         }
 
     def statistics(self) -> HubStatistics:
-        """Return a snapshot."""
+        """Return a snapshot of the counts."""
         return HubStatistics(sum(len(w) for w in self._waiters.values()), len(self._waiters))

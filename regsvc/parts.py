@@ -1,4 +1,4 @@
-"""What the children of one process share."""
+"""Resources that the children of one process share."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from regsvc.supervisor import SupervisorStatistics
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-# Seconds to wait for a connection, and for what is done with it: whoever asks is told within 2 s that PostgreSQL is
-# away, also where it swallows everything (interrupting a statement takes up to 0.6 s on top).
+# Seconds to wait for a connection, and for a statement on it: a client learns within 2 s that PostgreSQL is down, even
+# where packets are dropped silently (interrupting a statement takes up to 0.6 s more).
 HTTP_WAIT = 1.8
 HTTP_LIMIT = 1.4
-KEPT_OPEN = 4  # connections for requests, and half as many for work, from the start
-LAME_DUCK = 1.0  # seconds; a load balancer that asks `/readyz` every second learns of the end before it comes
+KEPT_OPEN = 4  # connections opened at the start for requests; half as many for work
+LAME_DUCK = 1.0  # seconds; enough for a load balancer that probes `/readyz` every second
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the children of one process share, or each get their own of.
+    """Resources that the children of one process share or build from.
 
     Args:
         settings: of this process.
-        secrets: what tokens derive from.
-        stopping: set once the process is asked to end.
-        hub: who waits for which registration.
-        http_pool: PostgreSQL for requests, so that no backlog of mails takes their connections.
-        work_pool: PostgreSQL for everything else.
-        readiness: looks whether PostgreSQL is ready, on a connection of its own.
-        lane: where passwords are hashed.
-        children: how the children are.
-        restart: starts one of them again, by its name.
-        announcer: is told link and code of what was sent; in `dev` alone.
-        dev: this is `regsvc dev`.
-        lame_duck: seconds in which requests are still taken once the process ends.
+        secrets: keys from which tokens are derived.
+        stopping: set when the process is asked to stop.
+        hub: the sockets and long polls waiting for each registration.
+        http_pool: PostgreSQL connections for requests, so that a backlog of mails cannot take them.
+        work_pool: PostgreSQL connections for everything else.
+        readiness: checks whether PostgreSQL is ready, on its own connection.
+        lane: the threads that hash passwords.
+        children: returns the state of the children.
+        restart: restarts a child by name.
+        announcer: receives the link and code of each mail that was sent; only in `dev`.
+        dev: whether this is `regsvc dev`.
+        lame_duck: seconds for which requests are still accepted after a stop signal.
     """
 
     settings: Settings
@@ -65,7 +65,7 @@ class Parts:
 
     @property
     def spaced(self) -> bool:
-        """Whether mails of one address keep to its schedule: a newcomer who plays around is not kept waiting."""
+        """Whether mails to one address are rate limited. Not in `dev`, where a developer tries it out."""
         return self.settings.rate_limits and not self.dev
 
 
@@ -81,7 +81,7 @@ async def open_parts(
     lame_duck: float = LAME_DUCK,
     newer: Sequence[str] = (),
 ) -> AsyncIterator[Parts]:
-    """Hold what the children share as long as the block lasts; some connections are opened at once."""
+    """Open the shared resources for the duration of the block, some connections at once."""
     secrets = make_secrets(settings)
     pepper, peppers = secrets.peppers()
     conninfo = settings.database_url.get_secret_value()
@@ -136,7 +136,7 @@ async def open_parts(
 
 
 def make_secrets(settings: Settings) -> Secrets:
-    """Return what tokens derive from."""
+    """Return the keys from which tokens are derived."""
     previous = settings.secret_key_previous
     return Secrets(
         settings.secret_key.get_secret_value().encode(),

@@ -1,4 +1,4 @@
-"""Running the program: signals, the first look at the database, the supervisor, the end."""
+"""Run the program: signals, database check, supervisor, shutdown."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from regsvc.supervisor import Supervisor, SupervisorStatistics
 
 log = structlog.get_logger()
 
-# What being away looks like: no bug of ours, so the log needs no traceback.
+# Errors of an unavailable dependency. They are no bug, so the log needs no traceback.
 _EXPECTED = (errors.RegsvcError, psycopg.OperationalError, OSError)
 
-GRACE = 20.0  # seconds that the children have to end by themselves
+GRACE = 20.0  # seconds for the children to finish after a stop signal
 
 
 async def run_service(
@@ -41,21 +41,21 @@ async def run_service(
     lame_duck: float = LAME_DUCK,
     on_ready: Callable[[], None] | None = None,
 ) -> None:
-    """Run the children of a role until `stopping` is set, then end in good order.
+    """Run the children of a role until `stopping` is set, then shut down gracefully.
 
     Args:
         settings: of this process.
-        stopping: asks everything to end.
-        announcer: is told link and code of what was sent; in `dev` alone.
-        dev: this is `regsvc dev`.
-        lame_duck: seconds in which requests are still taken once it ends, for whoever sends them to learn of it.
-        on_ready: is called once every child has started, or failed for the first time.
+        stopping: set to stop everything.
+        announcer: receives the link and code of each mail that was sent; only in `dev`.
+        dev: whether this is `regsvc dev`.
+        lame_duck: seconds for which requests are still accepted after a stop signal, for load balancers to notice.
+        on_ready: called when every child has started or failed once.
 
     Raises:
-        ConfigurationError: a text of the operator's cannot be used.
-        SchemaMismatchError: the database is there and has another schema.
-        SealError: it is there, and its signing keys were sealed with another secret.
-        GaveUpError: a child without which there is no point in going on failed too often.
+        ConfigurationError: a mail template of the operator is invalid.
+        SchemaMismatchError: the database is reachable and its schema does not match.
+        SealError: the signing keys were sealed with another secret.
+        GaveUpError: an essential child failed too often.
     """
     _raise_file_limit()
     check_templates(settings)
@@ -84,26 +84,26 @@ async def run_service(
 
 
 def _raise_file_limit() -> None:
-    """Allow as many open files as the system lets us: each client is one."""
+    """Raise the limit of open files to the maximum: each client needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with suppress(ValueError, OSError):  # macOS names a hard limit that it does not grant
+        with suppress(ValueError, OSError):  # macOS reports a hard limit that it does not grant
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def check_database(settings: Settings) -> tuple[str, ...]:
-    """Look at server, schema, rights and signing keys.
+    """Check the server, schema, privileges and signing keys.
 
-    A database out of reach is waited for by answering 503, not by not starting.
+    If the database is unreachable, the program starts anyway and answers 503 until it is back.
 
     Returns:
         The migrations that are newer than this program.
 
     Raises:
-        ServerNotUsableError: version or encoding of the server are none to work with.
-        SchemaMismatchError: this program does not run on the schema.
-        ConfigurationError: the database's user lacks rights.
-        SealError: the secret is not the one that sealed the signing keys, which a worker has no use for.
+        ServerNotUsableError: the server's version or encoding is not supported.
+        SchemaMismatchError: the schema does not match this program.
+        ConfigurationError: the database user lacks privileges.
+        SealError: the signing keys were sealed with another secret (not checked in a worker).
     """
     try:
         conn = await Connection.connect(
@@ -128,14 +128,14 @@ async def heed_signals(
     at_once: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Set `stopping` at the first SIGINT or SIGTERM; at the second, end the process on the spot.
+    """Set `stopping` at the first SIGINT or SIGTERM; exit at once at the second.
 
-    SIGHUP, by which a terminal that is closed says good-bye, counts as well, unless `nohup` has it ignored.
+    SIGHUP, sent when a terminal closes, counts as well, unless `nohup` ignores it.
 
     Args:
-        stopping: asks everything to end.
-        at_once: is called before the process ends on the spot.
-        task_status: told once signals are heeded.
+        stopping: set to stop everything.
+        at_once: called before the process exits at once.
+        task_status: started once signals are handled.
     """
     heeded = {signal.SIGINT, signal.SIGTERM}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -154,7 +154,7 @@ async def heed_signals(
 
 
 def report(event: supervisor.Event) -> None:
-    """Tell the log and the metrics what happened to a child."""
+    """Log and count an event of a child."""
     match event:
         case supervisor.ChildStarted(name=name, lives=lives):
             CHILD_RUNNING.labels(name).set(1)
@@ -163,7 +163,7 @@ def report(event: supervisor.Event) -> None:
             CHILD_RUNNING.labels(name).set(0)
             CHILD_FAILURES.labels(name).inc()
             away = _is_away(event.error)
-            # What stays away is told of ever more seldom: after 1, 2, 4, 8 … failures in a row.
+            # A dependency that stays away is logged less and less often: after 1, 2, 4, 8 … failures in a row.
             tell = log.debug if away and failures & (failures - 1) else log.warning
             tell(
                 "child failed",
@@ -187,14 +187,14 @@ def report(event: supervisor.Event) -> None:
 
 
 def _is_away(error: BaseException) -> bool:
-    """Say whether an error means that something we need is away, and no bug of ours."""
+    """Return whether an error means that a dependency is unavailable, rather than a bug."""
     if isinstance(error, BaseExceptionGroup):
         return error.split(_EXPECTED)[1] is None
     return isinstance(error, _EXPECTED)
 
 
 def _find_cause(error: BaseException) -> dict[str, str]:
-    """Return why the database is away, which our own error keeps from clients."""
+    """Return the driver's reason why the database is unavailable, which clients do not see."""
     cause = error.__cause__ if isinstance(error, errors.DatabaseUnavailableError) else None
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]

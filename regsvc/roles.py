@@ -1,16 +1,16 @@
-"""What runs in which role: the one place where the parts are put together, readable as a table.
+"""The children of each role, and how they are built from the shared parts.
 
 | child      | all | api | worker | without a broker | what it does                                    |
 |------------|-----|-----|--------|------------------|-------------------------------------------------|
-| http       |  x  |  x  | health | x                | the API and the pages                           |
-| listener   |  x  |  x  |        | x                | tells waiting sockets of changes                |
-| review     |  x  |  x  |        | x                | looks for changes that the listener missed      |
-| relay      |  x  |  x  |   x    |                  | carries ids of due mails to the broker          |
-| courier    |  x  |     |   x    | x                | sends mails and books what became of them       |
-| subscriber |  x  |     |   x    |                  | claims the mails whose ids the broker brings    |
-| mailer     |  x  |     |   x    | x                | claims what is due past the broker              |
-| foreign    |  x  |     |   x    | x                | takes mails that the system before this asks for |
-| janitor    |  x  |  x  |   x    | x                | ends and deletes what is over                   |
+| http       |  x  |  x  | health | x                | serves the API and the pages                    |
+| listener   |  x  |  x  |        | x                | notifies waiting sockets of changes             |
+| review     |  x  |  x  |        | x                | finds changes that the listener missed          |
+| relay      |  x  |  x  |   x    |                  | publishes ids of due mails to the broker        |
+| courier    |  x  |     |   x    | x                | sends mails and records the outcome             |
+| subscriber |  x  |     |   x    |                  | claims mails whose ids arrive from the broker   |
+| mailer     |  x  |     |   x    | x                | claims due mails that the broker did not bring  |
+| foreign    |  x  |     |   x    | x                | accepts mails requested by the legacy system    |
+| janitor    |  x  |  x  |   x    | x                | deletes expired rows                            |
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from regsvc.parts import Parts
 from regsvc.security.key_rings import KeyRings
 from regsvc.supervisor import Backoff, Child
 
-# What waits for something that will come back is there again within 5 s of it, however long that was away.
+# A child that waits for a dependency must be back within 5 s of its return, however long that was away.
 DEPENDENT = Backoff(cap=2.0)
 CRASHING = Backoff(cap=30.0)
 HTTP_TRIES = 5
 
 
 def make_children(parts: Parts) -> list[Child]:
-    """Return the children of the role that the settings name."""
+    """Return the children of the configured role."""
     settings = parts.settings
     serves, works = settings.role in {"all", "api"}, settings.role in {"all", "worker"}
     return [
@@ -67,7 +67,7 @@ def _http(parts: Parts) -> Iterator[Child]:
 
 
 def _health(parts: Parts) -> Iterator[Child]:
-    """A worker answers for its health alone, and works on when its port is taken."""
+    """Serve a worker's health endpoints. It keeps working when their port is taken, so this child never gives up."""
     if parts.settings.http_port:
         yield Child("http", _server(parts, health_only=True).serve, CRASHING)
 
@@ -125,7 +125,7 @@ def _relay(parts: Parts) -> Iterator[Child]:
 
 
 def _sending(parts: Parts) -> Iterator[Child]:
-    """Those who claim mails hand them to one courier, which outlives whatever ends them."""
+    """Build the children that claim mails and the one courier that they all hand them to."""
     settings = parts.settings
     courier = Courier(
         parts.work_pool,
@@ -167,7 +167,7 @@ def _foreign(parts: Parts) -> Iterator[Child]:
 
 
 def open_mail_transport(settings: Settings) -> Transport:
-    """Return the way to the mail server that the settings name."""
+    """Return the configured mail transport."""
     return open_transport(
         settings.smtp_url.get_secret_value(),
         connections=settings.smtp_sessions,
@@ -182,7 +182,7 @@ def open_mail_transport(settings: Settings) -> Transport:
 
 
 def make_renderer(settings: Settings) -> Renderer:
-    """Return what writes mails, with the sender, brand and templates that the settings name."""
+    """Return a renderer with the configured sender, brand and templates."""
     return Renderer(
         sender=settings.mail_from,
         brand=settings.brand_name,

@@ -1,11 +1,11 @@
-"""Keeps long-running Trio functions alive, each one on its own.
+"""Keep long-running Trio functions alive, independently of each other.
 
-A supervisor runs its children side by side and starts a failed one again after a growing pause, without
-touching the others (one-for-one: what must die together is one child). It ends in two phases: the `stopping`
-event asks the children to return, and whoever is still there after `grace` seconds is cancelled.
+A supervisor runs its children side by side and restarts a failed one after a growing pause, without touching the
+others (one-for-one: functions that must die together are one child). It stops in two phases: the `stopping` event asks
+the children to return, and those still running after `grace` seconds are cancelled.
 
-Whatever happens is told to a hook as frozen data; `Supervisor.statistics` says how things stand. Nothing here
-knows about the program around it: this module needs Trio and the standard library alone.
+A hook receives every event as frozen data; `Supervisor.statistics` returns a snapshot. This module needs only Trio and
+the standard library, and knows nothing about the program around it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _log = logging.getLogger(__name__)
 
 
 class SupervisorError(Exception):
-    """A supervisor cannot go on, or was asked for something it does not have."""
+    """A supervisor cannot continue, or was asked for a child that it does not have."""
 
 
 class GaveUpError(SupervisorError):
-    """A child failed too often in a row; without it there is no point in going on."""
+    """An essential child failed too often in a row."""
 
 
 class UnknownChildError(SupervisorError, KeyError):
@@ -41,23 +41,23 @@ class UnknownChildError(SupervisorError, KeyError):
 
 
 class ChildReturnedError(SupervisorError):
-    """The child returned although nobody had asked it to stop."""
+    """A child returned before it was asked to stop."""
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """How long to wait before a failed child is started again.
+    """The pause before a failed child is restarted.
 
     Attributes:
         initial: seconds after the first failure.
-        cap: seconds that no wait exceeds. Small (2) for a child that waits on something that will come back
-            and must be used soon after, large (30) for one that crashes.
-        jitter: share of the wait, 0 to 1, that chance may take off, so that children and processes that fell
-            together do not knock together.
+        cap: longest pause in seconds. Small (2) for a child that waits for a dependency and must be back soon after it,
+            large (30) for one that crashes.
+        jitter: share of the pause, 0 to 1, that may be taken off at random, so that children and processes that failed
+            together do not retry together.
         healthy: seconds of running after which earlier failures are forgotten.
 
     Raises:
-        ValueError: a figure makes no sense.
+        ValueError: a value is out of range.
     """
 
     initial: float = 0.5
@@ -66,12 +66,12 @@ class Backoff:
     healthy: float = 60.0
 
     def __post_init__(self) -> None:
-        """Refuse figures that would never wait, or never end a wait."""
+        """Refuse values that would never wait, or wait for ever."""
         if not (0 < self.initial <= self.cap < math.inf and 0 <= self.jitter <= 1 and self.healthy >= 0):
-            raise ValueError(f"not a usable back-off: {self}")
+            raise ValueError(f"invalid back-off: {self}")
 
     def delay(self, failures: int, chance: float = 0.0) -> float:
-        """Seconds to wait after that many failures in a row.
+        """Return the seconds to wait after that many failures in a row.
 
         delay = min(cap, initial * 2^(failures - 1)) * (1 - jitter * chance)
 
@@ -90,26 +90,26 @@ class Backoff:
 
 @dataclass(frozen=True)
 class Child:
-    """One function to keep alive, and what must be true of it.
+    """One function to keep alive, and the rules it must follow.
 
-    `run(task_status=...)` is an async function as `nursery.start` likes it:
+    `run(task_status=...)` is an async function as `nursery.start` expects it:
 
-    - It calls `task_status.started()` once it does its job (port bound, connection open); what it passes goes
+    - It calls `task_status.started()` once it is at work (port bound, connection open); the value that it passes goes
       into the event. Until then it counts as starting, and `Backoff.healthy` does not run.
-    - It runs until the `stopping` event that it shares with its supervisor is set. Then it finishes what it
-      has in hand and returns, within the supervisor's grace. A return before that is a failure.
-    - It raises when it cannot do its job any more. It has no retry loop of its own: that would be a second,
-      hidden supervisor. Waiting for a dependency means to raise and be started again.
-    - It lets `trio.Cancelled` pass, and asks `stopping`, never the type of an exception, whether this is the
-      end. It is cancelled when the grace is over, when an operator restarts it, and when the program ends at
-      once; it may be cut at any checkpoint and must be able to begin again from what is stored.
-    - It owns everything it opens: each life begins with nothing and leaves nothing.
+    - It runs until the `stopping` event that it shares with its supervisor is set. Then it finishes the work in hand
+      and returns, within the supervisor's grace. Returning earlier is a failure.
+    - It raises when it cannot work any more. It has no retry loop of its own, which would be a second, hidden
+      supervisor. To wait for a dependency, it raises and is restarted.
+    - It lets `trio.Cancelled` pass, and checks `stopping`, never the type of an exception, to learn whether this is
+      the end. It is cancelled when the grace is over, when an operator restarts it, and when the program exits at
+      once; it may be cut off at any checkpoint and must be able to start again from what is stored.
+    - It owns everything it opens: each life begins with nothing and leaves nothing behind.
 
     Attributes:
         name: unique among its siblings.
         run: the function.
-        backoff: the pauses between its lives.
-        give_up_after: failures in a row that end the supervisor; None: it never gives up.
+        backoff: the pauses between lives.
+        give_up_after: failures in a row that end the supervisor; None: never.
     """
 
     name: str
@@ -120,7 +120,7 @@ class Child:
 
 @dataclass(frozen=True)
 class ChildStarted:
-    """A child does its job now. `value` is what it passed to `started()`, `lives` counts from 1."""
+    """A child is at work. `value` is what it passed to `started()`, `lives` counts from 1."""
 
     name: str
     lives: int
@@ -129,9 +129,9 @@ class ChildStarted:
 
 @dataclass(frozen=True)
 class ChildFailed:
-    """A child raised, or returned too early. It starts again in `delay` seconds; None: it does not.
+    """A child raised, or returned too early. It is restarted in `delay` seconds; None: never.
 
-    `error` is bare when there was only one, and for the hook to look at: keeping it keeps its traceback.
+    `error` is unwrapped when there was only one. Keeping it also keeps its traceback.
     """
 
     name: str
@@ -152,7 +152,7 @@ class ChildGaveUp:
 
 @dataclass(frozen=True)
 class RestartRequested:
-    """An operator asked for a child to be started again."""
+    """An operator asked for a child to be restarted."""
 
     name: str
 
@@ -173,7 +173,7 @@ class ChildCancelled:
 
 @dataclass(frozen=True)
 class ChildStopped:
-    """A child is gone for good. Always the last event of a child."""
+    """A child has ended for good. Always its last event."""
 
     name: str
 
@@ -192,16 +192,16 @@ State: TypeAlias = Literal["starting", "running", "waiting", "stopped"]
 
 @dataclass(frozen=True)
 class ChildStatistics:
-    """How one child stands.
+    """A snapshot of one child.
 
     Attributes:
-        name: the child's.
+        name: of the child.
         state: `starting` until it calls `started()`, `waiting` between a failure and its next life.
-        seconds: for how long it has been in this state.
-        lives: how often it was begun.
-        failures: all of them.
-        failures_in_a_row: those not yet forgotten.
-        last_error: text of the last one, None when there was none.
+        seconds: time in this state.
+        lives: how often it was started.
+        failures: total number of failures.
+        failures_in_a_row: failures that are not forgotten yet.
+        last_error: text of the last failure; None before the first.
         next_try: seconds until its next life, while waiting.
     """
 
@@ -217,20 +217,20 @@ class ChildStatistics:
 
 @dataclass(frozen=True)
 class SupervisorStatistics:
-    """How a supervisor stands, its children in the order they were given."""
+    """A snapshot of a supervisor, with its children in the order they were given."""
 
     stopping: bool
     children: tuple[ChildStatistics, ...]
 
 
 class _Kept:
-    """A child and its books."""
+    """A child with its state and counters."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
         self.state: State = "starting"
-        self.since = math.inf  # by Trio's clock; not begun yet
-        self.scope = trio.CancelScope()  # around what it does now: living or waiting
+        self.since = math.inf  # Trio's clock; not started yet
+        self.scope = trio.CancelScope()  # of its current life or pause
         self.restart_requested = False
         self.lives = 0
         self.failures = 0
@@ -261,7 +261,7 @@ class _Kept:
 
 
 class _LifeStatus(trio.TaskStatus[object]):
-    """What a child calls `started()` on. Not `nursery.start`, whose caller would hang on a slow start."""
+    """The task status of one life. Not `nursery.start`, whose caller would hang on a slow start."""
 
     def __init__(self, told: Callable[[object], None]) -> None:
         self._told: Callable[[object], None] | None = told
@@ -274,14 +274,13 @@ class _LifeStatus(trio.TaskStatus[object]):
 
 
 class Supervisor:
-    """Runs children until `stopping` is set, starting again those that fail.
+    """Run children until `stopping` is set, restarting those that fail.
 
     Args:
         children: what to keep alive, with distinct names.
-        stopping: set by whoever wants the end (a signal, say), and by the supervisor when a child gives up.
-        hook: called with every event, at once and in Trio's thread. What it raises is logged and goes no
-            further.
-        grace: seconds between `stopping` and the cancellation of whoever has not returned.
+        stopping: set by the program to stop (on a signal, say), and by the supervisor when a child gives up.
+        hook: called with every event, synchronously in Trio's thread. An exception from it is logged and dropped.
+        grace: seconds between `stopping` and the cancellation of children that have not returned.
 
     Raises:
         ValueError: two children have the same name.
@@ -301,19 +300,19 @@ class Supervisor:
         self._stopping = stopping
         self._hook = hook
         self._grace = grace
-        self._unheard = set(self._kept)  # have neither started nor failed yet
+        self._unheard = set(self._kept)  # neither started nor failed yet
         self._all_heard: Callable[[], None] = lambda: None
         self._left = len(self._kept)
         self._empty = trio.Event()
         self._gave_up: GaveUpError | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep the children until the end; once only.
+        """Run the children until the end; once only.
 
-        Has started when every child has started or failed once: a missing dependency does not hold it up.
+        Reports `started` when every child has started or failed once, so a missing dependency does not delay it.
 
         Raises:
-            GaveUpError: a child gave up; the others were stopped in the two usual phases before.
+            GaveUpError: a child gave up; the others were stopped first, in the usual two phases.
         """
         self._all_heard = task_status.started
         async with trio.open_nursery() as nursery:
@@ -335,7 +334,7 @@ class Supervisor:
             raise self._gave_up
 
     def restart(self, name: str) -> None:
-        """Cancel a child and start it again at once, with its failures forgotten; also out of its pause.
+        """Cancel a child and restart it at once, even during its pause, with its failures forgotten.
 
         Does nothing once the supervisor is stopping.
 
@@ -344,7 +343,7 @@ class Supervisor:
         """
         kept = self._kept.get(name)
         if kept is None:
-            raise UnknownChildError(f"no child is called {name!r}; there are {', '.join(self._kept)}")
+            raise UnknownChildError(f"no child is called {name!r}; the children are {', '.join(self._kept)}")
         if self._stopping.is_set():
             return
         kept.restart_requested = True
@@ -353,14 +352,14 @@ class Supervisor:
         kept.scope.cancel(reason="an operator restarts the child")
 
     def statistics(self) -> SupervisorStatistics:
-        """How the children stand at this moment; within a Trio run, since its clock is read."""
+        """Return a snapshot of the children. Call it within a Trio run, since it reads Trio's clock."""
         return SupervisorStatistics(
             stopping=self._stopping.is_set(),
             children=tuple(kept.statistics() for kept in self._kept.values()),
         )
 
     async def _keep(self, kept: _Kept) -> None:
-        """Give a child one life after the other."""
+        """Run a child life after life until `stopping` is set."""
         try:
             while not self._stopping.is_set():
                 delay = await self._live(kept)
@@ -375,13 +374,13 @@ class Supervisor:
                 self._empty.set()
 
     async def _live(self, kept: _Kept) -> float:
-        """Give a child one life; the seconds to wait before the next."""
+        """Run one life of a child and return the seconds to wait before the next."""
         kept.restart_requested = False
         kept.lives += 1
         kept.enter("starting")
         with trio.CancelScope() as kept.scope:
             try:
-                # A task of its own for every life: fresh context variables, and one shape of error.
+                # A task for every life: fresh context variables, and errors always come in a group.
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._run_child, kept, name=kept.child.name)
             except BaseExceptionGroup as group:
@@ -394,7 +393,7 @@ class Supervisor:
             raise ChildReturnedError("returned before it was asked to stop")
 
     async def _pause(self, kept: _Kept, delay: float) -> None:
-        """Wait before the next life. `stopping` and an operator's restart end it."""
+        """Wait before the next life, until `stopping` or an operator's restart."""
         kept.enter("waiting")
         kept.wake_at = trio.current_time() + delay
         with trio.move_on_after(delay) as kept.scope:
@@ -406,10 +405,9 @@ class Supervisor:
         self._hear_of(kept)
 
     def _judge(self, kept: _Kept, group: BaseExceptionGroup) -> float:
-        """Write a failure into the books and let pass what is none; the seconds to wait before the next life.
+        """Record a child's failure and return the seconds to wait before its next life. Other errors are raised again.
 
-        Only the text of an error is kept: an exception holds its traceback, that its frames, and they the
-        exception before.
+        Only the text of an error is kept: an exception holds its traceback, whose frames hold the exception before.
         """
         failure, rest = group.split(_is_failure)
         delay = 0.0 if failure is None else self._note_failure(kept, _unwrapped(failure))
@@ -424,7 +422,7 @@ class Supervisor:
         delay: float | None = None
         gave_up = False
         if kept.restart_requested:
-            delay = 0.0  # it fell over the cancellation: no failure of its own
+            delay = 0.0  # an effect of the cancellation, not its own failure
         elif not self._stopping.is_set():
             kept.failures_in_a_row = kept.unforgotten_failures() + 1
             gave_up = child.give_up_after is not None and kept.failures_in_a_row >= child.give_up_after
@@ -444,7 +442,7 @@ class Supervisor:
         self._stopping.set()
 
     def _hear_of(self, kept: _Kept) -> None:
-        """The child has started, failed or gone. The last one to do so makes the supervisor started."""
+        """Note that a child has started, failed or ended. The supervisor counts as started after the last."""
         if kept.child.name in self._unheard:
             self._unheard.remove(kept.child.name)
             if not self._unheard:
@@ -458,17 +456,17 @@ class Supervisor:
 
 
 def _is_failure(error: BaseException) -> bool:
-    """Whether an exception, no group, is a child's own failure rather than somebody's wish to end.
+    """Return whether a single exception is a child's own failure, rather than a request to end.
 
-    Not simply `Exception`: asyncio's CancelledError is none, yet means nothing to Trio, and a child that lets
-    one escape from its asyncio corner must not take its siblings along.
+    `Exception` alone would miss asyncio's CancelledError, which means nothing to Trio: a child that lets one escape
+    must not take its siblings down.
     """
     passing = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
     return not isinstance(error, (BaseExceptionGroup, *passing))
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    """An error without the groups that hold nothing else."""
+    """Return an error without the groups that hold nothing else."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
@@ -483,7 +481,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _describe(error: BaseException, limit: int = 300) -> str:
-    """Type and message of the first errors in a group, on one line, cut to `limit` characters."""
+    """Return type and message of the first errors in a group, on one line of at most `limit` characters."""
     parts = []
     for leaf in islice(_leaves(error), 3):
         try:

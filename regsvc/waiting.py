@@ -1,4 +1,4 @@
-"""Waiting: for whichever comes first, and for what comes again and again."""
+"""Wait for the first of several events, and for an event that repeats."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import trio
 
 
 async def wait_any(*waits: Callable[[], Awaitable[object]], seconds: float = float("inf")) -> None:
-    """Wait until the first of these returns, or the seconds are over; the others are cancelled.
+    """Wait until the first of these returns or the seconds are over, and cancel the others.
 
-    Only for what may be cancelled without loss: waiting for an event, for room, for a notification.
+    Only for waits that lose nothing when cancelled: for an event, for room, for a notification.
     """
     with trio.move_on_after(seconds):
         async with trio.open_nursery() as nursery:
@@ -25,25 +25,25 @@ async def wait_any(*waits: Callable[[], Awaitable[object]], seconds: float = flo
 
 
 class Alarm:
-    """An event that can come again; one that came while nobody waited is kept."""
+    """An event that repeats. One that comes while no task waits is kept."""
 
     def __init__(self) -> None:
         self._came = trio.Event()
 
     async def wait(self) -> None:
-        """Wait until the alarm sounds, or return at once when it did since the last wait."""
+        """Wait until the alarm sounds. Return at once if it has sounded since the last wait."""
         await self._came.wait()
         self._came = trio.Event()
 
     def sound(self) -> None:
-        """Wake whoever waits."""
+        """Wake the waiting tasks."""
         self._came.set()
 
 
-# Linux' monotonic clock stands still while a machine is suspended; the database's does not. macOS has one that goes on.
+# Linux's monotonic clock stops while a machine is suspended; the database's does not. On macOS it runs on.
 _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def lease_time() -> float:
-    """Return seconds that also pass while the machine is suspended, as Trio's do not."""
+    """Return a clock's seconds that, unlike Trio's, also pass while the machine is suspended."""
     return time.clock_gettime(_LEASE_CLOCK)

@@ -1,4 +1,4 @@
-"""`regsvc watch`: follows a registration over the websocket, as a waiting tab does."""
+"""`regsvc watch`: follow a registration over the websocket, as a waiting browser tab does."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from regsvc.errors import ConfigurationError, RegsvcError
 
 FINAL = frozenset({"confirmed", "expired", "repudiated"})
 _VERDICTS = {  # by close code
-    1000: "there is no such registration any more",  # since no state before was final
-    4401: "there is no such registration, or the handle is not its own",
-    4429: "it is watched too often at the moment",
+    1000: "this registration no longer exists",  # since no state before was final
+    4401: "no such registration, or the handle does not belong to it",
+    4429: "this registration is watched too often; try again later",
 }
-_SERVER_ERROR = 500  # from here on it is the service, or a proxy in front of it, that is in trouble
-_RETRIES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each new try while the service is away
+_SERVER_ERROR = 500  # from here on the service, or a proxy in front of it, fails
+_RETRIES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each attempt to reconnect
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -29,16 +29,16 @@ class WatchError(RegsvcError):
 async def watch_registration(url: str, handle: str, show: Callable[[str], None]) -> None:
     """Show every change of a registration, one line each, until its state is final.
 
-    A connection that breaks is made again; since every first frame is the truth, nothing is missed.
+    A lost connection is reopened. The first frame always carries the current state, so nothing is missed.
 
     Args:
         url: of the registration.
-        handle: opens it.
-        show: is given the lines.
+        handle: the secret that opens it.
+        show: called with each line.
 
     Raises:
-        ConfigurationError: the URL is none.
-        WatchError: it is gone, the handle does not open it, or the service stays away.
+        ConfigurationError: the URL is not that of a registration.
+        WatchError: the registration is gone, the handle does not open it, or the service is unavailable.
     """
     target = _live_url(url)
     seen = 0
@@ -56,7 +56,7 @@ async def watch_registration(url: str, handle: str, show: Callable[[str], None])
                     if frame["state"] in FINAL:
                         return
         except (ConnectionClosed, HandshakeError, OSError) as error:
-            trouble = error  # kept, which `error` itself is not
+            trouble = error  # Python deletes `error` at the end of the block
             if (verdict := _find_verdict(error)) is not None:
                 raise WatchError(verdict) from error
         failures = 0 if seen > before else failures
@@ -67,7 +67,7 @@ async def watch_registration(url: str, handle: str, show: Callable[[str], None])
 
 
 def _find_verdict(error: Exception) -> str | None:
-    """Return why there is no point in connecting again, or None when there is."""
+    """Return why a reconnection is pointless, or None if it may succeed."""
     if isinstance(error, ConnectionRejected) and error.status_code < _SERVER_ERROR:
         return f"the service answered {error.status_code}"
     if isinstance(error, ConnectionClosed) and error.reason is not None:

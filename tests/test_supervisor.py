@@ -151,7 +151,7 @@ def test_jitter_only_shortens_so_that_the_cap_holds() -> None:
     ],
 )
 def test_a_backoff_that_makes_no_sense_is_refused(bad: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="not a usable back-off"):
+    with pytest.raises(ValueError, match="invalid back-off"):
         Backoff(**bad)
 
 

@@ -73,7 +73,7 @@ async def test_a_proxy_that_answers_for_a_restarting_service_is_tried_again(tmp_
     ("answer", "why"),
     [
         (refuse(403), "the service answered 403"),
-        (show("queued", code=1000), "there is no such registration any more"),
+        (show("queued", code=1000), "this registration no longer exists"),
         (show(code=4401), "the handle is not its own"),
     ],
     ids=["refused", "gone", "wrong handle"],

@@ -1,4 +1,4 @@
-"""Which addresses a conninfo stands for, resolved without blocking Trio."""
+"""Resolve the addresses of a conninfo without blocking Trio."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import trio
 
-# Private in psycopg, but the one place that knows libpq's rules for several hosts and PG… variables.
+# Private in psycopg, but nothing else implements libpq's rules for several hosts and PG… variables.
 from psycopg._conninfo_utils import get_param, split_attempts
 from psycopg.conninfo import conninfo_to_dict
 
@@ -21,27 +21,26 @@ if TYPE_CHECKING:
 
 
 async def find_attempts(conninfo: str, **overrides: ConnParam) -> list[ConnDict]:
-    """List the parameters of each attempt to make, in order: one an address, `hostaddr` filled in.
+    """Return the parameters of each connection attempt, in order: one per address, with `hostaddr` set.
 
-    libpq would resolve names itself, blocking the whole process; it keeps `host` for TLS and for `.pgpass`. What libpq
-    does for several hosts (`load_balance_hosts`, `target_session_attrs=prefer-standby`) is done here, since libpq
-    sees one at a time. Of several hosts, the one that takes writes is wanted, unless `target_session_attrs` says
-    otherwise.
+    libpq would resolve names itself, blocking the process. `host` is kept for TLS and `.pgpass`. libpq's rules for
+    several hosts (`load_balance_hosts`, `target_session_attrs=prefer-standby`) are applied here, since libpq sees one
+    host at a time. Of several hosts, the one that accepts writes is chosen, unless `target_session_attrs` differs.
 
     Raises:
         psycopg.OperationalError: no host has an address.
-        ConfigurationError: the conninfo makes no sense.
+        ConfigurationError: the conninfo is invalid.
     """
     try:
         parameters = conninfo_to_dict(conninfo, **overrides)
     except psycopg.ProgrammingError:
-        # libpq's message quotes the conninfo, password and all.
+        # libpq's message quotes the conninfo, with its password.
         raise ConfigurationError(
             "the database's conninfo is neither a libpq URI nor key=value pairs"
         ) from None
     hosts = split_attempts(parameters)
     if len(hosts) > 1 and get_param(parameters, "target_session_attrs") is None:
-        # The others are there to take over: a standby among them is of no use until it has.
+        # The other hosts are for failover: a standby is of no use until it is promoted.
         hosts = [host | {"target_session_attrs": "read-write"} for host in hosts]
     prefer_standby = get_param(parameters, "target_session_attrs") == "prefer-standby"
     attempts: list[ConnDict] = []

@@ -1,4 +1,4 @@
-"""Connecting: to the first server that takes us."""
+"""Connect to the first PostgreSQL server that accepts a connection."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ C = TypeVar("C")
 async def open_first(
     connect: Callable[[str], PQGenConn[C]], conninfo: str, *, seconds: float, **parameters: ConnParam
 ) -> C:
-    """Connect to the first server of `conninfo` that takes us.
+    """Connect to the first server of `conninfo` that accepts us.
 
     Args:
         connect: makes psycopg's generator for a connection.
-        conninfo: a libpq URI or key/value string; several hosts and Unix sockets included.
-        seconds: for everything. Each address gets an equal share of what is left, so that one that never answers does
-            not hide the next; a `connect_timeout` of the conninfo caps the share.
+        conninfo: a libpq URI or key/value string, also with several hosts or a Unix socket.
+        seconds: total time. Each address gets an equal share of what is left, so that one that never answers does not
+            use up the time of the next; a `connect_timeout` of the conninfo caps the share.
         parameters: override those of `conninfo`.
 
     Raises:
-        psycopg.OperationalError: no server answered, or not in time, or none takes us.
-        ConfigurationError: the conninfo makes no sense.
+        psycopg.OperationalError: no server answered in time, or none accepts us.
+        ConfigurationError: the conninfo is invalid.
     """
     failures: list[psycopg.Error] = []
     deadline = trio.current_time() + seconds
@@ -53,4 +53,6 @@ async def open_first(
         raise errors.ConnectionTimeout(f"no server answered within {seconds:g} s")
     if len(failures) == 1:
         raise failures[0]
-    raise type(failures[-1])("no server takes us: " + "; ".join(map(str, failures))) from failures[-1]
+    raise type(failures[-1])(
+        "no server accepts the connection: " + "; ".join(map(str, failures))
+    ) from failures[-1]

@@ -1,8 +1,8 @@
-"""psycopg on Trio: a connection that waits with Trio and survives being cancelled.
+"""psycopg on Trio: a connection that waits with Trio and survives cancellation.
 
-psycopg's input and output are generators that yield what they wait for; `AsyncConnection` drives them with asyncio,
-this subclass with Trio. It owns what in psycopg 3.3 reaches for asyncio beyond that: the lock, name resolution,
-cancelling, transactions and notifications. Do not use `stream()`, `cursor.copy()`, `pipeline()`, two-phase commit or
+psycopg's input and output are generators that yield what they wait for. `AsyncConnection` drives them with asyncio,
+this subclass with Trio. It also replaces what else needs asyncio in psycopg 3.3: the lock, name resolution,
+cancellation, transactions and notifications. Do not use `stream()`, `cursor.copy()`, `pipeline()`, two-phase commit or
 `notifies()` on it.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import psycopg
 import trio
 from psycopg import errors, pq
-from psycopg.errors import _WaitTimeout  # private, but what `wait` has to raise
+from psycopg.errors import _WaitTimeout  # private, but `wait` must raise it
 from psycopg.rows import Row, tuple_row
 
 from regsvc.postgres.connecting import open_first
@@ -37,8 +37,8 @@ IDLE = pq.TransactionStatus.IDLE
 ACTIVE = pq.TransactionStatus.ACTIVE
 INERROR = pq.TransactionStatus.INERROR
 
-# Seconds that a cancelled statement gets to end by itself (nearly all do, in less than a request to cancel costs the
-# server), and then to be cancelled by the server; after that the connection is closed.
+# Seconds for a cancelled statement to end by itself (nearly all do, faster than the server handles a cancel request),
+# and then to be cancelled by the server. After that the connection is closed.
 FINISH_SECONDS = 0.02
 CANCEL_SECONDS = 0.5
 ROLLBACK_SECONDS = 2.0
@@ -46,18 +46,18 @@ COMMIT_SECONDS = 5.0
 
 
 class StatementInterruptedError(psycopg.OperationalError):
-    """The statement took longer than it may."""
+    """The statement exceeded its time limit."""
 
 
 class OutcomeUnknownError(psycopg.OperationalError):
-    """COMMIT was sent, and it is not known whether it happened."""
+    """COMMIT was sent, and its outcome is unknown."""
 
 
 class Connection(psycopg.AsyncConnection[Row]):
-    """A psycopg connection for Trio, in autocommit mode: what is not in `transaction()` commits by itself.
+    """A psycopg connection for Trio, in autocommit mode: each statement outside `transaction()` commits by itself.
 
-    When Trio cancels a task in the middle of a statement, the statement is awaited or cancelled on the server, within
-    half a second and shielded; if that fails the connection is closed. It is never left in the middle of something.
+    When Trio cancels a task during a statement, the statement is awaited or cancelled on the server, shielded and
+    within half a second. If that fails, the connection is closed. It is never left in the middle of a statement.
     """
 
     def __init__(self, pgconn: pq.abc.PGconn, row_factory: AsyncRowFactory[Row] = tuple_row) -> None:  # type: ignore[assignment]  # as in psycopg: the default fits Row's default
@@ -66,7 +66,7 @@ class Connection(psycopg.AsyncConnection[Row]):
         self._interrupted = False
         self._commit_scope: trio.CancelScope | None = None
         self.expires = math.inf
-        """When a pool replaces it, by Trio's clock."""
+        """Time at which a pool replaces the connection, by Trio's clock."""
         self.lock = Lock()  # type: ignore[assignment]  # psycopg asks of it no more than `async with`
 
     @classmethod
@@ -83,18 +83,18 @@ class Connection(psycopg.AsyncConnection[Row]):
         """Connect to the first server of `conninfo` that answers.
 
         Args:
-            conninfo: a libpq URI or key/value string; several hosts and Unix sockets included.
-            timeout: seconds for everything. Each address gets an equal share of what is left, so that one that never
-                answers does not hide the next; a `connect_timeout` of the conninfo caps the share.
-            prepare_threshold: a statement is prepared when executed more often than this; None: never, as a pgbouncer
-                in transaction mode before 1.21 needs it.
-            row_factory: how rows are made, for cursors that do not say.
-            limits: how long the server lets this session go on.
+            conninfo: a libpq URI or key/value string, also with several hosts or a Unix socket.
+            timeout: total seconds. Each address gets an equal share of what is left, so that one that never answers
+                does not use up the time of the next; a `connect_timeout` of the conninfo caps the share.
+            prepare_threshold: executions after which a statement is prepared; None: never, as PgBouncer before 1.21
+                requires in transaction mode.
+            row_factory: makes the rows of cursors that have no factory of their own.
+            limits: time limits that the server enforces on this session.
             kwargs: parameters that override those of `conninfo`.
 
         Raises:
-            psycopg.OperationalError: nobody answered, or not in time, or refused us.
-            ConfigurationError: the conninfo makes no sense.
+            psycopg.OperationalError: no server answered in time, or all refused us.
+            ConfigurationError: the conninfo is invalid.
         """
         connection = await open_first(cls._connect_gen, conninfo, seconds=timeout, **kwargs)
         connection.prepare_threshold = prepare_threshold
@@ -116,8 +116,8 @@ class Connection(psycopg.AsyncConnection[Row]):
 
         Args:
             gen: the generator.
-            interval: not used: Trio wakes a waiter whose descriptor is closed.
-            timeout: seconds after which `psycopg.errors._WaitTimeout` is raised; the generator stays where it is.
+            interval: unused, because Trio wakes a task whose descriptor is closed.
+            timeout: seconds after which `psycopg.errors._WaitTimeout` is raised; the generator can be resumed.
         """
         try:
             if self._interrupted:
@@ -130,7 +130,7 @@ class Connection(psycopg.AsyncConnection[Row]):
             if self._interrupted:
                 self._interrupted = False
                 await self._leave_statement(gen)
-                raise StatementInterruptedError("the statement took too long") from None
+                raise StatementInterruptedError("the statement exceeded its time limit") from None
             raise psycopg.OperationalError("the connection was closed") from error
         except (trio.Cancelled, KeyboardInterrupt):
             await self._leave_statement(gen)
@@ -138,10 +138,10 @@ class Connection(psycopg.AsyncConnection[Row]):
         raise _WaitTimeout("wait timeout expired")
 
     def interrupt(self) -> None:
-        """Make the statement in progress, or else the next one, fail with `StatementInterruptedError`.
+        """Make the current statement, or else the next one, fail with `StatementInterruptedError`.
 
-        The statement is cancelled on the server; when that fails the connection is closed, as by Trio's cancelling. A
-        COMMIT is asked to hurry, and its outcome is found out.
+        The statement is cancelled on the server; if that fails, the connection is closed, as on a Trio cancellation. A
+        COMMIT is cancelled too, and its outcome is determined.
         """
         if self._commit_scope is not None:
             self._commit_scope.cancel()
@@ -151,11 +151,11 @@ class Connection(psycopg.AsyncConnection[Row]):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the next one finds nothing of what went before: no transaction, no statement, no interruption."""
+        """Whether the connection is clean: no open transaction, no statement in progress, no pending interruption."""
         return self.pgconn.transaction_status == IDLE and not self._interrupted
 
     async def _leave_statement(self, gen: PQGen[Any]) -> bool:
-        """Bring a cancelled statement to its end, or close the connection; return whether it was done, and well."""
+        """Finish a cancelled statement, or close the connection. Return whether the statement succeeded."""
         if self.closed or self.pgconn.transaction_status != ACTIVE:
             return False
         try:
@@ -169,17 +169,17 @@ class Connection(psycopg.AsyncConnection[Row]):
                         await drive(gen, self.pgconn.socket, resume=True)
                         return True
         except (psycopg.Error, OSError, trio.ClosedResourceError):
-            pass  # the statement's own error, most often QueryCanceled: the status tells how it stands
+            pass  # the statement's error, usually QueryCanceled: the connection's status says what happened
         finally:
             if self.pgconn.transaction_status == ACTIVE:
                 self.close_nowait()
         return False
 
     async def cancel_safe(self, *, timeout: float = CANCEL_SECONDS) -> None:  # noqa: ASYNC109 - psycopg's signature
-        """Ask the server to cancel what this connection is doing.
+        """Ask the server to cancel the current statement.
 
         Raises:
-            psycopg.errors.CancellationTimeout: not within `timeout` seconds.
+            psycopg.errors.CancellationTimeout: the request took more than `timeout` seconds.
             psycopg.OperationalError: the request failed.
         """
         if self._should_cancel():
@@ -191,11 +191,11 @@ class Connection(psycopg.AsyncConnection[Row]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # psycopg would commit or roll back first: here that is the transaction's business.
+        # psycopg would commit or roll back first: here only `transaction()` does.
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; whoever waits on it gets `psycopg.OperationalError`."""
+        """Close the connection. A task that waits on it gets `psycopg.OperationalError`."""
         self.close_nowait()
         await trio.lowlevel.checkpoint()
 
@@ -208,16 +208,15 @@ class Connection(psycopg.AsyncConnection[Row]):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:  # type: ignore[override]  # no savepoints
-        """Run the block in a transaction of its own: BEGIN, then COMMIT, or ROLLBACK when it raises.
+        """Run the block in a transaction: BEGIN, then COMMIT, or ROLLBACK if the block raises.
 
-        When the block is left without an exception, it is committed. When it is left by the block's own exception or by
-        a cancel, it is not: a cancel is heeded up to the moment COMMIT is sent and not from then on, so that
-        there is an answer to know. A COMMIT that takes longer than five seconds is cancelled on the server, which says
-        what became of it. When the connection breaks meanwhile, nobody can know, and `OutcomeUnknownError` says so.
+        A cancellation rolls back until COMMIT is sent. After that it waits until the server has answered, so that the
+        outcome is known. A COMMIT that takes longer than five seconds is cancelled on the server, which reports the
+        outcome. If the connection breaks first, the outcome cannot be known and `OutcomeUnknownError` is raised.
 
         Raises:
-            psycopg.ProgrammingError: there is a transaction already.
-            psycopg.errors.InFailedSqlTransaction: the block swallowed an error; it was rolled back.
+            psycopg.ProgrammingError: a transaction is already open.
+            psycopg.errors.InFailedSqlTransaction: the block swallowed an error; the transaction was rolled back.
             StatementInterruptedError: COMMIT took too long, and was rolled back.
             OutcomeUnknownError: see above.
         """
@@ -234,7 +233,7 @@ class Connection(psycopg.AsyncConnection[Row]):
     async def _commit(self) -> None:
         if self.pgconn.transaction_status == INERROR:
             raise errors.InFailedSqlTransaction(
-                "an error was swallowed within the transaction: it rolled back"
+                "an error was swallowed in the transaction, which was rolled back"
             )
         if self.pgconn.transaction_status == IDLE:
             raise psycopg.ProgrammingError("the transaction was ended inside its block")
@@ -249,21 +248,21 @@ class Connection(psycopg.AsyncConnection[Row]):
         except (psycopg.Error, OSError, trio.ClosedResourceError) as error:
             if isinstance(error, psycopg.Error) and not self.closed:
                 raise
-            raise OutcomeUnknownError("COMMIT was not answered: nobody knows whether it happened") from error
+            raise OutcomeUnknownError("COMMIT was not answered: its outcome is unknown") from error
         finally:
             self._commit_scope = None
 
     async def _hurry_commit(self, gen: PQGen[Any]) -> None:
-        """Ask the server to give up a COMMIT that takes too long, and find out what became of it."""
+        """Ask the server to give up a COMMIT that takes too long, and determine its outcome."""
         warnings: list[str] = []
         self.add_notice_handler(lambda notice: warnings.append(notice.message_primary or ""))
         if await self._leave_statement(gen):
             if warnings:
-                # It no longer waits for its standby: committed here, and lost if the standby takes over.
+                # The server stopped waiting for its standby: committed here, but lost if the standby is promoted.
                 self.close_nowait()
-                raise OutcomeUnknownError(f"COMMIT is done here alone: {warnings[0]}")
+                raise OutcomeUnknownError(f"COMMIT is not replicated: {warnings[0]}")
         elif self.closed:
-            raise OutcomeUnknownError("COMMIT was not answered: nobody knows whether it happened")
+            raise OutcomeUnknownError("COMMIT was not answered: its outcome is unknown")
         else:
             raise StatementInterruptedError("COMMIT took too long, and was rolled back")
 
@@ -274,20 +273,20 @@ class Connection(psycopg.AsyncConnection[Row]):
             with trio.CancelScope(shield=True, deadline=trio.current_time() + ROLLBACK_SECONDS):
                 await self.command(b"ROLLBACK")
         except psycopg.Error:
-            pass  # what led here is raised; the status tells how it stands
+            pass  # the error that led here is raised; the connection's status says what happened
         finally:
             if not self.closed and self.pgconn.transaction_status != IDLE:
                 self.close_nowait()
 
     async def command(self, command: bytes) -> None:
-        """Execute a command without parameters, and ignore what it returns."""
-        # Not by `rollback()`, which makes the connection forget its prepared statements: it fears for DDL.
+        """Execute a command without parameters, and ignore its result."""
+        # Not by `rollback()`, which drops the connection's prepared statements as a precaution against DDL.
         async with self.lock:
             await self.wait(self._exec_command(command))
 
     @property
     def notified(self) -> deque[Notify]:
-        """The notifications that arrived and that no task has taken yet."""
+        """Notifications that have arrived and that no task has taken yet."""
         if self._notifies_backlog is None:
             raise RuntimeError("notifies() is running on this connection")
         return self._notifies_backlog

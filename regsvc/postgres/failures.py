@@ -1,4 +1,4 @@
-"""What an error of PostgreSQL means to those who share its connections."""
+"""Classify PostgreSQL's errors: what each means for other users of the pool."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ if TYPE_CHECKING:
 
     from regsvc.postgres.connection import Connection
 
-# The pooler gave our session to another client, whose prepared statements are its own.
+# The pooler moved us to another server session, which has other prepared statements.
 _NOT_PREPARED = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
-# A `lock_timeout`, `statement_timeout` or administrator: the same may go well in a moment.
+# A `lock_timeout`, `statement_timeout` or administrator: a retry may succeed.
 _IN_THE_WAY = (errors.LockNotAvailable, errors.QueryCanceled)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to make of an error.
+    """The consequences of an error.
 
     Args:
-        error: what is raised in its place.
-        gone: the server is of no use, and neither are other connections to it.
-        full: it takes no writes for want of room, or by its own word.
-        forgetful: no statement stays prepared.
+        error: raised in its place.
+        gone: the server is unusable, and so are all other connections to it.
+        full: the server refuses writes, because its disk is full or it is read-only.
+        unprepared: prepared statements do not survive.
     """
 
     error: DatabaseUnavailableError
     gone: bool = False
     full: bool = False
-    forgetful: bool = False
+    unprepared: bool = False
 
 
 def judge(error: psycopg.Error, connection: Connection) -> Verdict | None:
-    """Return what an error means for others; None when it is the business of the statement alone."""
+    """Return what an error means for other connections; None if it concerns only its statement."""
     if isinstance(error, OutcomeUnknownError):
         return Verdict(
-            DatabaseUnavailableError("The database did not say whether this was done: look, or try again."),
+            DatabaseUnavailableError(
+                "The database did not confirm the change. Check whether it was made, or retry."
+            ),
             gone=True,
         )
     if isinstance(error, StatementInterruptedError) and not connection.closed:
-        # Slow, but there.
+        # Slow, but available.
         return Verdict(DatabaseUnavailableError("The database did not finish in time."))
     if isinstance(error, _NOT_PREPARED):
-        return Verdict(DatabaseUnavailableError(retry_after=1.0), gone=True, forgetful=True)
-    # Class 40: rolled back for another's sake (a deadlock): the same will go well in a moment.
+        return Verdict(DatabaseUnavailableError(retry_after=1.0), gone=True, unprepared=True)
+    # Class 40: rolled back in favour of another transaction (a deadlock): a retry will succeed.
     if isinstance(error, _IN_THE_WAY) or (error.sqlstate or "").startswith("40"):
         return Verdict(DatabaseUnavailableError(retry_after=1.0))
     if _takes_no_writes(error, connection):
@@ -67,7 +69,7 @@ def judge(error: psycopg.Error, connection: Connection) -> Verdict | None:
 def _takes_no_writes(error: psycopg.Error, connection: Connection) -> bool:
     if isinstance(error, errors.DiskFull):
         return True
-    # The server keeps its clients informed of both; a transaction that is read-only by our own word is a bug of ours.
+    # The server reports both parameters. A transaction that we declared read-only ourselves is a bug of ours.
     status = connection.pgconn.parameter_status
     return isinstance(error, errors.ReadOnlySqlTransaction) and b"on" in (
         status(b"in_hot_standby"),

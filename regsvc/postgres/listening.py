@@ -1,4 +1,4 @@
-"""Hearing of what others NOTIFY: proved before it is relied on, and with silence told from peace."""
+"""Listen for NOTIFY: check that notifications arrive, and detect a dead connection during silence."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from regsvc.postgres.pool import Pool
 
 _TRIES = 3
-_HEARD_SECONDS = 1.0  # a notification takes a millisecond; a busy server some more
+_HEARD_SECONDS = 1.0  # a notification takes a millisecond, more on a busy server
 
 
 class NotHeardError(ConfigurationError):
-    """Notifications of PostgreSQL do not arrive, as behind a pooler that lends a server for one transaction.
+    """Notifications of PostgreSQL do not arrive, as behind a pooler in transaction mode.
 
-    Set REGSVC_DATABASE_LISTEN_URL to the server itself.
+    Set REGSVC_DATABASE_LISTEN_URL to connect directly to the server.
     """
 
     def __init__(self) -> None:
@@ -38,16 +38,16 @@ class NotHeardError(ConfigurationError):
 async def open_listener(
     conninfo: str, channel: str, pool: Pool, *, application_name: str
 ) -> AsyncIterator[Connection]:
-    """Hold a connection that hears of what is sent to a channel, for `wait_notifications`.
+    """Yield a connection that listens on a channel, for `wait_notifications`.
 
     Args:
-        conninfo: of the connection that listens, past any pooler.
-        channel: what to listen to.
-        pool: for one notification of our own, sent the way that all others are.
-        application_name: what `pg_stat_activity` shows.
+        conninfo: of the listening connection, which must bypass any pooler.
+        channel: the channel to listen on.
+        pool: sends a test notification over the same path as all others.
+        application_name: shown in `pg_stat_activity`.
 
     Raises:
-        NotHeardError: that notification does not arrive.
+        NotHeardError: the test notification does not arrive.
         psycopg.OperationalError: the connection cannot be made or is lost.
         DatabaseUnavailableError: the pool has no connection.
     """
@@ -58,10 +58,10 @@ async def open_listener(
 
 
 async def prove_heard(listener: Connection, pool: Pool) -> None:
-    """Send a notification to a channel of our own, and see that it arrives.
+    """Check that a notification sent through the pool reaches the listening connection.
 
     Raises:
-        NotHeardError: it does not.
+        NotHeardError: it does not arrive.
     """
     channel = f"regsvc_proof_{secrets.token_hex(8)}"
     await listener.execute(f"LISTEN {channel}".encode())
@@ -81,17 +81,17 @@ async def prove_heard(listener: Connection, pool: Pool) -> None:
 async def wait_notifications(
     connection: Connection, *, heartbeat: float = 10.0, patience: float = 5.0
 ) -> list[Notify]:
-    """Wait for notifications of the channels that a connection LISTENs to; at least one is returned.
+    """Wait for notifications on the channels of a connection, and return at least one.
 
-    One task at a time. A cancel loses none: what arrived is returned by the next call.
+    Only one task may wait at a time. A cancellation loses none: the next call returns what has arrived.
 
     Args:
-        connection: it is closed when it turns out to be dead.
-        heartbeat: seconds of silence after which the server is asked whether it still lives.
-        patience: seconds it gets to answer that.
+        connection: closed when it turns out to be dead.
+        heartbeat: seconds of silence after which the server is probed.
+        patience: seconds that the server has to answer the probe.
 
     Raises:
-        psycopg.OperationalError: the connection is dead, black holes included.
+        psycopg.OperationalError: the connection is dead, even if packets are dropped silently.
     """
     backlog = connection.notified
     await trio.lowlevel.checkpoint()

@@ -1,10 +1,10 @@
-"""Bring the schema up: plain numbered SQL files, applied in order, each once, each in its transaction.
+"""Migrate the schema: numbered SQL files, applied in order, each once and in its own transaction.
 
-`migrations/NNNN_name.sql` files are never edited once released: their checksums are kept. A file only adds, so that the
-programs of the release before go on beside it, and says otherwise by a line `-- serves: NNNN`, the number of the oldest
-program that still runs on it. What follows a line `-- outside a transaction:` runs after that, statement by statement:
-`VALIDATE CONSTRAINT` of what was added `NOT VALID`, and `CREATE INDEX CONCURRENTLY IF NOT EXISTS`. A file must not
-contain BEGIN or COMMIT.
+Files `migrations/NNNN_name.sql` are never edited after their release: the database stores their checksums. A file only
+adds, so that programs of the previous release keep running. One that breaks them says so in a line `-- serves: NNNN`,
+the number of the oldest program that still runs on it. Statements below a line `-- outside a transaction:` run
+afterwards, one by one: `VALIDATE CONSTRAINT` of constraints added `NOT VALID`, and `CREATE INDEX CONCURRENTLY IF NOT
+EXISTS`. A file must not contain BEGIN or COMMIT.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# Any number does that nobody else locks in this database.
+# An arbitrary key of an advisory lock, used only here.
 _LOCK = 7_243_605_129
-_TURN_SECONDS = 0.3  # between two looks whether another program has done
-# Milliseconds to wait for a lock, again and again. Every request behind that wait is kept waiting as well, and gives up
-# after 1.4 seconds.
+_TURN_SECONDS = 0.3  # between two checks whether another program has finished
+# Milliseconds to wait for a lock, in turn. Every later request for the table waits behind ours, and gives up after
+# 1.4 seconds.
 _LOCK_WAITS = (50, 100, 200, 400, 800)
-_PAUSE = 1.0  # seconds between two tries, for those who queued up behind the last one
-PATIENCE = 600.0  # seconds of such tries
+_PAUSE = 1.0  # seconds between two attempts, for the requests that queued up behind the last one
+PATIENCE = 600.0  # seconds of such attempts
 _INDEX = re.compile(r"CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (\w+)", re.IGNORECASE)
 
 _CREATE = """
@@ -55,26 +55,26 @@ class MigrationError(ConfigurationError):
 
 
 class LockedError(RegsvcError):
-    """A lock that a migration needs did not become free; what came before it stays."""
+    """A migration could not get a lock. Earlier migrations stay applied."""
 
 
 async def migrate(conninfo: str, directory: Traversable | None = None) -> list[str]:
-    """Apply what is missing; several programs that start together take turns.
+    """Apply the missing migrations. Programs that start together take turns.
 
-    A schema that is newer than this program and still serves it is left as it is.
+    A newer schema that this program still runs on is left alone.
 
     Args:
-        conninfo: the database, as a user who may create tables in it; when nothing is missing, who may read will do.
-        directory: where the files are; the package's own by default.
+        conninfo: of a user who may create tables; read access is enough when nothing is missing.
+        directory: folder of the migration files; the package's own by default.
 
     Returns:
-        The names of those applied here, in order; none when the schema was up to date.
+        The names of the migrations applied by this call, in order; none when the schema was up to date.
 
     Raises:
-        DatabaseUnavailableError: out of reach; with what PostgreSQL said.
-        ServerNotUsableError: its version or encoding is none to work with.
-        SchemaMismatchError: the database knows migrations that no longer serve this program, or knows them otherwise.
-        MigrationError: one failed and was rolled back. Those before it stay.
+        DatabaseUnavailableError: the database is unreachable; with PostgreSQL's message.
+        ServerNotUsableError: the server's version or encoding is not supported.
+        SchemaMismatchError: the database has newer migrations that this program does not run on, or edited ones.
+        MigrationError: a migration failed and was rolled back. Those before it stay applied.
         LockedError: a table was locked for ten minutes, by a backup or a forgotten transaction.
     """
     wanted = read_migrations(directory)
@@ -111,17 +111,17 @@ async def _find_next(connection: Connection, wanted: Sequence[Migration]) -> Mig
         if migration.name not in applied or applied[migration.name].unfinished:
             return migration
     if newer:
-        log.warning("schema is newer than this program, and serves it", newer=newer)
+        log.warning("schema is newer than this program, but compatible", newer=newer)
     return None
 
 
 @asynccontextmanager
 async def _turn(conninfo: str) -> AsyncIterator[None]:
-    """Hold the lock of those who migrate, for the block.
+    """Hold the migration lock for the block.
 
-    It is a transaction's, which also holds behind a pgbouncer, on a connection of its own. CREATE INDEX CONCURRENTLY
-    waits for every snapshot. A statement that waits for the lock would have one, so it is tried for, and a statement
-    with parameters leaves one behind.
+    It belongs to a transaction, which also works behind PgBouncer, on its own connection. CREATE INDEX CONCURRENTLY
+    waits for every snapshot. A statement waiting for the lock would hold one, so the lock is polled, and by a statement
+    without parameters, since parameters leave a snapshot behind.
     """
     async with await _connect(conninfo) as guard, guard.transaction():
         waited = False
@@ -138,7 +138,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
         if not await _fetch_value(
             connection, "SELECT 1 FROM schema_migrations WHERE name = %s", migration.name
         ):
-            # The checksum and name of a migration need no quotes.
+            # The checksum and name of a migration need no quoting.
             await _execute_with_lock(
                 connection,
                 migration.inside,
@@ -158,10 +158,10 @@ async def _apply(connection: Connection, migration: Migration) -> None:
 
 
 async def _execute_with_lock(connection: Connection, *statements: str) -> None:
-    """Execute in one transaction, begun anew whenever a lock is not free soon.
+    """Execute statements in one transaction, restarted whenever a lock is not granted soon.
 
     Raises:
-        LockedError: none of many tries had a lock.
+        LockedError: the lock was not granted within ten minutes.
     """
     deadline = trio.current_time() + PATIENCE
     tries = 0
@@ -177,14 +177,14 @@ async def _execute_with_lock(connection: Connection, *statements: str) -> None:
             holder = await _find_holder(connection)
             log.warning("waiting for a lock", tries=tries, holder=holder)
             if trio.current_time() + _PAUSE > deadline:
-                raise LockedError(f"{error}; the oldest transaction is of {holder}") from error
+                raise LockedError(f"{error}; the oldest transaction belongs to {holder}") from error
             await trio.sleep(_PAUSE)
         else:
             return
 
 
 async def _find_holder(connection: Connection) -> str:
-    """Return who most likely holds the lock: whose transaction in this database is the oldest."""
+    """Return the likely holder of the lock: the client with the oldest transaction in this database."""
     cursor = await connection.execute(
         """
         SELECT format('%s (pid %s, for %s s)', coalesce(nullif(application_name, ''), 'a client'), pid,
@@ -196,11 +196,11 @@ async def _find_holder(connection: Connection) -> str:
         """
     )
     row = await cursor.fetchone()
-    return row[0] if row else "a client unknown"
+    return row[0] if row else "an unknown client"
 
 
 async def _drop_half_made(connection: Connection, statement: str) -> None:
-    """Drop the index that a CREATE INDEX CONCURRENTLY which did not get to its end left behind, invalid."""
+    """Drop the invalid index that an interrupted CREATE INDEX CONCURRENTLY left behind."""
     made = _INDEX.match(statement)
     if made and await _fetch_value(
         connection, "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid", made[1]

@@ -1,4 +1,4 @@
-"""Opening connections in the background, so that it is in no request's time."""
+"""Open connections in the background, so that no request spends its time on it."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ _OUTAGE_SECONDS = 10.0
 
 
 def spawn(run: Callable[[], Awaitable[None]]) -> None:
-    """Run a task in the background, whose bugs end nothing else."""
+    """Run a task in the background. A bug in it is logged and ends nothing else."""
 
     async def guarded() -> None:
         try:
             await run()
         except Exception:
-            log.exception("database pool failed by a bug")
+            log.exception("bug in the database pool")
 
     trio.lowlevel.spawn_system_task(guarded, name="database pool")
 
 
 class Opener:
-    """Opens connections of one pool, each by a task of its own.
+    """Opens the connections of a pool, each in a task of its own.
 
     Args:
         conninfo: a libpq URI or key/value string.
-        seconds: that opening one may take.
-        application_name: what `pg_stat_activity` shows.
-        prepare: whether statements that come often are prepared.
-        life: seconds after which a connection is to be replaced.
-        on_opened: is given each connection.
-        on_failed: is told why one could not be opened.
+        seconds: time limit for opening one connection.
+        application_name: shown in `pg_stat_activity`.
+        prepare: whether frequent statements are prepared.
+        life: seconds after which a connection is replaced.
+        on_opened: called with each new connection.
+        on_failed: called with the reason why one could not be opened.
     """
 
     def __init__(
@@ -72,28 +72,28 @@ class Opener:
         self.opened = 0
 
     def __len__(self) -> int:
-        """Return how many are being opened."""
+        """Return the number of connections being opened."""
         return len(self._scopes)
 
     def open_one(self) -> None:
-        """Open a connection in the background."""
+        """Start opening a connection."""
         scope = trio.CancelScope()
         self._scopes.add(scope)
         spawn(partial(self._open, scope))
 
     def cancel(self) -> None:
-        """Give up what is being opened."""
+        """Cancel the connections being opened."""
         for scope in self._scopes:
             scope.cancel()
 
     def stop_preparing(self, why: Exception) -> None:
-        """Have statements prepared no more by the connections opened from now on."""
+        """Stop preparing statements on connections opened from now on."""
         if self._prepare:
             self._prepare = False
-            log.warning("prepared statements do not last: no more are made", error=str(why))
+            log.warning("prepared statements are lost: disabled", error=str(why))
 
     def note_failure(self, error: Exception) -> None:
-        """Log the first failure of an outage, with PostgreSQL's words."""
+        """Log the first failure of an outage, with PostgreSQL's message."""
         now = trio.current_time()
         if now - self._last_failure > _OUTAGE_SECONDS:
             words = " ".join(str(error).split())

@@ -1,7 +1,7 @@
-"""A pool of connections for Trio: first come, first served; opened in the background, dropped when in doubt.
+"""A connection pool for Trio: first come, first served; opened in the background, dropped when in doubt.
 
-There is no cancel scope around a block or around waiting in line: entering one costs a third of a query. One task looks
-ten times a second, while anything is lent, for whose time is over.
+A block, or waiting in line, has no cancel scope of its own, which would cost a third of a query. Instead, while
+connections are lent, one task checks the deadlines ten times a second.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# Seconds between two looks for whose time is over; how exact `wait` and `limit` are.
+# Seconds between two checks of the deadlines, and so the precision of `wait` and `limit`.
 _LOOK_SECONDS = 0.1
-# Seconds in which no more connections are asked of a server that grants no more.
+# Seconds without new connections after the server has refused one.
 _CROWDED_SECONDS = 1.0
 _CLOSED = "The connections to the database are closed."
 
 
 @dataclass(frozen=True)
 class PoolStatistics:
-    """A snapshot of a pool: connections now (`size` at most), and counts since it was made."""
+    """A snapshot of a pool: connections now (`size` at most), and counters since its creation."""
 
     size: int
     idle: int
@@ -51,23 +51,23 @@ class PoolStatistics:
 class Pool:
     """Connections to one database, opened when needed and kept.
 
-    Whoever finds none idle waits in line, for the first one that becomes free or is opened: connections are opened in
-    the background. When the server grants no more of them, those that there are have to do.
+    A task that finds no idle connection waits in line for the first one that is returned or opened. Connections are
+    opened in the background. When the server grants no more, the open ones must suffice.
 
-    A connection comes back to the pool only if it is idle, outside a transaction and alive. When the server turns out
-    to be gone, everything opened before that moment is dropped, so that one request pays for a restart and not one
-    a connection. There is no state of a session to rely on (SET, LISTEN, temporary tables): the next one may get
-    another connection.
+    A connection returns to the pool only if it is idle, alive and outside a transaction. When the server turns out to
+    be gone, all connections opened before that moment are dropped, so that only one request fails after a restart,
+    rather than one per connection. Do not rely on session state (SET, LISTEN, temporary tables): the next block may
+    get another connection.
 
     Args:
         conninfo: a libpq URI or key/value string.
-        size: connections at most.
-        wait: seconds to wait for a connection, the line and connecting together.
-        limit: seconds a block may take, unless it says otherwise: a server that does not answer is not waited for.
-        application_name: what `pg_stat_activity` shows.
-        prepare: whether statements that come often are prepared; it ends by itself when they turn out to be lost.
-        keep: connections that `open_ahead` opens.
-        life: seconds after which an idle connection is replaced, so that nothing grows old with it.
+        size: maximum number of connections.
+        wait: seconds to wait for a connection, in line and while it is opened.
+        limit: time limit of a block in seconds by default, so that a server that does not answer is not waited for.
+        application_name: shown in `pg_stat_activity`.
+        prepare: whether frequent statements are prepared; the pool disables this when they turn out to be lost.
+        keep: number of connections that `open_ahead` opens.
+        life: seconds after which an idle connection is replaced, so that its memory on the server does not grow.
     """
 
     def __init__(
@@ -92,35 +92,35 @@ class Pool:
             application_name=application_name,
             prepare=prepare,
             life=life,
-            on_opened=self._take_in,
-            on_failed=self._disappoint,
+            on_opened=self._add,
+            on_failed=self._note_unopened,
         )
-        # Connections that are open, idle or lent; while a task waits in line none is idle.
+        # Connections that are open, idle or lent. While a task waits in line, none is idle.
         self._count = 0
         self._crowded_until = -math.inf
         self._idle: list[Connection] = []
-        self._lent: dict[Connection, float] = {}  # and until when
-        self._line: OrderedDict[trio.lowlevel.Task, float] = OrderedDict()  # and until when
-        # Rises whenever the server was found gone; what is idle is always of the present one.
+        self._lent: dict[Connection, float] = {}  # with their deadlines
+        self._line: OrderedDict[trio.lowlevel.Task, float] = OrderedDict()  # with their deadlines
+        # Incremented whenever the server turns out to be gone. Idle connections belong to the current generation.
         self._generation = 0
         self._watched = False
         self._closed = False
         self._dropped = self._timeouts = 0
         self.writes_refused = False
-        """Whether the server has refused a write for want of room, or as read-only, since this was last set."""
+        """Whether the server has refused a write, for a full disk or as read-only, since this was last reset."""
 
     @asynccontextmanager
     async def connection(self, *, limit: float | None = None) -> AsyncIterator[Connection]:
-        """Lend a connection in autocommit mode to the block.
+        """Lend a connection in autocommit mode for the duration of the block.
 
         Args:
-            limit: seconds after which a statement of the block is cancelled (`math.inf`: never); the pool's own by
+            limit: seconds after which a statement of the block is cancelled (`math.inf`: never); the pool's limit by
                 default.
 
         Raises:
-            DatabaseUnavailableError: none became free in time, the server is out of reach, refuses, went away
-                during the block, takes no writes (a failover under way) or nothing at all (disk full), or did not
-                finish within `limit`. psycopg's other errors pass.
+            DatabaseUnavailableError: no connection became free in time; the server is unreachable, refuses connections,
+                fails during the block, refuses writes (a failover under way, a full disk), or did not finish within
+                `limit`. psycopg's other errors pass.
         """
         connection = self._take_idle() or await self._take()
         generation = self._generation
@@ -134,7 +134,7 @@ class Pool:
                 raise
             self._timeouts += isinstance(error, StatementInterruptedError)
             self.writes_refused |= verdict.full
-            if verdict.forgetful:
+            if verdict.unprepared:
                 self._opener.stop_preparing(error)
             elif verdict.gone:
                 self._opener.note_failure(error)
@@ -151,17 +151,17 @@ class Pool:
 
     @asynccontextmanager
     async def transaction(self, *, limit: float | None = None) -> AsyncIterator[Connection]:
-        """Lend a connection inside a transaction: see `connection()` and `Connection.transaction()`."""
+        """Lend a connection inside a transaction. See `connection()` and `Connection.transaction()`."""
         async with self.connection(limit=limit) as connection, connection.transaction():
             yield connection
 
     def open_ahead(self) -> None:
-        """Open what is to be kept, in the background."""
+        """Start opening the connections that are kept."""
         while self._count + len(self._opener) < self._keep:
             self._opener.open_one()
 
     async def aclose(self) -> None:
-        """Close what is idle now and what is lent when it comes back; nothing is lent any more."""
+        """Close idle connections now and lent ones on their return, and lend no more."""
         self._closed = True
         self._opener.cancel()
         while self._line:
@@ -170,7 +170,7 @@ class Pool:
         await trio.lowlevel.checkpoint()
 
     def statistics(self) -> PoolStatistics:
-        """Tell how it stands."""
+        """Return a snapshot of the pool."""
         return PoolStatistics(
             size=self._size,
             idle=len(self._idle),
@@ -186,7 +186,7 @@ class Pool:
             connection = self._idle.pop()
             if not is_readable(connection.fileno()):
                 return connection
-            # Nobody asked anything: it is the server's farewell, or its end of the socket.
+            # No query is in progress, so this is the server's goodbye or a closed socket.
             self._drop(connection)
             self._count -= 1
         return None
@@ -208,7 +208,7 @@ class Pool:
         return given
 
     def _pass_on(self, connection: Connection | None) -> None:
-        """Give a connection to the task that waits longest, or keep it; None: open another in its place, if needed."""
+        """Give a connection to the task that waits longest, or keep it. None: open a replacement if needed."""
         if connection is None:
             self._count -= 1
             self._open_enough()
@@ -219,7 +219,7 @@ class Pool:
             self._idle.append(connection)
 
     def _open_enough(self) -> None:
-        """Open as many connections as tasks wait for, as far as there may be so many."""
+        """Open a connection for each waiting task, up to `size`."""
         crowded = self._count and trio.current_time() < self._crowded_until
         while (
             len(self._opener) < len(self._line)
@@ -229,16 +229,16 @@ class Pool:
         ):
             self._opener.open_one()
 
-    def _take_in(self, connection: Connection) -> None:
-        """Take a connection that was opened."""
+    def _add(self, connection: Connection) -> None:
+        """Add a connection that was opened."""
         if self._closed:
             connection.close_nowait()
         else:
             self._count += 1
             self._pass_on(connection)
 
-    def _disappoint(self, failure: Exception) -> None:
-        """Tell a task in line that there is no connection to be had, unless others will come back."""
+    def _note_unopened(self, failure: Exception) -> None:
+        """Fail the task that waits longest, unless lent connections will come back."""
         if self._count:
             self._crowded_until = trio.current_time() + _CROWDED_SECONDS
         elif self._line:
@@ -256,7 +256,7 @@ class Pool:
         self._dropped += 1
 
     def _drop_older(self, generation: int) -> None:
-        """Drop what was opened in `generation` or before: the idle now, the lent when they come back."""
+        """Drop connections of `generation` or before: idle ones now, lent ones on their return."""
         if generation == self._generation:
             self._generation += 1
             if not self._closed:
@@ -268,9 +268,9 @@ class Pool:
     def _watch(self) -> None:
         if not self._watched:
             self._watched = True
-            spawn(self._end_what_takes_too_long)
+            spawn(self._enforce_deadlines)
 
-    async def _end_what_takes_too_long(self) -> None:
+    async def _enforce_deadlines(self) -> None:
         try:
             while self._lent or self._line:
                 await trio.sleep(_LOOK_SECONDS)

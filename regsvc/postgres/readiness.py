@@ -1,4 +1,4 @@
-"""Whether the database is ready for requests, found out on a connection of its own, however busy all others are."""
+"""Check whether the database is ready for requests, on a separate connection that is never busy."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_SECONDS = 1.0  # for a connection, and for what is asked by it
+_SECONDS = 1.0  # for a connection, and for each check on it
 
 
 class Readiness:
-    """Looks whether this program can work with the database: the right schema, and a server that takes writes.
+    """Checks whether this program can work with the database: a matching schema, and a server that accepts writes.
 
     Args:
         conninfo: a libpq URI or key/value string.
-        pools: whose connections do the work; a write that was refused on one of them is looked into.
+        pools: of the connections that do the work; a write that was refused on one of them is checked by a write.
         prepare: whether statements are prepared.
-        newer: the migrations that this program does not know and whose schema it has been seen to run on.
+        newer: migrations that are newer than this program and known to be compatible.
     """
 
     def __init__(
@@ -43,18 +43,18 @@ class Readiness:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Make sure that the database is ready, and lend the connection for what else there is to see.
+        """Check that the database is ready, and lend the connection for further checks.
 
         Raises:
-            DatabaseUnavailableError: it is out of reach; `ReadOnlyServerError` if it takes no writes.
-            SchemaMismatchError: it has a schema that this program does not run on.
+            DatabaseUnavailableError: the database is unreachable; `ReadOnlyServerError` if it refuses writes.
+            SchemaMismatchError: this program does not run on its schema.
             ServerNotUsableError: see `check_server`.
         """
         async with self._pool.connection() as conn:
             newer = await check_schema(conn)
             if newer != self._newer:
                 self._newer = newer
-                log.warning("schema is newer than this program, and serves it", newer=newer)
+                log.warning("schema is newer than this program, but compatible", newer=newer)
             if self._proved and not any(pool.writes_refused for pool in self._pools):
                 await check_writable(conn)
             else:
@@ -62,7 +62,7 @@ class Readiness:
             yield conn
 
     async def _prove(self, conn: Connection) -> None:
-        """Write something, which costs more than to ask: while writes are refused."""
+        """Test with a write, which costs more than a query and is done only after a refused write."""
         self._proved = False
         for pool in self._pools:
             pool.writes_refused = False

@@ -1,8 +1,8 @@
-"""Which schema the database has, and whether this program runs on it.
+"""Determine the schema of the database, and whether this program runs on it.
 
-A migration only adds, so that programs of one release before run on the schema of the next one: each may be restarted
+A migration only adds, so that programs of the previous release run on the next schema, and each can be restarted
 beside the other. `schema_migrations.serves` holds, for each migration, the number of the oldest program that runs on
-what it made. A program's number is that of its newest migration.
+its schema. A program's number is that of its newest migration.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ _OUTSIDE = re.compile(r"^-- outside a transaction:$", re.MULTILINE)
 _TABLE = re.compile(
     r"^(?:CREATE (?:UNLOGGED )?TABLE|ALTER TABLE \w+ RENAME TO) (\w+)", re.MULTILINE | re.IGNORECASE
 )
-# Nothing else may run outside: these lock nobody out, and can be done again after half of them was done.
+# Only these may run outside a transaction: they block no client, and can be repeated after an interruption.
 _REPEATABLE = re.compile(
     r"CREATE (UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS|DROP INDEX CONCURRENTLY IF EXISTS"
     r"|ALTER TABLE \w+ VALIDATE CONSTRAINT|ANALYZE|VACUUM",
     re.IGNORECASE,
 )
-# Up to this migration there was no release that another one could run beside: each program has its own schema.
+# Up to this migration, releases could not run side by side: each program needs exactly its own schema.
 _ALONE = 12
 
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
-"""What the user of `serve` needs on every table but `schema_migrations`, of which reading is enough."""
+"""Privileges that `serve` needs on every table but `schema_migrations`, which it only reads."""
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One file: its name, its text, and the number of the oldest program that runs on the schema it makes."""
+    """A migration file: its name, its text, and the number of the oldest program that runs on its schema."""
 
     name: str
     sql: str
@@ -54,22 +54,22 @@ class Migration:
 
     @property
     def number(self) -> int:
-        """Its place in the order, from 1."""
+        """Position in the order, from 1."""
         return int(self.name[:4])
 
     @cached_property
     def checksum(self) -> str:
-        """The SHA-256 of its text, hexadecimal."""
+        """The SHA-256 of its text, in hexadecimal."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     @property
     def inside(self) -> str:
-        """What runs in one transaction."""
+        """The statements that run in one transaction."""
         return _OUTSIDE.split(self.sql, maxsplit=1)[0]
 
     @cached_property
     def outside(self) -> tuple[str, ...]:
-        """The statements that run after that, each by itself."""
+        """The statements that run after the transaction, each by itself."""
         _, *rest = _OUTSIDE.split(self.sql, maxsplit=1)
         lines = "".join(line for line in "".join(rest).splitlines(keepends=True) if not line.startswith("--"))
         return tuple(statement.strip() for statement in lines.split(";") if statement.strip())
@@ -77,7 +77,7 @@ class Migration:
 
 @dataclass(frozen=True)
 class Applied:
-    """A migration that the database has. `serves` is None where the program that applied it did not say."""
+    """An applied migration. `serves` is None if the program that applied it did not record it."""
 
     checksum: str
     serves: int | None
@@ -85,25 +85,25 @@ class Applied:
 
 
 def read_migrations(directory: Traversable | None = None) -> tuple[Migration, ...]:
-    """Read the migrations in `directory`, in order; the package's own by default.
+    """Read the migrations of `directory`, in order; of the package by default.
 
     Raises:
-        ConfigurationError: a file is not called NNNN_name.sql, a number is missing or twice, or a statement may not run
-            outside a transaction.
+        ConfigurationError: a file is not called NNNN_name.sql, a number is missing or repeated, or a statement may not
+            run outside a transaction.
     """
     return _read(directory) if directory else _read_own()
 
 
 async def check_schema(connection: Connection, directory: Traversable | None = None) -> tuple[str, ...]:
-    """Make sure that this program runs on the database's schema; one small query.
+    """Check that this program runs on the database's schema, with one small query.
 
     Returns:
-        The names of the migrations that are newer than this program, which they serve all the same.
+        The names of the migrations that are newer than this program and compatible with it.
 
     Raises:
         ServerNotUsableError: see `check_server`.
-        SchemaMismatchError: it is older, another, or so new that it no longer serves this program.
-        ConfigurationError: it may not be read.
+        SchemaMismatchError: the schema is older, different, or too new for this program.
+        ConfigurationError: the user may not read it.
     """
     check_server(connection)
     wanted = read_migrations(directory)
@@ -116,10 +116,10 @@ async def check_schema(connection: Connection, directory: Traversable | None = N
 
 
 async def check_rights(connection: Connection) -> None:
-    """Make sure that the database's user may do to every table what `serve` does; one small query.
+    """Check that the database user has the privileges that `serve` needs on every table, with one small query.
 
     Raises:
-        ConfigurationError: it may not; with the tables' names.
+        ConfigurationError: privileges are missing; names them and the tables.
     """
     tables = sorted({table for migration in read_migrations() for table in _TABLE.findall(migration.sql)})
     cursor = await connection.execute(
@@ -137,13 +137,13 @@ async def check_rights(connection: Connection) -> None:
 
 
 async def fetch_applied(connection: Connection) -> dict[str, Applied]:
-    """Return the migrations that the database has, by name.
+    """Return the migrations of the database, by name.
 
     Raises:
-        ConfigurationError: the database's user may not know.
+        ConfigurationError: the database user may not read them.
     """
     try:
-        # By way of JSON, because a table of before has neither `serves` nor `unfinished`.
+        # By way of JSON, because an older table has neither `serves` nor `unfinished`.
         cursor = await connection.execute(
             """
             SELECT name, checksum, (to_jsonb(m) ->> 'serves')::integer,
@@ -154,15 +154,15 @@ async def fetch_applied(connection: Connection) -> dict[str, Applied]:
     except psycopg.errors.UndefinedTable:
         return {}
     except psycopg.errors.InsufficientPrivilege as error:
-        raise ConfigurationError(f"the database user may not look at the schema: {error}") from error
+        raise ConfigurationError(f"the database user may not read the schema: {error}") from error
     return {name: Applied(*rest) for name, *rest in await cursor.fetchall()}
 
 
 def compare(wanted: Sequence[Migration], applied: Mapping[str, Applied]) -> tuple[str, ...]:
-    """Return the names of the applied migrations that are newer than those wanted.
+    """Return the names of the applied migrations that are newer than those of this program.
 
     Raises:
-        SchemaMismatchError: they do not serve this program, or are no successors of its own.
+        SchemaMismatchError: this program does not run on them, or they do not follow its own.
     """
     known = {migration.name: migration.checksum for migration in wanted}
     ours = len(wanted)
@@ -171,13 +171,15 @@ def compare(wanted: Sequence[Migration], applied: Mapping[str, Applied]) -> tupl
         raise SchemaMismatchError(f"the database has {', '.join(strange)}, which this program does not know")
     if too_new := [name for name in newer if (applied[name].serves or 0) > ours]:
         raise SchemaMismatchError(
-            f"the database has {', '.join(too_new)}, which this program does not know and which no longer serves it: "
+            f"the database has {', '.join(too_new)}, which this program does not know and is too old for: "
             "update the program"
         )
     if edited := [
         name for name in sorted(applied) if name in known and applied[name].checksum != known[name]
     ]:
-        raise SchemaMismatchError(f"{', '.join(edited)} was applied with another text than this program has")
+        raise SchemaMismatchError(
+            f"{', '.join(edited)} differs from the text that was applied to the database"
+        )
     return newer
 
 

@@ -1,4 +1,4 @@
-"""Which PostgreSQL servers can be worked with, and whether one takes writes."""
+"""Check a PostgreSQL server: version, encoding, and whether it accepts writes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from regsvc.errors import ConfigurationError, DatabaseUnavailableError
 if TYPE_CHECKING:
     from regsvc.postgres.connection import Connection
 
-OLDEST = 14  # the oldest major version; older ones do not tell their clients when they stop taking writes
-ENCODING = "UTF8"  # the one encoding that holds every name and address
+OLDEST = 14  # the oldest supported major version; older ones do not report when they become read-only
+ENCODING = "UTF8"  # the only encoding that holds every name and address
 
-# Extends a table on disk, which a full disk refuses, and leaves nothing behind.
+# Extends a table on disk, which fails on a full disk, and leaves nothing behind.
 _PROOF = "CREATE TEMPORARY TABLE regsvc_proof ON COMMIT DROP AS SELECT repeat('x', 1000) FROM generate_series(1, 16)"
 
 
@@ -23,11 +23,11 @@ class ServerNotUsableError(ConfigurationError):
 
 
 class ReadOnlyServerError(DatabaseUnavailableError):
-    """The database takes no writes at the moment."""
+    """The database does not accept writes at the moment."""
 
 
 def check_server(connection: Connection) -> None:
-    """Make sure that version and encoding are ones to work with; asks the server nothing.
+    """Check that version and encoding are supported, without a query.
 
     Raises:
         ServerNotUsableError: they are not.
@@ -47,7 +47,7 @@ def check_server(connection: Connection) -> None:
 
 
 async def check_writable(connection: Connection) -> None:
-    """Make sure that the server says of itself that it takes writes; one small query.
+    """Check that the server reports that it accepts writes, with one small query.
 
     Raises:
         ReadOnlyServerError: it is a standby, or read-only by `default_transaction_read_only`.
@@ -59,23 +59,23 @@ async def check_writable(connection: Connection) -> None:
     ).fetchone()
     recovering, read_only = row or (False, False)
     if recovering:
-        raise ReadOnlyServerError("The database is a standby, which takes no writes.")
+        raise ReadOnlyServerError("The database is a standby, which does not accept writes.")
     if read_only:
-        raise ReadOnlyServerError("The database takes no writes: default_transaction_read_only is on.")
+        raise ReadOnlyServerError("The database does not accept writes: default_transaction_read_only is on.")
 
 
 async def prove_writable(connection: Connection) -> None:
-    """Write something that is gone at once.
+    """Check with a write that the server accepts writes. Nothing of it stays.
 
     Raises:
-        ReadOnlyServerError: the server does not take it; with PostgreSQL's words.
+        ReadOnlyServerError: the write fails; with PostgreSQL's message.
     """
     await check_writable(connection)
     try:
         async with connection.transaction():
             await connection.execute(_PROOF)
     except (errors.ReadOnlySqlTransaction, errors.DiskFull, errors.OutOfMemory) as error:
-        raise ReadOnlyServerError(f"The database takes no writes: {error}") from error
+        raise ReadOnlyServerError(f"The database does not accept writes: {error}") from error
     except errors.InsufficientPrivilege:
-        # Without the right to make temporary tables, what the server says of itself has to do.
+        # Without the privilege to create temporary tables, the server's own report must suffice.
         return

@@ -1,4 +1,4 @@
-"""What holds in a session with PostgreSQL: set by us, whatever server, database, role or environment say."""
+"""Session parameters, set by us so that the defaults of server, database, role or environment do not matter."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from regsvc.postgres.connection import Connection
 
-# How texts, times and numbers are written on the wire, how statements are read, and what isolates transactions.
-# `search_path` is left as it is: which schema is used is the operator's business. So is
-# `default_transaction_read_only`, by which some hosts keep writers off a disk that is nearly full.
+# Formats of texts, times and numbers on the wire, the SQL syntax, and transaction isolation. `search_path` is left
+# alone, because the operator chooses the schema. So is `default_transaction_read_only`, by which some hosting providers
+# stop writes to a disk that is nearly full.
 _NOTATIONS = {
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
@@ -27,18 +27,18 @@ _NOTATIONS = {
     "transform_null_equals": "off",
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
-    # The server looks whether the peer of an idle connection is still there: after 10 s, three times.
+    # The server probes the peer of an idle connection after 10 s, three times.
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "15000",
-    # By a warning we learn that a COMMIT has not reached the standby that it waited for.
+    # A warning reports that a COMMIT has not reached the standby that it waited for.
     "client_min_messages": "warning",
 }
-# A pool keeps idle connections for as long as it likes. Older servers know no such setting.
+# A pool keeps idle connections as long as it needs to. Older servers have no such parameter.
 _ENDLESS_SINCE = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
 
-# libpq's own parameters, which poolers let through. A peer that says nothing to what was sent for 10 s is gone.
+# libpq's own parameters, which poolers allow. A peer that acknowledges nothing for 10 s counts as gone.
 _AT_CONNECT: dict[str, ConnParam] = {
     "keepalives": "1",
     "keepalives_idle": "10",
@@ -51,14 +51,14 @@ _TRIES = 20
 
 @dataclass(frozen=True)
 class Limits:
-    """How long the server lets a session go on, in milliseconds; 0 is for ever.
+    """Time limits that the server enforces on a session, in milliseconds; 0 means none.
 
-    They are for a process that is neither there nor gone: one that still lives has deadlines of its own.
+    They are for a process that hangs without being gone: one that works has its own deadlines.
 
     Args:
-        statement: of one statement.
-        lock: of waiting for one lock.
-        idle: in a transaction, between two statements.
+        statement: for one statement.
+        lock: for one lock.
+        idle: between two statements of a transaction.
     """
 
     statement: int
@@ -67,23 +67,23 @@ class Limits:
 
 
 HURRIED = Limits(statement=60_000, lock=5_000, idle=5_000)
-"""For requests and for what runs all the time."""
+"""For requests and background work."""
 BY_HAND = Limits(statement=0, lock=10_000, idle=60_000)
-"""For the commands of operators."""
+"""For operators' commands."""
 UNHURRIED = Limits(statement=0, lock=0, idle=0)
 """For migrations."""
 
 
 def complete(parameters: ConnDict) -> ConnDict:
-    """Add to the parameters of a connection what is the same for all; time-outs of the network may be given."""
+    """Return connection parameters with the common ones added. Network timeouts that are already set win."""
     return _AT_CONNECT | parameters | {"client_encoding": "UTF8"}
 
 
 async def begin_session(connection: Connection[Any], limits: Limits) -> None:
-    """Set what holds in this session.
+    """Set the session parameters.
 
     Raises:
-        psycopg.Error: the server does not let us.
+        psycopg.Error: the server refuses a parameter.
     """
     settings = _NOTATIONS | {
         "statement_timeout": str(limits.statement),
@@ -97,7 +97,7 @@ async def begin_session(connection: Connection[Any], limits: Limits) -> None:
         try:
             await connection.command(f"SELECT {calls}".encode())
         except errors.QueryCanceled:
-            # A `statement_timeout` of the role that is as short as that does not let us set it by the way.
+            # The role's `statement_timeout` may be too short even for this query, so lift it first.
             await _lift_statement_timeout(connection)
         else:
             return

@@ -1,4 +1,4 @@
-"""Drive psycopg's generators with Trio: they yield what they wait for and are sent what is ready."""
+"""Drive psycopg's generators with Trio. They yield what they wait for, and are sent what is ready."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Lock:
-    """A lock for `async with` that leaves the checkpoint to the waiting inside, when nobody else holds it."""
+    """A lock for `async with`. An uncontended acquire is no checkpoint: the wait inside the block is one."""
 
     __slots__ = ("_lock",)
 
@@ -36,9 +36,9 @@ class Lock:
 
 
 async def drive(gen: PQGen[T], fd: int, *, resume: bool = False) -> T:
-    """Drive a generator to its end over the descriptor `fd`; `resume` one that was left waiting."""
+    """Drive a generator to its end over the descriptor `fd`; `resume` one that was interrupted."""
     try:
-        # A generator that waits already is told that nothing is ready yet; the compiled ones take no None.
+        # A waiting generator is sent "nothing is ready"; the compiled ones do not accept None.
         wanted = gen.send(Ready.NONE) if resume else next(gen)
         while True:
             if wanted == Wait.R:
@@ -52,7 +52,7 @@ async def drive(gen: PQGen[T], fd: int, *, resume: bool = False) -> T:
 
 
 async def drive_connecting(gen: PQGenConn[T]) -> T:
-    """Drive a generator that may change its descriptor; what it opened is closed when it does not get to its end."""
+    """Drive a generator that may change its descriptor. Close what it opened if it does not finish."""
     try:
         fd, wanted = next(gen)
         while True:
@@ -65,7 +65,7 @@ async def drive_connecting(gen: PQGenConn[T]) -> T:
 
 
 def is_readable(fd: int) -> bool:
-    """Return whether a descriptor has something to read at this moment, or its end."""
+    """Return whether a descriptor has data, or its end of file, to read now."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))
@@ -78,13 +78,13 @@ async def _wait_ready(fd: int, wanted: Wait) -> Ready:
     if wanted == Wait.W:
         await trio.lowlevel.wait_writable(fd)
         return Ready.W
-    # While a long statement is being sent the server may have to be read from, else both wait for each other. A
-    # socket is nearly always writable: asking first is much cheaper than two tasks.
+    # While a long statement is sent, the server may need us to read, or both wait for each other. A socket is nearly
+    # always writable, and checking first is much cheaper than two tasks.
     await trio.lowlevel.checkpoint()
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLOUT)
     for _, events in poll.poll(0):
-        # POLLERR and POLLHUP mean both.
+        # POLLERR and POLLHUP count as both.
         return Ready((events & ~select.POLLOUT and Ready.R) | (events & ~select.POLLIN and Ready.W))
     ready = 0
     failures: list[Exception] = []
@@ -103,7 +103,7 @@ async def _wait_ready(fd: int, wanted: Wait) -> Ready:
             nursery.start_soon(wait_one, trio.lowlevel.wait_readable, Ready.R, nursery.cancel_scope)
             nursery.start_soon(wait_one, trio.lowlevel.wait_writable, Ready.W, nursery.cancel_scope)
     except BaseExceptionGroup:
-        # Nothing but a cancel comes out of here, and callers want it bare.
+        # Only a cancellation can leave here, and callers expect it without a group.
         await trio.lowlevel.checkpoint_if_cancelled()
         raise
     if failures:

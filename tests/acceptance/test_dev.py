@@ -172,7 +172,7 @@ async def test_a_newcomer_is_shown_everything_and_finds_it_again_whatever_ended_
         async with talk_to(program, home.data) as service:
             await service.log_in()
         assert not is_running(orphan)
-        assert "orphaned postgresql being stopped" in program.log()
+        assert "stopping an orphaned postgresql" in program.log()
         assert await interrupt(program) == 0
         program.check_log()
 
@@ -258,7 +258,7 @@ async def test_a_broker_that_is_set_is_used(home: Home, amqp_url: str) -> None:
 
 async def test_an_interrupt_while_it_starts_ends_it_like_any_other(home: Home) -> None:
     async with home.start(ready=False) as program:
-        await program.wait_log("database being created")
+        await program.wait_log("creating the database")
         assert await interrupt(program) == 0
         program.check_log()
         assert "regsvc is ready" not in program.log()

@@ -120,7 +120,7 @@ async def test_statements_that_do_not_stay_prepared_are_prepared_no_more(databas
     with capture_logs() as logs, pytest.raises(DatabaseUnavailableError):
         await ask()
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == [
-        "prepared statements do not last: no more are made"
+        "prepared statements are lost: disabled"
     ]
     assert [await ask() for _ in range(10)] == [[(0,)]] * 10
     await pool.aclose()

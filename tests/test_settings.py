@@ -40,7 +40,7 @@ def refusal(environ: Mapping[str, str], *, mode: Mode = "serve", role: Role | No
     with pytest.raises(ConfigurationError) as caught:
         load(environ, mode=mode, role=role)
     heading, *lines = str(caught.value).splitlines()
-    assert heading == "The configuration is not usable:"
+    assert heading == "The configuration is invalid:"
     return [line.strip() for line in lines]
 
 
@@ -87,7 +87,7 @@ def test_every_problem_is_named_at_once() -> None:
         "REGSVC_SECRET_KEY",
         "REGSVC_AMQP_URL",
     ]
-    assert lines[0] == "REGSVC_HTPP_PORT is no setting; did you mean REGSVC_HTTP_PORT?"
+    assert lines[0] == "REGSVC_HTPP_PORT is not a setting; did you mean REGSVC_HTTP_PORT?"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_migrate_ignores_settings_that_are_not_its_business() -> None:
         mode="migrate",
     )
     (line,) = refusal({**GOOD, "REGSVC_DATABASE": "x"}, mode="migrate")
-    assert line == "REGSVC_DATABASE is no setting; did you mean REGSVC_DATABASE_URL?"
+    assert line == "REGSVC_DATABASE is not a setting; did you mean REGSVC_DATABASE_URL?"
 
 
 def test_dev_fills_in_what_a_newcomer_has_not_set_and_takes_what_is_insecure() -> None:
@@ -156,7 +156,7 @@ def test_every_secret_may_come_from_a_file(field: str, tmp_path: Path) -> None:
     environ = {key: text for key, text in GOOD.items() if key != name} | {f"{name}_FILE": str(file)}
     assert getattr(load(environ, mode="serve"), field).get_secret_value() == value
     (line,) = refusal(environ | {name: value})
-    assert line == f"{name}_FILE and {name} are both set; one of them has to go"
+    assert line == f"{name}_FILE and {name} are both set; remove one"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"x" * 100_000, None])
@@ -172,42 +172,46 @@ def test_a_secret_file_that_holds_no_secret_is_refused(content: bytes | None, tm
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("PUBLIC_URL", "https://example.org/accounts", "may hold a scheme, a host and a port, nothing else"),
-        ("PUBLIC_URL", "https://user@example.org", "may hold a scheme, a host and a port, nothing else"),
-        ("PUBLIC_URL", "https://example.org?x", "may hold a scheme, a host and a port, nothing else"),
-        ("PUBLIC_URL", "ftp://example.org", "has to begin with http: or https:"),
-        ("PUBLIC_URL", "https://", "names no host"),
-        ("PUBLIC_URL", "https://exämple.org", "has a host of other characters than a-z 0-9 . - "),
-        ("PUBLIC_URL", "https://example.org:http", "is no URL"),
-        ("MAIL_FROM", "Example <no-reply@example.org", "is not of the form"),
-        ("MAIL_FROM", "no-reply", "holds no plain ASCII address"),
-        ("MAIL_FROM", "a@b.c, d@e.f", "holds no plain ASCII address"),
-        ("MAIL_FROM", "Example\r\nBcc: all@example.org <a@b.c>", "may not hold control characters"),
-        ("MAIL_FROM", "=?utf-8?q?=0D=0ABcc?= <a@b.c>", "may not hold control characters or =?"),
-        ("MAIL_FROM", "=?utf-8?q?x?=@b.c", "holds no plain ASCII address"),
-        ("MAIL_FROM", "a\u2028b <a@b.c>", "may not hold control characters"),
-        ("BRAND_NAME", "=?utf-8?q?x?=", "may not hold control characters or =?"),
+        ("PUBLIC_URL", "https://example.org/accounts", "may only contain a scheme, a host and a port"),
+        ("PUBLIC_URL", "https://user@example.org", "may only contain a scheme, a host and a port"),
+        ("PUBLIC_URL", "https://example.org?x", "may only contain a scheme, a host and a port"),
+        ("PUBLIC_URL", "ftp://example.org", "must begin with http: or https:"),
+        ("PUBLIC_URL", "https://", "has no host"),
+        ("PUBLIC_URL", "https://exämple.org", "has a host with characters other than a-z 0-9 . - "),
+        ("PUBLIC_URL", "https://example.org:http", "is not a URL"),
+        ("MAIL_FROM", "Example <no-reply@example.org", "must have the form"),
+        ("MAIL_FROM", "no-reply", "contains no plain ASCII address"),
+        ("MAIL_FROM", "a@b.c, d@e.f", "contains no plain ASCII address"),
+        ("MAIL_FROM", "Example\r\nBcc: all@example.org <a@b.c>", "must not contain control characters"),
+        ("MAIL_FROM", "=?utf-8?q?=0D=0ABcc?= <a@b.c>", "must not contain control characters or =?"),
+        ("MAIL_FROM", "=?utf-8?q?x?=@b.c", "contains no plain ASCII address"),
+        ("MAIL_FROM", "a\u2028b <a@b.c>", "must not contain control characters"),
+        ("BRAND_NAME", "=?utf-8?q?x?=", "must not contain control characters or =?"),
         ("SMTP_URL", "smtp://user@example.org", "has a user without a password"),
-        ("SMTP_URL", "smtp+starttls://u:pa/ss@example.org", "is no URL"),
-        ("SMTP_URL", "smtp+starttls://u:pa#ss@example.org", "is no URL"),
+        ("SMTP_URL", "smtp+starttls://u:pa/ss@example.org", "is not a URL"),
+        ("SMTP_URL", "smtp+starttls://u:pa#ss@example.org", "is not a URL"),
         ("SMTP_URL", "smtps://u:pass@example.org?verify=no", "has an unknown option verify; known are ehlo"),
-        ("SMTP_URL", "smtps://u:pa ss@example.org", "is no URL"),
-        ("SMTP_URL", "smtps://u:pa\nss@example.org", "is no URL"),
-        ("SMTP_URL", "smtps://example.org:0", "is no URL"),
-        ("SMTP_URL", "gmail", "has to begin with smtp:"),
+        ("SMTP_URL", "smtps://u:pa ss@example.org", "is not a URL"),
+        ("SMTP_URL", "smtps://u:pa\nss@example.org", "is not a URL"),
+        ("SMTP_URL", "smtps://example.org:0", "is not a URL"),
+        ("SMTP_URL", "gmail", "must begin with smtp:"),
         ("SMTP_URL", "maildir:", "names no folder"),
-        ("SMTP_URL", "smtp://h!st", "has a host of other characters"),
-        ("SMTP_URL", "smtp://bücher.example", "has a host of other characters"),
+        ("SMTP_URL", "smtp://h!st", "has a host with characters other than"),
+        ("SMTP_URL", "smtp://bücher.example", "has a host with characters other than"),
         ("SMTP_URL", "smtps://u:p%0Aq@example.org", "has a control character"),
-        ("SMTP_URL", "smtps://u:p%FFq@example.org", "has a user or password that is not UTF-8"),
-        ("SMTP_URL", "smtp://example.org?ehlo=a/b", "has an ehlo that is neither"),
-        ("AMQP_URL", "http://rabbitmq/", "has to begin with amqp: or amqps:"),
-        ("AMQP_URL", "amqp://h!st/", "has a host of other characters"),
+        ("SMTP_URL", "smtps://u:p%FFq@example.org", "has a user or password that is not valid UTF-8"),
+        ("SMTP_URL", "smtp://example.org?ehlo=a/b", "has an invalid ehlo"),
+        ("AMQP_URL", "http://rabbitmq/", "must begin with amqp: or amqps:"),
+        ("AMQP_URL", "amqp://h!st/", "has a host with characters other than"),
         ("AMQP_URL", "amqp://a:b%0Ac@rabbitmq/", "has a control character"),
         ("AMQP_URL", "amqp://rabbitmq/a/b", "has a / in its virtual host"),
-        ("AMQP_URL", f"amqp://a:{KEY}@one/;amqp://a:{KEY}@two/", "names several URLs; they have white space"),
-        ("AMQP_URL", f"amqp://a:{KEY}@one/x amqp://a:{KEY}@two/y", "names several virtual hosts"),
-        ("AMQP_URL", f"amqp://a:{KEY} b@one/", "is no URL, nor several"),
+        (
+            "AMQP_URL",
+            f"amqp://a:{KEY}@one/;amqp://a:{KEY}@two/",
+            "contains several URLs; separate them by white space",
+        ),
+        ("AMQP_URL", f"amqp://a:{KEY}@one/x amqp://a:{KEY}@two/y", "has several virtual hosts"),
+        ("AMQP_URL", f"amqp://a:{KEY} b@one/", "is neither a URL nor several"),
         (
             "AMQP_URL",
             f"amqps://a:{KEY}@one/?verify=none",
@@ -218,21 +222,21 @@ def test_a_secret_file_that_holds_no_secret_is_refused(content: bytes | None, tm
             f"amqps://a:{KEY}@one/?cafile=/no/such.pem",
             "has an option cafile /no/such.pem that cannot",
         ),
-        ("AMQP_URL", f"amqp://a:{KEY}@one/?cafile=/no/such.pem", "has options of TLS and begins with amqp:"),
-        ("AMQP_URL", f"amqps://a:{KEY}@one/?auth=ldap", "has an option auth that is neither"),
-        ("DATABASE_URL", "postgresql://a@h!st/b", "has a host of other characters"),
-        ("DATABASE_URL", "users_db", "is neither a postgresql:// URI nor key=value pairs"),
-        ("TRUSTED_PROXIES", "10.0.0.1/8", "is no list of networks"),
-        ("ALLOWED_ORIGINS", "*", "has to begin with http: or https:"),
-        ("ALLOWED_ORIGINS", "https://a.example, null", "has to begin with http: or https:"),
-        ("ALLOWED_ORIGINS", "file:///x", "has to begin with http: or https:"),
-        ("ALLOWED_ORIGINS", "capacitor://", "has to begin with http: or https:"),
-        ("HTTP_HOST", "http://x", "is no list of addresses or names"),
-        ("HTTP_HOST", "127.0.0.1:80", "is no list of addresses or names"),
+        ("AMQP_URL", f"amqp://a:{KEY}@one/?cafile=/no/such.pem", "has TLS options but begins with amqp:"),
+        ("AMQP_URL", f"amqps://a:{KEY}@one/?auth=ldap", "has an invalid option auth"),
+        ("DATABASE_URL", "postgresql://a@h!st/b", "has a host with characters other than"),
+        ("DATABASE_URL", "users_db", "is neither a postgresql:// URI nor libpq's key=value pairs"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "is not a list of networks"),
+        ("ALLOWED_ORIGINS", "*", "must begin with http: or https:"),
+        ("ALLOWED_ORIGINS", "https://a.example, null", "must begin with http: or https:"),
+        ("ALLOWED_ORIGINS", "file:///x", "must begin with http: or https:"),
+        ("ALLOWED_ORIGINS", "capacitor://", "must begin with http: or https:"),
+        ("HTTP_HOST", "http://x", "is not a list of addresses or names"),
+        ("HTTP_HOST", "127.0.0.1:80", "is not a list of addresses or names"),
         ("HTTP_HOST", "unix:socket", "has a Unix socket without an absolute path"),
-        ("HTTP_HOST", ",", "names nothing to listen on"),
+        ("HTTP_HOST", ",", "contains no address to listen on"),
         ("HTTP_IDLE_SECONDS", "0", ": Input should be greater than 0"),
-        ("RATE_LIMITS", "maybe", "is either on or off"),
+        ("RATE_LIMITS", "maybe", "must be on or off"),
         ("BCRYPT_COST", "9", ": Input should be greater than or equal to 10"),
         ("BCRYPT_COST", "16", ": Input should be less than or equal to 15"),
         ("HTTP_PORT", "65536", ": Input should be less than or equal to 65535"),
@@ -241,7 +245,7 @@ def test_a_secret_file_that_holds_no_secret_is_refused(content: bytes | None, tm
         ("BRAND_COLOR", "red", ": String should match pattern"),
         ("BRAND_LOGO", "javascript:alert(1)", ": String should match pattern"),
         ("TEMPLATES", "/nowhere/at/all", ": Path does not point to a directory"),
-        ("SECRET_KEY_PREVIOUS", KEY, "is REGSVC_SECRET_KEY"),
+        ("SECRET_KEY_PREVIOUS", KEY, "equals REGSVC_SECRET_KEY"),
         ("FOREIGN_QUEUE", "\udc80", ": Input should be a valid string"),
     ],
 )
@@ -272,41 +276,41 @@ def test_foreign_mail_needs_to_know_where_from_and_never_takes_our_own() -> None
     url = "amqps://app:correct-horse@rabbitmq/"
     foreign = {"ACCEPT_FOREIGN_MAIL": "on", "FOREIGN_AMQP_URL": url, "FOREIGN_QUEUE": "email_confirm"}
     serve(**foreign)
-    assert refused(**foreign, AMQP_URL=url) == "REGSVC_FOREIGN_QUEUE is this system's own queue"
+    assert refused(**foreign, AMQP_URL=url) == "REGSVC_FOREIGN_QUEUE is regsvc's own queue"
 
 
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("SECRET_KEY", LAPTOP_SECRET_KEY, "is the example's"),
+        ("SECRET_KEY", LAPTOP_SECRET_KEY, "is the example key"),
         ("SECRET_KEY", "mJ3v0zqkT7yW5aXn", "is shorter than 32 bytes"),
-        ("SECRET_KEY", "a" * 32, "is no random text"),
-        ("SECRET_KEY", "0123456789abcdef" * 2, "is no random text"),
-        ("SECRET_KEY", "abcdefghijklmnopqrstuvwxyz0123456789", "is no random text"),
-        ("SECRET_KEY", "please-change-me-before-you-deploy-this", "holds a word out of an example"),
+        ("SECRET_KEY", "a" * 32, "is not random"),
+        ("SECRET_KEY", "0123456789abcdef" * 2, "is not random"),
+        ("SECRET_KEY", "abcdefghijklmnopqrstuvwxyz0123456789", "is not random"),
+        ("SECRET_KEY", "please-change-me-before-you-deploy-this", "contains a word from an example"),
         ("SECRET_KEY_PREVIOUS", "short", "is shorter than 32 bytes"),
-        ("DATABASE_URL", "postgresql://admin:password@db/users_db", "has a password that everybody knows"),
-        ("DATABASE_URL", "host=10.0.0.7 user=app password=app", "has a password that everybody knows"),
+        ("DATABASE_URL", "postgresql://admin:password@db/users_db", "has a well-known password"),
+        ("DATABASE_URL", "host=10.0.0.7 user=app password=app", "has a well-known password"),
         ("AMQP_URL", "amqp://guest:guest@rabbitmq:5672/", "logs in as guest"),
         ("AMQP_URL", "amqp://rabbitmq/", "logs in as guest"),
         ("AMQP_URL", f"amqps://app:{KEY}@rabbitmq/?no_verify_ssl=1", "has no_verify_ssl"),
         ("FOREIGN_AMQP_URL", "amqp://guest:guest@old/", "logs in as guest"),
-        ("DATABASE_URL", f"postgresql://app:{KEY}@db/users", "may connect in clear"),
-        ("DATABASE_URL", f"host=db password={KEY} sslmode=prefer", "may connect in clear"),
-        ("DATABASE_URL", f"host=db password={KEY} sslmode=allow", "may connect in clear"),
-        ("DATABASE_URL", f"host=db password={KEY} sslmode=disable", "may connect in clear"),
-        ("DATABASE_URL", f"host=localhost,10.0.0.7 password={KEY}", "may connect in clear"),
-        ("DATABASE_URL", f"host=localhost hostaddr=10.0.0.7 password={KEY}", "may connect in clear"),
-        ("DATABASE_URL", "service=production", "may connect in clear"),
-        ("AMQP_URL", f"amqp://app:{KEY}@rabbitmq/", "sends its password in clear"),
-        ("AMQP_URL", f"amqps://app:{KEY}@one/ amqp://app:{KEY}@two/", "sends its password in clear"),
-        ("FOREIGN_AMQP_URL", f"amqp://app:{KEY}@old/", "sends its password in clear"),
-        ("SMTP_URL", f"smtp://app:{KEY}@mail.example.org", "sends its password in clear"),
-        ("SMTP_URL", "smtp://mail.example.org", "sends links and codes in clear"),
-        ("TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0", "holds 0.0.0.0/0"),
-        ("TRUSTED_PROXIES", "::/0", "holds ::/0"),
-        ("TRUSTED_PROXIES", "0.0.0.0/1,128.0.0.0/1", "holds 0.0.0.0/1"),
-        ("METRICS_ALLOW", "0.0.0.0/0", "holds 0.0.0.0/0"),
+        ("DATABASE_URL", f"postgresql://app:{KEY}@db/users", "may connect unencrypted"),
+        ("DATABASE_URL", f"host=db password={KEY} sslmode=prefer", "may connect unencrypted"),
+        ("DATABASE_URL", f"host=db password={KEY} sslmode=allow", "may connect unencrypted"),
+        ("DATABASE_URL", f"host=db password={KEY} sslmode=disable", "may connect unencrypted"),
+        ("DATABASE_URL", f"host=localhost,10.0.0.7 password={KEY}", "may connect unencrypted"),
+        ("DATABASE_URL", f"host=localhost hostaddr=10.0.0.7 password={KEY}", "may connect unencrypted"),
+        ("DATABASE_URL", "service=production", "may connect unencrypted"),
+        ("AMQP_URL", f"amqp://app:{KEY}@rabbitmq/", "sends its password unencrypted"),
+        ("AMQP_URL", f"amqps://app:{KEY}@one/ amqp://app:{KEY}@two/", "sends its password unencrypted"),
+        ("FOREIGN_AMQP_URL", f"amqp://app:{KEY}@old/", "sends its password unencrypted"),
+        ("SMTP_URL", f"smtp://app:{KEY}@mail.example.org", "sends its password unencrypted"),
+        ("SMTP_URL", "smtp://mail.example.org", "sends links and codes unencrypted"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0", "includes 0.0.0.0/0"),
+        ("TRUSTED_PROXIES", "::/0", "includes ::/0"),
+        ("TRUSTED_PROXIES", "0.0.0.0/1,128.0.0.0/1", "includes 0.0.0.0/1"),
+        ("METRICS_ALLOW", "0.0.0.0/0", "includes 0.0.0.0/0"),
         ("RATE_LIMITS", "off", "is off"),
         ("PUBLIC_URL", "http://accounts.example.org", "is http"),
     ],
@@ -346,13 +350,13 @@ def test_what_stays_on_this_machine_may_be_plain(name: str, value: str) -> None:
 
 def test_an_exception_may_be_named_and_allows_nothing_else() -> None:
     clear = {"DATABASE_URL": f"host=db password={KEY}", "AMQP_URL": f"amqp://app:{KEY}@rabbitmq/"}
-    assert "(REGSVC_ALLOW_INSECURE=rabbitmq takes it anyway)" in refused(**clear, ALLOW_INSECURE="database")
+    assert "(REGSVC_ALLOW_INSECURE=rabbitmq allows it)" in refused(**clear, ALLOW_INSECURE="database")
     serve(**clear, ALLOW_INSECURE="Database, rabbitmq")
     lines = refusal(
         GOOD | {"REGSVC_SECRET_KEY": LAPTOP_SECRET_KEY, "REGSVC_ALLOW_INSECURE": "database,rabbitmq,smtp"}
     )
     assert [line.split()[0] for line in lines] == ["REGSVC_SECRET_KEY"]
-    assert "is on, off, or some of keys, database" in refused(ALLOW_INSECURE="databases")
+    assert "must be on, off, or some of keys, database" in refused(ALLOW_INSECURE="databases")
 
 
 def test_the_database_is_judged_by_what_libpq_takes_from_the_environment(
@@ -363,7 +367,7 @@ def test_the_database_is_judged_by_what_libpq_takes_from_the_environment(
     serve(DATABASE_URL=url)
     monkeypatch.setenv("PGHOST", "db.example.org")
     monkeypatch.setenv("PGSSLMODE", "prefer")
-    assert "may connect in clear" in refused(DATABASE_URL=f"dbname=users password={KEY}")
+    assert "may connect unencrypted" in refused(DATABASE_URL=f"dbname=users password={KEY}")
 
 
 @pytest.mark.parametrize(
@@ -508,7 +512,7 @@ def test_what_only_looks_like_a_service_is_still_refused(name: str) -> None:
 
 def test_the_password_that_libpq_takes_from_its_own_variable_counts_like_one_in_the_url() -> None:
     environ = GOOD | {"REGSVC_DATABASE_URL": "host=db sslmode=require", "PGPASSWORD": "postgres"}
-    assert "REGSVC_DATABASE_URL has a password that everybody knows" in refusal(environ)[0]
+    assert "REGSVC_DATABASE_URL has a well-known password" in refusal(environ)[0]
     environ["PGPASSWORD"] = "it's a \\ secret"
     assert environ["PGPASSWORD"] in load(environ, mode="serve").secret_values()
     with_both = load(GOOD | {"PGPASSWORD": "another"}, mode="serve")

@@ -1,1 +1,1 @@
-"""Settings: their names, notations and checks."""
+"""Settings: names, notations and validation."""

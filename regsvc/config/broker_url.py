@@ -1,4 +1,4 @@
-"""RabbitMQ as one or several URLs, taken apart once. They may hold passwords, so no message here ever quotes them."""
+"""Parse the URLs of RabbitMQ. They may contain passwords, so no message here quotes them."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from regsvc.errors import ConfigurationError
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _OPTIONS: Final = ("auth", "cafile", "capath", "certfile", "keyfile", "no_verify_ssl")
 _FILES: Final = ("cafile", "capath", "certfile", "keyfile")
-_GUEST: Final = "guest"  # what RabbitMQ's own clients take for a URL without a user
+_GUEST: Final = "guest"  # the default user of RabbitMQ's own clients
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerServer:
-    """One node of RabbitMQ, and who we are to it. Its repr has no password.
+    """One node of RabbitMQ and our credentials. Its repr has no password.
 
     Args:
-        host: Name or IP address.
+        host: name or IP address.
         port: TCP port.
-        encrypted: AMQP over TLS.
-        username: To log in as; empty with `external`.
-        password: To log in with.
-        vhost: Virtual host, decoded.
-        external: The client's certificate says who we are (SASL EXTERNAL).
-        verify: Check the certificate and name of the server.
-        cafile: Trusted authorities, a file of PEM; None takes the system's.
-        capath: The same, a folder.
-        certfile: Our certificate.
-        keyfile: Its key.
+        encrypted: whether AMQP runs over TLS.
+        username: for logging in; empty with `external`.
+        password: for logging in.
+        vhost: virtual host, decoded.
+        external: whether the client certificate authenticates us (SASL EXTERNAL).
+        verify: whether to verify the server's certificate and name.
+        cafile: PEM file of trusted authorities; None for the system's.
+        capath: folder of trusted authorities.
+        certfile: client certificate.
+        keyfile: its private key.
     """
 
     host: str
@@ -52,30 +52,30 @@ class BrokerServer:
 
     @property
     def shown(self) -> str:
-        """The server as it may be shown: host and port alone."""
+        """Host and port of the server, for display."""
         return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Take one URL apart.
+        """Parse one URL.
 
         Raises:
-            ValueError: What is wrong, to be read behind the name of the setting.
+            ValueError: what is wrong, to be appended to the name of the setting.
         """
         url = split_url(text, tuple(_PORTS))
         options = read_options(url.query, _OPTIONS)
         external = options.get("auth", "plain").lower() == "external"
         if options.get("auth", "plain").lower() not in {"plain", "external"}:
-            raise ValueError("has an option auth that is neither plain nor external")
+            raise ValueError("has an invalid option auth: use plain or external")
         encrypted = url.scheme == "amqps"
         if not encrypted and options.keys() - {"auth"}:
-            raise ValueError("has options of TLS and begins with amqp:; write amqps:")
+            raise ValueError("has TLS options but begins with amqp:; use amqps:")
         username, password = _decode(url.username), _decode(url.password)
         if not external:
             username, password = username or _GUEST, password or _GUEST
         vhost = "/" if url.path in {"", "/"} else _decode(url.path.removeprefix("/"))
         if "/" in url.path.removeprefix("/"):
-            raise ValueError("has a / in its virtual host; it is written as %2F")
+            raise ValueError("has a / in its virtual host; write it as %2F")
         return cls(
             host=check_host(url.hostname or ""),
             port=url.port or _PORTS[url.scheme],
@@ -89,10 +89,10 @@ class BrokerServer:
         )
 
     def make_tls(self) -> ssl.SSLContext:
-        """Load the files of TLS. Blocks.
+        """Load the TLS files. Blocks.
 
         Raises:
-            ConfigurationError: A file cannot be read or used, with its name.
+            ConfigurationError: a file cannot be read or used; with its name.
         """
         try:
             context = ssl.create_default_context()
@@ -120,32 +120,32 @@ class BrokerServer:
 
 
 def read_broker_urls(text: str) -> tuple[BrokerServer, ...]:
-    """Take apart one URL, or several with white space between: the nodes of one cluster, in order of preference.
+    """Parse one URL, or several separated by white space: the nodes of one cluster, in order of preference.
 
     Raises:
-        ValueError: What is wrong, to be read behind the name of the setting.
+        ValueError: what is wrong, to be appended to the name of the setting.
     """
     urls = text.split()
     if re.search(r"[;,]amqps?://", text):
-        raise ValueError("names several URLs; they have white space between them")
+        raise ValueError("contains several URLs; separate them by white space")
     if len(urls) > 1 and not all(url.startswith(("amqp://", "amqps://")) for url in urls):
-        # A space in a password would make pieces that are no URLs.
+        # A space in a password would split a URL into invalid parts.
         raise ValueError(
-            "is no URL, nor several with white space between; a space in a password is written as %20"
+            "is neither a URL nor several separated by white space; write a space in a password as %20"
         )
     servers = tuple(BrokerServer.read(url) for url in urls)
     if not servers:
-        raise ValueError("names no host")
+        raise ValueError("has no host")
     if len({server.vhost for server in servers}) > 1:
-        raise ValueError("names several virtual hosts; all URLs are of one cluster")
+        raise ValueError("has several virtual hosts; all URLs must be of one cluster")
     return servers
 
 
 def parse_broker_urls(text: str) -> tuple[BrokerServer, ...]:
-    """Take apart one URL or several, as `read_broker_urls`.
+    """Parse one URL or several, as `read_broker_urls`.
 
     Raises:
-        ConfigurationError: What is wrong, without any part of the URLs.
+        ConfigurationError: what is wrong, without any part of the URLs.
     """
     try:
         return read_broker_urls(text)
@@ -154,10 +154,10 @@ def parse_broker_urls(text: str) -> tuple[BrokerServer, ...]:
 
 
 def check_files(server: BrokerServer) -> None:
-    """Look whether the files of TLS that a URL names can be read.
+    """Check that the TLS files of a URL can be read.
 
     Raises:
-        ValueError: The option and the path of one that cannot.
+        ValueError: names the option and the path of one that cannot.
     """
     for option in _FILES:
         if path := getattr(server, option):
@@ -186,7 +186,9 @@ def _decode(part: str | None) -> str:
     try:
         text = unquote(part or "", errors="strict")
     except UnicodeDecodeError:
-        raise ValueError("has a user, password or virtual host that is not UTF-8 once decoded") from None
+        raise ValueError(
+            "has a user, password or virtual host that is not valid UTF-8 after decoding"
+        ) from None
     if not text.isprintable():
         raise ValueError("has a control character in its user, password or virtual host")
     return text

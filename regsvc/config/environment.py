@@ -1,4 +1,4 @@
-"""Environment variables: which setting each is, and the files that some of them name."""
+"""Environment variables: the setting that each one sets, and secret files that some name."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 _PREFIX = "REGSVC_"
-# Read elsewhere by design: the handle belongs to `regsvc watch`, which needs no setting.
+# Not a setting: the handle is read by `regsvc watch`, which needs none.
 _FOREIGN = frozenset({"REGSVC_HANDLE"})
 _LONGEST_SECRET = 65_536
-# What Kubernetes sets in every container for a Service named `regsvc`, or `regsvc-` and more, unless the pod says
-# `enableServiceLinks: false`. A port of ours is a number, one of theirs a URL.
+# Variables that Kubernetes sets in every container for a Service named `regsvc` or `regsvc-…`, unless the pod sets
+# `enableServiceLinks: false`. Our port is a number, theirs a URL.
 _SERVICE_HOST = re.compile(r"REGSVC(_\w+)?_SERVICE_(HOST|PORT(_\w+)?)")
 _SERVICE_PORT = re.compile(r"REGSVC(_\w+?)??_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 
 
 def variable(field: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return _PREFIX + field.upper()
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Return whether a variable is one that Kubernetes sets for a Service, and no setting."""
+    """Return whether a variable was set by Kubernetes for a Service, and so is not a setting."""
     if _SERVICE_HOST.fullmatch(name):
         return True
     found = _SERVICE_PORT.fullmatch(name)
@@ -42,14 +42,14 @@ def read(
     wanted: Collection[str],
     problems: dict[str, str],
 ) -> dict[str, str]:
-    """Collects what is set, by field name.
+    """Return the values that are set, by field name.
 
     Args:
-        environ: where to look.
-        fields: every setting there is; any other name with our prefix is a problem.
-        secrets: those of them that `…_FILE` may set too.
-        wanted: those of them whose values are read at all.
-        problems: gains a line, under the variable's name, for what is unknown, contradictory or unreadable.
+        environ: the environment.
+        fields: all settings; any other name with our prefix is a problem.
+        secrets: settings that can also be set by `…_FILE`.
+        wanted: settings whose values are read.
+        problems: filled with a line per unknown, contradictory or unreadable variable, by its name.
     """
     known = {variable(field): field for field in fields}
     files = {f"{variable(field)}_FILE": field for field in secrets}
@@ -62,13 +62,15 @@ def read(
         field = known.get(name) or files.get(name)
         if field is None:
             nearest = difflib.get_close_matches(name, [*known, *files], n=1)
-            problems[name] = f"{name} is no setting" + "".join(f"; did you mean {near}?" for near in nearest)
+            problems[name] = f"{name} is not a setting" + "".join(
+                f"; did you mean {near}?" for near in nearest
+            )
         elif not value or field not in wanted:
             continue
         elif name in known:
             values[field] = value
         elif environ.get(variable(field)):
-            problems[variable(field)] = f"{name} and {variable(field)} are both set; one of them has to go"
+            problems[variable(field)] = f"{name} and {variable(field)} are both set; remove one"
         else:
             try:
                 values[field] = _read_secret(Path(value))
@@ -79,7 +81,7 @@ def read(
 
 
 def _read_secret(path: Path) -> str:
-    """Read a secret's file, less what editors and tools add: a byte order mark, white space around, line ends."""
+    """Read a secret from a file, without what editors and tools add: a byte order mark, white space, line ends."""
     with path.open("rb") as file:
         data = file.read(_LONGEST_SECRET + 1)
     if not data.strip() or len(data) > _LONGEST_SECRET:

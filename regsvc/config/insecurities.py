@@ -1,6 +1,6 @@
-"""What an otherwise valid configuration should not be exposed to the world with.
+"""Weaknesses of an otherwise valid configuration that must not be exposed to the internet.
 
-`serve` refuses to start with any of these unless `REGSVC_ALLOW_INSECURE` names it, and then logs each as a warning.
+`serve` refuses to start with any of them unless `REGSVC_ALLOW_INSECURE` names it, and then logs each as a warning.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ KNOWN_PASSWORDS = frozenset(
     {"password", "admin", "postgres", "guest", "secret", "changeme", "regsvc", "root"}
 )
 _FEWEST_CHARACTERS = 8
-_WIDEST = {4: 8, 6: 7}  # prefixes as long as that of 10.0.0.0/8 and fc00::/7
+_WIDEST = {4: 8, 6: 7}  # prefix lengths of 10.0.0.0/8 and fc00::/7
 
 
 class Topic(StrEnum):
-    """What may be insecure, by the word that `REGSVC_ALLOW_INSECURE` takes for it."""
+    """Kinds of weaknesses, by their words in `REGSVC_ALLOW_INSECURE`."""
 
     KEYS = "keys"
     DATABASE = "database"
@@ -56,10 +56,10 @@ class Topic(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Insecurity:
-    """One thing that should not be exposed to the world.
+    """One weakness that must not be exposed to the internet.
 
     Args:
-        topic: by which an operator may allow it.
+        topic: the word by which an operator may allow it.
         line: the setting and what is wrong with it, never its value.
     """
 
@@ -77,11 +77,10 @@ def find_insecurities(
     networks: Mapping[str, Sequence[IPv4Network | IPv6Network]],
     rate_limits: bool,
 ) -> Iterator[Insecurity]:
-    """Yield everything that is insecure.
+    """Yield all weaknesses.
 
-    One rule holds for every dependency: what goes to another machine is encrypted. Loopback and Unix sockets do not
-    leave this one. What is empty is not set. Keys, URLs of databases and brokers, and networks come by the names of
-    their settings.
+    One rule holds for every dependency: traffic to another machine is encrypted. Loopback and Unix sockets stay on this
+    machine. Empty values are not set. Keys, URLs of databases and brokers, and networks are passed by setting name.
     """
     looks = [
         *((Topic.KEYS, name, key, _key_weaknesses) for name, key in keys.items()),
@@ -94,7 +93,7 @@ def find_insecurities(
         if text:
             yield from (Insecurity(topic, f"{name} {weakness}") for weakness in find(text))
     yield from (
-        Insecurity(Topic.NETWORKS, f"{name} holds {network}, which strangers are in, too")
+        Insecurity(Topic.NETWORKS, f"{name} includes {network}, which also contains strangers' machines")
         for name, listed in networks.items()
         for network in listed
         if network.prefixlen < _WIDEST[network.version]
@@ -109,27 +108,27 @@ def _mail_weaknesses(text: str) -> Iterator[str]:
     server = read_mail_url(text)
     if isinstance(server, SmtpServer) and server.security == "none" and not is_loopback(server.host):
         sent = "its password" if server.username else "links and codes"
-        yield f"sends {sent} in clear; use smtp+starttls:// or smtps://"
+        yield f"sends {sent} unencrypted; use smtp+starttls:// or smtps://"
 
 
 def _public_weaknesses(text: str) -> Iterator[str]:
     url = urlsplit(text)
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
         yield (
-            "is http: anyone on the way reads links, passwords and cookies, which cannot be Secure; use https"
+            "is http: links, passwords and cookies can be read on the way, and cookies cannot be Secure; use https"
         )
 
 
 def _key_weaknesses(key: str) -> Iterator[str]:
-    """Finds keys that nobody drew at random; it cannot tell a good one."""
+    """Yield weaknesses of a key that was not generated at random. A good key cannot be proved."""
     if key == LAPTOP_SECRET_KEY:
-        yield "is the example's"
+        yield "is the example key"
     elif len(key.encode()) < KEY_BYTES:
         yield f"is shorter than {KEY_BYTES} bytes"
     elif any(word in key.casefold() for word in _EXAMPLE_WORDS):
-        yield "holds a word out of an example"
+        yield "contains a word from an example"
     elif _is_regular(key):
-        yield "is no random text"
+        yield "is not random"
 
 
 def _is_regular(key: str) -> bool:
@@ -140,7 +139,7 @@ def _is_regular(key: str) -> bool:
 
 
 def _database_weaknesses(database_url: str) -> Iterator[str]:
-    """Read a conninfo as libpq does, its defaults from the environment included (`PGHOST`, `PGSSLMODE`)."""
+    """Yield weaknesses of a conninfo, read as libpq does, including the environment (`PGHOST`, `PGSSLMODE`)."""
     given = conninfo_to_dict(database_url)
     defaults = {option.keyword.decode(): option.val for option in Conninfo.get_defaults()}
 
@@ -155,17 +154,17 @@ def _database_weaknesses(database_url: str) -> Iterator[str]:
         return
     password = given.get("password")
     if password in KNOWN_PASSWORDS or (password is not None and password == get("user")):
-        yield "has a password that everybody knows"
-    # `prefer`, the default, falls back to clear text when it is asked to.
+        yield "has a well-known password"
+    # `prefer`, the default, falls back to clear text when the server refuses TLS.
     if get("sslmode") not in {"require", "verify-ca", "verify-full"} and get("gssencmode") != "require":
-        yield "may connect in clear; add sslmode=verify-full, or at least sslmode=require"
+        yield "may connect unencrypted; add sslmode=verify-full, or at least sslmode=require"
 
 
 def _broker_weaknesses(text: str) -> Iterator[str]:
     servers = [server for server in read_broker_urls(text) if not is_loopback(server.host)]
     if any(server.username == server.password == "guest" for server in servers):
-        yield "logs in as guest with guest's password off this machine"
+        yield "logs in as guest with the default password on another machine"
     if not all(server.encrypted for server in servers):
-        yield "sends its password in clear; use amqps://"
+        yield "sends its password unencrypted; use amqps://"
     if not all(server.verify for server in read_broker_urls(text)):
-        yield "has no_verify_ssl: anybody can pose as the broker"
+        yield "has no_verify_ssl: another server can impersonate the broker"

@@ -1,7 +1,7 @@
-"""What a service of `pg_service.conf` stands for.
+"""Expand a service of `pg_service.conf`.
 
-libpq would look up the host that it names by itself, and hold up the whole process for as long as a name server is
-silent. What stands in the conninfo is looked up elsewhere.
+libpq would resolve the host of a service itself, and block the whole process while a name server does not answer. Hosts
+in the conninfo itself are resolved elsewhere, without blocking.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def expand_service(conninfo: str, environ: Mapping[str, str]) -> str:
     """Return a conninfo with the parameters of the service that it, or PGSERVICE, names.
 
-    What the conninfo itself says wins. A service that is not found is left for libpq to complain about.
+    The conninfo's own parameters win. libpq reports a service that is not found.
     """
     parameters = conninfo_to_dict(conninfo)
     name = parameters.get("service") or environ.get("PGSERVICE")
@@ -37,7 +37,7 @@ def expand_service(conninfo: str, environ: Mapping[str, str]) -> str:
 
 
 def _list_files(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield where libpq looks, in its order."""
+    """Yield the service files in libpq's order."""
     if environ.get("PGSERVICEFILE"):
         yield Path(environ["PGSERVICEFILE"])
     elif environ.get("HOME"):

@@ -1,4 +1,4 @@
-"""Reading and checking the settings of a process; nothing else reads the environment."""
+"""Read and validate the settings of a process. No other module reads the environment."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def load(
     role: Role | None = None,
     defaults: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Reads and checks the settings of a process.
+    """Read and validate the settings of a process.
 
     Args:
-        environ: where to read them; the process's environment if None.
-        mode: what the process is about to do, which decides what it needs. `migrate` looks at the database
-            and the log alone; `serve` and `check` refuse what is insecure, the others take it.
-        role: part of the program to run; wins over `REGSVC_ROLE`.
-        defaults: values by field name, written as in the environment, for what is not set there.
+        environ: the environment; the process's own if None.
+        mode: what the process will do, which determines the settings it needs. `migrate` reads only the database and
+            log settings; `serve` and `check` refuse insecure ones, the others accept them.
+        role: part of the program to run; overrides `REGSVC_ROLE`.
+        defaults: values by field name, written as in the environment, for settings that are not set.
 
     Raises:
-        ConfigurationError: naming every problem at once, and no secret's value.
+        ConfigurationError: names all problems together, without secret values.
     """
     problems: dict[str, str] = {}
     values = (_DEV if mode == "dev" else {}) | dict(defaults or {})
@@ -68,20 +68,20 @@ def load(
     if mode in {"serve", "check"}:
         lines += settings.refused_insecurities()
     if lines:
-        raise ConfigurationError("\n  ".join(["The configuration is not usable:", *lines]))
+        raise ConfigurationError("\n  ".join(["The configuration is invalid:", *lines]))
     if mode == "dev" and not settings.public_url:
         return settings.model_copy(update={"public_url": f"http://localhost:{settings.http_port}"})
     return settings
 
 
 def list_service_links(environ: Mapping[str, str] | None = None) -> list[str]:
-    """List the variables that look like settings and are ignored: Kubernetes sets them for its Services."""
+    """Return variables that look like settings but are ignored, because Kubernetes sets them for its Services."""
     found = os.environ if environ is None else environ
     return sorted(name for name, value in found.items() if is_service_link(name, value))
 
 
 def _validated(values: Mapping[str, str], problems: dict[str, str]) -> Settings:
-    """Builds the settings of those values that are valid; the others go to the problems, by variable."""
+    """Return settings from the valid values, and add the others to `problems`, by variable."""
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -93,7 +93,7 @@ def _validated(values: Mapping[str, str], problems: dict[str, str]) -> Settings:
 
 
 def _with_libpq_service(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """Return settings whose database URLs hold what a service of libpq's stands for."""
+    """Return settings whose database URLs contain the parameters of their libpq service."""
     update: dict[str, SecretStr] = {}
     for field in ("database_url", "database_listen_url"):
         secret: SecretStr | None = getattr(settings, field)
@@ -103,9 +103,9 @@ def _with_libpq_service(settings: Settings, environ: Mapping[str, str]) -> Setti
 
 
 def _with_libpq_password(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """Return settings whose database URL has the password that libpq would take from PGPASSWORD.
+    """Return settings whose database URL contains the password that libpq would read from PGPASSWORD.
 
-    Then it is looked at, and masked in logs, like one that stands in the URL.
+    So it is checked, and masked in logs, like one in the URL.
     """
     password, url = environ.get("PGPASSWORD"), settings.database_url.get_secret_value()
     if not password or not url or conninfo_to_dict(url).get("password"):
@@ -128,7 +128,7 @@ def _needed(mode: Mode, settings: Settings) -> Iterable[str]:
 def _contradictions(settings: Settings) -> Iterator[str]:
     previous = settings.secret_key_previous
     if previous is not None and previous == settings.secret_key:
-        yield "REGSVC_SECRET_KEY_PREVIOUS is REGSVC_SECRET_KEY; it is for the key before that one"
+        yield "REGSVC_SECRET_KEY_PREVIOUS equals REGSVC_SECRET_KEY; set it to the key before a rotation"
     foreign = settings.foreign_amqp_url
     if foreign is not None and foreign == settings.amqp_url and settings.foreign_queue in _OWN_QUEUES:
-        yield "REGSVC_FOREIGN_QUEUE is this system's own queue"
+        yield "REGSVC_FOREIGN_QUEUE is regsvc's own queue"

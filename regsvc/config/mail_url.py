@@ -1,4 +1,4 @@
-"""Where mail goes, as one URL, taken apart. The URL may hold a password, so no message here ever quotes it."""
+"""Parse the mail URL. It may contain a password, so no message here quotes it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _EHLO: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmtpServer:
-    """A mail server, how the connection is encrypted, and who we are to it. Its repr has no password.
+    """A mail server, the encryption of the connection, and our credentials. Its repr has no password.
 
     Args:
-        host: Name or IP address.
+        host: name or IP address.
         port: TCP port.
         security: `none`, `starttls`, or `tls` from the first octet on.
-        username: For AUTH; None logs in as no one.
-        password: For AUTH.
-        ehlo: What EHLO says; None leaves that to the transport.
+        username: for AUTH; None for no login.
+        password: for AUTH.
+        ehlo: the name in EHLO; None lets the transport choose.
     """
 
     host: str
@@ -52,14 +52,14 @@ class MaildirFolder:
 
 
 def parse_mail_url(url: str) -> SmtpServer | MaildirFolder:
-    """Take a mail URL apart.
+    """Parse a mail URL.
 
     Args:
         url: `smtp://host[:25]`, `smtp+starttls://user:pass@host[:587]` or `smtps://user:pass@host[:465]` with
-            user name and password percent-encoded and optional, and perhaps `?ehlo=NAME`; or `maildir:PATH`.
+            optional, percent-encoded user name and password, and an optional `?ehlo=NAME`; or `maildir:PATH`.
 
     Raises:
-        ConfigurationError: What is wrong with the URL, without any part of it.
+        ConfigurationError: what is wrong with the URL, without any part of it.
     """
     try:
         return read_mail_url(url)
@@ -68,27 +68,27 @@ def parse_mail_url(url: str) -> SmtpServer | MaildirFolder:
 
 
 def read_mail_url(text: str) -> SmtpServer | MaildirFolder:
-    """Take a mail URL apart, as `parse_mail_url`.
+    """Parse a mail URL, as `parse_mail_url`.
 
     Raises:
-        ValueError: What is wrong, to be read behind the name of the setting.
+        ValueError: what is wrong, to be appended to the name of the setting.
     """
     if text.partition(":")[0] == "maildir":
         path = text.partition(":")[2]
         if not path or "\0" in path:
-            raise ValueError("names no folder behind maildir:")
+            raise ValueError("names no folder after maildir:")
         return MaildirFolder(Path(path))
     url = split_url(text, (*_SCHEMES, "maildir"))
     security, port = _SCHEMES[url.scheme]
     if url.path not in {"", "/"}:
-        raise ValueError("has something behind its host; in a password / is written as %2F, ? as %3F")
+        raise ValueError("has something after its host; in a password write / as %2F, ? as %3F")
     options = read_options(url.query, _OPTIONS)
     username, password = (_decode(part) for part in (url.username, url.password))
     if bool(username) != bool(password):
-        raise ValueError("has a user without a password or the other way round")
+        raise ValueError("has a user without a password, or a password without a user")
     ehlo = options.get("ehlo")
     if ehlo is not None and not _EHLO.fullmatch(ehlo):
-        raise ValueError("has an ehlo that is neither a host name nor an address in brackets")
+        raise ValueError("has an invalid ehlo: use a host name or an address in brackets")
     return SmtpServer(
         host=check_host(url.hostname or ""),
         port=port if url.port is None else url.port,
@@ -103,7 +103,7 @@ def _decode(part: str | None) -> str:
     try:
         text = unquote(part or "", errors="strict")
     except UnicodeDecodeError:
-        raise ValueError("has a user or password that is not UTF-8 once decoded") from None
+        raise ValueError("has a user or password that is not valid UTF-8 after decoding") from None
     if re.search(r"[\x00\r\n]", text):  # NUL separates the two in AUTH PLAIN (RFC 4616, 2)
         raise ValueError("has a control character in its user or password")
     return text

@@ -1,7 +1,7 @@
-"""How the values of settings are written: mailboxes, networks, origins, URLs, each checked and normalised.
+"""Notations of settings' values: mailboxes, networks, origins, URLs, each validated and normalised.
 
-Every function takes the text as given and returns what it stands for, or raises ValueError with a message
-that says what is wrong without repeating the text: some of these texts hold passwords.
+Every function takes the text as given and returns its value, or raises ValueError with a message that says what is
+wrong without repeating the text, because some of these texts contain passwords.
 """
 
 from __future__ import annotations
@@ -52,55 +52,55 @@ _HEADER_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]|=\?")
 
 
 def split_url(text: str, schemes: Sequence[str]) -> SplitResult:
-    """Takes a URL apart, with a host that is there and a port that is a number."""
+    """Parse a URL, which must have a host and a valid port."""
     try:
         url = urlsplit(text)
-        # urlsplit drops line ends and tabs without a word.
+        # urlsplit silently drops line ends and tabs.
         usable = url.port != 0 and text.isprintable() and " " not in text
-    except ValueError:  # its message may show a piece of the password
+    except ValueError:  # its message may quote part of the password
         usable = False
     if not usable:
-        raise ValueError("is no URL; characters like @ : / ? # in a password are written as %40 %3A …")
+        raise ValueError("is not a URL; in a password write characters like @ : / ? # as %40 %3A …")
     if url.scheme not in schemes:
-        raise ValueError(f"has to begin with {' or '.join(f'{scheme}:' for scheme in schemes)}")
+        raise ValueError(f"must begin with {' or '.join(f'{scheme}:' for scheme in schemes)}")
     if not url.hostname:
-        raise ValueError("names no host")
+        raise ValueError("has no host")
     if url.fragment:
-        raise ValueError("has a # in it; in a password that is written as %23")
+        raise ValueError("contains a #; in a password write it as %23")
     return url
 
 
 def check_host(host: str) -> str:
-    """Return a host name or IP address as it is.
+    """Return a host name or IP address unchanged.
 
     Raises:
-        ValueError: It is neither. Names of other scripts are written as A-labels (RFC 5890).
+        ValueError: it is neither. Names in other scripts must be written as A-labels (RFC 5890).
     """
     if not _ASCII_HOST.fullmatch(host):
         try:
             ip_address(host.partition("%")[0])
         except ValueError:
             raise ValueError(
-                "has a host of other characters than a-z 0-9 . - _ (write the xn-- form);"
-                " @ : / ? # ; in a password are written as %40 %3A %2F %3F %23 %3B"
+                "has a host with characters other than a-z 0-9 . - _ (use the xn-- form);"
+                " in a password write @ : / ? # ; as %40 %3A %2F %3F %23 %3B"
             ) from None
     return host
 
 
 def read_options(query: str, known: Sequence[str]) -> dict[str, str]:
-    """Return what stands behind the `?` of a URL, by name.
+    """Return the query options of a URL, by name.
 
     Args:
-        query: Without its `?`.
-        known: Every option there is.
+        query: the query without its `?`.
+        known: all valid options.
 
     Raises:
-        ValueError: An option is unknown, said with its name, or given twice.
+        ValueError: an option is unknown (with its name) or repeated.
     """
     options: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True, errors="strict"):
         if name not in known:
-            # With an @ behind it, this is a password with a ? in it.
+            # If an @ follows, this is part of a password that contains a ?.
             shown = f" {name}" if _OPTION_NAME.fullmatch(name) and "@" not in query else ""
             raise ValueError(f"has an unknown option{shown}; known are {', '.join(known)}")
         if name in options:
@@ -110,30 +110,30 @@ def read_options(query: str, known: Sequence[str]) -> dict[str, str]:
 
 
 def origin(text: str) -> str:
-    """An origin of the web (RFC 6454): scheme, host, and the port unless it is the scheme's own."""
+    """Return an origin (RFC 6454): scheme, host, and the port unless it is the scheme's default."""
     url = split_url(text, ("http", "https"))
     if url.username is not None or url.query or url.path not in {"", "/"}:
-        raise ValueError("may hold a scheme, a host and a port, nothing else")
+        raise ValueError("may only contain a scheme, a host and a port")
     host = url.netloc.lower().rpartition(":")[0] if url.port is not None else url.netloc.lower().rstrip(":")
     if not _HOST.fullmatch(host):
-        raise ValueError("has a host of other characters than a-z 0-9 . - (write the xn-- form)")
+        raise ValueError("has a host with characters other than a-z 0-9 . - (use the xn-- form)")
     port = "" if url.port in {None, _DEFAULT_PORTS[url.scheme]} else f":{url.port}"
     return f"{url.scheme}://{host}{port}"
 
 
 def origins(text: str) -> frozenset[str]:
-    """Read origins with commas between them, those of apps in a web view (`capacitor://localhost`) included."""
+    """Parse origins separated by commas, including those of apps in a web view (`capacitor://localhost`)."""
     return frozenset(_app_origin(item) or origin(item) for item in _items(text))
 
 
 def _app_origin(text: str) -> str | None:
-    """Return an origin of an app's own scheme as browsers write it, or None if it is of the web."""
+    """Return the origin of an app's own scheme as browsers send it, or None for a web origin."""
     found = _APP_ORIGIN.fullmatch(text.lower().removesuffix("/"))
     return None if found is None or found[1] in _NO_APPS else found[0]
 
 
 def hosts(text: object) -> object:
-    """Read what to listen on: addresses and names with commas between, `*`, `unix:/path`."""
+    """Parse listening addresses separated by commas: addresses, names, `*`, `unix:/path`."""
     if not isinstance(text, str):
         return text
     found = [item if item.startswith("unix:") else item.strip("[]").lower() for item in _items(text)]
@@ -145,10 +145,10 @@ def hosts(text: object) -> object:
                 )
         elif host != "*" and not _is_host(host):
             raise ValueError(
-                "is no list of addresses or names such as 127.0.0.1,::1 (the port is REGSVC_HTTP_PORT)"
+                "is not a list of addresses or names such as 127.0.0.1,::1 (the port is REGSVC_HTTP_PORT)"
             )
     if not found:
-        raise ValueError("names nothing to listen on")
+        raise ValueError("contains no address to listen on")
     return tuple(dict.fromkeys(found))
 
 
@@ -163,7 +163,7 @@ def _is_host(text: str) -> bool:
 
 
 def choices(known: Sequence[str], text: object) -> object:
-    """Read some of the known words with commas between them, `on` for all of them or `off` for none."""
+    """Parse some of the known words separated by commas, or `on` for all and `off` for none."""
     if not isinstance(text, str):
         return text
     words = [item.lower() for item in _items(text)]
@@ -171,7 +171,7 @@ def choices(known: Sequence[str], text: object) -> object:
         return frozenset(known) if _SWITCH[words[0]] else frozenset()
     if unknown := [word for word in words if word not in known]:
         raise ValueError(
-            f"is on, off, or some of {', '.join(known)}; {len(unknown)} of its words are none of these"
+            f"must be on, off, or some of {', '.join(known)}; {len(unknown)} of its words are unknown"
         )
     return frozenset(words)
 
@@ -189,48 +189,48 @@ def domains(text: str) -> frozenset[str]:
 
 
 def switch(value: object) -> object:
-    """`on` or `off`, or another common pair of words for them."""
+    """Parse `on` or `off`, or another common pair of words for them."""
     if not isinstance(value, str):
         return value
     word = value.strip().lower()
     if word not in _SWITCH:
-        raise ValueError("is either on or off")
+        raise ValueError("must be on or off")
     return _SWITCH[word]
 
 
 def networks(text: str) -> Networks:
-    """Networks (CIDR) or single addresses with commas between them; `none` for none."""
+    """Parse networks (CIDR) or single addresses separated by commas; `none` for none."""
     if text.strip().lower() == "none":
         return ()
     try:
         return tuple(ip_network(item) for item in _items(text))
     except ValueError:
         raise ValueError(
-            "is no list of networks such as 10.0.0.0/8,fd00::/8 (no bits set behind the mask)"
+            "is not a list of networks such as 10.0.0.0/8,fd00::/8 (no bits set beyond the prefix)"
         ) from None
 
 
 def mailbox(text: str) -> Address:
-    """A sender, `address` or `Name <address>`, of an ASCII address and safe in a mail header (RFC 5322)."""
+    """Parse a sender, `address` or `Name <address>`, with an ASCII address that is safe in a mail header (RFC 5322)."""
     name, opening, rest = text.strip().rpartition("<")
     if opening and not rest.endswith(">"):
-        raise ValueError("is not of the form `Name <address>`")
+        raise ValueError("must have the form `Name <address>`")
     address = rest.removesuffix(">") if opening else rest
-    # The domain may be one of an inner network, so it need not be known to the world.
+    # The domain may belong to an internal network, so it need not be public.
     if not _ADDRESS.fullmatch(address) or len(address) > 254:  # noqa: PLR2004 - RFC 5321, 4.5.3.1.3 less the <>
-        raise ValueError("holds no plain ASCII address such as no-reply@example.org")
+        raise ValueError("contains no plain ASCII address such as no-reply@example.org")
     return Address(display_name=header_text(unquote_text(name.strip())), addr_spec=address)
 
 
 def header_text(text: str) -> str:
-    """Text that may stand in a mail header: no control character, no encoded word, 100 characters at most."""
+    """Validate text for a mail header: no control character, no encoded word, at most 100 characters."""
     if _HEADER_UNSAFE.search(text) or len(text) > 100:  # noqa: PLR2004 - said in the message
-        raise ValueError("may not hold control characters or =? and is at most 100 characters long")
+        raise ValueError("must not contain control characters or =?, and must be at most 100 characters long")
     return text
 
 
 def passwords(text: str) -> set[str]:
-    """Return the passwords within URLs or a conninfo, as they are written and as they are meant."""
+    """Return the passwords within URLs or a conninfo, both as written and decoded."""
     found: set[str] = set()
     for part in text.split():
         try:
@@ -243,7 +243,7 @@ def passwords(text: str) -> set[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether packets to this host stay on this machine; so does everything over a Unix socket's path."""
+    """Return whether packets to this host stay on this machine, as with a Unix socket's path."""
     if host.startswith(("/", "@")) or host == "localhost" or host.endswith(".localhost"):
         return True
     try:

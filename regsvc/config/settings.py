@@ -1,7 +1,7 @@
-"""Every setting of the program: its name, its meaning, its check.
+"""All settings of the program: names, meanings and validation.
 
-Names in the environment are those of the fields in capitals behind `REGSVC_`. A secret may also come from a
-file named by `…_FILE`, the way container platforms mount them. A variable that is set and empty is not set.
+Their environment variables are the field names in capitals after `REGSVC_`. A secret may also come from a file named by
+`…_FILE`, the way container platforms mount them. An empty variable counts as not set.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class Settings(BaseModel):
-    """The settings of one process. What its mode does not need and nobody set is empty or None."""
+    """The settings of one process. Those that are not set and not needed in its mode are empty or None."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -55,16 +55,17 @@ class Settings(BaseModel):
     )
 
     database_url: Annotated[SecretStr, AfterValidator(urls.database_url)] = Field(
-        SecretStr(""), description="PostgreSQL as libpq names it: a `postgresql://` URI or `key=value` pairs"
+        SecretStr(""),
+        description="PostgreSQL, as a libpq connection string: a `postgresql://` URI or `key=value` pairs",
     )
     database_listen_url: Annotated[SecretStr, AfterValidator(urls.database_url)] | None = Field(
         None,
-        description="the same server past a pooler such as PgBouncer, for LISTEN, which does not work through one; "
+        description="the same server without a pooler such as PgBouncer, for LISTEN, which does not work through one; "
         "unset, `REGSVC_DATABASE_URL`",
     )
     database_prepare: _Switch = Field(
         default=True,
-        description="`off`: statements are not prepared, for a pooler that lends a server for one transaction",
+        description="`off`: no prepared statements, for a pooler in transaction mode",
     )
     database_pool_http: int = Field(8, ge=1, le=200, description="connections to PostgreSQL for requests")
     database_pool_work: int = Field(
@@ -75,79 +76,84 @@ class Settings(BaseModel):
     )
     amqp_url: _AmqpUrl | None = Field(
         None,
-        description="RabbitMQ, `amqp://` or `amqps://`, several URLs of one cluster with white space between; unset, "
-        "jobs travel through PostgreSQL alone",
+        description="RabbitMQ, `amqp://` or `amqps://`, several URLs of one cluster separated by white space; unset, "
+        "jobs go through PostgreSQL alone",
     )
     smtp_url: Annotated[SecretStr, AfterValidator(urls.mail_url)] = Field(
         SecretStr(""),
-        description="where mail goes: `smtp://host:25`, `smtp+starttls://user:password@host:587`, "
-        "`smtps://user:password@host:465` or `maildir:PATH`; `?ehlo=NAME` behind the host is what EHLO says",
+        description="mail server: `smtp://host:25`, `smtp+starttls://user:password@host:587`, "
+        "`smtps://user:password@host:465` or `maildir:PATH`; `?ehlo=NAME` after the host sets the name in EHLO",
     )
     smtp_connect_seconds: _Seconds = Field(
-        10, description="seconds to reach the mail server, TLS and greeting included"
+        10, description="seconds to connect to the mail server, including TLS and its greeting"
     )
-    smtp_command_seconds: _Seconds = Field(30, description="seconds it may take to answer a command")
-    smtp_data_seconds: _Seconds = Field(60, description="seconds it may take to swallow one mail")
+    smtp_command_seconds: _Seconds = Field(
+        30, description="seconds the mail server may take to answer a command"
+    )
+    smtp_data_seconds: _Seconds = Field(
+        60, description="seconds the mail server may take to receive one mail"
+    )
     smtp_accept_seconds: _Seconds = Field(
-        120, description="seconds it may take to accept a mail after the final dot"
+        120, description="seconds the mail server may take to accept a mail after the final dot"
     )
-    smtp_sessions: int = Field(4, ge=1, le=64, description="mails a process sends at the same time")
+    smtp_sessions: int = Field(4, ge=1, le=64, description="number of mails a process sends at the same time")
     mail_from: Annotated[Address, BeforeValidator(notations.mailbox)] = Field(
         Address(), description="sender of every mail: `address` or `Name <address>`"
     )
     public_url: _Origin = Field(
-        "", description="where people reach this service, `https://host`; the only source of links in mails"
+        "", description="public URL of this service, `https://host`; all links in mails begin with it"
     )
     secret_key: SecretStr = Field(
         SecretStr(""),
-        description="what tokens, codes and keys derive from: 32 random bytes or more, "
+        description="key from which tokens, codes and keys are derived: 32 random bytes or more, "
         "such as `openssl rand -base64 48` prints",
     )
     secret_key_previous: SecretStr | None = Field(
-        None, description="the key before that one, for rotation: it verifies and signs nothing"
+        None, description="the previous key, for rotation: it verifies but does not sign"
     )
     http_host: _Hosts = Field(
         ("127.0.0.1",),
-        description="addresses or names to listen on (commas between); `*` for every one of IPv4 and IPv6, "
+        description="addresses or names to listen on, separated by commas; `*` for all of IPv4 and IPv6, "
         "`unix:/path` for a Unix socket",
     )
     http_port: int = Field(
         8080,
         ge=0,
         le=65_535,
-        description="port to listen on; a worker answers only `/healthz`, `/readyz` and `/metrics` there. "
-        "0: a worker listens nowhere, the others on a free port",
+        description="port to listen on; a worker serves only `/healthz`, `/readyz` and `/metrics` there. "
+        "0: a worker does not listen, the others use a free port",
     )
     http_idle_seconds: _Seconds = Field(
         75,
-        description="seconds that an idle connection is kept. A balancer in front has to give it up sooner (60 s is "
+        description="seconds that an idle connection is kept. A load balancer in front must close it sooner (60 s is "
         "usual), or requests meet a closed one",
     )
     role: Annotated[Role, _Lower] = Field("all", description="what `serve` runs: `all`, `api` or `worker`")
     bcrypt_cost: int = Field(
-        12, ge=10, le=15, description="cost of a password hash, 10 to 15; a step more doubles the time"
+        12, ge=10, le=15, description="cost of a password hash, 10 to 15; each step doubles the time"
     )
     hashing_threads: Annotated[int, Field(ge=0, le=64)] = Field(
-        0, description="threads that hash passwords; 0: as many as the process may use whole processors"
+        0, description="threads that hash passwords; 0: one per whole processor available to the process"
     )
     password_policy: Annotated[Literal["basic", "strict"], _Lower] = Field(
         "basic",
         description="`basic`: 8 to 128 characters, neither the address nor the name; "
-        "`strict`: 15 or more, no common password, no word of the context",
+        "`strict`: 15 or more, no common password, no word of the user's address, name or this service",
     )
     confirm_requires_password: _Switch = Field(
-        default=False, description="`on`: a link pressed elsewhere than at the sign-up asks for its password"
+        default=False,
+        description="`on`: a link opened in another browser than the sign-up's asks for the password",
     )
     trusted_proxies: _Networks = Field(
-        (), description="networks (CIDR, commas between) whose `X-Forwarded-For` is believed; none"
+        (), description="networks (CIDR, separated by commas) whose `X-Forwarded-For` is trusted; none"
     )
     metrics_allow: _Networks = Field(
         (ip_network("127.0.0.0/8"), ip_network("::1/128")),
-        description="networks that may read `/metrics` and the details of `/readyz`; `none` for nobody",
+        description="networks that may read `/metrics` and the details of `/readyz`; `none` for no network",
     )
     allowed_origins: _Origins = Field(
         frozenset(),
-        description="origins of other sites or apps whose pages may call the API (commas between), such as "
+        description="origins of other sites or apps whose pages may call the API, separated by commas, such as "
         "`https://app.example.org` or `capacitor://localhost`",
     )
     local_domains: _Domains = Field(
@@ -161,20 +167,21 @@ class Settings(BaseModel):
     log_level: Annotated[LogLevel, _Lower] = Field("info", description="`debug`, `info`, `warning`, `error`")
     rate_limits: _Switch = Field(
         default=True,
-        description="`off` lifts `rate_limited`, `too_soon`, the waits of log-ins and the caps on websockets, for load "
-        "tests; not the limits on size, header and connections, nor the tries of a code. `dev` spares this machine",
+        description="`off` disables `rate_limited`, `too_soon`, the delays of logins and the caps on websockets, for "
+        "load tests; not the limits on size, headers and connections, nor on attempts of a code. `dev` exempts this "
+        "machine",
     )
     allow_insecure: _Topics = Field(
         frozenset(),
-        description="`off`; `on` lets `serve` start with what belongs on a laptop, and say so loudly. "
-        f"Words with commas between allow that alone: {', '.join(f'`{topic}`' for topic in Topic)}",
+        description="`off`; `on` lets `serve` start with insecure settings, fit for a laptop, and log warnings. "
+        f"Words separated by commas allow only those: {', '.join(f'`{topic}`' for topic in Topic)}",
     )
     accept_foreign_mail: _Switch = Field(
-        default=False, description="`on`: a worker also takes the messages of the system this one replaces"
+        default=False, description="`on`: a worker also accepts the messages of the legacy system"
     )
-    foreign_amqp_url: _AmqpUrl | None = Field(None, description="RabbitMQ of that system")
+    foreign_amqp_url: _AmqpUrl | None = Field(None, description="RabbitMQ of the legacy system")
     foreign_queue: str | None = Field(
-        None, max_length=255, description="queue of that system, taken as found"
+        None, max_length=255, description="queue of the legacy system, used as declared there"
     )
     brand_name: Annotated[_HeaderText, Field(min_length=1)] = Field(
         "regsvc", description="the service's name in mails and on pages"
@@ -183,26 +190,26 @@ class Settings(BaseModel):
         "#2457c5", description="colour of buttons in mails and on pages, `#rrggbb`"
     )
     brand_logo: Annotated[str, Field(pattern="^https?://[^\\s\"'<>]+$", max_length=2000)] | None = Field(
-        None, description="URL of a picture shown on top of mails and pages"
+        None, description="URL of an image shown at the top of mails and pages"
     )
     templates: DirectoryPath | None = Field(
-        None, description="folder whose templates stand in for the built-in ones of the same name"
+        None, description="folder of templates that replace the built-in ones of the same name"
     )
 
     @property
     def origins(self) -> frozenset[str]:
-        """Origins whose pages may call the API: those allowed, and always the service's own."""
+        """Origins whose pages may call the API, always including the service's own."""
         return self.allowed_origins | {self.public_url}
 
     @property
     def listen_conninfo(self) -> str:
-        """What connections that LISTEN connect by."""
+        """The conninfo of connections that LISTEN."""
         return (self.database_listen_url or self.database_url).get_secret_value()
 
     def secret_values(self) -> frozenset[str]:
-        """Every secret these settings hold, passwords within URLs on their own too: for logs to mask.
+        """All secrets in these settings, including passwords within URLs: for logs to mask.
 
-        A password that everybody knows is left out: it is an ordinary word, and masking it would spoil the warning.
+        A well-known password is left out: it is an ordinary word, and masking it would garble the warning about it.
         """
         values: set[str] = set()
         for field in SECRETS:
@@ -212,13 +219,13 @@ class Settings(BaseModel):
         return frozenset(values - {""} - KNOWN_PASSWORDS)
 
     def insecurities(self) -> list[str]:
-        """Return what these settings should not be exposed to the world with, one line each."""
+        """Return what is insecure about these settings, one line each."""
         return [found.line for found in self._find_insecurities()]
 
     def refused_insecurities(self) -> list[str]:
-        """Return those that are not allowed, each with the word that would allow it."""
+        """Return what is insecure and not allowed, each with the word that would allow it."""
         return [
-            f"{found.line} (REGSVC_ALLOW_INSECURE={found.topic} takes it anyway)"
+            f"{found.line} (REGSVC_ALLOW_INSECURE={found.topic} allows it)"
             for found in self._find_insecurities()
             if found.topic not in self.allow_insecure
         ]
@@ -258,11 +265,11 @@ class Settings(BaseModel):
 SECRETS = frozenset(
     field for field, info in Settings.model_fields.items() if "SecretStr" in str(info.annotation)
 )
-"""Fields that also come from files and are never shown."""
+"""Fields that can also be set from files, and are never shown."""
 
 
 def describe() -> str:
-    """The settings as a table in Markdown, for `docs/settings.md`."""
+    """Return the settings as a Markdown table, for `docs/settings.md`."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for field, info in Settings.model_fields.items():
         file = f" (or `{variable(field)}_FILE`)" if field in SECRETS else ""

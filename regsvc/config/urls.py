@@ -1,4 +1,4 @@
-"""The URLs of what the program depends on, each checked by the parser that its user takes it apart with.
+"""Validate the URLs of the program's dependencies, each with the parser that its client uses.
 
 Every function returns the secret as given, or raises ValueError with a message that repeats none of it.
 """
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def database_url(secret: SecretStr) -> SecretStr:
-    """Check what libpq connects by: a `postgresql://` URI or `key=value` pairs."""
+    """Validate a libpq connection string: a `postgresql://` URI or `key=value` pairs."""
     try:
         conninfo = conninfo_to_dict(secret.get_secret_value())
     except psycopg.ProgrammingError:
-        # libpq's message quotes what it could not read.
-        raise ValueError("is neither a postgresql:// URI nor key=value pairs as libpq takes them") from None
+        # libpq's message quotes the text.
+        raise ValueError("is neither a postgresql:// URI nor libpq's key=value pairs") from None
     for host in str(conninfo.get("host") or "").split(","):
         if host and not host.startswith(("/", "@")):  # of a Unix socket
             check_host(host)
@@ -32,13 +32,13 @@ def database_url(secret: SecretStr) -> SecretStr:
 
 
 def broker_urls(secret: SecretStr) -> SecretStr:
-    """Check `amqp://` or `amqps://user:password@host:port/vhost`, one or several with white space between."""
+    """Validate `amqp://` or `amqps://user:password@host:port/vhost`, one or several separated by white space."""
     for server in read_broker_urls(secret.get_secret_value()):
         check_files(server)
     return secret
 
 
 def mail_url(secret: SecretStr) -> SecretStr:
-    """Check `smtp://`, `smtp+starttls://` or `smtps://` with a host, or `maildir:PATH`."""
+    """Validate `smtp://`, `smtp+starttls://` or `smtps://` with a host, or `maildir:PATH`."""
     read_mail_url(secret.get_secret_value())
     return secret

@@ -1,8 +1,8 @@
-"""Log lines: for a person on a terminal, JSON elsewhere, always without secrets.
+"""Log lines: readable on a terminal, JSON elsewhere, always without secrets.
 
-Events are short phrases with fields: `structlog.get_logger().info("mail sending", mail=mail.id)`. What
-libraries log through the standard library from WARNING on comes out the same way, their logger's name as
-`source`. What `structlog.contextvars.bind_contextvars(request_id=…)` binds is on every line of the request.
+Events are short phrases with fields: `structlog.get_logger().info("mail sending", mail=mail.id)`. What libraries log
+through the standard library, from WARNING on, has the same form, with their logger's name as `source`. Values bound
+with `structlog.contextvars.bind_contextvars(request_id=…)` are on every line of the request.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 _EVENT_WIDTH = 28
-_writers: list[Writer] = []  # the one in use, once there is one
+_writers: list[Writer] = []  # the current one, if configured
 _ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
@@ -56,13 +56,13 @@ def configure(
     stream: TextIO | None = None,
     secrets: Iterable[str] = (),
 ) -> None:
-    """Sends every log line of this process to one place in one form.
+    """Send all log lines of this process to one stream in one format.
 
     Args:
         format: `console` or `json`; None for `console` if the stream is a terminal, else `json`.
-        level: lines of less weight are dropped; those of libraries from WARNING on at least.
-        stream: where lines go; standard error if None, so that standard output stays for results.
-        secrets: texts to mask wherever they appear, beside what is recognised (see `regsvc.redaction`).
+        level: lines below it are dropped; for libraries, at least WARNING.
+        stream: destination of lines; standard error if None, so that standard output is free for results.
+        secrets: texts to mask wherever they appear, in addition to those recognised (see `regsvc.logs.redaction`).
     """
     out = sys.stderr if stream is None else stream
     redactor = Redactor(secrets)
@@ -82,18 +82,18 @@ def configure(
     logging.basicConfig(
         handlers=[_FromStandardLibrary()], level=max(logging.WARNING, _LEVELS[level]), force=True
     )
-    # A traceback for each connection that breaks; whoever used it raises, and that is logged.
+    # It logs a traceback for each broken connection, which also raises in its user and is logged there.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
 def drain(seconds: float = 1.0) -> None:
-    """Wait for lines that no reader has taken yet, so many seconds at most: the process is about to end."""
+    """Wait up to so many seconds until the stream has taken the waiting lines, before the process ends."""
     for writer in _writers:
         writer.drain(seconds)
 
 
 def catch_strays() -> None:
-    """Logs what nobody caught — in the main thread, others, or a destructor — instead of printing it raw."""
+    """Log uncaught errors, from the main thread, others, or a destructor, instead of printing them raw."""
 
     def stray(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None and not isinstance(error, KeyboardInterrupt):
@@ -105,7 +105,7 @@ def catch_strays() -> None:
 
 
 class _Lines:
-    """What structlog writes to. A log that cannot be written ends nothing."""
+    """The file that structlog writes to. A failure to write never raises."""
 
     def __init__(self, stream: TextIO, render: Processor) -> None:
         def say_dropped(count: int) -> str:
@@ -125,7 +125,7 @@ class _Lines:
 
 
 class _FromStandardLibrary(logging.Handler):
-    """Hands over what libraries log, at the weight they give it."""
+    """Passes on what libraries log, at its own level."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -137,7 +137,7 @@ class _FromStandardLibrary(logging.Handler):
 
 
 def _with_exception(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
-    """Writes an exception out, before redaction sees it."""
+    """Format an exception, before redaction sees it."""
     exc_info: ExcInfo | BaseException | bool | None = event.pop("exc_info", None)
     if exc_info:
         if isinstance(exc_info, BaseException):
@@ -157,7 +157,7 @@ def _json(_logger: WrappedLogger, _level: str, event: EventDict) -> str:
 class _Console:
     """`12:34:56 info     mail sending                 mail=4f1c88a0`, an exception on the lines below.
 
-    Of an id the first eight characters are enough to tell it from others on a screen.
+    Ids are cut to eight characters, enough to tell them apart on a screen.
     """
 
     def __init__(self, *, colours: bool) -> None:
@@ -193,7 +193,7 @@ def _shown(value: object) -> str:
 
 
 def _printable(text: str, keep: str = "") -> str:
-    """Escapes what would move the cursor or forge a line."""
+    """Escape characters that would move the cursor or forge a line."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in keep else f"\\x{ord(char):02x}" for char in text)

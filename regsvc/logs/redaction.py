@@ -1,7 +1,7 @@
-"""The last line of defence before a log line is written: what looks like a secret or an address is masked.
+"""The last defence before a log line is written: mask everything that looks like a secret or an address.
 
-Code is not to log secrets in the first place (OWASP ASVS 5.0, 16.2.5); this catches what slips through, above
-all in the messages of exceptions that libraries raise.
+Code must not log secrets in the first place (OWASP ASVS 5.0, 16.2.5). This catches what slips through, above all in
+exception messages of libraries.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SHORTEST_SECRET = 8
 _SHORTEST_TOKEN = 40
 _DEEPEST = 4
 
-# Up to the last @ of the word, since people forget to escape those in passwords.
+# Up to the last @ of the word, since operators forget to escape those in passwords.
 _USERINFO = re.compile(r"(?<=://)[^\s\"'<>]{1,1024}@")
 _ADDRESS = re.compile(r"([^\s@,;:<>()\[\]]{1,255})(@|%40)([\w-]+(?:\.[\w-]+)*|\[[^\]\s]*\])")
 _ASSIGNED = re.compile(
@@ -58,7 +58,7 @@ _TOKENS = re.compile(
 
 
 class Revealed:
-    """Text that a log line shows as it is. Only `regsvc dev` has it, for the link and code it announces."""
+    """Text that a log line shows unmasked. Only `regsvc dev` uses it, for the links and codes that it logs."""
 
     __slots__ = ("text",)
 
@@ -70,18 +70,18 @@ class Revealed:
 
 
 def reveal(text: str) -> Revealed:
-    """Marks text as meant to be read in the log; a test reads who calls this."""
+    """Mark text as intentionally readable in the log. A test checks the callers."""
     return Revealed(text)
 
 
 def mask_email(address: str) -> str:
-    """The first character and the domain of an address: `t***@example.com`."""
+    """Return the first character and the domain of an address: `t***@example.com`."""
     local, at, domain = address.rpartition("@")
     return f"{local[:1]}{MASK}@{domain}" if at else MASK
 
 
 def client_prefix(address: str) -> str:
-    """The network of a client's address, too coarse to name a household: /24 of IPv4, /48 of IPv6."""
+    """Return the network of a client's address, too coarse to identify a household: /24 of IPv4, /48 of IPv6."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
@@ -94,11 +94,11 @@ def client_prefix(address: str) -> str:
 
 
 class Redactor:
-    """Masks what an event holds.
+    """Masks secrets and addresses in events.
 
     Args:
-        secrets: texts masked wherever they appear, such as configured passwords; those under 8 characters are
-            left alone, since they would turn up within ordinary words.
+        secrets: texts masked wherever they appear, such as configured passwords. Those under 8 characters are ignored,
+            since they would occur within ordinary words.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -107,11 +107,11 @@ class Redactor:
         )
 
     def event(self, event: Mapping[str, object]) -> dict[str, object]:
-        """The event's fields with everything masked that has to be, in types that JSON knows."""
+        """Return the event's fields with everything sensitive masked, in types that JSON supports."""
         return {key: self._value(key, value, 0) for key, value in event.items()}
 
     def text(self, text: str) -> str:
-        """A text with its secrets masked; of one that is far too long, its beginning and end."""
+        """Return a text with its secrets masked. Of an overlong one, keep the beginning and the end."""
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, MASK)
@@ -137,7 +137,7 @@ class Redactor:
 
 
 def redact_text(text: str) -> str:
-    """Masks addresses, passwords in URLs, named secrets and whatever looks like a token."""
+    """Mask addresses, passwords in URLs, named secrets and everything that looks like a token."""
     if "@" in text or "%40" in text:
         text = _ADDRESS.sub(_masked_address, _USERINFO.sub(f"{MASK}@", text))
     if "=" in text or ":" in text:
@@ -148,9 +148,9 @@ def redact_text(text: str) -> str:
 
 
 def _masked_address(match: re.Match[str]) -> str:
-    if match[1] == f"//{MASK}":  # of a URL, masked already
+    if match[1] == f"//{MASK}":  # part of a URL, already masked
         return match[0]
-    # A local part may hold these too (RFC 5322, atext); more often they stand before the address.
+    # A local part may contain these too (RFC 5322, atext), but usually they precede the address.
     begin = max(match[1].rfind(mark) for mark in "=?&/{}|'`\"") + 1
     around, local = match[1][:begin], match[1][begin:]
     return f"{around}{local[:1]}{MASK}{match[2]}{match[3]}"

@@ -1,4 +1,4 @@
-"""Standard streams that may be closed, full, without a reader, or of an old encoding."""
+"""Standard streams that may be closed, full, without a reader, or in an old encoding."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import click
 
 
 def mend_streams() -> None:
-    """Make standard input, output and error usable, whatever the process was started with.
+    """Make standard input, output and error usable, however the process was started.
 
-    A closed one leads to the null device: the next file or socket that is opened would take its number, and what is
-    printed would go there. Characters that an old terminal does not know are escaped.
+    A closed one is opened on the null device. Otherwise the next file or socket would get its number, and printed text
+    would go there. Characters that an old terminal does not support are escaped.
     """
     for descriptor in range(3):
         try:
@@ -31,13 +31,13 @@ def mend_streams() -> None:
 
 
 def say(text: str) -> None:
-    """Print a line of a service, which goes on where the line cannot be written."""
+    """Print a line of a service. A failure to print is ignored."""
     with suppress(OSError):
         click.echo(text)
 
 
 def finish_streams() -> None:
-    """Flush the standard streams, and let go of those that cannot be: Python would end with 120 for them."""
+    """Flush the standard streams, and drop those that fail: Python would exit with 120 for them."""
     for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
         try:
             stream.flush()

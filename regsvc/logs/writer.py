@@ -1,7 +1,7 @@
-"""Writing log lines where the reader may be slow, gone, or a full disk: none of these may stop the service.
+"""Write log lines without ever stopping the service for a slow or missing reader, or a full disk.
 
-A line is written at once as long as that cannot block, so that a killed process has lost nothing. What would block
-waits in a bounded queue for a thread; beyond its bound lines are dropped and counted.
+A line is written at once unless that would block, so that a killed process has lost nothing. Otherwise it waits in a
+bounded queue for a thread; when the queue is full, lines are dropped and counted.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from regsvc.metrics import LOG_LINES_DROPPED
 
 MOST_WAITING = 4 * 1024 * 1024  # bytes
 _ATOMIC = 4096  # bytes; what POLLOUT promises of a pipe (pipe(7), PIPE_BUF)
-_SILENCE = 1.0  # seconds between two tries to write where a write failed
+_SILENCE = 1.0  # seconds before the next attempt after a failed write
 
 
 class Writer:
-    """Writes lines to a stream, from any thread, without ever waiting for its reader.
+    """Writes lines to a stream from any thread, without ever waiting for its reader.
 
     Args:
-        stream: where to write. One without a file descriptor is written to directly.
-        say_dropped: makes a line of the number of lines that were dropped.
+        stream: destination. One without a file descriptor is written to directly.
+        say_dropped: makes a line from the number of dropped lines.
     """
 
     def __init__(self, stream: TextIO, say_dropped: Callable[[int], str]) -> None:
@@ -47,7 +47,7 @@ class Writer:
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
 
     def write(self, line: str) -> None:
-        """Write a line, or have it wait, or drop it. It never raises and never blocks."""
+        """Write, queue or drop a line. Never raises and never blocks."""
         if self._descriptor is None:
             with self._lock, suppress(OSError, ValueError):
                 self._stream.write(f"{line}\n")
@@ -59,9 +59,9 @@ class Writer:
                 try:
                     os.write(self._descriptor, data)
                 except BlockingIOError:
-                    pass  # another process may have made the pipe non-blocking: the thread waits
+                    pass  # another process may have made the pipe non-blocking; let the thread wait
                 except OSError:
-                    return  # a full disk, or a reader that is gone
+                    return  # a full disk, or a missing reader
                 else:
                     return
             if self._bytes + len(data) > MOST_WAITING:
@@ -76,7 +76,7 @@ class Writer:
                 self._thread.start()
 
     def drain(self, seconds: float) -> None:
-        """Wait for lines in the queue to be written, so many seconds at most."""
+        """Wait up to so many seconds until the queued lines are written."""
         self._drained.wait(seconds)
 
     def _is_ready(self) -> bool:

@@ -1,9 +1,9 @@
-"""RabbitMQ: publishing and taking the ids of mails. The one room where asyncio lives.
+"""RabbitMQ: publish and consume the ids of mails. Only this package uses asyncio.
 
-aiormq speaks asyncio and the rest of the program Trio; trio-asyncio runs the one on the other. Every async
-function here says its flavour, and those named below are of Trio flavour. A publisher or consumer has a loop, a
-connection and a channel of its own, for the broker's alarms stop whole connections that publish. Nothing here
-reconnects: what ends raises BrokerUnavailableError, and the supervisor starts anew.
+aiormq uses asyncio, the rest of the program Trio; trio-asyncio runs one on the other. The docstring of every async
+function here names its flavour; the public functions are of Trio flavour. Each publisher or consumer has its own loop,
+connection and channel, because an alarm of the broker blocks whole connections that publish. Nothing here reconnects:
+a lost connection raises BrokerUnavailableError, and the supervisor restarts the child.
 """
 
 from regsvc.rabbitmq.consumer import Consumer, Delivery, open_consumer

@@ -1,4 +1,4 @@
-"""Taking messages from a queue, each settled once it is dealt with; above all the ids of mails from ours."""
+"""Consume messages from a queue and settle each after it is processed; above all the ids of mails."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Unsettled:
     _consumer: Subscription[Any] = field(repr=False, compare=False)
 
     async def ack(self) -> None:
-        """Remove it from the queue (Trio flavour); for many at once there is `Consumer.ack`."""
+        """Remove the message from the queue (Trio flavour). For many at once, use `Consumer.ack`."""
         await self._consumer.ack((self,))
 
     async def reject(self) -> None:
-        """Move it to the dead letters (Trio flavour)."""
+        """Move the message to the dead letters (Trio flavour)."""
         await self._consumer.write(Basic.Reject(self.tag, requeue=False))
 
     async def requeue(self) -> None:
-        """Put it back for any consumer (Trio flavour)."""
+        """Return the message to the queue for any consumer (Trio flavour)."""
         await self._consumer.write(Basic.Reject(self.tag, requeue=True))
 
 
@@ -65,18 +65,18 @@ async def open_consumer(
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - for each answer
     heartbeat: int = HEARTBEAT,
 ) -> AsyncIterator[Consumer]:
-    """Connect, declare the queues and give a Consumer (Trio flavour). What is unsettled at the end goes back.
+    """Connect, declare the queues and yield a Consumer (Trio flavour). Unsettled messages return to the queue.
 
     Args:
         url: `amqp://` or `amqps://`.
-        prefetch: how many deliveries the broker hands over before some are settled, at most.
-        on_malformed: told what is wrong with each message that went to the dead letters on sight.
-        name: what the broker's management page calls the connection.
-        timeout: seconds that connecting may take, and any answer after that.
-        heartbeat: seconds; a broker silent for twice that and a little is given up.
+        prefetch: maximum number of unsettled deliveries.
+        on_malformed: called with what is wrong for each malformed message, which is moved to the dead letters.
+        name: the connection's name on the broker's management page.
+        timeout: seconds for connecting, and for each answer after that.
+        heartbeat: seconds; a broker that is silent for slightly more than twice that counts as lost.
 
     Raises:
-        BrokerUnavailableError: out of reach or refusing; BrokerTopologyError if a queue stands in the way.
+        BrokerUnavailableError: the broker is unreachable or refuses; BrokerTopologyError for a conflicting queue.
     """
     async with open_link(Consumer, url, name, timeout=timeout, heartbeat=heartbeat) as consumer:
         await consumer.run(consumer.declare)
@@ -85,10 +85,10 @@ async def open_consumer(
 
 
 class Subscription(Link, Generic[U]):
-    """A connection that consumes a queue: `async for delivery in consumer`, or `receive` for as many as are there.
+    """A connection that consumes a queue: `async for delivery in consumer`, or `receive` for several at once.
 
-    Both raise BrokerUnavailableError once the connection, the channel or the queue is gone. A delivery not yet
-    settled then cannot be any more; the broker hands it over again, `redelivered`.
+    Both raise BrokerUnavailableError once the connection, the channel or the queue is gone. Unsettled deliveries can no
+    longer be settled then; the broker delivers them again, `redelivered`.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -103,7 +103,7 @@ class Subscription(Link, Generic[U]):
         return (await self.receive(1))[0]
 
     async def receive(self, limit: int) -> list[U]:
-        """Wait for a message and take it with those already there, up to a limit (Trio flavour)."""
+        """Wait for a message and return it with those already here, at most `limit` (Trio flavour)."""
         self.check_open()
         try:
             batch = [await self._arrived.receive()]
@@ -116,19 +116,19 @@ class Subscription(Link, Generic[U]):
         return batch
 
     async def ack(self, deliveries: Iterable[U]) -> None:
-        """Remove messages from the queue, in one piece (Trio flavour).
+        """Remove messages from the queue in one write (Trio flavour).
 
-        Nothing answers an ack. Where it does not arrive the delivery comes again.
+        The broker does not answer an ack. If it gets lost, the message is delivered again.
 
         Raises:
-            BrokerUnavailableError: this has ended.
+            BrokerUnavailableError: the connection has ended.
         """
         await self.write(*(Basic.Ack(delivery.tag) for delivery in deliveries))
 
     async def stop(self) -> list[U]:
-        """Take no more messages, and return those that have arrived and were not received (Trio flavour).
+        """Stop consuming, and return the messages that arrived but were not received (Trio flavour).
 
-        What was received can still be settled.
+        Received messages can still be settled.
         """
         await self.run(self._unsubscribe)
         rest: list[U] = []
@@ -138,12 +138,12 @@ class Subscription(Link, Generic[U]):
         return rest
 
     def end(self, why: BaseException | str) -> None:
-        """Note that this is of no use any more, and wake who waits for messages."""
+        """Record why this connection is unusable, and wake the tasks that wait for messages."""
         super().end(why)
         self._arrivals.close()
 
     async def subscribe(self, queue: str, prefetch: int) -> None:
-        """Ask the broker for messages (asyncio flavour)."""
+        """Subscribe to a queue (asyncio flavour)."""
         self._queue = queue
         self.channel.on_consumer_cancel_callbacks.add(self._on_cancelled)
         await self.channel.basic_qos(prefetch_count=prefetch, timeout=self._timeout)
@@ -151,45 +151,45 @@ class Subscription(Link, Generic[U]):
         self._tag = subscribed.consumer_tag
 
     async def part(self) -> None:
-        """Cancel the subscription, which flushes the acks before it, and close (asyncio flavour)."""
+        """Cancel the subscription, which flushes earlier acks, and close (asyncio flavour)."""
         await self._unsubscribe()
         await super().part()
 
     async def _unsubscribe(self) -> None:
-        """Cancel the subscription, if there still is one (asyncio flavour)."""
+        """Cancel the subscription, if there is one (asyncio flavour)."""
         tag, self._tag = self._tag, None
         if tag is not None and not self._ended.is_set():
-            with suppress(Exception):  # it is parting: a broker that does not answer is none of its business
+            with suppress(Exception):  # closing anyway, so a broker that does not answer does not matter
                 await self.channel.basic_cancel(tag, timeout=_PART_SECONDS)
 
     def _on_cancelled(self, _cancel: Basic.Cancel) -> None:
         self.end(f"the queue {self._queue} is gone")
 
     async def _on_message(self, delivered: DeliveredMessage) -> None:
-        """Hand a message over (asyncio flavour); aiormq only logs errors."""
+        """Queue a message for `receive` (asyncio flavour); aiormq only logs errors."""
         try:
             arrived = await self.read(delivered, delivered.delivery_tag or 0)
             if arrived is not None:
-                with suppress(trio.ClosedResourceError):  # ended: the broker hands it over again
+                with suppress(trio.ClosedResourceError):  # ended: the broker delivers it again
                     self._arrivals.send_nowait(arrived)
         except Exception as error:  # noqa: BLE001 - it ends the consumer, where the error is seen
             self.end(error)
 
     @abstractmethod
     async def read(self, delivered: DeliveredMessage, tag: int) -> U | None:
-        """Return what a message is; None if it was settled on sight (asyncio flavour)."""
+        """Decode a message. Return None if it was settled at once (asyncio flavour)."""
 
 
 class Consumer(Subscription[Delivery]):
-    """A connection that consumes the ids of mails, and dead-letters what is none."""
+    """A connection that consumes the ids of mails, and dead-letters malformed messages."""
 
     async def start(self, prefetch: int, on_malformed: Callable[[str], None]) -> None:
-        """Ask the broker for the ids of mails (asyncio flavour)."""
+        """Subscribe to the ids of mails (asyncio flavour)."""
         self._on_malformed = on_malformed
         await self.subscribe(queues.MAILS, prefetch)
 
     async def read(self, delivered: DeliveredMessage, tag: int) -> Delivery | None:
-        """Return the mail's id of what is well formed, and dead-letter the rest (asyncio flavour)."""
+        """Return the delivery of a well-formed message, and dead-letter any other (asyncio flavour)."""
         try:
             mail_id = message.decode(delivered.body, delivered.header.properties)
         except MalformedMessageError as error:

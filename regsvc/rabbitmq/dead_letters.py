@@ -1,7 +1,7 @@
-"""Dead letters: messages that nobody could read, looked at by hand, dropped, or sent on their way again.
+"""Dead letters: malformed messages, which an operator lists, drops or requeues.
 
-They are taken one by one (`basic.get`) and held until the link ends; what was not dropped by then goes back to its
-place in the queue. What they say is shown with secrets and addresses masked, for it may be anybody's.
+They are fetched one by one (`basic.get`) and held until the link ends; those not dropped by then return to their place
+in the queue. Their content is shown with secrets and addresses masked, since any client may have written it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from regsvc.rabbitmq.publisher import Publisher
 
-_SHOWN = 500  # characters of a body
-_SHOWN_NAME = 100  # characters of a property
-_LOOKED_AT = 65_536  # bytes of a body: masked as a whole before it is cut, or half a secret would show
+_SHOWN = 500  # characters of a body shown
+_SHOWN_NAME = 100  # characters of a property shown
+_LOOKED_AT = 65_536  # bytes of a body, masked as a whole before it is cut, or half a secret would show
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class DeadLetter:
     """A message in the queue of dead letters, held by this link.
 
     Args:
-        id: twelve characters made of what it says; messages that say the same have the same.
-        mail_id: which mail it is about, if it can be read.
-        trouble: what is wrong with it; None if it can be read, and only came too often.
-        cause: why the broker moved it here, in its own words.
-        died_at: when that was.
+        id: twelve characters derived from the content; equal messages have the same.
+        mail_id: id of its mail, if it can be decoded.
+        trouble: what is wrong with it; None if it is well formed and was only delivered too often.
+        cause: the broker's reason for moving it here.
+        died_at: time of the move.
         size: bytes of the body.
-        content_type, type, message_id: as it came.
-        body: its beginning, fit to be shown.
+        content_type, type, message_id: properties as received.
+        body: its beginning, safe to display.
     """
 
     id: str
@@ -66,47 +66,47 @@ async def open_dead_letters(
     *,
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - for each answer
 ) -> AsyncIterator[DeadLetters]:
-    """Connect, declare the queues and give the DeadLetters (Trio flavour).
+    """Connect, declare the queues and yield a DeadLetters (Trio flavour).
 
     Raises:
-        BrokerUnavailableError: out of reach or refusing; BrokerTopologyError if a queue stands in the way.
+        BrokerUnavailableError: the broker is unreachable or refuses; BrokerTopologyError for a conflicting queue.
     """
     async with open_link(DeadLetters, url, "dead letters", timeout=timeout) as letters:
         await letters.run(letters.declare)
-        await letters.run(letters.declare_queue, queues.DEAD)  # without which there is nothing to look at
+        await letters.run(letters.declare_queue, queues.DEAD)  # required here, optional elsewhere
         yield letters
 
 
 class DeadLetters(Link):
-    """A connection that looks through the dead letters."""
+    """A connection for listing, dropping and requeueing dead letters."""
 
     async def take(self, limit: int) -> list[DeadLetter]:
-        """Take so many letters, or all there are, the oldest first (Trio flavour).
+        """Fetch up to `limit` letters, the oldest first (Trio flavour).
 
-        Nobody else sees them until this ends.
+        Other clients do not see them until this connection ends.
 
         Raises:
-            BrokerUnavailableError: this has ended.
+            BrokerUnavailableError: the connection has ended.
         """
         return await self.run(self._take, limit)
 
     async def drop(self, letters: Collection[DeadLetter]) -> None:
-        """Delete letters that this holds, and return when the broker has (Trio flavour).
+        """Delete letters held by this connection, and wait until the broker has (Trio flavour).
 
         Raises:
-            BrokerUnavailableError: this has ended; they may be there still.
+            BrokerUnavailableError: the connection has ended; the letters may still exist.
         """
         if letters:
             await self.write(*(Basic.Ack(letter.tag) for letter in letters))
-            await self.run(self.look, queues.DEAD)  # answered after the acks, which nothing answers
+            await self.run(self.look, queues.DEAD)  # its answer comes after the acks, which have none
 
     async def requeue(self, letters: Collection[DeadLetter], publisher: Publisher) -> list[DeadLetter]:
-        """Publish the ids of those letters that can be read, drop them once confirmed, and return them (Trio flavour).
+        """Publish the ids of the well-formed letters, drop those confirmed, and return them (Trio flavour).
 
-        One that cannot be read would be back at once, and is left where it is.
+        A malformed letter would come straight back, so it stays where it is.
 
         Raises:
-            BrokerUnavailableError: one of the two links has ended; a letter may be published and not dropped.
+            BrokerUnavailableError: one of the two connections has ended; a letter may be published but not dropped.
         """
         mail_ids = [letter.mail_id for letter in letters if letter.mail_id is not None]
         confirmed = set((await publisher.publish(mail_ids)).confirmed)
@@ -115,7 +115,7 @@ class DeadLetters(Link):
         return done
 
     async def _take(self, limit: int) -> list[DeadLetter]:
-        """Get letters one by one (asyncio flavour)."""
+        """Fetch letters one by one (asyncio flavour)."""
         taken: list[DeadLetter] = []
         while len(taken) < limit:
             found = await self.channel.basic_get(queues.DEAD, timeout=self._timeout)
@@ -151,14 +151,14 @@ def _read(found: DeliveredMessage) -> DeadLetter:
 
 
 def _last_death(properties: Basic.Properties) -> dict[str, Any]:
-    """Return what the broker noted when it moved the message here; a header that anybody may write."""
+    """Return the broker's record of why it moved the message here. Any client may have forged this header."""
     deaths = (properties.headers or {}).get("x-death")
     last = deaths[0] if isinstance(deaths, list) and deaths else None
     return last if isinstance(last, dict) else {}
 
 
 def _show(value: object, limit: int) -> str | None:
-    """Return a text as it may be printed on a terminal: masked, cut, and without anything that moves its cursor."""
+    """Return a text that is safe to print on a terminal: masked, cut, and without control characters."""
     if value is None:
         return None
     text = redact_text(str(value)).replace("\n", " ")[:limit]

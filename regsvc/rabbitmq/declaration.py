@@ -1,4 +1,4 @@
-"""Declaring a queue, on channels of its own, since a refusal ends its channel. Everything here is asyncio flavour."""
+"""Declare a queue on a separate channel, since a refusal closes the channel. Everything here is asyncio flavour."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 async def declare_queue(connection: Connection, queue: str, timeout: float) -> int:  # noqa: ASYNC109 - for each answer
-    """Declare a queue and return how many messages wait in it (asyncio flavour).
+    """Declare a queue and return the number of messages ready in it (asyncio flavour).
 
-    A user without the right to configure takes the queue as it is found.
+    If the user lacks the configure permission, an existing queue is used as it is.
 
     Args:
-        connection: Logged in.
-        queue: One of ours.
-        timeout: Seconds for each answer.
+        connection: logged in.
+        queue: one of our queues.
+        timeout: seconds for each answer.
 
     Raises:
-        AMQPError: The broker refuses, or has ended the connection.
+        AMQPError: the broker refuses, or has closed the connection.
     """
     arguments = dict(queues.ARGUMENTS[queue])
     try:
@@ -52,9 +52,9 @@ async def _find_cause(
     refused: ChannelPreconditionFailed,
     timeout: float,  # noqa: ASYNC109 - for each answer
 ) -> ChannelPreconditionFailed:
-    """Return the refusal that blames the type of a queue, if that is what differs (asyncio flavour).
+    """Return the refusal that names the type of a queue, if the type differs (asyncio flavour).
 
-    The broker names the first argument that differs, and a queue of another type has most of them otherwise.
+    The broker names only the first argument that differs, and a queue of another type differs in most of them.
     """
     arguments = {"x-queue-type": queues.ARGUMENTS[queue]["x-queue-type"]}
     try:
@@ -75,7 +75,7 @@ async def side_channel(
     *,
     confirms: bool = False,
 ) -> AsyncIterator[Channel]:
-    """Give a channel whose end is not its connection's (asyncio flavour)."""
+    """Yield a channel that can be closed without closing its connection (asyncio flavour)."""
     opened = await connection.channel(publisher_confirms=confirms, timeout=timeout)
     try:
         yield cast("Channel", opened)

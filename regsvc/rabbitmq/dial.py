@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from yarl import URL
 
 
-# What aiormq raises when the broker refuses or goes away. CancelledError, where nothing of ours was cancelled, is
-# a task of its own that ended with the connection; RuntimeError is a call that came after that.
+# Errors of aiormq when the broker refuses or is lost. CancelledError, without a cancellation of ours, comes from one of
+# its tasks that ended with the connection; RuntimeError from a call after that.
 FAILURES = (AMQPError, OSError, RuntimeError, TimeoutError, asyncio.CancelledError)
 
 
 class Connection(aiormq.Connection):
-    """aiormq's connection, sooner to give up: a black hole is to be noticed within 35 s, and no exit hangs."""
+    """aiormq's connection with shorter timeouts: silent packet loss is detected within 35 s, and no exit hangs."""
 
     HEARTBEAT_GRACE_MULTIPLIER = 2
     READER_CLOSE_TIMEOUT = 1
 
 
 class Dial(TransportFactory):
-    """Hands aiormq a socket that Trio connected: names are looked up and addresses raced under cancellation."""
+    """Gives aiormq a socket connected by Trio, whose name resolution and address racing can be cancelled."""
 
     def __init__(self, stream: trio.SocketStream, timeout: float) -> None:
         self._socket = socket.socket(fileno=stream.socket.detach())
@@ -38,7 +38,7 @@ class Dial(TransportFactory):
         self._transport: asyncio.WriteTransport | None = None
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Make the streams that aiormq reads and writes (asyncio flavour)."""
+        """Create the streams that aiormq reads and writes (asyncio flavour)."""
         loop = asyncio.get_running_loop()
         reader = _Reader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -58,7 +58,7 @@ class Dial(TransportFactory):
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     def abort(self) -> None:
-        """Close the socket, whatever is still to be sent."""
+        """Close the socket and discard unsent data."""
         if self._transport is None:
             self._socket.close()
         else:
@@ -66,16 +66,16 @@ class Dial(TransportFactory):
 
 
 class _Reader(asyncio.StreamReader):
-    """Takes the properties off a message whose properties cannot be read.
+    """Removes the properties from a message whose properties cannot be decoded.
 
     A content header that pamqp cannot decode (text that is not UTF-8, a date in the year 292278994) would end the
-    connection, and the message come again with the next one, for ever. Without them it is malformed like others.
+    connection, and the message would come again with the next one, for ever. Without properties it is merely malformed.
     """
 
     _frame_type = b""
 
     async def readexactly(self, n: int) -> bytes:
-        """Read as aiormq's receiver does: one byte of type, six of channel and size, the rest (asyncio flavour)."""
+        """Read as aiormq's receiver expects: type (1 byte), channel and size (6), the rest (asyncio flavour)."""
         data = await super().readexactly(n)
         if n == 1:
             self._frame_type = data

@@ -1,4 +1,4 @@
-"""Taking the messages of another system from its own queue, which stays as that system declared it."""
+"""Consume the messages of the legacy system from its own queue, which is not redeclared."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ForeignDelivery(Unsettled):
-    """A message as it came.
+    """A message as received.
 
     Args:
-        body: anything.
-        message_id: what its sender calls it; None if nothing.
+        body: any bytes.
+        message_id: the sender's id for it; None if there is none.
     """
 
     body: bytes = field(repr=False)
@@ -37,19 +37,19 @@ async def open_foreign_consumer(
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - for each answer
     heartbeat: int = HEARTBEAT,
 ) -> AsyncIterator[ForeignConsumer]:
-    """Connect and consume a queue that somebody else declared (Trio flavour). What is unsettled at the end goes back.
+    """Connect and consume a queue that another system declared (Trio flavour). Unsettled messages return to the queue.
 
-    Rejecting a message moves it wherever that queue moves what is rejected, and drops it if it moves it nowhere.
+    A rejected message goes to that queue's dead-letter exchange, or is dropped if there is none.
 
     Args:
         url: `amqp://` or `amqps://`.
-        queue: its name; nothing is declared.
-        prefetch: how many messages the broker hands over before some are settled, at most.
-        timeout: seconds that connecting may take, and any answer after that.
-        heartbeat: seconds; a broker silent for twice that and a little is given up.
+        queue: its name; the queue is not declared.
+        prefetch: maximum number of unsettled messages.
+        timeout: seconds for connecting, and for each answer after that.
+        heartbeat: seconds; a broker that is silent for slightly more than twice that counts as lost.
 
     Raises:
-        BrokerUnavailableError: out of reach or refusing, or there is no such queue.
+        BrokerUnavailableError: the broker is unreachable or refuses, or the queue does not exist.
     """
     async with open_link(ForeignConsumer, url, "foreign", timeout=timeout, heartbeat=heartbeat) as consumer:
         await consumer.run(consumer.find, queue)
@@ -58,23 +58,23 @@ async def open_foreign_consumer(
 
 
 async def check_foreign_queue(url: str, queue: str, *, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109 - as above
-    """Connect, log in and look whether the queue is there (Trio flavour).
+    """Connect, log in and check that the queue exists (Trio flavour).
 
     Raises:
-        BrokerUnavailableError: with what is wrong: address, password, virtual host, queue.
+        BrokerUnavailableError: names what is wrong: address, password, virtual host or queue.
     """
     async with open_link(ForeignConsumer, url, "check", timeout=timeout) as consumer:
         await consumer.run(consumer.find, queue)
 
 
 class ForeignConsumer(Subscription[ForeignDelivery]):
-    """A connection that consumes what another system publishes; what it means is for others to say."""
+    """A connection that consumes the legacy system's messages, without interpreting them."""
 
     async def find(self, queue: str) -> None:
-        """Make sure that the queue is there, whatever it is like (asyncio flavour)."""
+        """Check that the queue exists, without declaring it (asyncio flavour)."""
         await self.channel.queue_declare(queue, passive=True, timeout=self._timeout)
 
     async def read(self, delivered: DeliveredMessage, tag: int) -> ForeignDelivery:
-        """Return a message as it came (asyncio flavour)."""
+        """Return a message as received (asyncio flavour)."""
         message_id = delivered.header.properties.message_id or None
         return ForeignDelivery(bool(delivered.redelivered), tag, self, delivered.body, message_id)

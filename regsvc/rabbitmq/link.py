@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ with one channel, and the word that it has ended: where asyncio is spoken."""
+"""A connection to RabbitMQ with one channel, which reports its end. Its methods bridge Trio and asyncio."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from aiormq.abc import FrameType
     from aiormq.channel import Channel
 
-TIMEOUT = 10.0  # seconds for whatever the broker has to answer
-HEARTBEAT = 10  # seconds; a broker that falls silent is given up after 22 to 27
+TIMEOUT = 10.0  # seconds for each answer of the broker
+HEARTBEAT = 10  # seconds; a silent broker counts as lost after 22 to 27
 LEAVE_SECONDS = 2.0
-_DEAD_SECONDS = 1.0  # that opening a link waits for the queue of dead letters
+_DEAD_SECONDS = 1.0  # seconds to wait for the dead-letter queue while opening
 
 
 T = TypeVar("T")
@@ -46,10 +46,10 @@ L = TypeVar("L", bound="Link")
 
 
 def mask_url(urls: str) -> str:
-    """Return AMQP URLs as they may be shown: no password, no options.
+    """Return AMQP URLs without passwords and options, for display.
 
     Raises:
-        ConfigurationError: They cannot be read.
+        ConfigurationError: a URL is invalid.
     """
     parse_broker_urls(urls)
     addresses = [URL(url).with_query(None) for url in urls.split()]
@@ -68,9 +68,9 @@ async def open_link(
     heartbeat: int = HEARTBEAT,
     confirms: bool = False,
 ) -> AsyncIterator[L]:
-    """Give a connected link of that kind with a loop of its own around it (Trio flavour).
+    """Yield a connected link of a given class, with its own asyncio loop (Trio flavour).
 
-    Of several URLs the first whose server lets us in is taken; they share the time for connecting.
+    Of several URLs, the first server that accepts us is used; they share the time for connecting.
     """
     servers = parse_broker_urls(urls)
     failure: Exception | None = None
@@ -93,7 +93,7 @@ async def open_link(
 
 
 async def _connect_any(links: Sequence[L], connect: Callable[[L], Awaitable[None]]) -> L:
-    """Return the first link whose server lets us in (Trio flavour)."""
+    """Return the first link whose server accepts us (Trio flavour)."""
     failures: list[str] = []
     for link in links:
         try:
@@ -110,7 +110,7 @@ async def _connect_any(links: Sequence[L], connect: Callable[[L], Awaitable[None
 
 
 class Link:
-    """One connection with one channel. It ends once, and is not mended."""
+    """One connection with one channel. Once it has ended it cannot be reopened."""
 
     connection: Connection
     channel: Channel
@@ -125,34 +125,34 @@ class Link:
         self.messages_ready = 0
 
     async def wait_closed(self) -> NoReturn:
-        """Wait until the broker or the network ends this (Trio flavour).
+        """Wait until the broker or the network ends the connection (Trio flavour).
 
         Raises:
-            BrokerUnavailableError: when it has ended, with why.
+            BrokerUnavailableError: it has ended; with the reason.
         """
         await self._ended.wait()
         raise self._error(self._why)
 
     def check_open(self) -> None:
-        """Raise BrokerUnavailableError, with why, if this has ended."""
+        """Raise BrokerUnavailableError, with the reason, if the connection has ended."""
         if self._ended.is_set():
             raise self._error(self._why)
 
     def end(self, why: BaseException | str) -> None:
-        """Note that this is of no use any more; the first reason stays."""
+        """Record why the connection is unusable; the first reason stays."""
         if not self._ended.is_set():
             self._why = why
             self._ended.set()
 
     async def run(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run something of asyncio flavour (Trio flavour); what aiormq raises becomes BrokerUnavailableError."""
+        """Run an asyncio function (Trio flavour). Errors of aiormq become BrokerUnavailableError."""
         try:
             return cast("T", await aio_as_trio(function, loop=self._loop)(*args))
         except FAILURES as error:
             raise self._error(error) from error
 
     async def write(self, *frames: FrameType) -> None:
-        """Hand frames to the connection's writer in one piece (Trio flavour); cancelled, it wrote nothing."""
+        """Pass frames to the connection's writer as one piece (Trio flavour). If cancelled, it has written nothing."""
         self.check_open()
         queue, piece = self.channel.write_queue, ChannelFrame.marshall(self.channel.number, frames)
         try:
@@ -166,7 +166,7 @@ class Link:
                 self.check_open()
 
     async def connect(self, name: str, heartbeat: int, *, confirms: bool, within: float) -> None:
-        """Connect, log in and open the channel, all within so many seconds (Trio flavour)."""
+        """Connect, log in and open the channel within so many seconds (Trio flavour)."""
         server = self._server
         try:
             with trio.fail_after(within):
@@ -179,7 +179,7 @@ class Link:
             raise self._error(error) from error
 
     def _make_url(self, name: str, heartbeat: int) -> URL:
-        """Write down for aiormq what it takes by URL alone."""
+        """Build the URL for aiormq, with the options that it accepts only there."""
         server = self._server
         return URL.build(
             scheme="amqps" if server.encrypted else "amqp",
@@ -196,7 +196,7 @@ class Link:
         )
 
     async def _log_in(self, url: URL, tls: ssl.SSLContext | None, confirms: bool) -> None:  # noqa: FBT001 - `run` passes by position
-        """Open connection and channel, and hear of their end (asyncio flavour)."""
+        """Open connection and channel, and watch for their end (asyncio flavour)."""
         self.connection = Connection(url, transport_factory=self._dial, context=tls)
         self.connection.vhost = self._server.vhost
         await self.connection.connect()
@@ -210,13 +210,13 @@ class Link:
         self.end(lost if closing.cancelled() else closing.exception() or lost)
 
     async def leave(self) -> None:
-        """Take leave of the broker, within two or three seconds whatever it does (Trio flavour)."""
+        """Close the connection within two or three seconds, even if the broker does not answer (Trio flavour)."""
         with trio.CancelScope(shield=True):
             await aio_as_trio(self._leave, loop=self._loop)()
         self.end("the connection was closed")
 
     async def _leave(self) -> None:
-        """Say good-bye, then close the socket even if nobody answered (asyncio flavour)."""
+        """Close the connection, and the socket even if the broker does not answer (asyncio flavour)."""
         parting = asyncio.ensure_future(self.part())
         await asyncio.wait([parting], timeout=LEAVE_SECONDS)
         if self._dial is not None:
@@ -224,16 +224,16 @@ class Link:
         await asyncio.wait([parting], timeout=LEAVE_SECONDS / 4)
 
     async def part(self) -> None:
-        """Close the connection in order, if there is one (asyncio flavour)."""
+        """Close the connection cleanly, if there is one (asyncio flavour)."""
         if hasattr(self, "connection"):
             with suppress(*FAILURES):
                 await self.connection.close()
 
     async def declare(self) -> None:
-        """Declare both queues and learn how many mails' ids wait (asyncio flavour).
+        """Declare both queues and learn how many ids of mails are ready (asyncio flavour).
 
-        The queue of dead letters holds up nothing. Where it cannot be declared, for the node that has it is down or
-        because it was made otherwise, mails go on without it, and the relay says so.
+        The dead-letter queue is optional. If it cannot be declared, because its node is down or it was declared
+        differently, mails are sent without it, and the relay logs that.
         """
         self.messages_ready = await self.declare_queue(queues.MAILS)
         catching = self._loop.create_task(self.declare_queue(queues.DEAD))
@@ -241,18 +241,18 @@ class Link:
         await asyncio.wait([catching], timeout=_DEAD_SECONDS)
 
     async def declare_queue(self, queue: str) -> int:
-        """Declare a queue and return how many messages wait in it (asyncio flavour)."""
+        """Declare a queue and return the number of messages ready in it (asyncio flavour)."""
         return await declare_queue(self.connection, queue, self._timeout)
 
     async def look(self, queue: str = queues.MAILS) -> int:
-        """Tell how many messages wait, without declaring a queue that may not be there (asyncio flavour)."""
+        """Return the number of messages ready, without declaring a queue that may not exist (asyncio flavour)."""
         with suppress(ChannelNotFoundEntity):
             looked = await self.channel.queue_declare(queue, passive=True, timeout=self._timeout)
             return looked.message_count or 0
         return 0
 
     def _error(self, why: BaseException | str) -> BrokerUnavailableError:
-        """Put into words why this link is of no use."""
+        """Return the error for a reason."""
         broker = f"RabbitMQ at {self._server.shown}"
         text = (
             why if isinstance(why, str) else ": ".join(str(part) for part in why.args) or type(why).__name__
@@ -277,7 +277,7 @@ class Link:
 
 
 def _log_leftover(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Note what asyncio found unhandled; trio-asyncio's own handler would raise it into the nursery."""
+    """Log what asyncio left unhandled. trio-asyncio's own handler would raise it into the nursery."""
     error = context.get("exception")
     structlog.get_logger().debug(
         "broker connection leftover", what=context.get("message"), error=error and repr(error)

@@ -1,4 +1,4 @@
-"""The one message that travels through RabbitMQ: the id of a mail, and nothing about anybody."""
+"""The one message that goes through RabbitMQ: the id of a mail, without personal data."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "application/json"
 TYPE = "regsvc.mail.v1"
-MAX_BYTES = 1024  # a body of ours has 60
+MAX_BYTES = 1024  # our bodies have 60
 
 
 def encode(mail_id: UUID) -> bytes:
-    """Return the body that carries the id of a mail."""
+    """Return the message body for the id of a mail."""
     return json.dumps({"id": str(mail_id), "kind": "mail"}).encode()
 
 
 def decode(body: bytes, properties: Basic.Properties) -> UUID:
-    """Return the mail's id of a message as `encode` makes it.
+    """Return the id of a mail from a message as `encode` makes it.
 
-    Fields that a later version may add are ignored; everything that this version relies on is checked.
+    Unknown fields are ignored, since a later version may add some. All fields that this version relies on are checked.
 
     Raises:
-        MalformedMessageError: saying what is wrong, in words fit for a metric's label.
+        MalformedMessageError: with what is wrong, in a phrase usable as a metric label.
     """
     if len(body) > MAX_BYTES:
         raise MalformedMessageError("oversized")
@@ -45,17 +45,17 @@ def decode(body: bytes, properties: Basic.Properties) -> UUID:
         mail_id = UUID(named)
     except (AttributeError, TypeError, ValueError) as error:
         raise MalformedMessageError("wrong id") from error
-    # uuid.UUID takes braces, URNs and other digits; only the canonical form is ours (RFC 9562, section 4).
+    # uuid.UUID accepts braces, URNs and other digits; we accept only the canonical form (RFC 9562, section 4).
     if str(mail_id) != named or properties.message_id != named:
         raise MalformedMessageError("wrong id")
     return mail_id
 
 
 def traceparent(mail_id: UUID) -> str:
-    """Return a `traceparent` (W3C Trace Context, level 1) for one publishing of a mail's id.
+    """Return a `traceparent` (W3C Trace Context, level 1) for publishing a mail's id once.
 
-    The trace id is the mail's id, so that all attempts at a mail are one trace; the parent id is random, and the
-    flags say "not sampled", for nothing here records spans.
+    The trace id is the mail's id, so that all attempts of a mail are one trace. The parent id is random, and the flags
+    are "not sampled", since nothing here records spans.
     """
     parent = secrets.randbits(64) or 1  # all zeros is invalid
     return f"00-{mail_id.hex}-{parent:016x}-00"

@@ -1,7 +1,7 @@
-"""Proving, for `regsvc check`, that the queues are as they will be declared and that this user may use them.
+"""Check, for `regsvc check`, that the queues match their declaration and that the user may use them.
 
-Nothing is left behind: no queue, no message. RabbitMQ looks at a user's rights before anything else, so each proof
-asks for something that cannot be done once it is permitted.
+Nothing is left behind: no queue, no message. RabbitMQ checks permissions first, so each check requests something that
+is impossible once it is permitted.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 async def check_broker(urls: str, *, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109 - for each answer
-    """Connect, log in, and prove the queue of mails and the rights to publish and consume (Trio flavour).
+    """Connect, log in, and check the mail queue and the permissions to publish and consume (Trio flavour).
 
     Args:
         urls: `amqp://` or `amqps://`, one or several.
-        timeout: Seconds that connecting may take, and any answer after that.
+        timeout: seconds for connecting, and for each answer after that.
 
     Raises:
-        BrokerUnavailableError: Address, user, virtual host or a right is wrong; BrokerTopologyError if the queue
-            is declared otherwise.
+        BrokerUnavailableError: address, user, virtual host or a permission is wrong; BrokerTopologyError if the queue
+            is declared differently.
     """
     async with open_link(_Prover, urls, "check", timeout=timeout) as prover:
         await prover.run(prover.prove_queue, queues.MAILS)
@@ -43,24 +43,24 @@ async def check_broker(urls: str, *, timeout: float = TIMEOUT) -> None:  # noqa:
 
 
 async def check_dead_letter_queue(urls: str, *, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109 - as above
-    """Prove the queue of dead letters, without which mails go on and messages that cannot be read are lost.
+    """Check the dead-letter queue. Without it mails are still sent, but malformed messages are lost.
 
     Args:
-        urls: As of `check_broker`.
-        timeout: Seconds.
+        urls: as for `check_broker`.
+        timeout: seconds, as for `check_broker`.
 
     Raises:
-        BrokerUnavailableError: As of `check_broker`.
+        BrokerUnavailableError: as for `check_broker`.
     """
     async with open_link(_Prover, urls, "check", timeout=timeout) as prover:
         await prover.run(prover.prove_queue, queues.DEAD)
 
 
 class _Prover(Link):
-    """A connection that proves; every method is asyncio flavour."""
+    """A connection for checks; every method is asyncio flavour."""
 
     async def prove_queue(self, queue: str) -> None:
-        """Prove that a queue is there as we need it, or that it can be declared."""
+        """Check that a queue exists as we declare it, or that it can be declared."""
         try:
             async with side_channel(self.connection, self._timeout) as channel:
                 await channel.queue_declare(queue, passive=True, timeout=self._timeout)
@@ -72,7 +72,7 @@ class _Prover(Link):
             await declare_queue(self.connection, queue, self._timeout)
 
     async def _prove_declaring(self, queue: str) -> None:
-        """Declare a queue with an argument that no queue can have: refused for that, it would be permitted."""
+        """Declare a queue with an argument that no queue can have: refused for the argument, not the permission."""
         arguments = {**queues.ARGUMENTS[queue], "x-max-length": "none"}
         try:
             async with side_channel(self.connection, self._timeout) as channel:
@@ -85,7 +85,7 @@ class _Prover(Link):
         """Consume with an argument that no consumer can have."""
 
         async def take(_message: DeliveredMessage) -> None:
-            """Do nothing: none arrives."""
+            """Ignore the message: none arrives."""
 
         try:
             async with side_channel(self.connection, self._timeout) as channel:
@@ -93,13 +93,13 @@ class _Prover(Link):
                     queue, take, arguments={"x-priority": "none"}, timeout=self._timeout
                 )
         except ChannelNotFoundEntity:
-            pass  # it is not there yet, and could be read
+            pass  # the queue does not exist yet, and reading it is permitted
         except ChannelPreconditionFailed as refused:
             if "x-priority" not in str(refused):
                 raise
 
     async def prove_publishing(self) -> None:
-        """Publish to a queue that is not there, and have the message returned."""
+        """Publish to a queue that does not exist, and expect the message back."""
         try:
             async with side_channel(self.connection, self._timeout, confirms=True) as channel:
                 await channel.basic_publish(

@@ -1,4 +1,4 @@
-"""Publishing the ids of mails, each confirmed by the broker before it counts."""
+"""Publish the ids of mails, each confirmed by the broker."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
     from aiormq.abc import FrameType
 
-IN_FLIGHT = 256  # ids waiting for their confirm at a time
+IN_FLIGHT = 256  # unconfirmed ids at a time
 _LOOK_SECONDS = 0.25  # aiormq has no event for Connection.Blocked
 
 
 class PublishFailure(StrEnum):
-    """Why the id of a mail is not known to be in the queue."""
+    """Why the id of a mail may not be in the queue."""
 
-    NACKED = "nacked"  # the queue could not take it
-    RETURNED = "returned"  # the queue is gone, and with it this publisher
+    NACKED = "nacked"  # the queue could not accept it
+    RETURNED = "returned"  # the queue is gone, and this publisher has ended
     BLOCKED = "blocked"  # memory or disk alarm: publish again after `wait_unblocked`
-    UNANSWERED = "unanswered"  # no confirm came, and this publisher has ended
+    UNANSWERED = "unanswered"  # no confirm arrived, and this publisher has ended
 
 
 @dataclass(frozen=True)
 class PublishResult:
-    """What became of the ids given to `publish`. One that failed may be in the queue all the same."""
+    """The outcome of `publish` for each id. A failed id may be in the queue all the same."""
 
     confirmed: tuple[UUID, ...]
     failed: Mapping[UUID, PublishFailure]
@@ -51,16 +51,16 @@ async def open_publisher(
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - for each answer
     heartbeat: int = HEARTBEAT,
 ) -> AsyncIterator[Publisher]:
-    """Connect, declare the queues and give a Publisher (Trio flavour).
+    """Connect, declare the queues and yield a Publisher (Trio flavour).
 
     Args:
         url: `amqp://` or `amqps://`.
-        name: what the broker's management page calls the connection.
-        timeout: seconds that connecting may take, and any answer after that.
-        heartbeat: seconds; a broker silent for twice that and a little is given up.
+        name: the connection's name on the broker's management page.
+        timeout: seconds for connecting, and for each answer after that.
+        heartbeat: seconds; a broker that is silent for slightly more than twice that counts as lost.
 
     Raises:
-        BrokerUnavailableError: out of reach or refusing; BrokerTopologyError if a queue stands in the way.
+        BrokerUnavailableError: the broker is unreachable or refuses; BrokerTopologyError for a conflicting queue.
     """
     async with open_link(
         Publisher, url, name, timeout=timeout, heartbeat=heartbeat, confirms=True
@@ -72,7 +72,7 @@ async def open_publisher(
 class Publisher(Link):
     """A connection that publishes.
 
-    `messages_ready` is how many ids waited in the queue when it was declared: 0 says that it came back empty.
+    `messages_ready` is the number of ids in the queue when it was declared; 0 after the broker has lost them.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -83,51 +83,51 @@ class Publisher(Link):
 
     @property
     def blocked(self) -> bool:
-        """Whether a memory or disk alarm of the broker stops this; it learns of one by publishing only."""
+        """Whether a memory or disk alarm of the broker blocks this. Only publishing reveals an alarm."""
         return not self._unblocked.is_set()
 
     async def wait_unblocked(self) -> None:
-        """Wait until no alarm is known to stop this (Trio flavour).
+        """Wait until no known alarm blocks this (Trio flavour).
 
         Raises:
-            BrokerUnavailableError: it has ended.
+            BrokerUnavailableError: the connection has ended.
         """
         await self._unblocked.wait()
         self.check_open()
 
     async def count_ready(self, queue: str = queues.MAILS) -> int:
-        """Ask how many messages wait in a queue (Trio flavour); where there is no queue, none, and this ends.
+        """Return the number of messages ready in a queue (Trio flavour). If it does not exist, return 0 and end.
 
         Raises:
-            BrokerUnavailableError: this had ended before, or no answer came.
+            BrokerUnavailableError: the connection had ended before, or no answer arrived.
         """
         async with self._turn:
             self.check_open()
             return await self.run(self.look, queue)
 
     async def count_dead_letters(self) -> int:
-        """Declare the queue of dead letters where it is missing, and count what waits there (Trio flavour).
+        """Declare the dead-letter queue if it is missing, and return the number of its messages (Trio flavour).
 
-        That is beside publishing: whatever becomes of it, this goes on.
+        It uses a separate channel, so a failure does not affect publishing.
 
         Raises:
-            BrokerUnavailableError: the queue cannot be declared, or this has ended.
+            BrokerUnavailableError: the queue cannot be declared, or the connection has ended.
         """
         self.check_open()
         return await self.run(self.declare_queue, queues.DEAD)
 
     def end(self, why: BaseException | str) -> None:
-        """Note that this is of no use any more, and wake who waits for the end of an alarm."""
+        """Record why this connection is unusable, and wake the tasks that wait for the end of an alarm."""
         super().end(why)
         self._unblocked.set()
 
     async def publish(self, mail_ids: Iterable[UUID]) -> PublishResult:
-        """Publish ids, persistent and mandatory, many at a time, and wait for what the broker says (Trio flavour).
+        """Publish ids, persistent and mandatory, in batches, and wait for the broker's confirms (Trio flavour).
 
-        Two calls at once take turns, and an id given twice goes once: aiormq tells returns apart by it.
+        Concurrent calls take turns. A repeated id is published once, because aiormq matches returned messages by it.
 
         Raises:
-            BrokerUnavailableError: this had ended before; when it ends on the way, the result says how far it came.
+            BrokerUnavailableError: the connection had ended before; if it ends midway, the result has those so far.
         """
         async with self._turn:
             self.check_open()
@@ -147,10 +147,10 @@ class Publisher(Link):
             return PublishResult(tuple(confirmed), failed)
 
     async def _publish_batch(self, batch: Sequence[UUID]) -> dict[UUID, PublishFailure | None]:
-        """Write all of them at once and gather the answers (Trio flavour).
+        """Write a batch at once and collect the confirms (Trio flavour).
 
-        `Channel.basic_publish` would do, but for a task and a piece of its own for each message, which cost six
-        times the processor time (600 against 95 µs each); this books the confirms as it does.
+        `Channel.basic_publish` would work, but it uses a task and a write per message, which cost six times the
+        processor time (600 against 95 µs each). This records confirms as it does.
         """
         answers = {}
         frames: list[FrameType] = []
@@ -171,7 +171,7 @@ class Publisher(Link):
         try:
             await self.write(*frames)
         except BaseException:
-            self.end("publishing was cut off")  # the broker's count of messages and ours differ now
+            self.end("publishing was cancelled")  # the broker's message count and ours now differ
             raise
         try:
             for answer in answers.values():
@@ -184,7 +184,7 @@ class Publisher(Link):
                 self.channel.message_id_delivery_tag.pop(str(mail_id), None)
 
     async def _wait_settled(self, settled: trio.Event) -> None:
-        """Wait until all is answered, an alarm keeps answers away, or too long (Trio flavour)."""
+        """Wait until all are confirmed, an alarm delays the confirms, or the timeout (Trio flavour)."""
         deadline = trio.current_time() + self._timeout
         while True:
             with trio.move_on_after(_LOOK_SECONDS):
@@ -201,12 +201,12 @@ class Publisher(Link):
                 return
 
     async def _await_unblocked(self) -> None:
-        """Note the end of an alarm (asyncio flavour)."""
+        """Wait for the end of an alarm (asyncio flavour)."""
         await self.connection.ready()
         self._unblocked.set()
 
     def _read(self, answer: Any) -> PublishFailure | None:
-        """Tell what one confirm says; None is the good news."""
+        """Return the failure in a confirm; None for success."""
         if not answer.done():
             return PublishFailure.BLOCKED if self.blocked else PublishFailure.UNANSWERED
         error = answer.exception()
@@ -219,7 +219,7 @@ class Publisher(Link):
 
 
 def _frames(mail_id: UUID) -> tuple[FrameType, ...]:
-    """Make the frames of one message."""
+    """Return the frames of one message."""
     body = message.encode(mail_id)
     properties = Basic.Properties(
         content_type=message.CONTENT_TYPE,

@@ -1,10 +1,10 @@
-"""The two queues of RabbitMQ: what they are called, how they are declared, and what stands in the way of that.
+"""The two queues of RabbitMQ: names, declarations, and explanations of a refused declaration.
 
-They suit RabbitMQ 3.10 and 4.x alike, so everything is said where the defaults differ: the types (a virtual host
-of 4.x may have another default) and the delivery limit (none in 3.10, 20 in 4.x). The limit is far above what
-restarts of workers cause, and there at all so that a message that kills its worker is set aside in the end. Dead
-letters wait in a classic queue of bounded length: looking at one (get, then requeue) is a delivery to a quorum
-queue, which in 4.x would drop it one day, and nothing of value is lost with them.
+They suit RabbitMQ 3.10 and 4.x alike, so arguments whose defaults differ are explicit: the types (a virtual host of 4.x
+may have another default) and the delivery limit (none in 3.10, 20 in 4.x). The limit is far above what restarts of
+workers cause; it exists so that a message that kills its worker is set aside in the end. Dead letters are kept in a
+classic queue of bounded length: viewing one (get, then requeue) counts as a delivery in a quorum queue, which in 4.x
+would drop it one day. Nothing of value is lost with them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _INEQUIVALENT = re.compile(
 
 
 def explain_refusal(reply: str) -> str | None:
-    """Say in plain words why a declaration was refused with 406; None if the reply is about something else."""
+    """Return in plain words why a declaration was refused with 406; None if the reply is about something else."""
     found = _INEQUIVALENT.search(reply)
     if found is None:
         return None
@@ -46,5 +46,5 @@ def explain_refusal(reply: str) -> str | None:
 
 
 def _plain(value: str) -> str:
-    """Shorten `the value 'quorum' of type 'longstr'`."""
+    """Return the value in `the value 'quorum' of type 'longstr'`."""
     return re.sub(r"^(?:the value )?'(.*?)'(?: of type '.*')?$", r"\1", value) or "''"

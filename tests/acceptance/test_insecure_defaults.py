@@ -16,11 +16,11 @@ LAPTOP = {
     "public_url": "http://accounts.example.org",
 }
 PROBLEMS = (
-    "REGSVC_DATABASE_URL has a password that everybody knows",
+    "REGSVC_DATABASE_URL has a well-known password",
     "REGSVC_DATABASE_URL may connect in clear",
-    "REGSVC_SECRET_KEY is the example's",
+    "REGSVC_SECRET_KEY is the example key",
     "REGSVC_RATE_LIMITS is off",
-    "REGSVC_AMQP_URL logs in as guest with guest's password",
+    "REGSVC_AMQP_URL logs in as guest with the default password",
     "REGSVC_AMQP_URL has no_verify_ssl",
     "REGSVC_SMTP_URL sends its password in clear",
     "REGSVC_PUBLIC_URL is http",

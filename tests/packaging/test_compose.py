@@ -93,7 +93,7 @@ def test_migrate_starts_with_the_example_as_it_stands() -> None:
 
 
 def test_without_the_switch_for_laptops_the_example_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="REGSVC_SECRET_KEY is the example's"):
+    with pytest.raises(ConfigurationError, match="REGSVC_SECRET_KEY is the example key"):
         load(environment_of("single", REGSVC_ALLOW_INSECURE="off"), mode="serve")
 
 

@@ -662,7 +662,7 @@ async def test_restarting_an_unknown_child_names_those_there_are(
     supervisor = Supervisor([Child("http", serve), Child("relay", serve)], stopping=stopping)
     with pytest.raises(UnknownChildError) as caught:
         supervisor.restart("htttp")
-    assert str(caught.value) == "no child is called 'htttp'; there are http, relay"
+    assert str(caught.value) == "no child is called 'htttp'; the children are http, relay"
 
 
 async def test_statistics_are_a_snapshot_that_nobody_can_change(

@@ -74,7 +74,7 @@ async def test_a_proxy_that_answers_for_a_restarting_service_is_tried_again(tmp_
     [
         (refuse(403), "the service answered 403"),
         (show("queued", code=1000), "this registration no longer exists"),
-        (show(code=4401), "the handle is not its own"),
+        (show(code=4401), "the handle does not belong to it"),
     ],
     ids=["refused", "gone", "wrong handle"],
 )

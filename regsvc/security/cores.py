@@ -1,4 +1,4 @@
-"""How many processors this process may use, and being polite about it."""
+"""The processors that this process may use, and the priority of its threads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> float:
-    """Return the processors that this process may use: those it may run on, within the quota of its container.
+    """Return the number of processors that this process may use: its affinity, within its container's quota.
 
-    A quota of half a processor is 0.5. On a large machine it is the quota that counts: more threads than that have the
-    kernel stop the whole process, event loop included, for most of each period.
+    A quota of half a processor is 0.5. On a large machine the quota counts: with more threads than that, the kernel
+    stops the whole process, event loop included, for most of each period.
     """
     cores = float(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
     quota = read_quota(_CGROUP)
@@ -25,12 +25,12 @@ def usable_cores() -> float:
 
 
 def hashing_threads() -> int:
-    """Return how many threads to hash in: as many as there are whole processors to use, and one at least."""
+    """Return the number of hashing threads: one per whole processor, and at least one."""
     return max(1, math.floor(usable_cores()))
 
 
 def read_quota(cgroup: Path) -> float | None:
-    """Return the processors that a control group allows, of version 2 or 1; None if it sets no limit."""
+    """Return the processors that a control group (version 2 or 1) allows; None if it sets no limit."""
     try:
         quota, period = (cgroup / "cpu.max").read_text("ascii").split()
     except (OSError, ValueError):
@@ -47,7 +47,7 @@ def read_quota(cgroup: Path) -> float | None:
 
 
 def lower_own_priority() -> None:
-    """Let everything else go first, where the system gives every thread a priority of its own (Linux)."""
+    """Give this thread the lowest priority, where threads have their own (Linux)."""
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a sandbox that forbids it; the lane works, less politely
+        with contextlib.suppress(OSError):  # a sandbox forbids it; the lane works with normal priority
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)

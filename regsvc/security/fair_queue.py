@@ -1,7 +1,7 @@
-"""A bounded line that is served one owner after the other, so that no owner's work holds up another's.
+"""A bounded queue that serves owners in turn, so that no owner's work holds up another's.
 
-First come, first served would let one client fill the line and everybody else wait behind it. Here each owner has a
-line of its own, and the next job is the first of the owner whose turn it is (round-robin, as in fair queueing).
+With first come, first served, one client could fill the queue and make all others wait. Here each owner has a queue of
+its own, and the next item is the first of the owner whose turn it is (round-robin, as in fair queueing).
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-FEW = 4  # places of an owner while the line is half full
-_LARGEST_SHARE = 8  # an owner has an eighth of the places at most
-_KEPT_SHARE = 8  # and an eighth is kept for known clients
+FEW = 4  # places of an owner while the queue is half full
+_LARGEST_SHARE = 8  # an owner gets at most an eighth of the places
+_KEPT_SHARE = 8  # an eighth is reserved for known clients
 
 
 class FairQueue(Generic[T]):
-    """Items of many owners.
+    """A queue of the items of many owners.
 
-    Items without an owner share one line, with all of the places: they come from where no limits apply.
+    Items without an owner share one queue with all places: they come from clients without rate limits.
 
     Args:
-        places: that there are in all.
+        places: total number of places.
     """
 
     def __init__(self, places: int) -> None:
@@ -38,9 +38,9 @@ class FairQueue(Generic[T]):
         """Return whether an owner may add an item.
 
         Args:
-            owner: whose item; None: of nobody in particular.
-            beyond: items that count as waiting though they do not stand here; negative if fewer do.
-            known: the owner has proved who it is before: the places that are kept are for it, too.
+            owner: owner of the item; None for no particular owner.
+            beyond: items that count as waiting but are not in this queue; negative if fewer count.
+            known: whether the owner has been authenticated before, which opens the reserved places.
         """
         waiting = self._count + beyond
         if waiting >= self._places:
@@ -54,24 +54,24 @@ class FairQueue(Generic[T]):
         return len(self._lines.get(owner, ())) < most
 
     def ahead_of(self, owner: Hashable | None) -> int:
-        """Return how many items would be served before one that an owner adds now."""
+        """Return the number of items that would be served before an item that an owner adds now."""
         mine = len(self._lines.get(owner, ()))
         others = (len(line) for other, line in self._lines.items() if other != owner)
         return mine + sum(min(theirs, mine + 1) for theirs in others)
 
     def add(self, owner: Hashable | None, item: T) -> None:
-        """Add an item at the end of its owner's line."""
+        """Add an item at the end of its owner's queue."""
         self._lines.setdefault(owner, deque()).append(item)
         self._count += 1
 
     def take(self) -> T:
-        """Remove and return the item whose turn it is; its owner's next one waits for everybody else's.
+        """Remove and return the item whose turn it is. The owner's next item waits for all other owners.
 
         Raises:
-            IndexError: there is none.
+            IndexError: the queue is empty.
         """
         if not self._lines:
-            raise IndexError("nobody waits")
+            raise IndexError("the queue is empty")
         owner, line = self._lines.popitem(last=False)
         item = line.popleft()
         self._count -= 1
@@ -80,7 +80,7 @@ class FairQueue(Generic[T]):
         return item
 
     def remove(self, owner: Hashable | None, item: T) -> bool:
-        """Remove an item whose owner has given up, and return whether it was there."""
+        """Remove an item that its owner no longer waits for, and return whether it was there."""
         line = self._lines.get(owner)
         if line is None or item not in line:
             return False

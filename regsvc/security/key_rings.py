@@ -1,4 +1,4 @@
-"""The signing keys as a process has them: read again every minute, so that a rotation needs no restart."""
+"""The signing keys of a process, read again every minute so that a rotation needs no restart."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from regsvc.security.tokens import Secrets
 
 log = structlog.get_logger()
 
-_REFRESH = 60.0  # seconds that a ring is good for
-_RETRY = 5.0  # seconds until the next try when the database was away
-_AT_MOST_EVERY = 1.0  # seconds between readings that unknown keys ask for
+_REFRESH = 60.0  # seconds for which a ring is used
+_RETRY = 5.0  # seconds until the next attempt when the database was unavailable
+_AT_MOST_EVERY = 1.0  # seconds between readings caused by unknown keys
 
 
 class KeyRings:
-    """The key ring as it is now.
+    """The current key ring of this process.
 
     Args:
-        pool: where the keys are.
-        secrets: opens them.
+        pool: connections to the database with the keys.
+        secrets: unseal the keys.
         issuer: the service's public URL.
     """
 
@@ -36,11 +36,11 @@ class KeyRings:
         self._reading = trio.Lock()
 
     async def current(self) -> KeyRing:
-        """Return the ring; an old one serves on while the database is away, or sealed anew by a newer secret.
+        """Return the ring. The last one stays in use while the database is unavailable or a newer secret is set.
 
         Raises:
-            DatabaseUnavailableError: nothing was ever read, and it cannot be now.
-            SealError: nothing was ever read, and the secret is not the one that sealed the keys.
+            DatabaseUnavailableError: no ring was read yet, and the database is unavailable.
+            SealError: no ring was read yet, and another secret sealed the keys.
         """
         if self._ring is not None and trio.current_time() - self._read_at < _REFRESH:
             return self._ring
@@ -53,7 +53,7 @@ class KeyRings:
                         raise
                     self._read_at = trio.current_time() - _REFRESH + _RETRY
                 except SealError as error:
-                    # Processes of a newer secret run beside this one, which serves on until it is restarted.
+                    # Processes with a newer secret run beside this one, which keeps its ring until it is restarted.
                     log.warning("signing keys not opened", error=str(error))
                     if self._ring is None:
                         raise
@@ -61,11 +61,11 @@ class KeyRings:
             return self._ring
 
     async def verify(self, text: str) -> AccessToken:
-        """Return the claims of an access token, also of one that a key signed which was made a moment ago elsewhere.
+        """Return the claims of an access token, even if another process created its key just now.
 
         Raises:
-            AccessTokenInvalidError: it is not good.
-            DatabaseUnavailableError, SealError: as `current`; or the keys cannot be read to find out.
+            AccessTokenInvalidError: the token is invalid.
+            DatabaseUnavailableError, SealError: as for `current`, or the keys cannot be read again.
         """
         ring = await self.current()
         try:
@@ -78,7 +78,7 @@ class KeyRings:
             raise AccessTokenInvalidError from error
 
     async def _read_newer(self, known: KeyRing) -> KeyRing:
-        """Return a ring that was read after this one, reading it if nobody else has; made-up keys cost one a second."""
+        """Return a ring read after this one, reading it if needed. Invented keys cause at most one reading a second."""
         async with self._reading:
             if self._ring is not None and self._ring is not known:
                 return self._ring

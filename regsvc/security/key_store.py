@@ -1,7 +1,7 @@
-"""Signing keys at rest, and their lives.
+"""Signing keys at rest, and their life cycle.
 
-A key is published some minutes before it signs, so that whoever keeps the published keys for a while has it by then.
-It signs until the next one does, and is published on until the last token that it signed is dead.
+A key is published some minutes before it signs, so that clients that cache published keys have it by then. It signs
+until the next one does, and stays published until the last token that it signed has expired.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from regsvc.security.tokens import Secrets
 
 log = structlog.get_logger()
 
-STALE = timedelta(minutes=2)  # a process signs and publishes for this long what it read before
-ANNOUNCED = timedelta(minutes=10) + STALE  # before a key signs: others keep published keys for ten minutes
-SERVED = ACCESS_TOKEN_LIFE + LEEWAY + STALE  # after it signs no more
+STALE = timedelta(minutes=2)  # how long a process signs with and publishes what it read before
+ANNOUNCED = timedelta(minutes=10) + STALE  # before a key signs: clients cache published keys for ten minutes
+SERVED = ACCESS_TOKEN_LIFE + LEEWAY + STALE  # after a key stops signing
 _SEAL = "signing-key-seal"
-_LOCK = 0x5245_4753_4B45_5953  # "REGSKEYS": one process makes a key, or seals anew
+_LOCK = 0x5245_4753_4B45_5953  # "REGSKEYS": only one process at a time creates or reseals keys
 
 
 class KeyNotFoundError(RegsvcError):
-    """There is no such signing key."""
+    """No signing key has this id."""
 
 
 class KeyInUseError(RegsvcError):
-    """This key signs: make another one sign first, with `regsvc keys rotate --now`."""
+    """This key is signing. Make another one sign first, with `regsvc keys rotate --now`."""
 
 
 KeyState = Literal["announced", "signing", "verifying"]
@@ -48,13 +48,13 @@ class StoredKey:
     """A signing key at rest.
 
     Args:
-        kid: its name.
+        kid: its id.
         public: the public half.
-        sealed: the private half.
-        created_at: when it was made, and so published.
-        signs_from: when it signs.
-        retired_at: when it signs no more, if that is known.
-        state: `announced` before it signs, `verifying` after that.
+        sealed: the private half, sealed.
+        created_at: when it was created and published.
+        signs_from: when it starts to sign.
+        retired_at: when it stops signing, if known.
+        state: `announced` before it signs, `signing`, or `verifying` after that.
     """
 
     kid: str
@@ -67,17 +67,17 @@ class StoredKey:
 
     @property
     def served_until(self) -> datetime | None:
-        """When the last token that it signed is dead, if that is known."""
+        """When the last token that it signed expires, if known."""
         return None if self.retired_at is None else self.retired_at + SERVED
 
 
 async def load_key_ring(conn: Connection, secrets: Secrets, issuer: str) -> KeyRing:
-    """Return the keys of this database, making the first one where there is none.
+    """Return the keys of this database, creating the first one if there is none.
 
-    Keys that the secret before this one sealed are sealed anew, so that they open once that one is forgotten.
+    Keys sealed with the previous secret are resealed, so that they still open when that secret is removed.
 
     Raises:
-        SealError: the secret is not the one that sealed the keys.
+        SealError: another secret sealed the keys.
     """
     keys = await list_keys(conn)
     if _find_signer(keys) is None or _reseal(keys, secrets):
@@ -99,10 +99,10 @@ async def load_key_ring(conn: Connection, secrets: Secrets, issuer: str) -> KeyR
 
 
 async def check_seals(conn: Connection, secrets: Secrets) -> None:
-    """Make sure that the key that signs can be opened, and change nothing; no key at all is made later.
+    """Check that the signing key can be unsealed, without changing anything. A missing key is created later.
 
     Raises:
-        SealError: the secret is not the one that sealed the keys.
+        SealError: another secret sealed the keys.
     """
     newest = _find_signer(await list_keys(conn))
     if newest is not None:
@@ -110,7 +110,7 @@ async def check_seals(conn: Connection, secrets: Secrets) -> None:
 
 
 async def list_keys(conn: Connection) -> list[StoredKey]:
-    """Return the keys that sign, will, or still verify, those that sign last first."""
+    """Return the keys that sign, will sign or still verify; those that sign last come first."""
     async with conn.cursor(row_factory=class_row(StoredKey)) as cursor:
         await cursor.execute(
             """
@@ -128,17 +128,17 @@ async def list_keys(conn: Connection) -> list[StoredKey]:
 
 
 async def rotate_keys(conn: Connection, secrets: Secrets, *, at_once: bool = False) -> str:
-    """Make another key, in the caller's transaction, and return its name.
+    """Create a key, in the caller's transaction, and return its id.
 
-    It is published now and signs in twelve minutes, when those before it sign no more.
+    It is published now and signs in twelve minutes, when the previous keys stop signing.
 
     Args:
-        conn: in a transaction.
-        secrets: seals it.
-        at_once: it signs now; whoever keeps the published keys refuses what it signs for ten minutes.
+        conn: a connection in a transaction.
+        secrets: seal the key.
+        at_once: sign now; clients that cache published keys refuse its tokens for ten minutes.
 
     Raises:
-        SealError: the secret is not the one that sealed the keys: nobody else could sign with this one.
+        SealError: another secret sealed the keys, so no other process could sign with this one.
     """
     await _lock_keys(conn)
     await check_seals(conn, secrets)
@@ -151,13 +151,13 @@ async def rotate_keys(conn: Connection, secrets: Secrets, *, at_once: bool = Fal
 
 
 async def withdraw_key(conn: Connection, kid: str) -> None:
-    """Forget a key that does not sign, in the caller's transaction: what it signed is refused within a minute.
+    """Delete a key that does not sign, in the caller's transaction. Its tokens are refused within a minute.
 
-    If it was to sign next, the one that does goes on.
+    If it was to sign next, the current signer continues.
 
     Raises:
-        KeyNotFoundError: there is none of that name.
-        KeyInUseError: it is the one that signs.
+        KeyNotFoundError: no key has this id.
+        KeyInUseError: the key is signing.
     """
     await _lock_keys(conn)
     keys = await list_keys(conn)
@@ -177,7 +177,7 @@ async def withdraw_key(conn: Connection, kid: str) -> None:
 
 
 async def purge_keys(conn: Connection, limit: int) -> int:
-    """Delete keys of which no token lives any more, private halves and all, and return how many."""
+    """Delete keys whose tokens have all expired, with their private halves, and return how many."""
     cursor = await conn.execute(
         """
         DELETE FROM signing_keys
@@ -208,7 +208,7 @@ async def _insert_key(conn: Connection, secrets: Secrets, wait: timedelta) -> st
         {
             "kid": kid,
             "public": private.public_key().public_bytes_raw(),
-            # Bound to the kid: a sealed key cannot be moved to another row.
+            # Bound to the kid, so that a sealed key cannot be moved to another row.
             "sealed": seal(secrets, _SEAL, private.private_bytes_raw(), bound=kid.encode()),
             "wait": wait,
         },
@@ -217,10 +217,10 @@ async def _insert_key(conn: Connection, secrets: Secrets, wait: timedelta) -> st
 
 
 def _reseal(keys: Sequence[StoredKey], secrets: Secrets) -> dict[str, bytes]:
-    """Return, by `kid`, the new seals of those keys that the secret before this one sealed."""
+    """Return, by `kid`, new seals of the keys that the previous secret sealed."""
     renewed = {}
     for key in keys:
-        with suppress(UnsealError):  # whether that matters depends on which key it is
+        with suppress(UnsealError):  # only some keys must open; callers check those
             sealed = reseal(secrets, _SEAL, key.sealed, bound=key.kid.encode())
             if sealed is not None:
                 renewed[key.kid] = sealed
@@ -239,7 +239,7 @@ async def _update_seals(conn: Connection, renewed: Mapping[str, bytes]) -> None:
         """,
         {"kids": list(renewed), "seals": list(renewed.values())},
     )
-    log.info("signing keys sealed anew", keys=len(renewed))
+    log.info("signing keys resealed", keys=len(renewed))
 
 
 def _unseal(key: StoredKey, secrets: Secrets) -> Ed25519PrivateKey:

@@ -1,8 +1,8 @@
 """Signing keys and the access tokens that they sign.
 
-Ed25519 (RFC 8037), several at a time, each with a `kid`. The private halves are sealed at rest with a key derived
-from the service's secret; the public halves are what `/.well-known/jwks.json` serves. Access tokens follow RFC
-9068 (`typ: at+jwt`), checked against one algorithm and a fixed set of claims (RFC 8725).
+Ed25519 (RFC 8037), several keys at a time, each with a `kid`. The private halves are sealed at rest with a key derived
+from the service's secret; the public halves are served at `/.well-known/jwks.json`. Access tokens follow RFC 9068
+(`typ: at+jwt`), and are checked against one algorithm and a fixed set of claims (RFC 8725).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ALGORITHM = "EdDSA"
 _TYPE = "at+jwt"
 _REQUIRED = ["iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp", "role"]
 _INSTANTS = ("iat", "nbf", "exp")
-# Exactly that, since a decoder of base64 overlooks padding; a signature of 64 bytes has 86 characters.
+# Exactly this pattern, since base64 decoders tolerate padding. A signature of 64 bytes has 86 characters.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}")
 
 
@@ -37,11 +37,11 @@ class AccessTokenInvalidError(RegsvcError):
 
 
 class UnknownKeyError(AccessTokenInvalidError):
-    """The access token is missing, malformed, expired or not ours."""  # nobody is told what it is
+    """The access token is missing, malformed, expired or not ours."""  # clients do not learn the difference
 
 
 class SealError(ConfigurationError):
-    """REGSVC_SECRET_KEY does not open the signing keys in this database: it is not the one they were sealed with."""
+    """The signing keys in this database were sealed with another REGSVC_SECRET_KEY."""
 
     code = "signing_keys_sealed"
 
@@ -57,13 +57,13 @@ class AccessToken:
 
 @dataclass(frozen=True, repr=False)
 class KeyRing:
-    """The signing keys of one moment.
+    """The signing keys at one moment.
 
     Args:
         issuer: the `iss` and `aud` of every token: the service's public URL.
         signer: the `kid` that signs new tokens.
         private: the signer's private key.
-        public: what verifies, by `kid`; retired keys stay until the last token they signed is dead.
+        public: keys for verification, by `kid`; retired keys stay until their last token has expired.
     """
 
     issuer: str
@@ -72,7 +72,7 @@ class KeyRing:
     public: Mapping[str, Ed25519PublicKey]
 
     def sign(self, token: AccessToken, *, now: datetime | None = None) -> str:
-        """Return an access token good for `ACCESS_TOKEN_LIFE`."""
+        """Return a signed access token that is valid for `ACCESS_TOKEN_LIFE`."""
         issued = now or datetime.now(UTC)
         claims = {
             "iss": self.issuer,
@@ -92,8 +92,8 @@ class KeyRing:
         """Return the claims of an access token.
 
         Raises:
-            UnknownKeyError: it may be good, but none of these keys signed it.
-            AccessTokenInvalidError: whatever else is wrong with it; the cause says what, the client is not told.
+            UnknownKeyError: none of these keys signed it, but a newer one may have.
+            AccessTokenInvalidError: the token is invalid; the cause says why, which clients do not learn.
         """
         if len(text) > MAX_TOKEN_BYTES or not _COMPACT.fullmatch(text):
             raise AccessTokenInvalidError
@@ -135,10 +135,10 @@ class KeyRing:
 
 
 def _read_claims(claims: Mapping[str, object]) -> AccessToken:
-    """Return what claims say, whose signature is good; ours have each its one type, which the library does not mind.
+    """Return the claims of a token whose signature is valid. Check their types, which the library does not.
 
     Raises:
-        ValueError: one has another.
+        ValueError: a claim has the wrong type.
     """
     user_id, session_id, role = claims["sub"], claims["sid"], claims["role"]
     texts = (user_id, session_id, role, claims["jti"])

@@ -1,9 +1,9 @@
-"""A lane for heavy work: a few threads of low priority, and a bounded line in front of them.
+"""A lane for CPU-heavy work: a few threads of low priority behind a bounded queue.
 
-Hashing a password costs a core a quarter of a second on purpose. Done in threads like any others, some dozens of
-logins at once starve everything that is answered in a millisecond; done in these, the kernel serves the rest
-first, and the hashes get what is left, which is all of it when the rest is idle. The threads are the lane's own:
-a priority cannot be raised again, and Trio lends its threads to anything.
+Hashing a password deliberately costs a core a quarter of a second. In ordinary threads, some dozens of logins at once
+would starve requests that take a millisecond. In these threads the kernel runs everything else first, and hashes get
+the rest of the time, which is all of it when the service is idle. The lane has its own threads because a lowered
+priority cannot be raised again, and Trio reuses its threads for other work.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NEWEST_WEIGHT = 0.2  # of the latest job in the moving estimate: some ten jobs forget a hiccup
+_NEWEST_WEIGHT = 0.2  # weight of the latest job in the moving estimate; about ten jobs outweigh a hiccup
 
 
 @dataclass(frozen=True)
 class LaneStatistics:
-    """How a lane stands.
+    """A snapshot of a lane.
 
     Attributes:
-        threads: that work for it.
-        busy: of them, at this moment.
-        waiting: jobs in line.
-        done: jobs finished, whether or not somebody still wanted the result.
-        shed: jobs turned away.
-        cancelled: jobs whose caller left, in line or while it was being done.
-        seconds_each: moving estimate of what one job takes; 0 before the first.
-        wait: estimate of the seconds that a job coming now would spend in line.
+        threads: number of its threads.
+        busy: threads working at the moment.
+        waiting: jobs in the queue.
+        done: jobs finished, including those whose caller had left.
+        shed: jobs refused.
+        cancelled: jobs whose caller left while they were queued or running.
+        seconds_each: moving estimate of the time for one job; 0 before the first.
+        wait: estimated seconds in the queue for a job that arrives now.
     """
 
     threads: int
@@ -53,7 +53,7 @@ class LaneStatistics:
 
 
 class _Job(Generic[T]):
-    """One call, and the event on which its caller waits."""
+    """A call, and the event that its caller waits for."""
 
     def __init__(self, function: Callable[[], T], owner: Hashable | None) -> None:
         self.finished = trio.Event()
@@ -79,27 +79,27 @@ class _Job(Generic[T]):
 
 
 class Lane:
-    """Runs synchronous functions in threads of its own, one owner's after the other's (see `FairQueue`).
+    """Runs synchronous functions in its own threads, taking turns between owners (see `FairQueue`).
 
-    The line is bounded twice: in length, since every place holds memory, and in time, since an answer is no use
-    to somebody who has given up. A caller who is cancelled in line leaves it; one whose job is being done leaves
-    too, but the thread cannot be stopped, finishes the job and only then takes the next.
+    The queue is bounded in length, since every place holds memory, and in time, since a late answer does not help a
+    client that has given up. A caller that is cancelled leaves the queue. If its job is running, the caller leaves at
+    once, but the thread cannot be stopped and finishes the job first.
 
     The threads start with the first job and serve the Trio run of that job, until `aclose`.
 
     Args:
-        threads: how many; None: as many as this process may use processors. Where that is less than one, the thread
-            rests between jobs, or the kernel would stop the event loop along with it.
-        queue: places in line.
-        patience: seconds that a job may expect to wait in line; who would wait longer is turned away.
+        threads: their number; None: one per usable processor. With less than one processor, the thread rests between
+            jobs, since the kernel would otherwise stop the event loop along with it.
+        queue: places in the queue.
+        patience: longest expected wait in seconds; a job that would wait longer is refused.
     """
 
     def __init__(self, *, threads: int | None = None, queue: int = 256, patience: float = 30.0) -> None:
         self._size = threads or hashing_threads()
-        self._share = min(1.0, usable_cores())  # of a processor, for each thread
+        self._share = min(1.0, usable_cores())  # share of a processor for each thread
         self._patience = patience
         self._all_ended = trio.Event()
-        # What follows is shared with the threads, under the lock of the condition.
+        # The attributes below are shared with the threads, under the condition's lock.
         self._news = threading.Condition()
         self._line: FairQueue[_Job[Any]] = FairQueue(queue)
         self._closed = False
@@ -119,16 +119,16 @@ class Lane:
     async def run(
         self, function: Callable[[], T], *, owner: Hashable | None = None, known: bool = False
     ) -> T:
-        """Run a function in the lane; its result, or what it raises.
+        """Run a function in the lane and return its result, or raise its exception.
 
         Args:
-            function: what to run.
-            owner: whose job it is, such as a client's network; None: nobody's in particular.
-            known: the owner has logged in before; some places are kept for such.
+            function: the function to run.
+            owner: owner of the job, such as a client's network; None for no particular owner.
+            known: whether the owner has logged in before, which opens reserved places.
 
         Raises:
-            OverloadedError: the line is full or too slow; `retry_after` is when it should be gone.
-            trio.ClosedResourceError: the lane is closed, or was while this waited in line.
+            OverloadedError: the queue is full or too slow; `retry_after` is when it should have cleared.
+            trio.ClosedResourceError: the lane is closed, or was closed while this waited in the queue.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         job = _Job(function, owner)
@@ -142,7 +142,7 @@ class Lane:
         return job.result()
 
     def statistics(self) -> LaneStatistics:
-        """How the lane stands at this moment."""
+        """Return a snapshot of the lane."""
         with self._news:
             return LaneStatistics(
                 threads=self._size,
@@ -156,10 +156,10 @@ class Lane:
             )
 
     async def aclose(self) -> None:
-        """Turn away who is in line, and wait until the threads have finished what they have in hand and ended.
+        """Refuse queued jobs, and wait until the threads have finished their current ones and ended.
 
-        No cancellation shortens that: a thread that comes back from native code such as bcrypt's while the
-        interpreter is being torn down aborts the process (CPython before 3.14).
+        Cancellation does not shorten the wait: a thread that returns from native code such as bcrypt's during the
+        interpreter's shutdown aborts the process (CPython before 3.14).
         """
         with self._news:
             self._closed = True
@@ -177,7 +177,7 @@ class Lane:
         if self._closed:
             raise trio.ClosedResourceError("the lane is closed")
         wait = self._estimate_wait(job.owner)
-        free = self._busy - self._size  # threads that are idle are places, too
+        free = self._busy - self._size  # idle threads count as places
         if not self._line.has_place(job.owner, beyond=free, known=known) or wait > self._patience:
             self._shed += 1
             raise OverloadedError(retry_after=max(1.0, wait))
@@ -189,10 +189,10 @@ class Lane:
     def _leave(self, job: _Job[Any]) -> None:
         with self._news:
             self._cancelled += 1
-            self._line.remove(job.owner, job)  # unless a thread has it already
+            self._line.remove(job.owner, job)  # unless a thread has taken it already
 
     def _estimate_wait(self, owner: Hashable | None) -> float:
-        """Seconds that a job of an owner, coming now, would spend in line."""
+        """Return the estimated seconds in the queue for a job that an owner adds now."""
         ahead = self._busy - self._size + self._line.ahead_of(owner)
         return max(0, ahead + 1) * self._seconds_each / self._size
 
@@ -203,7 +203,7 @@ class Lane:
             self._alive += 1
 
     def _work(self, token: trio.lowlevel.TrioToken) -> None:
-        """What a thread does all its life."""
+        """Take and run jobs until the lane closes: the body of each thread."""
         lower_own_priority()
         while (job := self._take()) is not None:
             begin, worked = time.perf_counter(), time.thread_time()
@@ -214,7 +214,7 @@ class Lane:
             self._tell(token, job.finished)
             if rest > 0:
                 time.sleep(rest)
-            del job  # an idle thread remembers no password
+            del job  # an idle thread must not hold a password
         with self._news:
             self._alive -= 1
             last = not self._alive
@@ -222,7 +222,7 @@ class Lane:
             self._tell(token, self._all_ended)
 
     def _take(self) -> _Job[Any] | None:
-        """Wait for the next job; None: there will be none."""
+        """Wait for the next job; None once the lane is closed."""
         with self._news:
             while not self._line:
                 if self._closed:
@@ -241,7 +241,7 @@ class Lane:
     def _tell(self, token: trio.lowlevel.TrioToken, event: trio.Event) -> None:
         try:
             token.run_sync_soon(event.set)
-        except trio.RunFinishedError:  # nobody closed the lane, and nobody can any more
+        except trio.RunFinishedError:  # Trio has ended without closing the lane
             with self._news:
                 self._closed = True
                 self._line.clear()

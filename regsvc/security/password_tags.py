@@ -1,4 +1,4 @@
-"""Short tags that choose, of several sign-up attempts, the one that a password may belong to."""
+"""Short tags that select, among several sign-up attempts, the one that a password may belong to."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _BYTES = 2
 
 
 def password_tags(secrets: Secrets, registration_id: UUID, password: str) -> tuple[bytes, ...]:
-    """Return the tags that an attempt's password may have, the current secret's first.
+    """Return the possible tags of an attempt's password, that of the current secret first.
 
-    Two bytes: enough to choose one of several attempts, so that a wrong password costs one hash and not one for each;
-    and too few to say which password it is, even to a reader of the database who has the secret.
+    Two bytes are enough to select one of several attempts, so that a wrong password costs one hash rather than one
+    each. They are too few to reveal the password, even to a reader of the database who has the secret.
 
     Args:
-        secrets: tags are MACs under them.
-        registration_id: of the attempt, so that equal passwords have different tags.
+        secrets: keys of the MACs.
+        registration_id: id of the attempt, so that equal passwords have different tags.
         password: as typed.
     """
     typed = normalize(password).encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""The policy for new passwords, as the operator has set it."""
+"""The operator's policy for new passwords."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from regsvc.security.passwords import Weakness, check_password
 
 
 async def find_weaknesses(settings: Settings, password: str, *, email: str, name: str) -> list[Weakness]:
-    """Say what the policy has against a new password; nothing: it is taken.
+    """Return the policy's objections to a new password; none if it is accepted.
 
-    The first call under `strict` reads the list of common passwords, in a thread, which takes about a second.
+    The first call under `strict` reads the list of common passwords in a thread, which takes about a second.
 
     Args:
-        settings: the policy, and whose service it is: passwords made of its name are guessed first.
+        settings: the policy, and the names of the service, which guessing tools try first.
         password: as typed.
-        email: of the account.
-        name: of the account.
+        email: email address of the account.
+        name: name of the account.
     """
     common: Container[str] = frozenset()
     match settings.password_policy:

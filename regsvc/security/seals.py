@@ -1,4 +1,4 @@
-"""Secrets at rest: sealed with a key of the service's secret, so that a dump of the database shows nobody anything."""
+"""Secrets at rest, sealed with a key derived from the service's secret, so that a database dump reveals none."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ _NONCE_BYTES = 12
 
 
 class UnsealError(RegsvcError):
-    """REGSVC_SECRET_KEY does not open what is sealed in this database: it was sealed with another one."""
+    """A secret in this database was sealed with another REGSVC_SECRET_KEY."""
 
 
 def seal(secrets: Secrets, label: str, plain: bytes, *, bound: bytes) -> bytes:
-    """Return something encrypted and authenticated (AES-256-GCM, NIST SP 800-38D) with the key of one use.
+    """Encrypt and authenticate a secret (AES-256-GCM, NIST SP 800-38D) with the key of one use.
 
     Args:
-        secrets: what the key derives from.
-        label: of the use.
-        plain: what is sealed.
-        bound: what it belongs to; moved elsewhere it does not open.
+        secrets: keys are derived from them.
+        label: name of the use.
+        plain: the secret to seal.
+        bound: identity of its owner; a seal that is moved elsewhere does not open.
     """
     nonce = random.token_bytes(_NONCE_BYTES)
     return nonce + AESGCM(secrets.key(label)).encrypt(nonce, plain, bound)
 
 
 def unseal(secrets: Secrets, label: str, sealed: bytes, *, bound: bytes) -> bytes:
-    """Return what was sealed, also under the secret before this one.
+    """Return a sealed secret, also if the previous key sealed it.
 
     Raises:
-        UnsealError: it was sealed with another secret, for another use, or bound to something else.
+        UnsealError: it was sealed with another key, for another use, or for another owner.
     """
     nonce, encrypted = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
     for key in secrets.keys(label):
         try:
             return AESGCM(key).decrypt(nonce, encrypted, bound)
-        except (InvalidTag, ValueError):  # the second: it is too short to be anything of ours
+        except (InvalidTag, ValueError):  # ValueError: too short for a seal
             continue
     raise UnsealError
 
 
 def reseal(secrets: Secrets, label: str, sealed: bytes, *, bound: bytes) -> bytes | None:
-    """Return what the secret before this one sealed, sealed anew; None: the current one opens it already.
+    """Return a new seal if the previous key sealed the secret; None if the current key opens it.
 
     Raises:
-        UnsealError: neither of them opens it.
+        UnsealError: neither key opens it.
     """
     try:
         unseal(Secrets(secrets.current), label, sealed, bound=bound)

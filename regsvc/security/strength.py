@@ -1,6 +1,6 @@
-"""How long a password would hold against guessing: zxcvbn's estimate, for people to read while they type.
+"""How well a password resists guessing: zxcvbn's estimate, shown to users while they type.
 
-It decides nothing: what is taken is the policy's business (`passwords.check_password`).
+It decides nothing: the policy does (`passwords.check_password`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import trio
 
-_LOOKED_AT = 40  # characters; the estimate's time grows with their square, and more would not make it worse
-# Every way to read digits and signs as letters is tried, and their number doubles with each one that has two readings:
-# 40 crafted characters took a second. What has more than a few different ones is read in one way.
+_LOOKED_AT = 40  # characters; the time is quadratic in their number, and more cannot make the estimate worse
+# zxcvbn tries every reading of digits and signs as letters, and their number doubles with each sign that has two
+# readings: 40 crafted characters took a second. Texts with more than a few different ones are read in one way only.
 _LEET = str.maketrans("4@8({[<369!|10$57+%2", "aabcccceggiiiossttxz")
 _FEW = 4
 _AT_ONCE = trio.CapacityLimiter(1)
@@ -20,11 +20,11 @@ _WAITING = 8
 
 
 async def rate_password(password: str, context: Sequence[str] = ()) -> int | None:
-    """Return 0 (guessed at once) to 4 (very strong), or None when too many ask at the same time.
+    """Return 0 (very weak) to 4 (very strong), or None when too many ask at the same time.
 
     Args:
-        password: as typed; its first 40 characters are looked at.
-        context: what else is known of the person: a password made of it is guessed early.
+        password: as typed; only its first 40 characters are rated.
+        context: what else is known about the user, since passwords made of it are guessed early.
     """
     if _AT_ONCE.statistics().tasks_waiting >= _WAITING:
         return None
@@ -34,7 +34,7 @@ async def rate_password(password: str, context: Sequence[str] = ()) -> int | Non
 
 
 def _rate(password: str, context: list[str]) -> int:
-    # Its lists of words take 14 MB, which a process that nobody signs up at by a page need not have.
+    # Imported on first use: its word lists take 14 MB, which a process without the sign-up page does not need.
     from zxcvbn import zxcvbn  # type: ignore[import-untyped]  # noqa: PLC0415 - it has no types
 
     words = [word for text in context for word in [text, *text.split("@"), *re.split(r"[\W_]+", text)]]
@@ -42,6 +42,6 @@ def _rate(password: str, context: list[str]) -> int:
 
 
 def _bound(password: str) -> str:
-    """Return a password whose estimate takes milliseconds, and never comes out better than that of the one typed."""
+    """Return a password that is rated within milliseconds, and never rated better than the one typed."""
     signs = {char for char in password if ord(char) in _LEET}
     return password.translate(_LEET) if len(signs) > _FEW else password

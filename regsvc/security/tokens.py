@@ -1,8 +1,8 @@
-"""What is derived from the service's secret: link tokens, codes, handles, refresh tokens.
+"""Tokens derived from the service's secret: link tokens, codes, handles, refresh tokens.
 
-Nothing here is stored. A token is the identity of a row and a MAC over it, so that a dump of the database, the
-queue or a log confirms nobody. Every use has a key of its own (HKDF, RFC 5869, one label each) and every MAC
-covers its parts with their lengths, so that no two inputs give the same bytes.
+None of them is stored. A token is the identity of a row with a MAC over it, so that a dump of the database, the queue
+or a log gives access to nothing. Every use has its own key (HKDF, RFC 5869, one label each), and every MAC covers its
+parts with their lengths, so that no two inputs give the same bytes.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ def _derive(secret: bytes, label: str) -> bytes:
 
 @dataclass(frozen=True, repr=False)
 class Secrets:
-    """The service's secret and the one before it.
+    """The service's secret and the previous one.
 
     Args:
-        current: at least 32 bytes; makes everything and verifies.
-        previous: verifies only, so that links and handles survive a rotation.
+        current: at least 32 bytes; creates and verifies.
+        previous: only verifies, so that links and handles survive a rotation.
     """
 
     current: bytes
     previous: bytes | None = None
 
     def key(self, label: str) -> bytes:
-        """Return the current 32-byte key for one use."""
+        """Return the current 32-byte key of one use."""
         return _derive(self.current, label)
 
     def keys(self, label: str) -> Iterator[bytes]:
-        """Yield the keys that may verify, the current one first."""
+        """Yield the keys for verification, the current one first."""
         yield _derive(self.current, label)
         if self.previous is not None:
             yield _derive(self.previous, label)
 
     def peppers(self) -> tuple[str, dict[str, bytes]]:
-        """Return the version of the pepper for new password hashes, and every pepper by its version.
+        """Return the version of the pepper for new password hashes, and all peppers by version.
 
-        The version is a fingerprint of the secret, so that a rotation needs no counter kept anywhere.
+        The version is a fingerprint of the secret, so that a rotation needs no stored counter.
         """
         known = [self.current] + ([self.previous] if self.previous is not None else [])
         versions = {_derive(s, "pepper-version").hex()[:8]: _derive(s, "pepper") for s in known}
@@ -79,7 +79,7 @@ def _encode(raw: bytes) -> str:
 
 
 def _decode(text: str, length: int) -> bytes | None:
-    """Return the bytes of canonical unpadded base64url, or None: two spellings of one token are one too many."""
+    """Return the bytes of canonical unpadded base64url, or None: a token must have only one spelling."""
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
@@ -87,7 +87,7 @@ def _decode(text: str, length: int) -> bytes | None:
     return raw if len(raw) == length and _encode(raw) == text else None
 
 
-# Programs that make text clickable leave out a `-` or `_` at the end of a link, so a letter stands behind every token.
+# Programs that make text clickable leave out a `-` or `_` at the end of a link, so every token ends in a letter.
 _LINK_END = "x"
 
 
@@ -96,7 +96,7 @@ def _encode_link(raw: bytes) -> str:
 
 
 def _decode_link(text: str, length: int) -> bytes | None:
-    """Return the bytes of a link's token, also of one from before tokens ended in a letter of their own."""
+    """Return the bytes of a link's token, with or without the final letter, which older tokens lack."""
     with_end = len(text) % 4 == 1 and text.endswith(_LINK_END)  # the lengths here are multiples of three
     return _decode(text.removesuffix(_LINK_END) if with_end else text, length)
 
@@ -106,51 +106,51 @@ def _decode_link(text: str, length: int) -> bytes | None:
 
 @dataclass(frozen=True)
 class LinkToken:
-    """A token as it came: whose it claims to be, and the proof of it, not yet checked."""
+    """An unverified token: the registration it claims, and its MAC."""
 
     registration_id: UUID
     mac: bytes
 
     def proves(self, secrets_: Secrets, email_key: str) -> bool:
-        """Say whether the link was mailed to this address for this registration (constant time)."""
+        """Return whether the link was mailed to this address for this registration (constant time)."""
         parts = (self.registration_id.bytes, email_key.encode())
         return _verify(secrets_.keys("confirm-link"), parts, self.mac)
 
 
 def mint_link_token(secrets_: Secrets, registration_id: UUID, email_key: str) -> str:
-    """Return the 65 characters of a confirmation link; a changed address makes them worthless."""
+    """Return the 65 characters of a confirmation link, which become invalid when the address changes."""
     mac = _mac(secrets_.key("confirm-link"), (registration_id.bytes, email_key.encode()))
     return _encode_link(registration_id.bytes + mac)
 
 
 def read_link_token(text: str) -> LinkToken | None:
-    """Return what a link token claims, or None when it cannot be one."""
+    """Return the claim of a link token, or None if it is malformed."""
     raw = _decode_link(text, _ID_BYTES + _MAC_BYTES)
     return None if raw is None else LinkToken(UUID(bytes=raw[:_ID_BYTES]), raw[_ID_BYTES:])
 
 
-# -- links in mails about an account
+# -- links in mails to the owner of an account
 
 
 @dataclass(frozen=True)
 class AccountToken:
-    """A token as it came: what it claims to be about, and the proof of it, not yet checked."""
+    """An unverified token: the account or email change it claims, and its MAC."""
 
     id: UUID
     mac: bytes
 
     def proves(self, secrets_: Secrets, use: str, *bound: str) -> bool:
-        """Say whether it was made for this use, and for what it is bound to as that is now (constant time)."""
+        """Return whether the token was made for this use, bound to these current values (constant time)."""
         return _verify(secrets_.keys(use), (self.id.bytes, *(part.encode() for part in bound)), self.mac)
 
 
 def mint_account_token(secrets_: Secrets, use: str, id_: UUID, *bound: str) -> str:
-    """Return the 65 characters of a link about an account. It is worthless once what it is bound to has changed."""
+    """Return the 65 characters of an account link, which become invalid when a bound value changes."""
     return _encode_link(id_.bytes + _mac(secrets_.key(use), (id_.bytes, *(part.encode() for part in bound))))
 
 
 def read_account_token(text: str) -> AccountToken | None:
-    """Return what such a token claims, or None when it cannot be one."""
+    """Return the claim of an account token, or None if it is malformed."""
     raw = _decode_link(text, _ID_BYTES + _MAC_BYTES)
     return None if raw is None else AccountToken(UUID(bytes=raw[:_ID_BYTES]), raw[_ID_BYTES:])
 
@@ -159,12 +159,12 @@ def read_account_token(text: str) -> AccountToken | None:
 
 
 def mint_code(secrets_: Secrets, mail_id: UUID, email_key: str) -> str:
-    """Return the six digits of a mail to an address, the same at every try; a changed address makes them worthless."""
+    """Return a mail's six digits, the same for every attempt. They become invalid when the address changes."""
     return _code(secrets_.key("confirm-code"), mail_id, email_key)
 
 
 def code_matches(secrets_: Secrets, mail_ids: Sequence[UUID], email_key: str, code: str) -> bool:
-    """Say whether a code is that of one of these mails to the address; all are compared, in constant time."""
+    """Return whether a code belongs to one of these mails to the address. Compares all, in constant time."""
     given = code.encode("ascii", "replace")
     found = False
     for key in secrets_.keys("confirm-code"):
@@ -178,44 +178,44 @@ def _code(key: bytes, mail_id: UUID, email_key: str) -> str:
     return f"{number:0{CODE_DIGITS}d}"
 
 
-# -- the mails that another system asks for
+# -- the mails that the legacy system requests
 
 
 def mint_foreign_mail_ids(secrets_: Secrets, parts: Sequence[bytes]) -> Iterator[UUID]:
-    """Yield the id of the mail that a message asks for, and the one it had under the secret before.
+    """Yield the id of the mail that a message requests, and the id under the previous secret.
 
-    The same message has the same id, so that it is mailed once, and an id tells nobody what the message said (RFC
-    9562, section 5.8).
+    The same message has the same id, so that it is mailed once, and the id does not reveal the message (RFC 9562,
+    section 5.8).
     """
     for key in secrets_.keys("foreign-mail"):
         number = int.from_bytes(_mac(key, parts)[:_ID_BYTES], "big")
         yield UUID(int=number & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62)
 
 
-# -- the handle: whoever signed up may watch that attempt, and nobody else
+# -- the handle: only the client that signed up may watch that attempt
 
 
 def mint_handle(secrets_: Secrets, registration_id: UUID) -> str:
-    """Return the 43 characters that open the live status of one registration."""
+    """Return the 43 characters that open the live status of a registration."""
     return _encode(_mac(secrets_.key("handle"), (registration_id.bytes,)))
 
 
 def handle_matches(secrets_: Secrets, registration_id: UUID, handle: str) -> bool:
-    """Say whether a handle is this registration's (constant time)."""
+    """Return whether a handle belongs to this registration (constant time)."""
     raw = _decode(handle, _MAC_BYTES)
     return raw is not None and _verify(secrets_.keys("handle"), (registration_id.bytes,), raw)
 
 
-# -- a browser's session: its cookie is good as long as the session is, and nothing of it is stored
+# -- a browser's session: its cookie is valid as long as the session, and is not stored
 
 
 @dataclass(frozen=True)
 class SessionCookie:
-    """What the cookie of a browser says that was made here.
+    """The verified content of a browser's cookie.
 
     Args:
-        session_id: the session that the browser is in.
-        number: how often the cookie has been renewed.
+        session_id: id of the browser's session.
+        number: number of renewals of the cookie.
     """
 
     session_id: UUID
@@ -223,15 +223,15 @@ class SessionCookie:
 
 
 def mint_session_cookie(secrets_: Secrets, cookie: SessionCookie) -> str:
-    """Return the 70 characters by which a browser is known to be in a session."""
+    """Return the 70 characters that identify a browser's session."""
     raw = cookie.session_id.bytes + cookie.number.to_bytes(_NUMBER_BYTES, "big")
     return _encode(raw + _mac(secrets_.key("browser-session"), (raw,)))
 
 
 def read_session_cookie(secrets_: Secrets, text: str) -> SessionCookie | None:
-    """Return what a cookie says (constant time), or None when it was not made here.
+    """Return the content of a cookie, or None if it was not created here (constant time).
 
-    Cookies of before they were numbered have 64 characters, and are the first of their session.
+    Older cookies without a number have 64 characters, and count as the first of their session.
     """
     for length in (_ID_BYTES + _NUMBER_BYTES, _ID_BYTES):
         raw = _decode(text, length + _MAC_BYTES)
@@ -240,38 +240,38 @@ def read_session_cookie(secrets_: Secrets, text: str) -> SessionCookie | None:
     return None
 
 
-# -- what is counted: limits and schedules know whom they are about without being able to say it
+# -- blinded subjects: limits and schedules recognise an address without storing it
 
 
 def blind(secrets_: Secrets, label: str, *parts: str | bytes) -> bytes:
-    """Return the 32 bytes by which the database knows something that is not to be read from it.
+    """Return 32 bytes by which the database recognises a value that it does not store.
 
-    Unlike a hash without a key, they do not let anybody find an address in a dump by trying addresses.
+    Unlike a hash without a key, they do not reveal an address in a dump to an attacker who tries addresses.
 
     Args:
-        secrets_: the key derives from the current one; after a rotation the same thing is known by other bytes.
-        label: of the use that has a key of its own.
-        parts: of the thing; what kind of thing it is should be the first.
+        secrets_: the key is derived from the current one; after a rotation the same value has other bytes.
+        label: name of the use, which has its own key.
+        parts: parts of the value, the first its kind.
     """
     return blinds(secrets_, label, *parts)[0]
 
 
 def blinds(secrets_: Secrets, label: str, *parts: str | bytes) -> list[bytes]:
-    """Return what `blind` does, and then what it did before the rotation: by what a thing may be known already."""
+    """Return `blind` of the current and of the previous secret, to find values recorded before a rotation."""
     raw = [part.encode() if isinstance(part, str) else part for part in parts]
     return [_mac(key, raw) for key in secrets_.keys(label)]
 
 
-# -- refresh tokens: a session and a number; which number is good stands in the session
+# -- refresh tokens: a session and a number; the session holds the valid number
 
 
 @dataclass(frozen=True)
 class RefreshToken:
-    """What a refresh token says that was made here.
+    """The verified content of a refresh token.
 
     Args:
-        session_id: the session that it keeps alive.
-        number: how many came before it in that session.
+        session_id: id of its session.
+        number: number of earlier tokens of that session.
     """
 
     session_id: UUID
@@ -279,13 +279,13 @@ class RefreshToken:
 
 
 def mint_refresh_token(secrets_: Secrets, token: RefreshToken) -> str:
-    """Return the 70 characters of a refresh token; requests that ask for the same one are given the same."""
+    """Return the 70 characters of a refresh token. Concurrent requests for the same token get the same text."""
     raw = token.session_id.bytes + token.number.to_bytes(_NUMBER_BYTES, "big")
     return _encode(raw + _mac(secrets_.key("refresh-token"), (raw,)))
 
 
 def read_refresh_token(secrets_: Secrets, text: str) -> RefreshToken | None:
-    """Return what a refresh token says (constant time), or None when it was not made here."""
+    """Return the content of a refresh token, or None if it was not created here (constant time)."""
     raw = _decode(text, _ID_BYTES + _NUMBER_BYTES + _MAC_BYTES)
     if raw is None or not _verify(secrets_.keys("refresh-token"), (raw[:-_MAC_BYTES],), raw[-_MAC_BYTES:]):
         return None
@@ -293,5 +293,5 @@ def read_refresh_token(secrets_: Secrets, text: str) -> RefreshToken | None:
 
 
 def hash_legacy_token(token: str) -> bytes:
-    """Return the 32 bytes by which the database knows a refresh token from before they were numbered."""
+    """Return the 32 bytes by which the database recognises an unnumbered refresh token, from before 0013_growth.sql."""
     return hashlib.sha256(token.encode()).digest()

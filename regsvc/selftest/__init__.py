@@ -1,1 +1,1 @@
-"""What a running service can be asked to prove of itself, from the outside and over HTTP alone."""
+"""Tests of a running service, from the outside and over HTTP alone."""

@@ -1,6 +1,6 @@
-"""Calls on one kept connection, each with the time that it took and an answer that can be compared with another's.
+"""Make calls on one persistent connection, with the time that each took and a comparable reply.
 
-The standard library's client, in a thread: between a request and its answer there is nothing but the wire.
+It uses the standard library's client in a thread, so that nothing but the network delays a reply.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from regsvc.errors import ConfigurationError, RegsvcError
 
 PREFIX = "/api/v1"
-_TIMEOUT = 60.0  # seconds; above what a call may wait for
-_TRIES = 300  # of a call that is answered with 503: a machine that is busy, for a minute at the most
+_TIMEOUT = 60.0  # seconds; more than any call may take
+_TRIES = 300  # attempts of a call that is answered with 503: about a minute on a busy machine
 
-# What differs from request to request, whoever it is about.
+# Parts of a reply that differ between any two requests.
 _VOLATILE = (
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<uuid>"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "<id>"),
@@ -31,7 +31,7 @@ _VOLATILE = (
     (re.compile(r"(?<![\w-])[\w-]{43}(?![\w-])"), "<handle>"),
 )
 
-_OF_THE_CONNECTION = {"connection", "keep-alive"}  # the last answer of a connection says so, whoever asks
+_OF_THE_CONNECTION = {"connection", "keep-alive"}  # these differ in the last reply of a connection
 
 
 class UnreachableError(RegsvcError):
@@ -39,12 +39,12 @@ class UnreachableError(RegsvcError):
 
 
 class HeldBackError(RegsvcError):
-    """The service holds this client to its limits. Measure one that runs with REGSVC_RATE_LIMITS=off."""
+    """The service applies rate limits to this client. Measure one that runs with REGSVC_RATE_LIMITS=off."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, and the seconds from the first byte sent until the last one read."""
+    """A reply, and the seconds from the first byte sent to the last byte read."""
 
     status: int
     headers: Mapping[str, str]
@@ -53,12 +53,12 @@ class Reply:
 
     @property
     def value(self) -> Any:
-        """The JSON in its body."""
+        """The JSON in the body."""
         return json.loads(self.body)
 
     @property
     def shape(self) -> str:
-        """Everything in it that does not differ from request to request anyway, as a text."""
+        """The reply as a text, without the parts that differ between any two requests."""
         lines = [
             f"{name}: {value}"
             for name, value in sorted(self.headers.items())
@@ -74,10 +74,10 @@ class Caller:
     """A client of one service.
 
     Args:
-        url: of the service, such as http://localhost:8080.
+        url: URL of the service, such as http://localhost:8080.
 
     Raises:
-        ConfigurationError: the URL is none.
+        ConfigurationError: the URL is invalid.
     """
 
     def __init__(self, url: str) -> None:
@@ -99,11 +99,11 @@ class Caller:
     def call(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
-        """Make a call of the API and return its answer.
+        """Make an API call and return its reply.
 
         Raises:
-            UnreachableError: there is none, or nothing but 503.
-            HeldBackError: it is 429.
+            UnreachableError: there was no reply, or only 503.
+            HeldBackError: the reply was 429.
         """
         for _ in range(_TRIES):
             reply = self._ask(method, path, body, headers or {})
@@ -115,7 +115,7 @@ class Caller:
             if reply.status != HTTPStatus.SERVICE_UNAVAILABLE:
                 return reply
             time.sleep(0.2)
-        raise UnreachableError(f"{method} {path} is answered with 503 all the time")
+        raise UnreachableError(f"{method} {path} is always answered with 503")
 
     def _ask(self, method: str, path: str, body: object, headers: Mapping[str, str]) -> Reply:
         content = None if body is None else json.dumps(body).encode()
@@ -129,7 +129,7 @@ class Caller:
             except (OSError, http.client.HTTPException) as error:
                 with suppress(OSError):
                     self._connection.close()  # the next request opens another
-                # A server may close a kept connection just as a request is on its way.
+                # A server may close a kept connection while a request is on its way.
                 if last or isinstance(error, ConnectionRefusedError):
                     raise UnreachableError(f"the service cannot be reached: {error}") from error
             else:

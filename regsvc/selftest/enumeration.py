@@ -1,9 +1,9 @@
-"""Can a stranger learn who has an account? Measured from the outside, as a stranger would.
+"""Test from the outside whether a stranger can learn which addresses have an account.
 
-Every call that takes an address is made for one that has an account (known), for one that signed up and has not
-confirmed (pending), and for ever new ones (unknown): in rounds, in random order within each. What comes back has to
-be alike in status, headers and body, and in time. So have pairs of calls: sign up as somebody, then watch, log in,
-ask for the mail again, try a code.
+Every call that takes an address is made for one that has an account (known), for one that signed up but is not
+confirmed (pending), and for new ones (unknown): in rounds, in random order within each. The replies must be alike in
+status, headers, body and time. So must sequences of calls: sign up, then watch, log in, ask for another mail, try a
+code.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from regsvc.selftest.measurement import KINDS, Kind, Measurement, Sample, take
 from regsvc.selftest.people import Account, Addresses, make_password, sign_up
 
 SAMPLES = 300
-_WARM_UP = 3  # rounds that are not counted
-_CODES = 3  # tried for each kind, since an address has 30 a day
-_BEARER_LIFE = 300.0  # seconds, half of what an access token has
+_WARM_UP = 3  # rounds before measuring
+_CODES = 3  # attempts for each kind, since an address has 30 a day
+_BEARER_LIFE = 300.0  # seconds, half the life of an access token
 _AFTER = "after a sign-up"
 _NEXT = {"until its mail is sent": 200, "login": 401, "resend": 202, "code": 400}
 _FINAL = ("sent", "bounced", "confirmed", "expired", "repudiated")
 
 
 class UnexpectedAnswerError(RegsvcError):
-    """A call is not answered as it is to everybody: nothing can be measured that way."""
+    """A call failed for all addresses, so nothing can be measured with it."""
 
 
 Ask = Callable[[Kind], Sample]
@@ -40,7 +40,7 @@ Report = Callable[[Measurement], None]
 
 @dataclass(frozen=True)
 class _Call:
-    """A call to measure, and the status that it is answered with if it works."""
+    """A call to measure, and its status when it works."""
 
     name: str
     status: int
@@ -48,7 +48,7 @@ class _Call:
 
 
 class _Mover:
-    """Somebody with an account who wants to move it to other addresses; logged in anew before the token ends."""
+    """A user who asks to change the address of their account; logs in again before the token expires."""
 
     def __init__(self, caller: Caller, account: Account) -> None:
         self._caller = caller
@@ -57,7 +57,7 @@ class _Mover:
         self._since = -_BEARER_LIFE
 
     def ask(self, address: str) -> Sample:
-        """Ask to move to an address."""
+        """Ask for an email change to an address."""
         password = self._account.password
         if time.monotonic() - self._since > _BEARER_LIFE:
             known = {"email": self._account.email, "password": password}
@@ -69,13 +69,13 @@ class _Mover:
 
 
 class Stranger:
-    """Somebody who wants to know who has an account.
+    """A client that tries to find out which addresses have an account.
 
     Args:
-        caller: of the service.
-        known: somebody who has one; the password is used only where the call asks for it.
-        addresses: of nobody yet.
-        other: another account, whose owner asks for `known`'s address; without one that is not measured.
+        caller: makes the calls.
+        known: an existing account; its password is used only where a call requires it.
+        addresses: makes addresses without an account.
+        other: another account, whose owner requests the address of `known`; None skips that measurement.
     """
 
     def __init__(self, caller: Caller, known: Account, addresses: Addresses, other: Account | None) -> None:
@@ -90,12 +90,12 @@ class Stranger:
         self._calls = {(method.upper(), path) for path, methods in paths.items() for method in methods}
 
     def measure_all(self, samples: int, report: Report, *, only: str = "") -> list[Measurement]:
-        """Measure every call that the service has and that has this in its name; each is reported as it is done.
+        """Measure every call of the service whose name contains a text, and report each when it is done.
 
-        A call that looks distinguishable, or unclear, is measured once more, and what that brings counts.
+        A call that looks distinguishable or unclear is measured once more, and the second result counts.
 
         Raises:
-            HeldBackError: the service has limits, which would be all that is measured.
+            HeldBackError: the service applies rate limits, which would distort the measurement.
         """
         sign_up(self._caller, self._pending, self._password)
         self._post("/confirm-email/resend", {"email": self._pending})  # is 429 where limits apply
@@ -109,7 +109,7 @@ class Stranger:
 
     @staticmethod
     def _measure_twice(measure: Callable[[], list[Measurement]], report: Report) -> list[Measurement]:
-        """Measure, and once more if need be."""
+        """Measure, and measure once more if needed."""
         found = measure()
         if any(measurement.verdict != "alike" for measurement in found):
             found = measure()
@@ -154,7 +154,7 @@ class Stranger:
         return _Call(name, 202, lambda kind: take(self._post(path, {"email": self._address(kind)})))
 
     def _follow_sign_ups(self, rounds: int) -> list[Measurement]:
-        """Sign up as everybody and do all that whoever holds the handle can do."""
+        """Sign up with each kind of address, and make all calls that the handle permits."""
         found = [Measurement(f"{_AFTER}: {name}") for name in _NEXT]
         self._codes.clear()
         for _ in range(rounds):
@@ -204,7 +204,7 @@ class Stranger:
         return self._caller.call("POST", PREFIX + path, body, headers)
 
     def _register(self, address: str) -> Reply:
-        # Under another name each time: the same sign-up within seconds is one that was pressed twice.
+        # A new name each time: the same sign-up within seconds counts as a double click.
         body = {"email": address, "password": self._password, "name": f"Selftest {secrets.token_hex(4)}"}
         return self._post("/register", body)
 
@@ -217,7 +217,7 @@ class Stranger:
 
 
 def _check(measurement: Measurement, status: int) -> None:
-    """Make sure that a call works at all: if it fails for everybody, all are alike, and nothing is shown by it."""
+    """Check that a call works at all: if it fails for all addresses, equal replies prove nothing."""
     if status not in measurement.statuses:
         found = ", ".join(map(str, sorted(measurement.statuses)))
-        raise UnexpectedAnswerError(f"{measurement.name} is answered with {found} to everybody")
+        raise UnexpectedAnswerError(f"{measurement.name} is answered with {found} for all addresses")

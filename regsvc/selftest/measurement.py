@@ -1,4 +1,4 @@
-"""What was measured of one call: for every kind of address, the answers and the times that they took."""
+"""The measurement of one call: replies and times for every kind of address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS: tuple[Kind, ...] = ("known", "pending", "unknown")
 
 @dataclass(frozen=True)
 class Sample:
-    """What one call brought: its status, everything in its answer that may be compared, and seconds."""
+    """The result of one call: its status, the comparable parts of its reply, and seconds."""
 
     status: int
     shape: str
@@ -35,25 +35,25 @@ class Measurement:
     statuses: set[int] = field(default_factory=set)
 
     def add(self, kind: Kind, sample: Sample) -> None:
-        """Count one more sample."""
+        """Add a sample."""
         self.times[kind].append(sample.seconds)
         self.shapes[kind][sample.shape] += 1
         self.statuses.add(sample.status)
 
     @property
     def answers_differ(self) -> bool:
-        """Whether some kind was answered in a way that another never was."""
+        """Whether one kind got a reply that another kind never got."""
         return len({frozenset(shapes) for shapes in self.shapes.values()}) > 1
 
     def comparisons(self) -> Iterator[tuple[tuple[Kind, Kind], Comparison]]:
-        """Yield how each two kinds compare in time, if there are samples enough to tell anything."""
+        """Yield comparisons of the times of each two kinds, if there are enough samples."""
         for first, second in combinations(KINDS, 2):
             if min(len(self.times[first]), len(self.times[second])) >= FEWEST:
                 yield (first, second), compare(self.times[first], self.times[second])
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all its comparisons."""
+        """The worst verdict of all comparisons."""
         found = {comparison.verdict for _, comparison in self.comparisons()}
         if self.answers_differ or "distinguishable" in found:
             return "distinguishable"
@@ -61,5 +61,5 @@ class Measurement:
 
 
 def take(reply: Reply) -> Sample:
-    """Return the sample that an answer is."""
+    """Return the sample for a reply."""
     return Sample(reply.status, reply.shape, reply.seconds)

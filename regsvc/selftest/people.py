@@ -1,4 +1,4 @@
-"""Addresses to measure with: of somebody who has an account, of somebody who signed up, and of nobody."""
+"""Addresses for measuring: with an account, with a pending sign-up, and with neither."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _PATIENCE = 60.0  # seconds for a mail
 
 @dataclass(frozen=True, repr=False)
 class Account:
-    """Somebody who can log in."""
+    """The login of a user."""
 
     email: str
     password: str
 
 
 class Addresses:
-    """Addresses of nobody yet, all of one length, and all in the mailbox of one person.
+    """Makes unused addresses, all of one length and in the mailbox of one user.
 
     Args:
-        like: an address that they are variants of (`ann+…@example.com`); None for made-up ones.
+        like: address of which they are variants (`ann+…@example.com`); None for invented ones.
     """
 
     def __init__(self, like: str | None) -> None:
@@ -40,15 +40,15 @@ class Addresses:
             raise ConfigurationError("an address looks like ann@example.com")
 
     def make(self) -> str:
-        """Return the next one."""
+        """Return the next address."""
         return f"{self._local.partition('+')[0]}+{secrets.token_hex(6)}@{self._domain}"
 
 
 def sign_up(caller: Caller, address: str, password: str) -> None:
-    """Sign an address up.
+    """Sign up an address.
 
     Raises:
-        ConfigurationError: the service does not take it.
+        ConfigurationError: the service refuses it.
     """
     reply = caller.call(
         "POST", f"{PREFIX}/register", {"email": address, "password": password, "name": "Selftest"}
@@ -58,15 +58,15 @@ def sign_up(caller: Caller, address: str, password: str) -> None:
 
 
 def make_account(caller: Caller, address: str, mailbox: Path) -> Account:
-    """Sign an address up and press the link in its mail.
+    """Sign up an address and open the link mailed to it.
 
     Args:
-        caller: of the service.
-        address: of nobody yet.
-        mailbox: the Maildir that the service's mail goes into.
+        caller: makes the calls.
+        address: an address without an account.
+        mailbox: the Maildir that receives the service's mail.
 
     Raises:
-        ConfigurationError: no mail came, or its link was not taken.
+        ConfigurationError: no mail arrived, or its link was refused.
     """
     account = Account(address, make_password())
     sign_up(caller, account.email, account.password)
@@ -78,10 +78,10 @@ def make_account(caller: Caller, address: str, mailbox: Path) -> Account:
 
 
 def check_account(caller: Caller, account: Account) -> None:
-    """Make sure that an account is one.
+    """Check that an account can log in.
 
     Raises:
-        ConfigurationError: it cannot log in.
+        ConfigurationError: it cannot.
     """
     reply = caller.call("POST", f"{PREFIX}/login", {"email": account.email, "password": account.password})
     if reply.status != HTTPStatus.OK:
@@ -89,7 +89,7 @@ def check_account(caller: Caller, account: Account) -> None:
 
 
 def make_password() -> str:
-    """Return a password that any policy takes."""
+    """Return a password that every policy accepts."""
     return secrets.token_urlsafe(24)
 
 
@@ -102,4 +102,4 @@ def _wait_token(mailbox: Path, address: str) -> str:
             if text is not None and (found := _LINK.search(text.get_content())):
                 return found[1]
         time.sleep(0.05)
-    raise ConfigurationError(f"no mail to {address} came into {mailbox} within {_PATIENCE:g} s")
+    raise ConfigurationError(f"no mail to {address} arrived in {mailbox} within {_PATIENCE:g} s")

@@ -1,7 +1,7 @@
-"""Whether two kinds of calls can be told apart by the time that they take.
+"""Test whether two kinds of calls can be told apart by the time they take.
 
-Calls of the two kinds are made in turns, so that whatever slows a machine down slows both, and each one is compared
-with its neighbour. The sign test asks nothing of how times are distributed: a few that took seconds change nothing.
+Calls of the two kinds alternate, so that whatever slows down the machine slows down both, and each call is compared
+with its neighbour. The sign test assumes nothing about the distribution of times: a few outliers change nothing.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-SHARE = 0.05  # of the median, or …
-FLOOR = 0.001  # … seconds, whichever is more: a smaller shift is none
-_CHANCE = 0.001  # of telling two apart that are alike
-FEWEST = 11  # samples that can be told apart at all: of one sign, they are one in 1,024
+SHARE = 0.05  # share of the median, or …
+FLOOR = 0.001  # … seconds, whichever is more: a smaller shift does not count
+_CHANCE = 0.001  # probability of a false alarm
+FEWEST = 11  # minimum number of samples: that many of one sign have a probability of 1 in 1,024
 
 Verdict = Literal["alike", "unclear", "distinguishable"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the times of two kinds of calls compare, in seconds.
+    """A comparison of the times of two kinds of calls, in seconds.
 
     Args:
-        medians: of the two.
-        shift: the median of the differences between neighbours, the second kind less the first.
-        limit: from which on a shift counts.
-        chance: how often luck alone brings so many differences of one sign.
-        samples: of each kind.
+        medians: of the two kinds.
+        shift: median of the differences between neighbours, the second kind minus the first.
+        limit: smallest shift that counts.
+        chance: probability of so many differences of one sign by chance.
+        samples: number for each kind.
     """
 
     medians: tuple[float, float]
@@ -40,14 +40,14 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """`unclear`: the shift counts, but may be luck; more samples would tell."""
+        """The verdict; `unclear` if the shift counts but may be chance, and more samples are needed."""
         if abs(self.shift) < self.limit:
             return "alike"
         return "distinguishable" if self.chance < _CHANCE else "unclear"
 
 
 def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
-    """Compare times that were taken in turns: those of one position are neighbours."""
+    """Compare times that were taken alternately: those at the same position are neighbours."""
     differences = [b - a for a, b in zip(first, second, strict=True)]
     medians = median(first), median(second)
     return Comparison(
@@ -60,7 +60,7 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
 
 
 def sign_test(positive: int, count: int) -> float:
-    """Return how often `count` fair coins show a side at least as much more often than the other (exactly).
+    """Return the probability that `count` fair coins show one side at least as much more often (exact).
 
     9 of 10: 22 of 1,024, which is 0.021. 31 of 40: 0.0007.
     """

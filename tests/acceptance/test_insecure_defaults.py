@@ -17,12 +17,12 @@ LAPTOP = {
 }
 PROBLEMS = (
     "REGSVC_DATABASE_URL has a well-known password",
-    "REGSVC_DATABASE_URL may connect in clear",
+    "REGSVC_DATABASE_URL may connect unencrypted",
     "REGSVC_SECRET_KEY is the example key",
     "REGSVC_RATE_LIMITS is off",
     "REGSVC_AMQP_URL logs in as guest with the default password",
     "REGSVC_AMQP_URL has no_verify_ssl",
-    "REGSVC_SMTP_URL sends its password in clear",
+    "REGSVC_SMTP_URL sends its password unencrypted",
     "REGSVC_PUBLIC_URL is http",
 )
 DATABASE = "postgresql://admin:changeme@db.invalid/users_db"

@@ -80,7 +80,7 @@ async def test_keys_are_listed_announced_and_withdrawn(database: str, pool: Pool
     assert await keys(database, "list") == {}
     (only,) = await keys(database, "rotate", "--now")
     assert b"This key signs" in (await regsvc(database, "retire", only, code=1)).stderr
-    assert b"There is no such signing key" in (await regsvc(database, "retire", "x", code=1)).stderr
+    assert b"No signing key has this id" in (await regsvc(database, "retire", "x", code=1)).stderr
     after = await keys(database, "rotate")
     (new,) = after.keys() - {only}
     assert after == {new: "announced", only: "signing"}

@@ -34,7 +34,7 @@ async def test_the_wrong_secret_ends_serve_and_check_with_78_and_its_name(
         async with run_program(*arguments, folder=tmp_path, environ=wrong, ready=False) as program:
             with trio.fail_after(30):
                 assert await program.process.wait() == 78
-            assert "REGSVC_SECRET_KEY does not open the signing keys" in program.log()
+            assert "were sealed with another REGSVC_SECRET_KEY" in program.log()
             program.check_log()
 
 

@@ -57,7 +57,7 @@ async def test_a_commit_that_did_not_reach_its_standby_is_not_known_to_be_done(
         pool = Pool(server.conninfo, limit=0.2, application_name="test")
         with (
             trio.fail_after(10),
-            pytest.raises(DatabaseUnavailableError, match="did not say whether this was done"),
+            pytest.raises(DatabaseUnavailableError, match="did not confirm the change"),
         ):
             while True:  # until the server has read its configuration
                 async with pool.transaction() as connection:

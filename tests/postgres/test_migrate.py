@@ -94,7 +94,7 @@ async def test_an_edited_file_is_refused(empty: str, directory: Path) -> None:
     await migrate(empty, directory)
     (directory / "0001_birds.sql").write_text("CREATE TABLE birds (name text)")
     for attempt in (migrate, check):
-        with pytest.raises(SchemaMismatchError, match="0001_birds was applied with another text"):
+        with pytest.raises(SchemaMismatchError, match="0001_birds differs from the text that was applied"):
             await attempt(empty, directory)
 
 

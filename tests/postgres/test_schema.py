@@ -64,7 +64,7 @@ async def test_a_newer_schema_that_no_longer_serves_this_program_is_refused(
     newer.unlink()
     for attempt in (check, migrate):
         with pytest.raises(
-            SchemaMismatchError, match=r"0003_wren, which .* no longer serves it: update the program"
+            SchemaMismatchError, match=r"0003_wren, which .* is too old for: update the program"
         ):
             await attempt(empty, directory)
 

@@ -1,4 +1,4 @@
-"""`regsvc check`: prove that everything is there which this process will need."""
+"""`regsvc check`: check that every dependency of this process is ready."""
 
 from regsvc.checks.dependencies import check_dependencies, check_settings
 from regsvc.checks.report import Report

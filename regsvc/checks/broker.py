@@ -1,4 +1,4 @@
-"""Prove that RabbitMQ does what the relay and the subscriber need."""
+"""Check that RabbitMQ works as the relay and the subscriber need it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 async def check_rabbitmq(url: str, report: Report) -> None:
-    """Connect, log in, and prove the queues and the rights to use them, leaving nothing behind."""
+    """Connect, log in, and check the queues and permissions, leaving nothing behind."""
     try:
         await check_broker(url)
     except BrokerTopologyError as error:
@@ -21,10 +21,10 @@ async def check_rabbitmq(url: str, report: Report) -> None:
     try:
         await check_dead_letter_queue(url)
     except BrokerUnavailableError as error:
-        # Mails go without it; what nobody can read is lost then.
-        report.notes.append(f"dead letters will not be caught: {error}")
+        # Mails are sent without it, but malformed messages are lost.
+        report.notes.append(f"dead letters will be lost: {error}")
 
 
 async def check_foreign(url: str, queue: str, _: Report) -> None:
-    """Look for the queue of the system that this one replaces."""
+    """Check that the queue of the legacy system exists."""
     await check_foreign_queue(url, queue)

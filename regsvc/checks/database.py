@@ -1,4 +1,4 @@
-"""Prove that PostgreSQL does what `serve` needs."""
+"""Check that PostgreSQL works as `serve` needs it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _NAME = "regsvc check"
 
 
 async def check_database(settings: Settings, report: Report) -> None:
-    """Look at server, schema, rights and signing keys, write something, and hear of it.
+    """Check server, schema, privileges and signing keys, write a row, and receive a notification.
 
-    What an operator has to change is collected; what comes after a schema of another program is not looked at.
+    All errors of the configuration are collected. If the schema does not match, the rest is skipped.
     """
     url = settings.database_url.get_secret_value()
     async with await Connection.connect(url, application_name=_NAME) as conn:
         if newer := await check_schema(conn):
-            report.notes.append(f"newer than this program, which it still serves: {', '.join(newer)}")
+            report.notes.append(f"newer than this program, but compatible: {', '.join(newer)}")
         proofs: list[Callable[[], Awaitable[None]]] = [partial(check_rights, conn)]
         if settings.role != "worker":
             proofs.append(partial(check_seals, conn, make_secrets(settings)))

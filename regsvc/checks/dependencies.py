@@ -1,4 +1,4 @@
-"""Which dependencies a process has, by its settings."""
+"""The dependencies of a process, by its settings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from regsvc.config.settings import Settings
 
 
 def check_settings(settings: Settings) -> Report:
-    """Report what `REGSVC_ALLOW_INSECURE=on` takes: without it such settings are not loaded at all."""
+    """Report weaknesses allowed by `REGSVC_ALLOW_INSECURE`; others make the settings invalid."""
     return Report("settings", notes=[f"insecure: {line}" for line in settings.insecurities()])
 
 
 async def check_dependencies(settings: Settings) -> AsyncIterator[Report]:
-    """Look at each dependency in turn, and yield what was found."""
+    """Check each dependency in turn, and yield its report."""
     yield await run_check("postgresql", partial(check_database, settings))
     if settings.amqp_url is not None:
         yield await run_check("rabbitmq", partial(check_rabbitmq, settings.amqp_url.get_secret_value()))

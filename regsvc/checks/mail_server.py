@@ -1,4 +1,4 @@
-"""Prove that the mail server takes mail from this process."""
+"""Check that the mail server accepts mail from this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def check_mail_server(settings: Settings, report: Report) -> None:
-    """Connect, log in, and begin a mail that is taken back: a mail server may take log-ins and no mail."""
+    """Connect, log in, and begin a mail without sending it: a server may accept the login but no mail."""
     transport = open_mail_transport(settings)
     try:
         outcome = await transport.check(settings.mail_from.addr_spec)

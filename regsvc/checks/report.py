@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The report of a check."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PATIENCE = 15.0  # seconds for each dependency
 
 @dataclass
 class Report:
-    """What was found out about one dependency; nothing wrong and nothing to know at first.
+    """The findings about one dependency; without findings it is ready.
 
     Args:
         name: of the dependency, such as `postgresql`.
-        misconfigured: what an operator has to change, one text each.
+        misconfigured: what an operator must change, one text each.
         unavailable: what does not answer or refuses at the moment, one text each.
-        notes: what works, and what an operator should know about it, one text each.
+        notes: what works, but an operator should know about, one text each.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Report:
 
     @property
     def problems(self) -> list[str]:
-        """Everything that keeps `serve` from its work."""
+        """All findings that keep `serve` from working."""
         return self.misconfigured + self.unavailable
 
     def line(self) -> str:
@@ -41,7 +41,7 @@ class Report:
         return f"{self.name:<11} {text}" + (f" ({notes})" if notes else "")
 
     def show(self) -> dict[str, object]:
-        """Return the report as JSON has it."""
+        """Return the report for JSON."""
         return {
             "name": self.name,
             "ok": not self.problems,
@@ -55,7 +55,7 @@ Check = Callable[[Report], Awaitable[None]]
 
 
 async def run_check(name: str, check: Check) -> Report:
-    """Run a check, and report what it raises as well: errors of the configuration apart from all others."""
+    """Run a check, and add its exception to the report, as a configuration error or as an outage."""
     report = Report(name)
     try:
         with trio.fail_after(PATIENCE):

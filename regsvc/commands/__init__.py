@@ -1,1 +1,1 @@
-"""What operators type: a module for each group of commands, and how all of them run."""
+"""Operators' commands: a module for each group, and the code that runs them."""

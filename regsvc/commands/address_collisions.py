@@ -1,4 +1,4 @@
-"""`regsvc users collisions`: accounts whose keys were other mailboxes' as well, and what to do about them."""
+"""`regsvc users collisions`: accounts whose address keys were shared with other mailboxes, and what to do."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from regsvc.commands.runner import ACTOR, open_operation, print_json, printable,
 log = structlog.get_logger()
 
 _ADVICE = {
-    "shared": "others had its key and may have confirmed it: check with its owner, or disable it until they reset",
-    "collides": "another account has its mailbox: delete one of them, then run this with --recompute",
+    "shared": "others had its key and may have confirmed it: ask its owner, or disable it until a password reset",
+    "collides": "another account has the same mailbox: delete one of them, then run this with --recompute",
 }
 
 
 @click.command()
-@click.option("--recompute", is_flag=True, help="Look at all addresses again first.")
-@click.option("--dismiss", type=click.UUID, multiple=True, metavar="USER", help="Forget what was shared.")
-@click.option("--json", "machine", is_flag=True, help="For machines.")
+@click.option("--recompute", is_flag=True, help="Check all addresses again first.")
+@click.option(
+    "--dismiss", type=click.UUID, multiple=True, metavar="USER", help="Dismiss the findings of this user."
+)
+@click.option("--json", "machine", is_flag=True, help="Print JSON.")
 def collisions(*, recompute: bool, dismiss: Sequence[UUID], machine: bool) -> None:
-    """List accounts whose address once had one key with another mailbox's."""
+    """List accounts whose address once had the same key as another mailbox."""
 
     async def run() -> None:
         async with open_operation() as conn:

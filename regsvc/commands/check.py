@@ -1,4 +1,4 @@
-"""`regsvc check`: look at everything that `serve` will need, before it does."""
+"""`regsvc check`: check everything that `serve` will need, before it starts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from regsvc.errors import ConfigurationError
 
 
 @click.command()
-@click.option("--json", "machine", is_flag=True, help="For machines.")
+@click.option("--json", "machine", is_flag=True, help="Print JSON.")
 def check(*, machine: bool) -> None:
-    """Prove that the settings, PostgreSQL, RabbitMQ and the mail server are fit for `serve`; one line each.
+    """Check that the settings, PostgreSQL, RabbitMQ and the mail server are ready for `serve`; one line each.
 
-    Exits with 78 if an operator has to change something, and with 1 if something does not answer.
+    Exits with 78 if the configuration must be changed, and with 1 if a dependency does not answer.
     """
 
     async def run() -> None:
@@ -38,7 +38,7 @@ def check(*, machine: bool) -> None:
 
 
 async def _check_all(*, machine: bool) -> AsyncIterator[Report]:
-    """Yield one report after the other; unusable settings are a report for machines, and else an error."""
+    """Yield one report after the other. Invalid settings are a report in JSON, otherwise an error."""
     try:
         chosen = loading.load(mode="check")
     except ConfigurationError as error:

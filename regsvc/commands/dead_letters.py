@@ -1,4 +1,4 @@
-"""`regsvc mail poison`: messages that nobody could read, in RabbitMQ's queue of dead letters."""
+"""`regsvc mail poison`: malformed messages in RabbitMQ's dead-letter queue."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from regsvc.rabbitmq import DeadLetter, open_dead_letters, open_publisher
 
 log = structlog.get_logger()
 
-_ALL = 10_000  # as many as the queue holds
+_ALL = 10_000  # capacity of the queue
 
-as_json = click.option("--json", "machine", is_flag=True, help="For machines.")
+as_json = click.option("--json", "machine", is_flag=True, help="Print JSON.")
 letter_ids = click.argument("letter_ids", metavar="[ID]...", nargs=-1)
-every = click.option("--all", "every", is_flag=True, help="All of them.")
+every = click.option("--all", "every", is_flag=True, help="All messages.")
 
 
 @click.group()
 def poison() -> None:
-    """Messages that nobody could read, which wait in the queue email_confirm.dead.
+    """Messages that could not be processed, in the queue email_confirm.dead.
 
-    No mail depends on them: one whose message is lost is sent all the same.
+    No mail depends on them: a mail whose message is lost is sent all the same.
     """
 
 
@@ -34,7 +34,7 @@ def poison() -> None:
 @click.option("--limit", type=click.IntRange(1, _ALL), default=100, show_default=True)
 @as_json
 def list_(limit: int, *, machine: bool) -> None:
-    """List them, the oldest first, with secrets and addresses masked."""
+    """List messages, the oldest first, with secrets and addresses masked."""
 
     async def run() -> None:
         async with open_dead_letters(_load_url()) as letters:
@@ -54,7 +54,7 @@ def list_(limit: int, *, machine: bool) -> None:
 @every
 @as_json
 def drop(letter_ids: Sequence[str], *, every: bool, machine: bool) -> None:
-    """Delete messages for good."""
+    """Delete messages."""
     _check_choice(letter_ids, every=every)
     run_command(partial(_drop, letter_ids, machine=machine))
 
@@ -64,7 +64,7 @@ def drop(letter_ids: Sequence[str], *, every: bool, machine: bool) -> None:
 @every
 @as_json
 def requeue(letter_ids: Sequence[str], *, every: bool, machine: bool) -> None:
-    """Send messages on their way again, those that can be read by now; the others stay."""
+    """Return messages to the queue if they are well formed; the others stay."""
     _check_choice(letter_ids, every=every)
     run_command(partial(_requeue, letter_ids, machine=machine))
 
@@ -89,20 +89,20 @@ async def _requeue(letter_ids: Sequence[str], *, machine: bool) -> None:
 def _load_url() -> str:
     chosen = load_operation()
     if chosen.amqp_url is None:
-        raise ConfigurationError("REGSVC_AMQP_URL is not set: without a broker there are no messages")
+        raise ConfigurationError("REGSVC_AMQP_URL is not set, so there are no messages")
     return chosen.amqp_url.get_secret_value()
 
 
 def _check_choice(letter_ids: Sequence[str], *, every: bool) -> None:
     if bool(letter_ids) == every:
-        raise click.UsageError("Name messages, or say --all.")
+        raise click.UsageError("Name messages, or use --all.")
 
 
 def _choose(found: Sequence[DeadLetter], letter_ids: Sequence[str]) -> list[DeadLetter]:
-    """Return the messages of these ids, all if none is named.
+    """Return the messages with these ids, or all if none is given.
 
     Raises:
-        click.ClickException: there is none of one of them; nothing is done then.
+        click.ClickException: an id does not exist; nothing is done then.
     """
     unknown = set(letter_ids) - {letter.id for letter in found}
     if unknown:
@@ -118,7 +118,7 @@ def _report(event: str, done: Sequence[DeadLetter], *, left: Sequence[DeadLetter
         return
     click.echo(f"{len(done)} {event.removeprefix('poison ')}")
     for letter in left:
-        click.echo(f"{letter.id} stays: {letter.trouble or 'the broker did not take it'}", err=True)
+        click.echo(f"{letter.id} stays: {letter.trouble or 'the broker did not accept it'}", err=True)
 
 
 def _describe(letter: DeadLetter) -> dict[str, object]:

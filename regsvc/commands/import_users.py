@@ -1,4 +1,4 @@
-"""`regsvc users import`: users of another system, with their password hashes, from a table."""
+"""`regsvc users import`: import users of another system with their password hashes, from a table."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from regsvc.security.passwords import is_migrated_hash
 
 log = structlog.get_logger()
 
-BATCH = 1000  # users a statement
+BATCH = 1000  # users per statement
 MOST_PROBLEMS = 100  # shown
 _NEEDED = {"email", "name", "password_hash"}
 
 
 def _check_hash(text: str) -> str:
     if not is_migrated_hash(text):
-        raise PydanticCustomError("hash", "not bcrypt ($2a$, $2b$ or $2y$) of a cost of 4 to 15")
+        raise PydanticCustomError("hash", "must be bcrypt ($2a$, $2b$ or $2y$) with a cost of 4 to 15")
     return text
 
 
 def _check_locale(text: str) -> str:
     if text not in LOCALES:
-        raise PydanticCustomError("locale", "none of {locales}", {"locales": ", ".join(LOCALES)})
+        raise PydanticCustomError("locale", "must be one of {locales}", {"locales": ", ".join(LOCALES)})
     return text
 
 
@@ -56,12 +56,12 @@ def _read_moment(text: str) -> datetime:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None or moment > datetime.now(UTC):
-        raise PydanticCustomError("moment", "not a time that has been, such as 2020-02-29T12:00:00Z")
+        raise PydanticCustomError("moment", "must be a time in the past, such as 2020-02-29T12:00:00Z")
     return moment
 
 
 class Row(Body):
-    """A line of the table."""
+    """A row of the table."""
 
     email: EmailText
     name: NameText
@@ -72,22 +72,22 @@ class Row(Body):
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Look at every line, and import nothing.")
-@click.option("--skip-invalid", is_flag=True, help="Name the lines that are wrong, and import the others.")
-@click.option("--json", "machine", is_flag=True, help="For machines.")
+@click.option("--dry-run", is_flag=True, help="Check every line, but import nothing.")
+@click.option("--skip-invalid", is_flag=True, help="Print the invalid lines, and import the others.")
+@click.option("--json", "machine", is_flag=True, help="Print JSON.")
 def import_(file: Path, *, dry_run: bool, skip_invalid: bool, machine: bool) -> None:
-    """Import users of another system from FILE: CSV in UTF-8, its columns named by the first line.
+    """Import users of another system from FILE: CSV in UTF-8, with the names of the columns in the first line.
 
-    email, name and password_hash (bcrypt as it is stored there: $2a$, $2b$ or $2y$); if you like created_at and locale.
-    All of them are imported, or none, unless --skip-invalid is given. Exit code 1 says that a line was wrong. An
-    address that has an account here is left as it is, so importing a file twice does no harm.
+    Columns are email, name and password_hash (bcrypt as stored there: $2a$, $2b$ or $2y$), and optionally created_at
+    and locale. Either all users are imported, or none, unless --skip-invalid is given. Exits with 1 if a line was
+    invalid. An address that has an account is skipped, so a file can be imported twice.
     """
 
     async def run() -> None:
         chosen = load_operation()
         users, problems = read_users(file, chosen.local_domains)
         _print_problems(problems)
-        # What is wrong with the file itself, and not with a line, leaves nothing to go on with.
+        # --skip-invalid skips lines. A problem of the whole file leaves nothing to import.
         if problems and not (skip_invalid and users and all(it.startswith("line") for it in problems)):
             click.echo("Nothing was imported.", err=True)
             sys.exit(EX_FAILURE)
@@ -107,9 +107,9 @@ def import_(file: Path, *, dry_run: bool, skip_invalid: bool, machine: bool) -> 
             print_json({"imported": imported, "would_import": new, "known": taken, **skipped})
         else:
             for email in taken:
-                click.echo(f"{printable(email)} has an account already", err=True)
+                click.echo(f"{printable(email)} already has an account", err=True)
             click.echo(
-                f"{new} {'would be' if dry_run else 'were'} imported, {len(taken)} have an account already"
+                f"{new} {'would be' if dry_run else 'were'} imported, {len(taken)} already have an account"
             )
         if problems:
             sys.exit(EX_FAILURE)
@@ -125,11 +125,11 @@ def _print_problems(problems: Sequence[str]) -> None:
 
 
 def read_users(file: Path, local_domains: Collection[str] = ()) -> tuple[list[NewUser], list[str]]:
-    """Return the users of a table, and everything that is wrong with it, each with the number of its line.
+    """Return the users of a table, and all problems in it, each with its line number.
 
     Args:
-        file: The table.
-        local_domains: See `parse_address`.
+        file: the table.
+        local_domains: as for `parse_address`.
     """
     users: dict[str, NewUser] = {}
     problems: list[str] = []
@@ -137,7 +137,7 @@ def read_users(file: Path, local_domains: Collection[str] = ()) -> tuple[list[Ne
         for line, row in _read_rows(file, problems, local_domains):
             key = address_of(row.email).key
             if key in users:
-                problems.append(f"line {line}: email: the address is there twice")
+                problems.append(f"line {line}: email: the address occurs twice")
                 continue
             users[key] = NewUser(
                 email=address_of(row.email).email,
@@ -161,13 +161,13 @@ def _read_rows(file: Path, problems: list[str], local_domains: Collection[str]) 
         columns = table.fieldnames or []
         if len(set(columns)) != len(columns) or not _NEEDED <= set(columns) <= set(Row.model_fields):
             problems.append(
-                f"line 1: the columns have to be {', '.join(sorted(_NEEDED))}, and perhaps created_at and locale"
+                f"line 1: the columns must be {', '.join(sorted(_NEEDED))}, and optionally created_at and locale"
             )
             return
         for values in table:
             line = table.line_num
             if "" in values or None in values.values():
-                problems.append(f"line {line}: it has another number of columns than line 1")
+                problems.append(f"line {line}: its number of columns differs from line 1")
                 continue
             try:
                 yield (

@@ -1,4 +1,4 @@
-"""`regsvc keys`: an operator looks at the keys that sign access tokens, makes another one, and withdraws one."""
+"""`regsvc keys`: list, rotate and withdraw the keys that sign access tokens."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from regsvc.security.key_store import StoredKey, list_keys
 
 log = structlog.get_logger()
 
-as_json = click.option("--json", "machine", is_flag=True, help="For machines, in words of the API.")
+as_json = click.option("--json", "machine", is_flag=True, help="Print JSON, as in the API.")
 
 
 @click.group()
 def keys() -> None:
-    """Signing keys: look at them, make another one, withdraw one. Running processes need no restart."""
+    """Signing keys: list, rotate and withdraw them. Running processes need no restart."""
 
 
 @keys.command("list")
@@ -44,13 +44,13 @@ def list_(*, machine: bool) -> None:
 
 
 @keys.command()
-@click.option("--now", is_flag=True, help="It signs at once: the one before it is in wrong hands.")
+@click.option("--now", is_flag=True, help="Sign at once, because the previous key has leaked.")
 @as_json
 def rotate(*, now: bool, machine: bool) -> None:
-    """Make another key. It is published now, and signs in twelve minutes in place of those before it.
+    """Create a key. It is published now, and replaces the signing key in twelve minutes.
 
-    By then everybody who keeps the published keys for ten minutes has it. With --now, services that do so and look no
-    further refuse new tokens until then; regsvc itself does not.
+    By then every client that caches published keys for ten minutes has it. With --now, services that do so refuse new
+    tokens until then, unless they reload the keys for an unknown one; regsvc itself accepts them.
     """
 
     async def run() -> None:
@@ -68,10 +68,10 @@ def rotate(*, now: bool, machine: bool) -> None:
 @click.argument("kid")
 @as_json
 def retire(kid: str, *, machine: bool) -> None:
-    """Withdraw a key that does not sign: within a minute every token that it signed is refused.
+    """Withdraw a key that does not sign: within a minute all its tokens are refused.
 
-    Nothing needs this but a key in wrong hands: what a rotation replaces is published until the last token that it
-    signed is dead, and then goes by itself.
+    This is only needed for a leaked key. A rotated key is published until the last token that it signed has expired,
+    and is then deleted automatically.
     """
 
     async def run() -> None:

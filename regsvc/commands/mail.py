@@ -1,4 +1,4 @@
-"""`regsvc mail`: an operator finds mails, looks at them, replays and cancels them, and previews their kinds."""
+"""`regsvc mail`: find, show, replay, cancel and preview mails."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _REFUSALS = (
     RegistrationOverError,
 )
 
-as_json = click.option("--json", "machine", is_flag=True, help="For machines, in words of the API.")
+as_json = click.option("--json", "machine", is_flag=True, help="Print JSON, as in the API.")
 
 
 @click.group()
 def mail() -> None:
-    """Mails by hand: find them, look at them, replay and cancel them."""
+    """Mails: find, show, replay and cancel them."""
 
 
 mail.add_command(preview)
@@ -56,13 +56,13 @@ mail.add_command(poison)
 
 
 @mail.command("list")
-@click.option("--state", type=click.Choice(get_args(mail_search.State)), help="Only those in this state.")
+@click.option("--state", type=click.Choice(get_args(mail_search.State)), help="Only mails in this state.")
 @click.option(
-    "--kind", type=click.Choice(get_args(mail_search.Kind)), help="Only those asked for in this way."
+    "--kind", type=click.Choice(get_args(mail_search.Kind)), help="Only mails requested in this way."
 )
-@click.option("--address", help="Only those to this address.")
+@click.option("--address", help="Only mails to this address.")
 @click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=PAGE, show_default=True)
-@click.option("--cursor", help="Go on where a list ended.")
+@click.option("--cursor", help="Continue a list from the cursor printed at its end.")
 @as_json
 def list_(
     state: mail_search.State | None,
@@ -76,7 +76,7 @@ def list_(
     """List mails, the newest first."""
     email_key = find_key(address) if address is not None else None
     if address is not None and email_key is None:
-        raise click.BadParameter("This is no address.", param_hint="--address")
+        raise click.BadParameter("This is not an email address.", param_hint="--address")
     try:
         after = Position.decode(cursor) if cursor is not None else None
     except ValueError as error:
@@ -102,7 +102,7 @@ def list_(
 @click.argument("mail_id", type=click.UUID)
 @as_json
 def show(mail_id: UUID, *, machine: bool) -> None:
-    """Show a mail, and what was tried to send it."""
+    """Show a mail and its delivery attempts."""
 
     async def run() -> None:
         async with open_operation() as conn:
@@ -115,21 +115,23 @@ def show(mail_id: UUID, *, machine: bool) -> None:
 
 @mail.command()
 @click.argument("mail_ids", type=click.UUID, nargs=-1)
-@click.option("--dead", is_flag=True, help="All that were given up and that somebody still waits for.")
-@click.option("--reason", help="All that bounced or were given up for this reason; see `mail list`.")
-@click.option("--words", help="All that bounced or were given up with these words in the server's reply.")
+@click.option("--dead", is_flag=True, help="All mails that were given up and are still wanted.")
+@click.option("--reason", help="All mails that bounced or were given up for this reason; see `mail list`.")
+@click.option(
+    "--words", help="All mails that bounced or were given up with these words in the server's reply."
+)
 @as_json
 def replay(
     mail_ids: Sequence[UUID], *, dead: bool, reason: str | None, words: str | None, machine: bool
 ) -> None:
-    """Send mails again, or at last, whatever became of them before.
+    """Send mails again, whatever their state.
 
-    Each has a new life of 48 hours from now. Its recipient, link and code stay the same. After a day on which the mail
-    server refused us, --reason and --words find the mails that bounced before the breaker opened.
+    Each gets 48 more hours of attempts from now on. Recipient, link and code stay the same. If the mail server refused
+    mails for a day, --reason and --words find those that bounced before the breaker opened.
     """
     many = dead or bool(reason) or bool(words)
     if bool(mail_ids) == many or (dead and (reason or words)):
-        raise click.UsageError("Name mails, or say --dead, or --reason and --words.")
+        raise click.UsageError("Name mails, or use --dead, or --reason and --words.")
     run_command(
         partial(_replay_dead, reason=reason or None, words=words or None, machine=machine)
         if many
@@ -141,7 +143,7 @@ def replay(
 @click.argument("mail_ids", type=click.UUID, nargs=-1, required=True)
 @as_json
 def cancel(mail_ids: Sequence[UUID], *, machine: bool) -> None:
-    """Call off mails that are queued or delayed."""
+    """Cancel mails that are queued or delayed."""
     run_command(partial(_act_on, mail_ids, mail_actions.cancel_mail, "mail cancelled", machine=machine))
 
 
@@ -164,7 +166,7 @@ async def _replay_dead(*, reason: str | None, words: str | None, machine: bool) 
 
 
 async def _act_on(mail_ids: Sequence[UUID], act: Act, event: str, *, machine: bool) -> None:
-    """Do the same with each mail; one that it cannot be done with does not keep it from the others."""
+    """Apply an action to each mail. One that it fails for does not keep it from the others."""
     results: list[dict[str, object]] = []
     async with open_operation() as conn:
         for mail_id in mail_ids:
@@ -201,7 +203,7 @@ def _print_page(page: Page[OutboxMail]) -> None:
         )
         click.echo("  ".join(columns).rstrip())
     if page.next_cursor is not None:
-        click.echo(f"There are more: --cursor {page.next_cursor}", err=True)
+        click.echo(f"More: --cursor {page.next_cursor}", err=True)
 
 
 def _print_mail(shown: Mapping[str, Any]) -> None:
@@ -211,4 +213,4 @@ def _print_mail(shown: Mapping[str, Any]) -> None:
     for attempt in shown["tries"]:
         said = "  ".join(printable(attempt[key]) for key in ("stage", "reason", "reply") if attempt[key])
         line = f"{attempt['tried_at']}  {attempt['outcome']:<8} {said}".rstrip()
-        click.echo(f"{'try ' + str(attempt['attempt']):<19} {line}")
+        click.echo(f"{'attempt ' + str(attempt['attempt']):<19} {line}")

@@ -1,4 +1,4 @@
-"""`regsvc mail preview`: how every kind of mail looks in every language, with one's own brand and templates."""
+"""`regsvc mail preview`: show every kind of mail in every language, with the configured brand and templates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from regsvc.roles import make_renderer
 
 Form = Literal["text", "html", "source"]
 
-# A preview says nothing secret and goes nowhere.
+# A preview contains no secret and is not sent.
 _DEFAULTS = {
     "secret_key": "a preview is not signed with any secret",
     "smtp_url": "maildir:preview",
@@ -33,7 +33,7 @@ _RECIPIENT = "ann@example.com"
 
 @dataclass(frozen=True)
 class Preview:
-    """One mail of a kind in a language: its octets, and what a mail program makes of them."""
+    """A mail of one kind in one language: its octets and its decoded content."""
 
     kind: str
     language: str
@@ -41,31 +41,31 @@ class Preview:
 
     @property
     def message(self) -> EmailMessage:
-        """The mail as it is read."""
+        """The decoded mail."""
         return email.message_from_bytes(self.source, EmailMessage, policy=email.policy.default)
 
     def part(self, subtype: Literal["plain", "html"]) -> str:
-        """Return the text of one of its alternatives."""
+        """Return the text of one of the alternatives."""
         found = self.message.get_body((subtype,))
         return "" if found is None else str(found.get_content()).replace("\r\n", "\n")
 
 
 @click.command()
-@click.option("--kind", help="Only this kind.")
-@click.option("--language", help="Only this language.")
+@click.option("--kind", help="Only mails of this kind.")
+@click.option("--language", help="Only mails in this language.")
 @click.option(
     "--as",
     "form",
     type=click.Choice(["text", "html", "source"]),
     default="text",
     show_default=True,
-    help="The text, the HTML, or all of it as it is sent.",
+    help="The text, the HTML, or the whole source.",
 )
-@click.option("--json", "machine", is_flag=True, help="For machines: subject, text, HTML and source of each.")
+@click.option("--json", "machine", is_flag=True, help="Print JSON: subject, text, HTML and source of each.")
 def preview(kind: str | None, language: str | None, form: Form, *, machine: bool) -> None:
-    """Show every kind of mail in every language, with the brand and templates that are set.
+    """Show every kind of mail in every language, with the configured brand and templates.
 
-    It needs no database and no mail server, nor any setting.
+    It needs no database, no mail server and no setting.
     """
 
     async def run() -> None:
@@ -76,7 +76,7 @@ def preview(kind: str | None, language: str | None, form: Form, *, machine: bool
             made = list(_make(chosen))
             kinds = ", ".join(dict.fromkeys(it.kind for it in made))
             languages = ", ".join(dict.fromkeys(it.language for it in made))
-            raise click.ClickException(f"There is no such mail; there are {kinds}, each in {languages}.")
+            raise click.ClickException(f"No such mail. Kinds are {kinds}, each in {languages}.")
         if machine:
             print_json([_describe(it) for it in wanted])
             return

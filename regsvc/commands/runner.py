@@ -1,6 +1,6 @@
-"""How a command runs: its settings and log, its connection to the database, and the exit code that it ends with.
+"""Run a command: its settings, log, database connection and exit code.
 
-Exit codes: 0 a clean end, 78 (EX_CONFIG of sysexits) a bad configuration, 1 anything else.
+Exit codes: 0 for success, 78 (EX_CONFIG of sysexits) for an invalid configuration, 1 for anything else.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ log = structlog.get_logger()
 
 EX_FAILURE = 1
 EX_CONFIG = 78
-ACTOR = "cli"  # who the log says did what an operator typed
+ACTOR = "cli"  # the actor of an operator's command in the log
 _CONNECTING = 10.0  # seconds
 
 
 def run_command(command: Callable[[], Awaitable[None]]) -> None:
-    """Run a command and turn what it raises into a line for a person and an exit code."""
+    """Run a command. Print an error as one line and exit with its code."""
     try:
         trio.run(command, strict_exception_groups=True)
     except KeyboardInterrupt:
@@ -50,15 +50,15 @@ def run_command(command: Callable[[], Awaitable[None]]) -> None:
 
 
 def configure_logs(chosen: Settings) -> None:
-    """Log the way the settings say, and mask their secrets wherever they turn up."""
+    """Configure the log as the settings say, and mask their secrets in it."""
     logs.configure(format=chosen.log_format, level=chosen.log_level, secrets=chosen.secret_values())
 
 
 def load_operation() -> Settings:
-    """Return the settings of an operator's command; what it logs from now on has a request id of its own.
+    """Return the settings of an operator's command, and bind a new request id to the log.
 
     Raises:
-        ConfigurationError: they are not usable.
+        ConfigurationError: they are invalid.
     """
     chosen = loading.load(mode="operate")
     configure_logs(chosen)
@@ -68,11 +68,11 @@ def load_operation() -> Settings:
 
 @asynccontextmanager
 async def open_operation() -> AsyncIterator[Connection]:
-    """Hold a connection for an operator's command.
+    """Yield a connection for an operator's command.
 
     Raises:
-        ConfigurationError: the settings are not usable, or the database has another schema.
-        psycopg.OperationalError: it is out of reach.
+        ConfigurationError: the settings are invalid, or the database has a different schema.
+        psycopg.OperationalError: the database is unreachable.
     """
     async with open_database(load_operation()) as conn:
         yield conn
@@ -80,11 +80,11 @@ async def open_operation() -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def open_database(chosen: Settings) -> AsyncIterator[Connection]:
-    """Hold a connection to the database of these settings.
+    """Yield a connection to the database of these settings.
 
     Raises:
-        ConfigurationError: the database has another schema.
-        psycopg.OperationalError: it is out of reach.
+        ConfigurationError: the database has a different schema.
+        psycopg.OperationalError: the database is unreachable.
     """
     async with await Connection.connect(
         chosen.database_url.get_secret_value(),
@@ -93,28 +93,28 @@ async def open_database(chosen: Settings) -> AsyncIterator[Connection]:
         limits=BY_HAND,
     ) as conn:
         if newer := await check_schema(conn):
-            log.warning("schema is newer than this program, and serves it", newer=newer)
+            log.warning("schema is newer than this program, but compatible", newer=newer)
         yield conn
 
 
 def by_operator() -> By:
-    """Return that whoever typed the command does it, as the audit log has it; the log knows the command by its id."""
+    """Return the audit actor for an operator's command. Its request id links it to the log."""
     return By("operator", request_id=structlog.contextvars.get_contextvars()["request_id"])
 
 
 def print_json(value: object) -> None:
-    """Print a value for a machine to read."""
+    """Print a value as JSON."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def printable(text: object) -> str:
-    """Return a text as it may stand on a terminal: what somebody else sent does not move its cursor."""
+    """Return a text that is safe to print on a terminal: another person's text must not move the cursor."""
     shown = "" if text is None else str(text)
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
 
 
 def _bare(error: BaseException) -> BaseException:
-    """Return what a group of one is about."""
+    """Return the only error of a group, or the error itself."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
@@ -127,7 +127,7 @@ def _end(error: BaseException) -> NoReturn:
         case ConfigurationError():
             click.echo(f"regsvc: {error}", err=True)
             sys.exit(EX_CONFIG)
-        case BrokenPipeError():  # the reader, `head` for one, has seen enough
+        case BrokenPipeError():  # the reader, such as `head`, has stopped reading
             sys.exit(EX_FAILURE)
         case RegsvcError() | GaveUpError() | psycopg.OperationalError():
             click.echo(f"regsvc: {error}", err=True)

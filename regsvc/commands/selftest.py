@@ -1,4 +1,4 @@
-"""`regsvc selftest`: have a running service prove, from the outside, what it promises."""
+"""`regsvc selftest`: test from the outside that a running service keeps its promises."""
 
 from __future__ import annotations
 
@@ -24,28 +24,32 @@ _DEV_MAILBOX = Path(".regsvc/mail")
 
 @click.group()
 def selftest() -> None:
-    """Have a running service prove what it promises."""
+    """Test the promises of a running service."""
 
 
 @selftest.command()
 @click.argument("url", default="http://127.0.0.1:8080")
 @click.option(
-    "--email", "address", help="Of an account that there is; new addresses are variants of it: ann+…@…"
+    "--email", "address", help="Address of an existing account; new addresses are variants of it: ann+…@…"
 )
 @click.option(
-    "--password", envvar="REGSVC_TEST_PASSWORD", help="Of that account [env: REGSVC_TEST_PASSWORD]."
+    "--password", envvar="REGSVC_TEST_PASSWORD", help="Password of that account [env: REGSVC_TEST_PASSWORD]."
 )
 @click.option(
     "--maildir",
     type=click.Path(file_okay=False, path_type=Path),
     default=lambda: _DEV_MAILBOX if _DEV_MAILBOX.is_dir() else None,
-    help="Where the service's mail goes, if no account is named: two are made. [default: that of `regsvc dev`]",
+    help="Maildir of the service's mail, for creating two accounts if none is named. [default: that of `regsvc dev`]",
 )
 @click.option(
-    "--samples", type=click.IntRange(FEWEST), default=SAMPLES, show_default=True, help="Calls of each kind."
+    "--samples",
+    type=click.IntRange(FEWEST),
+    default=SAMPLES,
+    show_default=True,
+    help="Number of calls of each kind.",
 )
-@click.option("--only", default="", help="Only calls with this in their name, such as `login`.")
-@click.option("--json", "machine", is_flag=True, help="For machines.")
+@click.option("--only", default="", help="Only calls whose name contains this, such as `login`.")
+@click.option("--json", "machine", is_flag=True, help="Print JSON.")
 def enumeration(
     url: str,
     address: str | None,
@@ -56,13 +60,13 @@ def enumeration(
     only: str,
     machine: bool,
 ) -> None:
-    """Find out whether a stranger can learn who has an account.
+    """Test whether a stranger can learn which addresses have an account.
 
-    Makes thousands of calls at URL, and as many mails: run it against an instance of its own, with
-    REGSVC_RATE_LIMITS=off, or against `regsvc dev` on this machine. Exits with 1 if accounts can be told apart.
+    Makes thousands of calls at URL, and as many mails. Run it against a separate instance with REGSVC_RATE_LIMITS=off,
+    or against `regsvc dev` on this machine. Exits with 1 if accounts can be told apart.
     """
     if (address is None) != (password is None):
-        raise click.UsageError("--email and --password go together.")
+        raise click.UsageError("Use --email and --password together.")
 
     def measure() -> list[Measurement]:
         with closing(Caller(url)) as caller:
@@ -87,7 +91,7 @@ def enumeration(
 
 
 def _ignore(_: Measurement) -> None:
-    """Show nothing: it is all shown in the end."""
+    """Show nothing: the end result shows it all."""
 
 
 def _show(measurement: Measurement) -> None:
@@ -101,7 +105,7 @@ def _show(measurement: Measurement) -> None:
         medians = " and ".join(f"{1000 * seconds:.2f}" for seconds in found.medians)
         click.echo(
             f"  {first} and {second}: {medians} ms, shift {1000 * found.shift:+.2f} ms of {1000 * found.limit:.2f}"
-            f" (by luck: {found.chance:.3f}, n = {found.samples}): {found.verdict}"
+            f" (by chance: {found.chance:.3f}, n = {found.samples}): {found.verdict}"
         )
 
 
@@ -126,17 +130,17 @@ def _describe(measurement: Measurement) -> dict[str, Any]:
 
 
 def _conclude(measurements: Sequence[Measurement]) -> None:
-    """Say in one line what was found, and end with 1 if it is not good."""
+    """Print the result in one line, and exit with 1 if it is not good."""
     told = [it.name for it in measurements if it.verdict == "distinguishable"]
     unclear = [it.name for it in measurements if it.verdict == "unclear"]
     if not measurements:
-        raise ConfigurationError("there is no call of that name")
+        raise ConfigurationError("no call has a name like that")
     if told:
         click.echo(f"accounts can be told apart by: {', '.join(told)}", err=True)
         sys.exit(EX_FAILURE)
     if unclear:
         click.echo(
-            f"too noisy to tell: {', '.join(unclear)}; take more --samples, or a calmer machine", err=True
+            f"too noisy to tell: {', '.join(unclear)}; use more --samples, or a less busy machine", err=True
         )
         sys.exit(EX_FAILURE)
     click.echo("accounts cannot be told apart", err=True)

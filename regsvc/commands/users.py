@@ -1,4 +1,4 @@
-"""`regsvc users`: an operator makes administrators, finds users, and does what has to be done about them."""
+"""`regsvc users`: create administrators, find users, and act on their accounts."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ Act = Callable[[Connection, UUID, By], Awaitable[object]]
 
 _REFUSALS = (UserNotFoundError, LastAdminError)
 
-as_json = click.option("--json", "machine", is_flag=True, help="For machines, in words of the API.")
+as_json = click.option("--json", "machine", is_flag=True, help="Print JSON, as in the API.")
 who = click.argument("who", nargs=-1, required=True)
 
 
 @click.group()
 def users() -> None:
-    """Users: make administrators, import, find, disable and delete. WHO is an id or an address."""
+    """Users: create administrators, import, find, disable and delete users. WHO is an id or an email address."""
 
 
 users.add_command(import_)
@@ -66,13 +66,13 @@ users.add_command(collisions)
 @users.command("create-admin")
 @click.argument("address")
 @click.option("--name", default="Administrator", show_default=True)
-@click.option("--generate", is_flag=True, help="Make a password, and print it this once.")
+@click.option("--generate", is_flag=True, help="Generate a password, and print it once.")
 @as_json
 def create_admin(address: str, name: str, *, generate: bool, machine: bool) -> None:
-    """Make an administrator of an address without an account.
+    """Create an administrator for an address without an account.
 
-    The password is asked for on a terminal, and elsewhere is the first line of standard input. An address that has an
-    account is made an administrator by `regsvc users role`.
+    The password is asked for on a terminal, and otherwise read from the first line of standard input. To make an
+    existing user an administrator, use `regsvc users role`.
     """
     if find_key(address) is None:
         raise click.BadParameter("This is no address.", param_hint="ADDRESS")
@@ -100,11 +100,11 @@ def create_admin(address: str, name: str, *, generate: bool, machine: bool) -> N
 
 
 @users.command("list")
-@click.option("--search", help="Only those whose address or name begins with this.")
-@click.option("--role", type=click.Choice(get_args(user_search.Role)), help="Only those of this role.")
-@click.option("--state", type=click.Choice(get_args(user_search.Standing)), help="Only those in this state.")
+@click.option("--search", help="Only users whose address or name begins with this.")
+@click.option("--role", type=click.Choice(get_args(user_search.Role)), help="Only users with this role.")
+@click.option("--state", type=click.Choice(get_args(user_search.Standing)), help="Only users in this state.")
 @click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=PAGE, show_default=True)
-@click.option("--cursor", help="Go on where a list ended.")
+@click.option("--cursor", help="Continue a list from the cursor printed at its end.")
 @as_json
 def list_(
     search: str | None,
@@ -131,7 +131,7 @@ def list_(
         for person in page.rows:
             _print_line(person)
         if page.next_cursor is not None:
-            click.echo(f"There are more: --cursor {page.next_cursor}", err=True)
+            click.echo(f"More: --cursor {page.next_cursor}", err=True)
 
     run_command(run)
 
@@ -161,7 +161,7 @@ def show(who: str, *, machine: bool) -> None:
 @who
 @as_json
 def role(role: user_search.Role, who: Sequence[str], *, machine: bool) -> None:
-    """Make users administrators, or plain users again. They have to log in anew."""
+    """Make users administrators, or plain users again. They have to log in again."""
 
     async def act(conn: Connection, user_id: UUID, by: By) -> None:
         await user_actions.set_role(conn, user_id, role, by)
@@ -173,7 +173,7 @@ def role(role: user_search.Role, who: Sequence[str], *, machine: bool) -> None:
 @who
 @as_json
 def disable(who: Sequence[str], *, machine: bool) -> None:
-    """Keep users from logging in, and end their sessions."""
+    """Stop users from logging in, and end their sessions."""
     run_command(partial(_act_on, who, user_actions.disable_user, "user disabled", machine=machine))
 
 
@@ -181,7 +181,7 @@ def disable(who: Sequence[str], *, machine: bool) -> None:
 @who
 @as_json
 def enable(who: Sequence[str], *, machine: bool) -> None:
-    """Let users log in again."""
+    """Allow users to log in again."""
     run_command(partial(_act_on, who, user_actions.enable_user, "user enabled", machine=machine))
 
 
@@ -198,9 +198,9 @@ def end_sessions(who: Sequence[str], *, machine: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 def delete(who: Sequence[str], *, yes: bool, machine: bool) -> None:
-    """Delete the accounts of users for good, and erase the persons."""
+    """Permanently delete accounts and the personal data of their users."""
     if not yes:
-        click.confirm(f"Delete {', '.join(map(printable, who))} for good?", abort=True, err=True)
+        click.confirm(f"Permanently delete {', '.join(map(printable, who))}?", abort=True, err=True)
 
     async def run() -> None:
         chosen = load_operation()
@@ -217,7 +217,7 @@ def delete(who: Sequence[str], *, yes: bool, machine: bool) -> None:
 @click.argument("registration_id", type=click.UUID)
 @as_json
 def confirm(registration_id: UUID, *, machine: bool) -> None:
-    """Make a registration that waits a user, whose address you have seen proved otherwise."""
+    """Activate a pending registration, after checking its address in another way."""
 
     async def run() -> None:
         async with open_operation() as conn, conn.transaction():
@@ -238,7 +238,7 @@ def _ask_password() -> str:
         return password
     line = sys.stdin.readline().rstrip("\r\n")
     if not line:
-        raise click.UsageError("Give the password on standard input, or say --generate.")
+        raise click.UsageError("Give the password on standard input, or use --generate.")
     return line
 
 
@@ -259,7 +259,7 @@ async def _create_admin(chosen: Settings, email: Address, name: str, password: s
 async def _act_on(
     who: Sequence[str], act: Act, event: str, *, machine: bool, chosen: Settings | None = None
 ) -> None:
-    """Do the same about each user; one that it cannot be done about does not keep it from the others."""
+    """Apply an action to each user. One that it fails for does not keep it from the others."""
     results: list[dict[str, object]] = []
     async with open_database(chosen or load_operation()) as conn:
         for text in who:

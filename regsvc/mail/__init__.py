@@ -1,1 +1,1 @@
-"""A mail, from its row in the database to the hand-over to a mail server."""
+"""Mails, from their rows in the database to their delivery to a mail server."""

@@ -1,4 +1,4 @@
-"""What is handed to a transport: two addresses and the octets of one RFC 5322 message."""
+"""The input of a transport: two addresses and the octets of one message (RFC 5322)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from regsvc.mail.mailbox import read_mailbox
 
 MAX_LINE = 998
-"""Octets of a line without its CRLF (RFC 5322, 2.1.1)."""
+"""Maximum octets of a line without its CRLF (RFC 5322, 2.1.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +15,13 @@ class Envelope:
     """One message for one recipient.
 
     Args:
-        sender: Address for MAIL FROM, ASCII; where bounces go.
-        recipient: Address for RCPT TO, as the person typed it.
-        data: The message with CRLF line ends, not dot-stuffed, its last line ended.
+        sender: ASCII address for MAIL FROM, to which bounces go.
+        recipient: address for RCPT TO, as the user typed it.
+        data: the message with CRLF line ends, not dot-stuffed, ending in a CRLF.
 
     Raises:
-        ValueError: `data` has a bare CR or LF, a NUL, a line over 998 octets or no final CRLF, or the sender
-            is unusable. All of these are bugs of ours, and the first of them is how mails are smuggled.
+        ValueError: `data` has a bare CR or LF, a NUL, a line over 998 octets or no final CRLF, or the sender is
+            invalid. All of these are bugs of ours, and a bare CR or LF would allow SMTP smuggling.
     """
 
     sender: str
@@ -36,7 +36,7 @@ class Envelope:
         if ends != self.data.count(b"\r") or ends != self.data.count(b"\n"):
             raise ValueError("the message has a bare CR or LF")
         if not self.data.endswith(b"\r\n"):
-            raise ValueError("the last line of the message has no end")
+            raise ValueError("the message does not end in CRLF")
         if b"\0" in self.data:
             raise ValueError("the message has a NUL")
         if max(map(len, self.data.split(b"\r\n"))) > MAX_LINE:

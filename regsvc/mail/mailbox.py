@@ -1,6 +1,6 @@
-"""The mailbox that an address names: how it travels in SMTP, and the key by which mailboxes are compared.
+"""The mailbox of an address: its form in SMTP, and the key for comparing mailboxes.
 
-Both come from one function, so that an account can never belong to another mailbox than the one its mail goes to.
+Both come from one function, so that an account's mail always goes to the mailbox that its key stands for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from string import ascii_lowercase, ascii_uppercase
 
 import idna
 
-# What may stand between < and > without quoting: dot-string of RFC 5321, 4.1.2, widened by RFC 6531, 3.3.
+# Local parts that need no quoting between < and >: dot-string of RFC 5321, 4.1.2, widened by RFC 6531, 3.3.
 _LOCAL = re.compile(r"[^\x00-\x20\x7f-\xa0()<>\[\]:;@\\,\"\u2028\u2029\ud800-\udfff]{1,64}")
 
 _LABEL = r"(?!xn--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -22,10 +22,10 @@ _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 class UnusableAddressError(ValueError):
-    """The address cannot stand in an SMTP command or a header."""
+    """The address cannot be used in an SMTP command or a header."""
 
     def __init__(self) -> None:
-        super().__init__(self.__doc__)  # never the address itself: it may be anything, and is personal
+        super().__init__(self.__doc__)  # without the address, which is personal and may contain anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Mailbox:
     """A mailbox at a domain.
 
     Args:
-        local: Local part without quoting, NFC, in the case in which it was typed.
-        domain: Lower-case A-labels (RFC 5890).
+        local: local part without quoting, in NFC, in the case in which it was typed.
+        domain: lower-case A-labels (RFC 5890).
     """
 
     local: str
@@ -42,7 +42,7 @@ class Mailbox:
 
     @property
     def wire(self) -> str:
-        """The mailbox as it stands in a command or a header: quoted where dots need that (RFC 5321, 4.1.2)."""
+        """The mailbox in a command or header, with the local part quoted if its dots require that (RFC 5321, 4.1.2)."""
         local = self.local
         if local.startswith(".") or local.endswith(".") or ".." in local:
             local = f'"{local}"'
@@ -50,12 +50,12 @@ class Mailbox:
 
     @property
     def key(self) -> str:
-        """What two spellings of one mailbox have in common: ASCII case and NFC aside, the mailbox itself."""
+        """The key that all spellings of a mailbox share, without differences of ASCII case and NFC."""
         return f"{fold_local(self.local)}@{self.domain}"
 
     @property
     def untagged_key(self) -> str:
-        """The key without a tag behind a plus sign (RFC 5233): for counting only, never for telling accounts apart."""
+        """The key without a tag after a plus sign (RFC 5233): for counting only, never for identifying accounts."""
         base = self.local.partition("+")[0] or self.local
         return f"{fold_local(base)}@{self.domain}"
 
@@ -64,7 +64,7 @@ def read_mailbox(address: str) -> Mailbox:
     """Return the mailbox of an addr-spec without display name, comment or quoting.
 
     Raises:
-        UnusableAddressError: It holds anything that could end the command or header it stands in.
+        UnusableAddressError: it contains a character that could end a command or header.
     """
     local, at, domain = address.rpartition("@")
     local = unicodedata.normalize("NFC", local)
@@ -74,12 +74,12 @@ def read_mailbox(address: str) -> Mailbox:
 
 
 def encode_domain(domain: str) -> str:
-    """Return a domain as lower-case A-labels: IDNA 2008, mapped as UTS 46 says, non-transitional.
+    """Return a domain as lower-case A-labels: IDNA 2008, mapped by UTS 46, non-transitional.
 
-    Every spelling of one domain gives the same; ß, ς, ZWJ and ZWNJ make domains of their own (RFC 5892, 2.6 and A).
+    All spellings of a domain give the same result; ß, ς, ZWJ and ZWNJ make different domains (RFC 5892, 2.6 and A).
 
     Raises:
-        UnusableAddressError: It is no domain name.
+        UnusableAddressError: it is not a domain name.
     """
     lower = domain.translate(_LOWER)
     if _HOST.fullmatch(lower):
@@ -94,9 +94,9 @@ def encode_domain(domain: str) -> str:
 
 
 def fold_local(local: str) -> str:
-    """Return a local part, in NFC, as it is compared: in small ASCII letters.
+    """Return a local part in NFC with ASCII capitals in lower case, for comparison.
 
-    A mail server may tell any other two letters apart. A small letter may compose where its capital does not (ẖ), hence
-    NFC once more.
+    A mail server may distinguish any other two letters. A small letter may compose where its capital does not (ẖ),
+    hence NFC again.
     """
     return unicodedata.normalize("NFC", local.translate(_LOWER))

@@ -1,4 +1,4 @@
-"""Mail into a Maildir on this machine: for development, and for whoever picks mail up from a folder."""
+"""Write mail into a Maildir on this machine, for development and for programs that read mail from a folder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._@-]{0,126}")
 
 
 class MaildirTransport:
-    """Writes each mail to `new/`, named after its Message-ID so that a second try replaces the first.
+    """Writes each mail to `new/`, named after its Message-ID so that a second attempt replaces the first.
 
     Args:
-        path: The Maildir; made with mode 0700 where it is missing.
-        connections: Writers at most, each in a thread.
+        path: the Maildir; created with mode 0700 if missing.
+        connections: maximum number of writers, each in a thread.
     """
 
     def __init__(self, path: Path, *, connections: int = 4) -> None:
@@ -36,25 +36,25 @@ class MaildirTransport:
         self._writers = trio.CapacityLimiter(connections)
 
     async def send(self, envelope: Envelope, before_dot: BeforeDot | None = None) -> Outcome:
-        """Write one mail durably and say what became of it.
+        """Write one mail durably and return the outcome.
 
         Args:
-            envelope: The mail.
-            before_dot: Asked, in the Trio thread, right before the mail appears; False withdraws it.
+            envelope: the mail.
+            before_dot: called in the Trio thread right before the mail appears; on False it does not appear.
         """
         write = partial(_write, self._path, _file_name(envelope.data), envelope.data, before_dot)
         return await self._run(write)
 
-    async def check(self, sender: str | None = None) -> Outcome:  # noqa: ARG002 - a folder takes mail from anyone
-        """Make the folders where they are missing and see whether they can be written to."""
+    async def check(self, sender: str | None = None) -> Outcome:  # noqa: ARG002 - a folder accepts any sender
+        """Create missing folders and check that they are writable."""
         return await self._run(partial(_probe, self._path))
 
     async def tend(self) -> None:
-        """Nothing grows old here; waits until cancelled, as the other transport's does."""
+        """Wait until cancelled, as in the SMTP transport: nothing needs care here."""
         await trio.sleep_forever()
 
     async def aclose(self) -> None:
-        """Nothing stays open here."""
+        """Do nothing: nothing stays open."""
         await trio.lowlevel.checkpoint()
 
     async def _run(self, work: partial[Outcome]) -> Outcome:
@@ -68,7 +68,7 @@ def _file_name(data: bytes) -> str:
     header, _, _ = data.partition(b"\r\n\r\n")
     match = _MESSAGE_ID.search(header)
     name = match[1].decode("ascii", "replace") if match else ""
-    # A ":" would start a Maildir's flags and a "/" a folder; whatever is not plainly a name is hashed.
+    # A ":" would start a Maildir's flags and a "/" a folder, so an unsafe name is hashed.
     return name if _SAFE_NAME.fullmatch(name) else hashlib.sha256(match[1] if match else data).hexdigest()
 
 
@@ -79,7 +79,7 @@ def _make_folders(maildir: Path) -> None:
 
 
 def _write(maildir: Path, name: str, data: bytes, before_dot: BeforeDot | None) -> Outcome:
-    """Write to `tmp`, make it durable, and let it appear in one step. Runs in a thread."""
+    """Write to `tmp`, sync, and rename in one step. Runs in a thread."""
     _make_folders(maildir)
     draft = maildir / "tmp" / f"{name}.{secrets.token_hex(8)}"
     try:
@@ -89,7 +89,7 @@ def _write(maildir: Path, name: str, data: bytes, before_dot: BeforeDot | None) 
             os.fsync(file.fileno())
         if before_dot is not None and not trio.from_thread.run_sync(before_dot):
             return Aborted()
-        # A reader moves what it has seen to `cur` and adds flags; a second try replaces it there.
+        # A reader moves mails it has seen to `cur` and adds flags; a second attempt replaces it there.
         seen = next((maildir / "cur").glob(f"{name}:*"), None)
         target = seen or maildir / "new" / name
         draft.replace(target)
@@ -104,7 +104,7 @@ def _probe(maildir: Path) -> Outcome:
     draft = maildir / "tmp" / f"probe.{secrets.token_hex(8)}"
     os.close(_create(draft))
     draft.unlink()
-    return Accepted("the Maildir can be written to")
+    return Accepted("the Maildir is writable")
 
 
 def _create(file: Path) -> int:
@@ -112,7 +112,7 @@ def _create(file: Path) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` outlast a power cut."""
+    """Sync a folder, so that a rename in it survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Reading the Maildir that mail went into: for the mailbox of `regsvc dev`.
+"""Read a Maildir, for the mailbox page of `regsvc dev`.
 
 Everything here blocks on files; run it in a thread.
 """
@@ -23,20 +23,20 @@ _CODE: Final = re.compile(r"^[0-9]{6}$", re.MULTILINE)
 
 
 class NoSuchMailError(RegsvcError):
-    """There is no such mail in the mailbox."""
+    """The mailbox has no such email."""
 
 
 @dataclass(frozen=True)
 class ReadMail:
-    """A mail as its reader sees it.
+    """A mail as a mail program shows it.
 
     Args:
-        name: of its file, without a Maildir's flags.
-        at: when it was written.
-        headers: all of them, in order.
-        text: its text part.
-        html: its HTML part.
-        source: as it was sent.
+        name: name of its file, without a Maildir's flags.
+        at: time of writing.
+        headers: all headers, in order.
+        text: the text part.
+        html: the HTML part.
+        source: the source as sent.
     """
 
     name: str
@@ -48,22 +48,22 @@ class ReadMail:
 
     @property
     def links(self) -> list[str]:
-        """The links that stand alone on a line, in order."""
+        """Links that are alone on a line, in order."""
         return _LINK.findall(self.text)
 
     @property
     def code(self) -> str | None:
-        """Its six digits, if it has some."""
+        """The six-digit code, if there is one."""
         found = _CODE.search(self.text)
         return found[0] if found else None
 
     def header(self, name: str) -> str:
-        """Return a header's value, or nothing."""
+        """Return the value of a header, or an empty text."""
         return next((value for known, value in self.headers if known.lower() == name.lower()), "")
 
 
 def list_mails(maildir: Path) -> list[ReadMail]:
-    """Return the newest mails, the newest first."""
+    """Return the latest mails, the newest first."""
     files = sorted(_list_files(maildir), key=lambda file: file[0], reverse=True)
     return [_read(path) for _, path in files[:LISTED]]
 
@@ -72,7 +72,7 @@ def read_mail(maildir: Path, name: str) -> ReadMail:
     """Return one mail.
 
     Raises:
-        NoSuchMailError: none has this name.
+        NoSuchMailError: no mail has this name.
     """
     if _NAME.fullmatch(name):
         for _, path in _list_files(maildir):
@@ -82,18 +82,18 @@ def read_mail(maildir: Path, name: str) -> ReadMail:
 
 
 def see_version(maildir: Path) -> str:
-    """Return a word that changes whenever a mail comes, goes, or is replaced."""
+    """Return a word that changes whenever a mail is added, removed or replaced."""
     times = [time for time, _ in _list_files(maildir)]
     return f"{len(times)}-{max(times, default=0)}"
 
 
 def parse_mail(data: bytes, *, name: str, at: datetime) -> ReadMail:
-    """Return what the octets of a mail say.
+    """Parse the octets of a mail.
 
     Args:
         data: the mail.
-        name: it is known by.
-        at: when it was written.
+        name: its name in the mailbox.
+        at: time of writing.
     """
     message = email.message_from_bytes(data, EmailMessage, policy=email.policy.default)
     return ReadMail(
@@ -112,7 +112,7 @@ def _list_files(maildir: Path) -> list[tuple[int, Path]]:
         for path in (maildir / folder).glob("[!.]*"):
             try:
                 found.append((path.stat().st_mtime_ns, path))
-            except FileNotFoundError:  # moved by another reader
+            except FileNotFoundError:  # moved by another program
                 continue
     return found
 

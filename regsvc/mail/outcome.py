@@ -1,12 +1,12 @@
-"""What became of handing a mail over; `regsvc.mail.smtp.replies` says which reply of a server means what.
+"""The outcome of a delivery attempt; `regsvc.mail.smtp.replies` maps a server's replies to outcomes.
 
 * `Accepted`: the server took responsibility for the mail.
-* `Delayed`: not now; the same mail may be tried again later.
+* `Delayed`: not now; the same mail may be retried later.
 * `Bounced`: never, for this recipient or this message.
-* `Refused`: the server objects to us (log-in, sender, policy), so the next mail would fare no better. Nothing
-  is burnt: the mailer pauses and alarms. At `rcpt` or later it may yet be one recipient's own policy; the breaker stops
-  everything for it only when several recipients meet it.
-* `Aborted`: we changed our mind before the final dot; the mail was not sent.
+* `Refused`: the server objects to us (login, sender, policy), so the next mail would fare no better. The mail is not
+  lost: the mailer pauses and raises an alarm. At `rcpt` or later it may be one recipient's own policy; the breaker
+  stops everything only when several recipients are refused.
+* `Aborted`: `before_dot` withdrew the mail before the final dot; it was not sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 Stage: TypeAlias = Literal[
-    "connect",  # name look-up and TCP
+    "connect",  # name resolution and TCP
     "tls",  # handshake, implicit or after STARTTLS
     "greeting",
     "ehlo",
@@ -25,7 +25,7 @@ Stage: TypeAlias = Literal[
     "mail",
     "rcpt",
     "data",  # the reply to DATA, and the content up to the dot
-    "dot",  # the dot and the reply that decides
+    "dot",  # the dot and the final reply
     "quit",
     "write",  # into a Maildir
 ]
@@ -77,12 +77,12 @@ CONNECTION_REASONS: Final[frozenset[Reason]] = frozenset(
         "service_unavailable",
     )
 )
-"""Reasons of a `Delayed` that speak of the server as a whole and not of one mail."""
+"""Reasons of a `Delayed` that concern the whole server rather than one mail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The server answered the dot with 2yz, in `reply`, and is responsible now (RFC 5321, 4.2.5)."""
+    """The server answered the dot with 2yz, in `reply`, and is now responsible (RFC 5321, 4.2.5)."""
 
     reply: str
 
@@ -91,8 +91,8 @@ class Accepted:
 class Delayed:
     """Not now. `reply` is the server's line, or the system's error, or empty.
 
-    `after_dot`: the dot was on its way and no usable reply came, so the server may have the mail all the
-    same, and trying again may double it (RFC 5321, 4.5.3.2.6; RFC 1047).
+    `after_dot`: the dot was on its way and no usable reply arrived, so the server may have the mail all the same, and
+    a retry may send it twice (RFC 5321, 4.5.3.2.6; RFC 1047).
     """
 
     reason: Reason
@@ -112,7 +112,7 @@ class Bounced:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The server objects to us; it is a matter for the operator, not for this mail."""
+    """The server objects to us: a problem for the operator, not of this mail."""
 
     reason: Reason
     stage: Stage
@@ -121,7 +121,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
-    """`before_dot` said no; the connection was dropped without the dot, so the mail was not sent."""
+    """`before_dot` returned False: the connection was dropped without the dot, so the mail was not sent."""
 
 
 Failure: TypeAlias = Delayed | Bounced | Refused

@@ -1,4 +1,4 @@
-"""The one way mail leaves, whichever kind of place it goes to."""
+"""The interface of all transports for mail, and their choice by URL."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class Transport(Protocol):
-    """What every transport does."""
+    """The interface of a transport."""
 
     async def send(self, envelope: Envelope, before_dot: BeforeDot | None = None) -> Outcome:
-        """Hand one mail over and say what became of it; only bugs raise."""
+        """Send one mail and return the outcome. Only bugs raise."""
 
     async def check(self, sender: str | None = None) -> Outcome:
-        """Do all that comes before a mail, beginning one from a sender if given; `Accepted` when it could follow."""
+        """Do everything that precedes a mail, and begin one if a sender is given. `Accepted` if it could follow."""
 
     async def tend(self) -> None:
-        """Keep house until cancelled; run it beside the senders."""
+        """Maintain the transport until cancelled. Run it beside the senders."""
 
     async def aclose(self) -> None:
-        """Let go of what is open."""
+        """Close everything that is open."""
 
 
 def open_transport(
@@ -41,18 +41,18 @@ def open_transport(
     verify: bool = True,
     client_name: str | None = None,
 ) -> Transport:
-    """Return the transport for a mail URL; nothing is connected or written before it is used.
+    """Return the transport for a mail URL. It connects or writes nothing before it is used.
 
     Args:
-        url: What `parse_mail_url` takes.
-        connections: Mails in flight at most.
-        deadlines: Seconds for each stage of SMTP.
-        tls: In place of the system's trusted authorities.
-        verify: False accepts any certificate: for a laptop, never for a password that matters.
-        client_name: Our host name for EHLO.
+        url: URL for `parse_mail_url`.
+        connections: maximum number of mails in flight.
+        deadlines: seconds for each stage of SMTP.
+        tls: replaces the system's trusted authorities.
+        verify: False accepts any certificate: only for development, never with an important password.
+        client_name: our host name for EHLO.
 
     Raises:
-        ConfigurationError: The URL is unusable.
+        ConfigurationError: the URL is invalid.
     """
     place = parse_mail_url(url)
     if isinstance(place, MaildirFolder):

@@ -80,7 +80,7 @@ async def test_an_administrator_needs_a_good_password_and_an_address_of_their_ow
     await regsvc(database, "create-admin", "root@example.com", code=1)
     await add_user(pool)
     done = await regsvc(database, "create-admin", "ann@example.com", "--generate", code=1)
-    assert b"has an account already" in done.stderr
+    assert b"already has an account" in done.stderr
     assert done.stdout == b""
 
 
@@ -155,7 +155,7 @@ async def test_users_of_another_system_log_in_with_their_passwords(
     for number in (1, 0):
         done = await regsvc(database, "import", str(table))
         assert done.stdout.startswith(f"{number} were imported".encode())
-        assert b"ANN@example.com has an account already" in done.stderr
+        assert b"ANN@example.com already has an account" in done.stderr
     assert await events(pool) == [("users_imported", "operator")]
     async with run_test_service(database, tmp_path) as service:
         bob = await service.log_in("bob@example.com")
@@ -182,7 +182,7 @@ GOOD = f"ann@example.com,Ann,{HASH},,"
         (f"{HEAD}\n{GOOD},x", "line 2: it has another number"),
         (f"{HEAD}\nann@example.com,Ann", "line 2: it has another number"),
         (f"{HEAD}\n{GOOD}\nann,Ann,{HASH},,", "line 3: email: "),
-        (f"{HEAD}\n{GOOD}\nANN@example.com,Ann,{HASH},,", "line 3: email: the address is there twice"),
+        (f"{HEAD}\n{GOOD}\nANN@example.com,Ann,{HASH},,", "line 3: email: the address occurs twice"),
         (f'{HEAD}\n"ann@example.com","A\nnn",{HASH},,', "line 3: name: "),
         (f"{HEAD}\nann@example.com,,{HASH},,", "line 2: name: "),
         (f"{HEAD}\nann@example.com,Ann,hunter2,,", "line 2: password_hash: not bcrypt"),

@@ -111,7 +111,7 @@ async def test_what_the_server_offers_is_said_where_we_speak_none_of_it(
 ) -> None:
     outcome = await send(ScriptedServer(users=USERS, mechanisms=mechanisms), envelope)
     assert isinstance(outcome, Refused)
-    assert f"the server offers {offers}; regsvc speaks PLAIN LOGIN CRAM-MD5" in outcome.reply
+    assert f"the server offers {offers}; regsvc supports PLAIN LOGIN CRAM-MD5" in outcome.reply
 
 
 async def test_reaching_a_server_takes_no_longer_than_is_set_tls_and_greeting_included(

@@ -164,7 +164,7 @@ async def test_clear_text_on_the_encrypted_port(certificates: Certificates, enve
             Refused(
                 "auth_not_offered",
                 "auth",
-                "the server offers NTLM XOAUTH2; regsvc speaks PLAIN LOGIN CRAM-MD5",
+                "the server offers NTLM XOAUTH2; regsvc supports PLAIN LOGIN CRAM-MD5",
             ),
         ),
     ],

@@ -1,4 +1,4 @@
-"""A connection to a mail server: octets out, replies in, each within its deadline."""
+"""A connection to a mail server: write octets and read replies, each within a deadline."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _NO_TLS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """Seconds for what is said at a stage, and again for its whole reply, however slowly bytes trickle.
+    """Seconds for writing at a stage, and again for its whole reply, however slowly bytes arrive.
 
-    RFC 5321, 4.5.3.2, allows minutes; here a person waits, and the mail is tried again. `connect` is for reaching
-    the server in all: name, TCP, TLS from the start, and greeting. TLS after STARTTLS has it once more.
+    RFC 5321, 4.5.3.2, allows minutes. Here a user waits, and the mail is retried. `connect` is the total for reaching
+    the server: name, TCP, implicit TLS, and greeting. TLS after STARTTLS has it once more.
     """
 
     connect: float = 10.0
@@ -51,7 +51,7 @@ class Deadlines:
 
 
 class SessionFailedError(Exception):
-    """The session is of no use any more; `failure` says why. Never leaves this package."""
+    """The session is unusable; `failure` says why. Never leaves this package."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure)
@@ -59,10 +59,10 @@ class SessionFailedError(Exception):
 
 
 class Wire:
-    """One TCP connection, encrypted or not. Whatever goes wrong on it is a `SessionFailedError`."""
+    """One TCP connection, encrypted or not. Every error on it becomes a `SessionFailedError`."""
 
     def __init__(self, stream: trio.SocketStream, deadlines: Deadlines, begun: float) -> None:
-        # What EHLO says when there is no better name: an address literal (RFC 5321, 4.1.3).
+        # The name in EHLO if there is no better one: an address literal (RFC 5321, 4.1.3).
         address = str(stream.socket.getsockname()[0]).partition("%")[0]
         self.own_address = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
         self._stream: trio.abc.Stream = stream
@@ -72,7 +72,7 @@ class Wire:
 
     @classmethod
     async def connect(cls, host: str, port: int, deadlines: Deadlines) -> Self:
-        """Connect to whichever of the host's addresses answers first (RFC 8305)."""
+        """Connect to the host's address that answers first (RFC 8305)."""
         begun = trio.current_time()
         with trio.move_on_after(deadlines.of("connect")):
             try:
@@ -80,28 +80,28 @@ class Wire:
             except (socket.gaierror, UnicodeError) as error:
                 raise SessionFailedError(Delayed("name_not_resolved", "connect", str(error))) from error
             except OSError as error:
-                cause = error.__cause__  # one error for each address
+                cause = error.__cause__  # one error per address
                 if isinstance(cause, BaseExceptionGroup):
                     cause = cause.exceptions[0]
                 raise SessionFailedError(Delayed("connect_failed", "connect", str(cause or error))) from error
         raise SessionFailedError(Delayed("timeout", "connect"))
 
     def reached(self) -> None:
-        """Note that the server has greeted us: what follows has its own time."""
+        """Note that the server has sent its greeting, which ends the time limit for connecting."""
         self._reach_by = math.inf
 
     def _limit(self, stage: Stage) -> trio.CancelScope:
-        """Return the scope for what is done at a stage."""
+        """Return the cancel scope with a stage's deadline."""
         return trio.CancelScope(deadline=min(trio.current_time() + self._deadlines.of(stage), self._reach_by))
 
     async def encrypt(self, host: str, tls: ssl.SSLContext) -> None:
-        """Start TLS, after which only what is encrypted is read.
+        """Start TLS. After that only encrypted data is read.
 
         Args:
-            host: The name that the server's certificate must have.
-            tls: Decides which certificates are trusted.
+            host: name that the server's certificate must have.
+            tls: context with the trusted certificates.
         """
-        if self.pending:  # said in clear, it would be taken for encrypted (CVE-2011-0411)
+        if self.pending:  # received in clear, it would be taken for encrypted data (CVE-2011-0411)
             raise SessionFailedError(Refused("starttls_injection", "starttls"))
         self._stream = stream = trio.SSLStream(self._stream, tls, server_hostname=host, https_compatible=True)
         with self._limit("tls"):
@@ -114,18 +114,18 @@ class Wire:
                     raise SessionFailedError(refused) from error
                 detail = str(cause or "")
                 if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
-                    detail += "; the server speaks no TLS from the start: smtp+starttls:// is for such a port"
+                    detail += "; the server does not use implicit TLS: try smtp+starttls://"
                 raise SessionFailedError(Delayed("tls_failed", "tls", detail)) from error
             return
         raise SessionFailedError(Delayed("timeout", "tls"))
 
     @property
     def pending(self) -> bool:
-        """Whether the server said more than it was asked."""
+        """Whether the server has sent more than expected."""
         return self._reader.pending
 
     async def write(self, stage: Stage, octets: bytes) -> None:
-        """Say something; a server that has answered it already is out of step, and believed no more."""
+        """Write octets. A server that has already answered them is out of step, and no longer trusted."""
         if self.pending:
             raise SessionFailedError(Delayed("protocol_error", stage, "the server spoke out of turn"))
         with self._limit(stage):
@@ -137,11 +137,11 @@ class Wire:
         raise await self._hear(stage, _lost("timeout", stage))
 
     async def _hear(self, stage: Stage, lost: SessionFailedError) -> SessionFailedError:
-        """Return what the server said before it stopped listening, if it said anything, else what we found.
+        """Return the failure in the server's last reply, if it sent one, else `lost`.
 
-        A server that refuses in the middle of what we say may hang up at once.
+        A server that refuses while we write may close the connection at once.
         """
-        if stage == "dot":  # it may be any answer but the one to the whole mail
+        if stage == "dot":  # it cannot be the reply to the whole mail
             return lost
         with trio.move_on_after(_HEARING_SECONDS), suppress(trio.BrokenResourceError, GarbledReplyError):
             while (reply := self._reader.next_reply()) is None:
@@ -153,10 +153,10 @@ class Wire:
         return lost
 
     async def reply(self, stage: Stage) -> Reply:
-        """Return the next reply, whatever it says."""
+        """Return the next reply, positive or not."""
         try:
             reply = self._reader.next_reply()
-            if reply is not None:  # pipelined replies mostly come together
+            if reply is not None:  # pipelined replies usually arrive together
                 return reply
             with self._limit(stage):
                 while reply is None:
@@ -173,7 +173,7 @@ class Wire:
         raise _lost("timeout", stage)
 
     async def agree(self, stage: Stage, octets: bytes = b"") -> Reply:
-        """Say something, if anything, and return the reply if it is the one hoped for."""
+        """Write octets, if any, and return the reply. Raise if it is negative."""
         if octets:
             await self.write(stage, octets)
         reply = await self.reply(stage)
@@ -183,7 +183,7 @@ class Wire:
         return reply
 
     async def drop(self) -> None:
-        """Close at once."""
+        """Close the connection at once."""
         await trio.aclose_forcefully(self._stream)
 
 

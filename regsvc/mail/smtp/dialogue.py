@@ -1,4 +1,4 @@
-"""What is said to a mail server and how its replies are read, without any I/O.
+"""The SMTP dialogue: build commands and parse replies, without any I/O.
 
 RFC 5321 (SMTP), 1870 (SIZE), 2034 (enhanced codes), 2920 (pipelining), 4954 (AUTH), 6152 (8BITMIME), 6531
 (SMTPUTF8).
@@ -17,14 +17,14 @@ from regsvc.mail.outcome import Bounced, Failure, Refused, Stage
 from regsvc.mail.smtp.replies import classify
 
 MAX_REPLY_LINE: Final = 2048
-"""Octets. RFC 5321, 4.5.3.1.5, says 512; some servers are wordier, none needs more than this."""
+"""Octets. RFC 5321, 4.5.3.1.5, requires 512; some servers send longer lines, none needs more than this."""
 MAX_REPLY_LINES: Final = 100
 GO_AHEAD: Final = 354
 """The server waits for content."""
 CLOSING: Final = 421
-"""The server closes the session, whatever it answers (RFC 5321, 3.8)."""
-_POSITIVE: Final = 2  # first digit of a reply that says done
-_SHOWN: Final = 500  # characters of a reply that are kept for people to read
+"""The server closes the session after this reply to any command (RFC 5321, 3.8)."""
+_POSITIVE: Final = 2  # first digit of a reply that reports success
+_SHOWN: Final = 500  # characters of a reply that are kept for display
 
 _LINE: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\n]*?))?\r?\n")
 _ENHANCED: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")
@@ -36,7 +36,7 @@ Command: TypeAlias = tuple[Stage, bytes]
 
 
 class GarbledReplyError(Exception):
-    """The server said something that is no SMTP reply."""
+    """The server sent something that is not an SMTP reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class Reply:
 
 
 class ReplyReader:
-    """Turns what arrives into replies, within bounds.
+    """Parses received octets into replies, within bounds.
 
-    Text that is not printable ASCII is shown as "?" rather than held against the server: RFC 6531, 3.7.4.2,
-    allows UTF-8, others send Latin-1, and taking an odd "250" for a failure would mail the person twice.
-    For the same reason a bare LF ends a line.
+    Text that is not printable ASCII is shown as "?" rather than treated as an error: RFC 6531, 3.7.4.2, allows UTF-8,
+    other servers send Latin-1, and mistaking an odd "250" for a failure would mail the user twice. For the same
+    reason a bare LF ends a line.
     """
 
     def __init__(self) -> None:
@@ -71,19 +71,19 @@ class ReplyReader:
 
     @property
     def pending(self) -> bool:
-        """Whether anything has arrived that no reply has been made of yet."""
+        """Whether octets have arrived that do not form a reply yet."""
         return bool(self._buffer or self._lines)
 
     def feed(self, octets: bytes | bytearray) -> None:
-        """Take in what arrived."""
+        """Add received octets."""
         self._buffer += octets
 
     def next_reply(self) -> Reply | None:
-        """Return the next whole reply, or None when more must arrive first.
+        """Return the next whole reply, or None if it is not complete yet.
 
         Raises:
-            GarbledReplyError: A line without a code, a line or reply that is too long, or a code that changes
-                within one reply.
+            GarbledReplyError: a line has no code, a line or reply is too long, or the code changes within one
+                reply.
         """
         while match := _LINE.match(self._buffer):
             code, separator, text = match.groups(b"")
@@ -98,14 +98,14 @@ class ReplyReader:
                 lines, self._lines = tuple(self._lines), []
                 return Reply(int(code), lines)
         if b"\n" in self._buffer:
-            raise GarbledReplyError("a line is no SMTP reply")
+            raise GarbledReplyError("a line is not an SMTP reply")
         if len(self._buffer) > MAX_REPLY_LINE:
             raise GarbledReplyError("a reply is too long")
         return None
 
 
 def judge(stage: Stage, reply: Reply) -> Failure | None:
-    """Return what a reply means for the mail, or None when it is the one hoped for."""
+    """Return what a negative reply means for the mail, or None if it is positive."""
     hoped_for = reply.code == GO_AHEAD if stage == "data" else reply.code // 100 == _POSITIVE
     if hoped_for:
         return None
@@ -114,10 +114,10 @@ def judge(stage: Stage, reply: Reply) -> Failure | None:
 
 
 def read_extensions(reply: Reply) -> Extensions:
-    """Return what a reply to EHLO offers (RFC 5321, 4.1.1.1); its first line is the server's name."""
+    """Return the extensions in a reply to EHLO (RFC 5321, 4.1.1.1), whose first line is the server's name."""
     offers: dict[str, str] = {}
     for line in reply.lines[1:]:
-        # Servers from before RFC 2554 write "AUTH=LOGIN PLAIN", some of today's both that and the line of RFC 4954.
+        # Servers from before RFC 2554 send "AUTH=LOGIN PLAIN", some current ones both that and the line of RFC 4954.
         words = re.sub(r"(?i)^AUTH=", "AUTH ", line).split()
         keyword = words[0].upper() if words else ""
         known = offers.get(keyword, "").split()
@@ -127,20 +127,20 @@ def read_extensions(reply: Reply) -> Extensions:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """All that is said for one mail: the commands up to DATA, and the dot-stuffed content without its dot."""
+    """The dialogue for one mail: the commands up to DATA, and the dot-stuffed content without its final dot."""
 
     commands: tuple[Command, ...]
     content: bytes
 
 
 def plan(envelope: Envelope, extensions: Extensions) -> Transaction | Failure:
-    """Return what to say for a mail to a server with these extensions, or why this server can never take it.
+    """Return the transaction for a mail and a server's extensions, or why the server can never accept the mail.
 
-    The content is of 7 bits, but for the header To of a recipient whose local part is not ASCII. Without SMTPUTF8
-    such a recipient cannot be reached: there is no other spelling (RFC 6531, 3.2).
+    The content is 7-bit, except for the header To of a recipient whose local part is not ASCII. Without SMTPUTF8
+    such a recipient cannot be reached, since there is no other spelling (RFC 6531, 3.2).
 
     Raises:
-        ValueError: Any other content is of 8 bits, which this server does not take: a bug of ours.
+        ValueError: other content is 8-bit, and the server does not support that: a bug of ours.
     """
     try:
         recipient = read_mailbox(envelope.recipient).wire
@@ -153,7 +153,7 @@ def plan(envelope: Envelope, extensions: Extensions) -> Transaction | Failure:
         parameters += " SMTPUTF8 BODY=8BITMIME"  # offered together (RFC 6531, 3.1)
     elif not data.isascii():
         if "8BITMIME" not in extensions:
-            raise ValueError("a message to an ASCII address is not of 7 bits")
+            raise ValueError("a message to an ASCII address is not 7-bit")
         parameters += " BODY=8BITMIME"
     begin = begin_mail(envelope.sender, len(data), extensions, parameters)
     if not isinstance(begin, bytes):
@@ -169,9 +169,9 @@ def plan(envelope: Envelope, extensions: Extensions) -> Transaction | Failure:
 
 
 def begin_mail(sender: str, size: int, extensions: Extensions, parameters: str = "") -> bytes | Failure:
-    """Return the MAIL command for a mail of so many octets, or why this server takes none of that size.
+    """Return the MAIL command for a mail of so many octets, or why the server never accepts that size.
 
-    A server may announce a limit (RFC 1870, 5); 0 is none.
+    A server may announce a limit (RFC 1870, 5); 0 means none.
     """
     if "SIZE" in extensions:
         limit = extensions["SIZE"]

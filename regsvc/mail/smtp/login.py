@@ -1,4 +1,4 @@
-"""Logging in to a mail server: the mechanisms, and which of them to try (RFC 4954)."""
+"""Log in to a mail server: the mechanisms, and the order in which they are tried (RFC 4954)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _UNKNOWN: Final = 504  # the mechanism is not implemented, whatever EHLO said (R
 
 
 async def log_in(wire: Wire, offered: Sequence[str], username: str, password: str) -> None:
-    """Log in by the first mechanism that the server offers and takes.
+    """Log in with the first mechanism that the server offers and accepts.
 
     Args:
-        wire: Greeted, and encrypted if that is wanted.
-        offered: What EHLO offered.
-        username: In Unicode.
-        password: In Unicode.
+        wire: connection after the greeting, encrypted if required.
+        offered: mechanisms from the reply to EHLO.
+        username: in Unicode.
+        password: in Unicode.
 
     Raises:
-        SessionFailedError: The server refused, or offers nothing that we speak.
+        SessionFailedError: the server refused, or offers no supported mechanism.
     """
     usable = [mechanism for mechanism in MECHANISMS if mechanism in offered]
     for mechanism in usable:
@@ -43,7 +43,7 @@ async def log_in(wire: Wire, offered: Sequence[str], username: str, password: st
             return
         if reply.code != _UNKNOWN:
             raise SessionFailedError(_told(reply, failure))
-    said = f"the server offers {' '.join(offered)[:200] or 'none'}; regsvc speaks {' '.join(MECHANISMS)}"
+    said = f"the server offers {' '.join(offered)[:200] or 'none'}; regsvc supports {' '.join(MECHANISMS)}"
     if usable:
         said = f"{reply}; {said}"
     raise SessionFailedError(Refused("auth_not_offered", "auth", said))
@@ -55,7 +55,7 @@ async def _try(wire: Wire, mechanism: str, username: str, password: str) -> Repl
         case "PLAIN":  # RFC 4616
             answers = [f"\0{username}\0{password}".encode()]
             reply = await _ask(wire, b"AUTH PLAIN " + base64.b64encode(answers.pop()) + b"\r\n")
-        case "LOGIN":  # which no RFC describes, and some servers have alone
+        case "LOGIN":  # not in any RFC, but the only one on some servers
             answers = [username.encode(), password.encode()]
             reply = await _ask(wire, b"AUTH LOGIN\r\n")
         case _:  # RFC 2195
@@ -85,5 +85,5 @@ async def _ask(wire: Wire, line: bytes) -> Reply:
 
 
 def _told(reply: Reply, failure: Failure) -> Failure:
-    """Take a challenge where there is none to be for what it is: the two sides do not understand each other."""
+    """Treat an unexpected challenge as a protocol error."""
     return Delayed("protocol_error", "auth", str(reply)) if reply.code == _CHALLENGE else failure

@@ -1,4 +1,4 @@
-"""One conversation with a mail server, from the greeting to QUIT."""
+"""A session with a mail server, from the greeting to QUIT."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from regsvc.mail.envelope import Envelope
 
 BeforeDot: TypeAlias = Callable[[], bool]
-"""Asked right before the final dot whether the mail may still be sent."""
+"""Called right before the final dot: returns whether the mail may still be sent."""
 
-# What is written together with the dot: little enough to fit any socket buffer, so that `before_dot` is asked
-# right before the dot leaves and not before minutes of content.
+# Octets written together with the dot: few enough to fit into any socket buffer, so that `before_dot` is called right
+# before the dot, and not before minutes of content.
 _LAST_OCTETS: Final = 8192
 USUAL_OCTETS: Final = 16_384
-"""What a mail of ours has at most, but for long names and operators' templates."""
+"""Maximum size of our mails, apart from long names and operators' templates."""
 _TLS_PORT: Final = 465  # RFC 8314, 7.3
 
 
 class SmtpSession:
-    """A session that is open, greeted, encrypted and logged in as its server's settings ask.
+    """A session that is open, greeted, encrypted and logged in as the server's settings require.
 
-    It takes one mail after another, one at a time. After anything that leaves the two sides' ideas of the
-    conversation apart, a cancelled `deliver` included, `usable` is False and only `drop` is left.
+    It delivers one mail at a time. After anything that may leave the two sides out of step, including a cancelled
+    `deliver`, `usable` is False and only `drop` may be called.
     """
 
     def __init__(self, wire: Wire) -> None:
@@ -55,16 +55,16 @@ class SmtpSession:
         tls: ssl.SSLContext | None,
         client_name: str | None,
     ) -> Self:
-        """Connect and say everything that comes before the first mail.
+        """Connect, and complete everything that precedes the first mail.
 
         Args:
-            server: Where to, how encrypted, and as whom.
-            deadlines: Seconds for each stage.
-            tls: Checks the server's certificate and name; needed unless the server's security is "none".
-            client_name: Our host name for EHLO; None says the address we connect from (RFC 5321, 4.1.4).
+            server: address, encryption and credentials.
+            deadlines: seconds for each stage.
+            tls: checks the server's certificate and name; required unless the server's security is "none".
+            client_name: our host name for EHLO; None uses the address we connect from (RFC 5321, 4.1.4).
 
         Raises:
-            SessionFailedError: With what stood in the way.
+            SessionFailedError: with the reason.
         """
         session = cls(await Wire.connect(server.host, server.port, deadlines))
         try:
@@ -75,17 +75,17 @@ class SmtpSession:
         return session
 
     async def deliver(self, envelope: Envelope, before_dot: BeforeDot | None = None) -> Outcome:
-        """Hand one mail over.
+        """Deliver one mail.
 
         Args:
-            envelope: The mail.
-            before_dot: Asked once, right before the dot is written; False drops the session instead.
+            envelope: the mail.
+            before_dot: called once, right before the dot is written; on False the session is dropped instead.
         """
         planned = dialogue.plan(envelope, self._extensions)
         if not isinstance(planned, dialogue.Transaction):
             return planned
         self.mails += 1
-        self.usable = False  # until it is known again where both sides are
+        self.usable = False  # until both sides are known to be in step
         try:
             failure = await self._open_transaction(planned.commands)
             if failure is not None:
@@ -105,22 +105,22 @@ class SmtpSession:
         return failure or Accepted(str(reply))
 
     async def quit(self) -> None:
-        """Take leave and close, within seconds whatever the server does."""
+        """End the session and close, within seconds even if the server does not answer."""
         try:
             if self.usable:
                 await self._wire.agree("quit", b"QUIT\r\n")
         except SessionFailedError:
-            pass  # it ends either way
+            pass  # the session ends either way
         finally:
             await self.drop()
 
     async def drop(self) -> None:
-        """Close at once, without a word."""
+        """Close the connection at once, without QUIT."""
         self.usable = False
         await self._wire.drop()
 
     async def prove(self, sender: str) -> Failure | None:
-        """Begin a mail as large as ours are and take it back; return what stood in the way, if anything."""
+        """Begin a mail as large as ours and cancel it. Return the failure, if any."""
         begin = dialogue.begin_mail(sender, USUAL_OCTETS, self._extensions)
         if not isinstance(begin, bytes):
             return begin
@@ -145,7 +145,7 @@ class SmtpSession:
                 raise SessionFailedError(Refused("starttls_not_offered", "starttls"))
             await self._wire.agree("starttls", b"STARTTLS\r\n")
             await self._encrypt(server, tls)
-            await self._introduce(name)  # what was offered in clear counts for nothing (RFC 3207, 4.2)
+            await self._introduce(name)  # extensions offered in clear must be discarded (RFC 3207, 4.2)
         if server.username is not None and server.password is not None:
             offered = self._extensions.get("AUTH", "").upper().split()
             await log_in(self._wire, offered, server.username, server.password)
@@ -156,7 +156,7 @@ class SmtpSession:
         await self._wire.encrypt(server.host, tls)
 
     async def _introduce(self, name: str | None) -> str | None:
-        """Say EHLO with a name, and once more with our address where the name is refused; return what was taken."""
+        """Send EHLO with a name, or with our address if the name is refused. Return the accepted name."""
         failure = await self._hello(name or self._wire.own_address)
         if failure is not None and name is not None and not isinstance(failure, Delayed):
             name = None
@@ -178,8 +178,8 @@ class SmtpSession:
         return failure
 
     async def _open_transaction(self, commands: Sequence[dialogue.Command]) -> Failure | None:
-        """Say MAIL, RCPT and DATA, in one write where the server can take that (RFC 2920)."""
-        if self._transaction_open:  # an earlier mail failed half-way
+        """Send MAIL, RCPT and DATA, in one write if the server supports that (RFC 2920)."""
+        if self._transaction_open:  # an earlier mail failed midway
             commands = (("rset", b"RSET\r\n"), *commands)
         self._transaction_open = True
         pipelining = "PIPELINING" in self._extensions
@@ -191,7 +191,7 @@ class SmtpSession:
         return None
 
     async def _replies(self, stages: Sequence[Stage]) -> Failure | None:
-        """Read a reply for each stage; the first bad one decides, the rest are read to keep in step."""
+        """Read a reply for each stage. The first negative one counts; the rest are read to stay in step."""
         failure, codes = None, dict[Stage, int]()
         for stage in stages:
             try:
@@ -209,9 +209,9 @@ class SmtpSession:
         return failure
 
     async def _end_empty(self, failure: Failure) -> int:
-        """End a DATA that was let in although no recipient was, by a lone dot (RFC 2920, 3.1); return the code.
+        """End a DATA that was accepted although no recipient was, with a lone dot (RFC 2920, 3.1). Return the code.
 
-        The recipient was refused, so whatever the server makes of nothing reaches no one.
+        The recipient was refused, so an empty mail cannot reach a mailbox.
         """
         if isinstance(failure, Refused):
             return dialogue.GO_AHEAD  # the session ends anyway
@@ -224,9 +224,9 @@ class SmtpSession:
         return code
 
     def _settle(self, failure: Failure | None, last_code: int) -> None:
-        """Keep the session for another mail if both sides know where they are.
+        """Keep the session for another mail if both sides are known to be in step.
 
-        A server that refused us is better met anew. After a 354 it waits for content that will not come.
+        After a refusal a new session is safer. After a 354 the server waits for content that will not come.
         """
         self.usable = (
             not self._wire.pending
@@ -238,9 +238,9 @@ class SmtpSession:
 
 
 def _blame_scheme(server: SmtpServer, failure: Failure) -> Failure:
-    """Add to a failure before the greeting that the server wants TLS at once, where that is likely."""
+    """Suggest implicit TLS in a failure before the greeting, if that is its likely cause."""
     silent = failure.reason in {"timeout", "disconnected"} and server.port == _TLS_PORT
     if server.security == "tls" or not (silent or failure.reason == "protocol_error"):
         return failure
-    hint = f"does port {server.port} want TLS from the start? Then the URL begins with smtps://"
+    hint = f"if port {server.port} requires implicit TLS, use smtps://"
     return replace(failure, reply=f"{failure.reply}; {hint}".removeprefix("; "))

@@ -1,4 +1,4 @@
-"""Mail by SMTP, over several sessions that are kept open and used again."""
+"""Send mail by SMTP, over several sessions that are kept open and reused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmtpStatistics:
-    """How the sessions stand at one moment."""
+    """A snapshot of the sessions."""
 
     busy: int
     idle: int
@@ -43,16 +43,16 @@ class SmtpStatistics:
 
 
 class SmtpTransport:
-    """Hands mails to one server, several at a time, so that one slow answer holds up no other mail.
+    """Sends mails to one server, several at a time, so that a slow reply does not delay other mails.
 
     Args:
-        server: Where to, how encrypted, and as whom.
-        connections: Sessions at most; further senders wait in line.
-        deadlines: Seconds for each stage.
-        tls: Checks the server's certificate and host name; None takes the system's trusted authorities.
-        client_name: Our host name for EHLO where the server's URL has none; None says the address we connect from.
-        idle_seconds: A session unused for longer is not used again; `tend` takes leave of it.
-        mails_per_session: After so many a session is replaced; servers count them too.
+        server: address, encryption and credentials.
+        connections: maximum number of sessions; further callers wait in line.
+        deadlines: seconds for each stage.
+        tls: checks the server's certificate and host name; None uses the system's trusted authorities.
+        client_name: our host name for EHLO if the server's URL has none; None uses the address we connect from.
+        idle_seconds: a session idle for longer is not reused; `tend` closes it.
+        mails_per_session: number of mails after which a session is replaced; servers limit it too.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class SmtpTransport:
         mails_per_session: int = 100,
     ) -> None:
         if client_name is not None and not re.fullmatch(r"[!-~]{1,255}", client_name):
-            raise ValueError("the client name is no host name")
+            raise ValueError("the client name is not a host name")
         if tls is None and server.security != "none":
             tls = ssl.create_default_context()
         self._server = server
@@ -77,24 +77,23 @@ class SmtpTransport:
         self._idle_seconds = idle_seconds
         self._mails_per_session = mails_per_session
         self._slots = trio.Semaphore(connections)
-        self._idle: list[SmtpSession] = []  # the one used last is used next; the rest may grow old
+        self._idle: list[SmtpSession] = []  # the last one used is used next; the others may become idle
         self._busy = 0
         self._opened = 0
         self._closed = False
 
     async def send(self, envelope: Envelope, before_dot: BeforeDot | None = None) -> Outcome:
-        """Hand one mail over, and say what became of it; nothing the server or network does raises.
+        """Send one mail and return the outcome. Errors of the server or network are outcomes and do not raise.
 
-        A kept session that turns out to be closed is replaced once, as long as the server cannot have taken
-        anything of this mail. Cancelled in the middle, the session is dropped; the mail is then sent only if
-        its dot was.
+        A kept session that turns out to be closed is replaced once, if the server cannot have received any of this
+        mail. On a cancellation the session is dropped, and the mail was sent only if its dot was.
 
         Args:
-            envelope: The mail.
-            before_dot: Asked right before the final dot, which can still be withheld; at most once.
+            envelope: the mail.
+            before_dot: called right before the final dot, at most once; on False the dot is not sent.
 
         Raises:
-            trio.ClosedResourceError: The transport was closed.
+            trio.ClosedResourceError: the transport was closed.
         """
         async with self._slots:
             session = await self._take_kept()
@@ -109,11 +108,11 @@ class SmtpTransport:
             return await self._deliver(session, envelope, before_dot)
 
     async def check(self, sender: str | None = None) -> Outcome:
-        """Open a session, log in and take leave; `Accepted` has the server's greeting.
+        """Open a session, log in and quit. `Accepted` has the server's greeting.
 
         Args:
-            sender: An address to begin a mail from, which is taken back at once: that shows whether the server takes
-                mail from it, of the size of ours.
+            sender: address from which to begin a mail, which is cancelled at once, to check that the server accepts
+                mails from it, of the size of ours.
         """
         async with self._slots:
             try:
@@ -125,18 +124,18 @@ class SmtpTransport:
             return failure or Accepted(session.greeting)
 
     async def tend(self) -> None:
-        """Close sessions that have been idle for too long; runs until cancelled, beside whoever sends."""
+        """Close sessions that have been idle for too long. Runs until cancelled, beside the senders."""
         while True:
             await trio.sleep(self._idle_seconds / 2)
             await self._quit([session for session in self._idle if self._too_old(session)])
 
     async def aclose(self) -> None:
-        """Take leave of the server in every idle session; those in use end with their mail."""
+        """End all idle sessions; those in use end after their mail."""
         self._closed = True
         await self._quit(list(self._idle))
 
     def statistics(self) -> SmtpStatistics:
-        """Return how the sessions stand."""
+        """Return a snapshot of the sessions."""
         return SmtpStatistics(busy=self._busy, idle=len(self._idle), opened=self._opened)
 
     def _too_old(self, session: SmtpSession) -> bool:
@@ -184,7 +183,7 @@ class SmtpTransport:
 
 
 def _was_stale(outcome: Outcome) -> bool:
-    """Whether a kept session was closed before the server said anything to this mail."""
+    """Return whether a kept session was closed before the server answered anything to this mail."""
     return (
         isinstance(outcome, Delayed)
         and outcome.stage in ("rset", "mail")

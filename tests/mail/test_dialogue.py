@@ -138,7 +138,7 @@ def test_everything_that_is_needed_and_offered_is_asked_for() -> None:
 
 def test_eight_bits_for_an_ascii_address_are_a_bug() -> None:
     """Mails are written in 7 bits, so that no relay without 8BITMIME rewrites what is signed."""
-    with pytest.raises(ValueError, match="not of 7 bits"):
+    with pytest.raises(ValueError, match="not 7-bit"):
         planned("b@example.net", EIGHT_BIT, "SIZE")
 
 

@@ -20,7 +20,7 @@ NEW = "another correct horse"
 
 def log_in(here: Visit, person: Person, password: str = PASSWORD) -> Page:
     page = here.open(f"{person.program.url}/login")
-    page.get_by_label("E-mail address").fill(person.address)
+    page.get_by_label("Email address").fill(person.address)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
     return page
@@ -39,8 +39,8 @@ def test_somebody_logs_in_and_out(scripts: bool, person: Person, visit: Callable
     person.join()
     here = visit(java_script_enabled=scripts)
     page = log_in(here, person, "wrong")
-    expect(page.get_by_role("alert")).to_contain_text("Address or password is wrong")
-    expect(page.get_by_label("E-mail address")).to_have_value(person.address)
+    expect(page.get_by_role("alert")).to_contain_text("Wrong email address or password")
+    expect(page.get_by_label("Email address")).to_have_value(person.address)
     page.get_by_label("Password").fill(PASSWORD)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name=ACCOUNT)).to_be_visible()
@@ -70,11 +70,11 @@ def test_a_password_is_changed_and_other_sessions_end(person: Person, visit: Cal
     page = log_in(visit(), person)
     page.get_by_text("Change password").first.click()
     part = page.locator("#password")
-    part.get_by_label("Your present password").fill(PASSWORD)
+    part.get_by_label("Current password").fill(PASSWORD)
     part.get_by_label("New password").fill(NEW)
     expect(part.get_by_text("Very strong")).to_be_visible()
     part.get_by_role("button", name="Change password").click()
-    expect(part.get_by_role("status").first).to_contain_text("every other session is ended")
+    expect(part.get_by_role("status").first).to_contain_text("all other sessions were ended")
     other.reload()
     expect(other.get_by_role("heading", name="Log in")).to_be_visible()
     assert person.log_in(NEW) == 200
@@ -100,9 +100,9 @@ def test_a_forgotten_password_is_chosen_anew_with_the_mailed_link(
     here = visit()
     page = here.open(f"{person.program.url}/login")
     page.get_by_role("link", name="Forgot your password?").click()
-    page.get_by_label("E-mail address").fill("nobody")
+    page.get_by_label("Email address").fill("nobody")
     page.keyboard.press("Enter")
-    page.get_by_label("E-mail address").fill(person.address)
+    page.get_by_label("Email address").fill(person.address)
     page.get_by_role("button", name="Send the link").click()
     expect(page.get_by_role("status")).to_contain_text(f"If {person.address} has an account")
     open_link(person, page, "reset", number=2)
@@ -116,7 +116,7 @@ def test_a_forgotten_password_is_chosen_anew_with_the_mailed_link(
     page.get_by_role("button", name="Set the password").click()
     expect(page.get_by_role("heading", name="Your password is set")).to_be_visible()
     page.get_by_role("link", name="Log in").click()
-    page.get_by_label("E-mail address").fill(person.address)
+    page.get_by_label("Email address").fill(person.address)
     page.get_by_label("Password").fill(NEW)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name=ACCOUNT)).to_be_visible()
@@ -129,20 +129,20 @@ def test_an_account_moves_to_another_address_and_back(person: Person, visit: Cal
     page.get_by_text("Change address").first.click()
     part = page.locator("#address")
     part.get_by_label("New address").fill(moved.address)
-    part.get_by_label("Your present password").fill(PASSWORD)
+    part.get_by_label("Current password").fill(PASSWORD)
     part.get_by_role("button", name="Change address").click()
     expect(part.get_by_role("status")).to_contain_text("Open its link to confirm")
     link = visit().context.new_page()
     open_link(moved, link, "email-change", number=1)
     link.get_by_role("button", name="Confirm my address").click()
-    expect(link.get_by_text("This browser is not logged in to it")).to_be_visible()
+    expect(link.get_by_text("This browser is not logged in to the account")).to_be_visible()
     link.get_by_label("Password").fill(PASSWORD)
     link.get_by_role("button", name="Confirm my address").click()
-    expect(link.get_by_role("heading", name="Your account has its new address")).to_be_visible()
+    expect(link.get_by_role("heading", name="Your email address was changed")).to_be_visible()
     assert moved.log_in() == 200
     open_link(person, link, "email-undo", number=3)
-    link.get_by_role("button", name="Take it back").click()
-    expect(link.get_by_role("heading", name="This address is back")).to_be_visible()
+    link.get_by_role("button", name="Undo the change").click()
+    expect(link.get_by_role("heading", name="The email change was undone")).to_be_visible()
     open_link(person, link, "reset", number=4)
 
 
@@ -151,9 +151,9 @@ def test_an_account_is_deleted(person: Person, visit: Callable[..., Visit]) -> N
     page = log_in(visit(), person)
     page.get_by_text("Delete the account").first.click()
     part = page.locator("#delete")
-    part.get_by_label("Your present password").fill(PASSWORD)
+    part.get_by_label("Current password").fill(PASSWORD)
     part.get_by_role("button", name="Delete the account").click()
-    expect(page.get_by_role("status")).to_have_text("Your account is deleted.")
+    expect(page.get_by_role("status")).to_have_text("Your account was deleted.")
     assert person.log_in() == 401
 
 
@@ -165,7 +165,7 @@ def test_a_broken_link_says_so(path: str, person: Person, visit: Callable[..., V
     if path == "reset":
         page.get_by_label("New password").fill(NEW)
     page.locator("#form button").click()
-    expect(page.locator("#status")).to_contain_text("not one of ours")
+    expect(page.locator("#status")).to_contain_text("This link is not valid")
     expect(page.get_by_role("link", name="Log in")).to_be_visible()
 
 

@@ -187,15 +187,15 @@ async def test_asking_for_a_new_password_says_the_same_to_everybody(
     [
         ("profile", {"name": " ", "locale": "en"}, "control characters"),
         ("profile", {"name": "Ann", "locale": "tlh"}, "went wrong"),
-        ("address", {"email": "x", "password": PASSWORD}, "does not look like"),
-        ("address", {"email": "new@example.com", "password": "wrong"}, "not your present password"),
+        ("address", {"email": "x", "password": PASSWORD}, "Enter a valid email address"),
+        ("address", {"email": "new@example.com", "password": "wrong"}, "not your current password"),
         (
             "password",
             {"current_password": "wrong", "new_password": "a new passphrase"},
-            "not your present",
+            "not your current",
         ),
         ("password", {"current_password": PASSWORD, "new_password": "short"}, "at least 8"),
-        ("delete", {"password": "wrong"}, "not your present password"),
+        ("delete", {"password": "wrong"}, "not your current password"),
     ],
 )
 async def test_what_is_wrong_is_said_and_nothing_is_done(

@@ -50,7 +50,7 @@ def admin(person: Person) -> Person:
 
 def log_in(here: Visit, person: Person) -> Page:
     page = here.open(f"{person.program.url}/login")
-    page.get_by_label("E-mail address").fill(person.address)
+    page.get_by_label("Email address").fill(person.address)
     page.get_by_label("Password").fill(PASSWORD)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Your account")).to_be_visible()
@@ -97,7 +97,7 @@ def test_the_overview_moves_by_itself(admin: Person, visit: Callable[..., Visit]
     Person(admin.program).sign_up()
     expect(signed_up).to_have_text(str(before + 1))
     expect(page.get_by_role("img", name=re.compile("Sign-ups by hour: .*confirmed"))).to_be_visible()
-    expect(page.get_by_text("Mail is being sent.")).to_be_visible()
+    expect(page.get_by_text("Email is being sent.")).to_be_visible()
 
 
 def test_a_part_is_restarted_and_the_one_that_answers_cannot_be(
@@ -120,13 +120,13 @@ def test_a_mail_is_found_and_sent_again(admin: Person, visit: Callable[..., Visi
     page = log_in(visit(), admin)
     page.goto(f"{admin.program.url}/admin/mails")
     page.get_by_label("Address").fill(somebody.address)
-    page.get_by_role("button", name="Find").click()
+    page.get_by_role("button", name="Search").click()
     expect(page.locator("tbody tr")).to_have_count(1)
     page.locator("tbody a").click()
-    page.get_by_role("button", name="Call off").click()
+    page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("alert")).not_to_be_empty()
     page.get_by_role("button", name="Send again").click()
-    expect(page.get_by_role("heading", name=f"Mail to {somebody.address}")).to_be_visible()
+    expect(page.get_by_role("heading", name=f"Message to {somebody.address}")).to_be_visible()
     expect(page.get_by_text("replayed at")).to_be_visible()
 
 
@@ -192,7 +192,7 @@ def test_a_refusal_bars_nobody(color_scheme: str, person: Person, visit: Callabl
     person.join()
     page = log_in(visit(color_scheme=color_scheme, viewport=PHONE), person)
     page.goto(f"{person.program.url}/admin")
-    expect(page.get_by_text("administrators")).to_be_visible()
+    expect(page.get_by_text("Only administrators")).to_be_visible()
     assert find_barriers(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
@@ -226,10 +226,10 @@ def test_every_kind_of_mail_is_shown_in_every_language(
 ) -> None:
     page = log_in(visit(), admin)
     page.goto(f"{admin.program.url}/admin/templates")
-    kinds = page.get_by_label("Mail").locator("option").all_text_contents()
+    kinds = page.get_by_label("Email").locator("option").all_text_contents()
     assert len(kinds) >= 9
     page.get_by_label("Language").select_option(language)
-    page.get_by_label("Mail").select_option("confirm")
+    page.get_by_label("Email").select_option("confirm")
     page.get_by_role("button", name="Show").click()
     expect(page.frame_locator("iframe").locator("html")).to_have_attribute("lang", language)
     expect(page.frame_locator("iframe").get_by_text("123456")).to_be_visible()

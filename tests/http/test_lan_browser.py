@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 
 def log_in(page: Page, person: Person) -> None:
-    page.get_by_label("E-mail address").fill(person.address)
+    page.get_by_label("Email address").fill(person.address)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
 
@@ -28,7 +28,7 @@ def test_people_sign_up_log_in_and_change_their_account(
     here, person = visit(java_script_enabled=scripts), Person(lan_program)
     page = here.open(f"{lan_program.url}/signup")
     page.get_by_label("Name").fill("Ann")
-    page.get_by_label("E-mail address").first.fill(person.address)
+    page.get_by_label("Email address").first.fill(person.address)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Create account").click()
     page.get_by_label("Six-digit code").fill(person.mail().code)

@@ -72,9 +72,9 @@ def test_saying_that_it_was_somebody_else_voids_the_sign_up(
     link = link_of(person.sign_up())
     page = visit().open(link)
     page.get_by_role("button", name=NOT_ME).click()
-    expect(page.get_by_role("heading", name="The sign-up is void")).to_be_visible()
+    expect(page.get_by_role("heading", name="The sign-up is cancelled")).to_be_visible()
     page.goto(link)
-    expect(page.get_by_role("status")).to_contain_text("voided")
+    expect(page.get_by_role("status")).to_contain_text("was cancelled")
     expect(page.get_by_role("button")).to_have_count(0)
     expect(page.get_by_role("link", name="Sign up")).to_be_visible()
     assert person.log_in() == 401
@@ -82,16 +82,16 @@ def test_saying_that_it_was_somebody_else_voids_the_sign_up(
 
 def test_the_mails_own_way_to_say_so_has_one_button(person: Person, visit: Callable[..., Visit]) -> None:
     page = visit().open(link_of(person.sign_up(), "not-me"))
-    page.get_by_role("button", name="Void this sign-up").click()
-    expect(page.get_by_role("heading", name="The sign-up is void")).to_be_visible()
+    page.get_by_role("button", name="Cancel the sign-up").click()
+    expect(page.get_by_role("heading", name="The sign-up is cancelled")).to_be_visible()
 
 
 def test_who_has_confirmed_cannot_void_any_more(person: Person, visit: Callable[..., Visit]) -> None:
     mail = person.sign_up()
     visit().open(link_of(mail)).get_by_role("button", name=CONFIRM).click()
     page = visit().open(link_of(mail, "not-me"))
-    page.get_by_role("button", name="Void this sign-up").click()
-    expect(page.get_by_role("status")).to_contain_text("confirmed already")
+    page.get_by_role("button", name="Cancel the sign-up").click()
+    expect(page.get_by_role("status")).to_contain_text("already confirmed")
 
 
 def test_who_clicked_not_me_by_mistake_can_still_confirm(person: Person, visit: Callable[..., Visit]) -> None:
@@ -108,7 +108,7 @@ def test_a_link_that_is_too_old_says_so_and_how_to_go_on(person: Person, visit: 
         f"UPDATE registrations SET expires_at = now() - interval '1 s' WHERE email = '{person.address}'",
     )
     page = visit().open(link)
-    expect(page.get_by_role("status")).to_contain_text("no longer valid")
+    expect(page.get_by_role("status")).to_contain_text("has expired")
     expect(page.get_by_role("button")).to_have_count(0)
     expect(page.get_by_role("link", name="Sign up")).to_be_visible()
 
@@ -118,7 +118,7 @@ def test_a_broken_link_says_so(
     fragment: str, shared_program: SharedProgram, visit: Callable[..., Visit]
 ) -> None:
     page = visit().open(f"{shared_program.url}/confirm{fragment}")
-    expect(page.get_by_role("status")).to_have_text(re.compile("incomplete|not one of ours"))
+    expect(page.get_by_role("status")).to_have_text(re.compile("incomplete|This link is not valid"))
     expect(page.get_by_role("button")).to_have_count(0)
     assert page.url == f"{shared_program.url}/confirm"
 

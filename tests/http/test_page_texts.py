@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from regsvc.accounts.limits.mail_schedule import TooSoonError
+from regsvc.accounts.limits.rate_limit import RateLimitedError
+from regsvc.accounts.users.password import WrongPasswordError
+from regsvc.errors import InvalidCredentialsError, RegsvcError
 from regsvc.http import pages
+from regsvc.http.pages.error_texts import explain_error
+from regsvc.http.pages.texts import load_words
 from regsvc.mail.message.languages import LOCALES
 from tests.services import Service, run_test_service
 
 PAGES = Path(pages.__file__).parent
 LANGUAGES = sorted((PAGES / "texts").glob("*.toml"))
-# Found by a word that the program knows: states, codes of faults, marks of steps, strengths.
-_FOUND = (
-    r"(email|name|password)_\w+|step_\w+|strength_\d|(token|code|already|registration)_\w+"
-    r"|origin_not_allowed|forbidden"
-)
+# Found by a word that the program knows: a step, a strength; in the table `errors` the code of an error or field.
+_FOUND = r"step_\w+|strength_\d"
+_FIELDS = r"(email|name|password|code)_(\w+)"
 
 
 def read(file: Path) -> dict[str, dict[str, str]]:
@@ -59,11 +65,35 @@ def test_a_translation_is_one(file: Path) -> None:
 
 def test_every_text_is_used() -> None:
     """What nothing mentions need not be translated."""
+    codes = set(list_codes(RegsvcError))
     files = [*PAGES.rglob("*.py"), *PAGES.glob("templates/*.html"), *PAGES.glob("static/*.js")]
     used = "".join(file.read_text("utf-8") for file in files)
     for table, texts in read(PAGES / "texts" / "en.toml").items():
         for name in texts:
-            assert re.fullmatch(_FOUND, name) or re.search(rf"\b{name}\b", used), f"{table}.{name}"
+            if table == "errors":
+                known = name in codes or re.fullmatch(_FIELDS, name)
+            else:
+                known = re.fullmatch(_FOUND, name) or re.search(rf"\b{name}\b", used)
+            assert known, f"{table}.{name}"
+
+
+def list_codes(root: type[RegsvcError]) -> Iterator[str]:
+    for kind in root.__subclasses__():
+        yield kind.code
+        yield from list_codes(kind)
+
+
+@pytest.mark.parametrize("language", LOCALES)
+def test_an_error_is_explained_by_its_code(language: str) -> None:
+    """Every page has the same words for it, in the reader's language; what has none is our fault, or we are busy."""
+    words = load_words("Acme", None)[language]
+    errors, common = words["errors"], words["common"]
+    assert explain_error(words, WrongPasswordError()) == errors["wrong_password"]
+    assert explain_error(words, InvalidCredentialsError()) == errors["invalid_credentials"]
+    assert explain_error(words, RegsvcError("boom")) == common["failed"]
+    assert explain_error(words, RateLimitedError("login", 7.4)) == common["busy"].replace("{seconds}", "7")
+    soon = TooSoonError(datetime(2026, 11, 28, 10, 30, tzinfo=UTC))
+    assert explain_error(words, soon) == errors["too_soon"].replace("{time}", "2026-11-28 10:30 UTC")
 
 
 @pytest.mark.parametrize("language", LOCALES)

@@ -22,7 +22,7 @@ CONFIRMED = "Your address is confirmed"
 
 def fill_in(page: Page, person: Person, password: str = PASSWORD) -> None:
     page.get_by_label("Name").fill("Ann")
-    page.get_by_label("E-mail address").first.fill(person.address)
+    page.get_by_label("Email address").first.fill(person.address)
     page.get_by_label("Password", exact=True).fill(password)
 
 
@@ -65,7 +65,7 @@ def test_pressed_on_the_phone_the_laptop_goes_on_by_itself(
 ) -> None:
     laptop, phone = visit(), visit(viewport=PHONE, has_touch=True)
     page = sign_up(laptop, person)
-    expect(page.locator("#lead")).to_contain_text(f"We have written to {person.address}")
+    expect(page.locator("#lead")).to_contain_text(f"We sent an email to {person.address}")
     press_link(person, phone.context.new_page())
     page.wait_for_url("**/account")
     expect(page.get_by_role("heading", name="Your account")).to_be_visible()
@@ -120,13 +120,13 @@ def test_what_is_typed_is_judged_as_the_api_judges_it(person: Person, visit: Cal
     page = here.open(f"{person.program.url}/signup")
     fill_in(page, Person(person.program, "ann@"), "short")
     page.get_by_label("Name").focus()
-    expect(page.locator("#email-fault")).to_contain_text("does not look like")
+    expect(page.locator("#email-fault")).to_contain_text("Enter a valid email address")
     expect(page.locator("#password-fault")).to_contain_text("at least 8")
-    expect(page.get_by_text("Guessed at once")).to_be_visible()
+    expect(page.get_by_text("Very weak")).to_be_visible()
     fill_in(page, person, person.address)
     page.get_by_label("Name").focus()
     expect(page.locator("#email-fault")).to_be_hidden()
-    expect(page.locator("#password-fault")).to_contain_text("something else than your e-mail")
+    expect(page.locator("#password-fault")).to_contain_text("cannot be your email address")
     fill_in(page, person)
     expect(page.get_by_text("Very strong")).to_be_visible()
     expect(page.locator("#password-fault")).to_be_hidden()
@@ -140,8 +140,8 @@ def test_nobody_is_told_off_for_what_they_have_not_come_to_yet(
         page.get_by_label("Name").press_sequentially("An")
     expect(page.locator("[aria-invalid]")).to_have_count(0)
     page.get_by_role("button", name="Create account").click()
-    expect(page.locator("#email-fault")).to_have_text("Type your e-mail address.")
-    expect(page.get_by_label("E-mail address").first).to_be_focused()
+    expect(page.locator("#email-fault")).to_have_text("Enter your email address.")
+    expect(page.get_by_label("Email address").first).to_be_focused()
 
 
 def test_the_keyboard_alone_signs_up(person: Person, visit: Callable[..., Visit]) -> None:
@@ -196,7 +196,9 @@ def test_a_websocket_that_brings_nothing_gives_way_to_long_polls(
 def test_a_mail_that_waits_says_why_and_until_when(person: Person, visit: Callable[..., Visit]) -> None:
     page = sign_up(visit(), person)
     move_to(person, "delayed", reason="'mailbox_full'", next_try_at="now() + interval '5 minutes'")
-    expect(page.locator("#lead")).to_contain_text("The mailbox is full. We try again by ourselves:")
+    expect(page.locator("#lead")).to_contain_text(
+        "The mailbox is full. We will try again automatically. Next attempt:"
+    )
     expect_steps(page, ["done", "trouble", "", ""])
 
 
@@ -206,13 +208,13 @@ def test_a_mistyped_address_is_mended_where_the_mail_bounced(
     page = sign_up(visit(), Person(person.program, f"typo-{person.address}"))
     move_to(Person(person.program, f"typo-{person.address}"), "bounced", reason="'recipient_refused'")
     expect(page.locator("#lead")).to_contain_text("does not know this address")
-    field = page.get_by_label("E-mail address").last
+    field = page.get_by_label("Email address").last
     field.fill("no address")
     field.press("Enter")
-    expect(page.locator("#new-email-fault")).to_contain_text("does not look like")
+    expect(page.locator("#new-email-fault")).to_contain_text("Enter a valid email address")
     field.fill(person.address)
     field.press("Enter")
-    expect(page.locator("#lead")).to_contain_text(f"We have written to {person.address}")
+    expect(page.locator("#lead")).to_contain_text(f"We sent an email to {person.address}")
     press_link(person, visit().context.new_page())
     page.wait_for_url("**/account")
 
@@ -220,17 +222,17 @@ def test_a_mistyped_address_is_mended_where_the_mail_bounced(
 def test_a_sign_up_that_was_voided_ends_here_too(person: Person, visit: Callable[..., Visit]) -> None:
     page = sign_up(visit(), person)
     phone = visit().open(re.findall(r"^\S+/not-me#t=\S+$", person.mail().text, re.MULTILINE)[0])
-    phone.get_by_role("button", name="Void this sign-up").click()
-    expect(page.locator("#lead")).to_contain_text("was not theirs")
+    phone.get_by_role("button", name="Cancel the sign-up").click()
+    expect(page.locator("#lead")).to_contain_text("reported that they did not sign up")
     expect(page.get_by_role("button")).to_have_count(0)
-    page.get_by_role("link", name="Sign up anew").click()
+    page.get_by_role("link", name="Start again").click()
     expect(page.get_by_role("heading", name="Create an account")).to_be_visible()
 
 
 def test_the_mail_can_be_had_again(person: Person, visit: Callable[..., Visit]) -> None:
     page = sign_up(visit(), person)
-    page.get_by_role("button", name="Send the mail again").click()
-    expect(page.get_by_text("A new mail is on its way.")).to_be_visible()
+    page.get_by_role("button", name="Resend the email").click()
+    expect(page.get_by_text("A new email is on its way.")).to_be_visible()
 
 
 def test_without_scripts_the_forms_do(person: Person, visit: Callable[..., Visit]) -> None:
@@ -240,7 +242,7 @@ def test_without_scripts_the_forms_do(person: Person, visit: Callable[..., Visit
     expect(page.get_by_text("Use at least 8 characters.")).to_be_visible()
     fill_in(page, person)
     page.get_by_role("button", name="Create account").click()
-    expect(page.get_by_text(f"We have written to {person.address}")).to_be_visible()
+    expect(page.get_by_text(f"We sent an email to {person.address}")).to_be_visible()
     expect_steps(page, ["done", "done", "done", ""])
     page.get_by_label("Six-digit code").fill("0")
     page.get_by_role("button", name="Confirm").click()
@@ -256,10 +258,10 @@ def test_without_scripts_an_address_is_mended_too(person: Person, visit: Callabl
     fill_in(page, Person(person.program, f"typo-{person.address}"))
     page.get_by_role("button", name="Create account").click()
     page.get_by_text("Wrong address?").click()
-    page.get_by_label("E-mail address").fill(person.address)
+    page.get_by_label("Email address").fill(person.address)
     page.get_by_role("button", name="Send to this address").click()
-    expect(page.get_by_text(f"We have written to {person.address}")).to_be_visible()
-    page.get_by_role("button", name="Send the mail again").click()
+    expect(page.get_by_text(f"We sent an email to {person.address}")).to_be_visible()
+    page.get_by_role("button", name="Resend the email").click()
     expect(page.get_by_role("heading", name=INBOX)).to_be_visible()
 
 
@@ -270,7 +272,7 @@ def test_nothing_bars_anybody(color_scheme: str, person: Person, visit: Callable
     assert find_barriers(page) == []
     fill_in(page, Person(person.program, "ann@"), "short")
     page.get_by_label("Name").focus()
-    expect(page.get_by_text("Guessed at once")).to_be_visible()
+    expect(page.get_by_text("Very weak")).to_be_visible()
     assert find_barriers(page) == []
     page = sign_up(here, person)
     page.get_by_text("Wrong address?").click()
@@ -289,10 +291,10 @@ def test_nothing_bars_anybody_without_scripts(
     page = bare.open(f"{person.program.url}/signup")
     fill_in(page, person)
     page.get_by_role("button", name="Create account").click()
-    expect(page.get_by_text(f"We have written to {person.address}")).to_be_visible()
+    expect(page.get_by_text(f"We sent an email to {person.address}")).to_be_visible()
     here = visit(color_scheme=color_scheme, viewport=PHONE, storage_state=bare.context.storage_state())
     page = here.open(f"{person.program.url}/signup/status")
-    expect(page.get_by_text(f"We have written to {person.address}")).to_be_visible()
+    expect(page.get_by_text(f"We sent an email to {person.address}")).to_be_visible()
     assert find_barriers(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
@@ -315,9 +317,9 @@ def test_what_is_typed_stays_text(name: str, person: Person, visit: Callable[...
     here = visit(java_script_enabled=False)
     page = here.open(f"{person.program.url}/signup")
     page.get_by_label("Name").fill(name)
-    page.get_by_label("E-mail address").first.fill(f'"><script>alert(1)</script>@{uuid4()}')
+    page.get_by_label("Email address").first.fill(f'"><script>alert(1)</script>@{uuid4()}')
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Create account").click()
     expect(page.get_by_label("Name")).to_have_value(name)
-    expect(page.get_by_label("E-mail address").first).to_have_value(re.compile("<script>alert"))
+    expect(page.get_by_label("Email address").first).to_have_value(re.compile("<script>alert"))
     expect(page.locator("img, #signup script")).to_have_count(0)

@@ -74,9 +74,9 @@ async def test_a_person_is_told_of_a_problem_in_a_page(shared_service: Service) 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"email": ""}, "Type your e-mail address."),
-        ({"email": "ann"}, "does not look like an e-mail address"),
-        ({"name": " "}, "Type your name."),
+        ({"email": ""}, "Enter your email address."),
+        ({"email": "ann"}, "Enter a valid email address"),
+        ({"name": " "}, "Enter your name."),
         ({"name": "a" * 201}, "at most 200"),
         ({"name": "a\x00b"}, "control characters"),
         ({"password": ""}, "Choose a password."),

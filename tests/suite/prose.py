@@ -30,7 +30,7 @@ OPENINGS = r"(Say|Tell|See|Have|Know|Speak|Do what)\b"
 """How no docstring of a function begins: with a verb of the field instead (`Return whether …`)."""
 
 # What only people read has no "mail" that can be counted.
-COUNTED = r"(a|one|this|that|the|your|our|another|each|every|no) mail|mails"
+COUNTED = r"(a|one|this|that|the|your|our|another|each|every|no) mail(?! (servers?|program))|mails"
 READ_BY_PEOPLE = ("README.md", "regsvc/http/pages/texts/en.toml", "regsvc/mail/message/templates/en.toml")
 
 _CODE = re.compile(r"```.*?```|``.*?``|`[^`]*`|\{[^}]*\}|https?://\S+|<[^>]+>", re.DOTALL)

@@ -6,15 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from quart import Response, request
 
-from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.sessions.refresh_token import Grant
 from regsvc.accounts.sessions.session import (
     SessionNotFoundError,
     list_sessions,
 )
-from regsvc.accounts.users.password import WrongPasswordError
-from regsvc.accounts.users.user import LastAdminError, get_user
-from regsvc.errors import RegsvcError, ValidationFailedError
+from regsvc.accounts.users.user import get_user
+from regsvc.errors import RegsvcError
 from regsvc.flows import sessions
 from regsvc.flows.account_data import PasswordBody, begin_export, erase_own
 from regsvc.flows.email_change import MoveBody, ask_move
@@ -22,10 +20,10 @@ from regsvc.flows.password import ChangeBody, change_own_anew
 from regsvc.flows.profile import ProfileBody, change_profile
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session, lead_to_login
-from regsvc.http.pages.field_errors import explain
+from regsvc.http.pages.error_texts import explain_error
 from regsvc.http.pages.forms import comes_from, lead_to, read_form
-from regsvc.http.pages.page import blueprint, describe_error, fill, show_cookies_needed, show_page, tell_when
-from regsvc.http.pages.texts import Words, get_languages
+from regsvc.http.pages.page import blueprint, show_cookies_needed, show_page, tell_when
+from regsvc.http.pages.texts import get_languages
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.body import read_id, read_values
 from regsvc.http.request.caller import get_caller
@@ -184,7 +182,7 @@ async def _show(
         here=visitor.session_id,
         locales=_name_languages(),
         done={done: words["account"][_DONE[done]]} if done in _DONE else {},
-        problems={} if error is None else {part: _explain(words, error)},
+        problems={} if error is None else {part: explain_error(words, error)},
         say_moment=say_moment,
     )
 
@@ -194,19 +192,3 @@ def _name_languages() -> dict[str, str]:
     known = get_languages()
     locales = list_locales(get_context().settings.templates)
     return {locale: known[locale]["common"]["language"] if locale in known else locale for locale in locales}
-
-
-def _explain(words: Words, error: RegsvcError) -> str:
-    match error:
-        case WrongPasswordError():
-            return words["account"]["wrong_password"]
-        case LastAdminError():
-            return words["account"]["last_admin"]
-        case TooSoonError():
-            return fill(words["inbox"]["too_soon"], time=say_moment(error.next_at))
-        case ValidationFailedError() if error.fields and error.fields[0].code == "same_address":
-            return words["account"]["same_address"]
-        case ValidationFailedError() if error.fields:
-            return next(iter(explain(error.fields, words=words).values()))
-        case _:
-            return describe_error(words["common"], error)

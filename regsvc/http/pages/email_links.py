@@ -17,7 +17,7 @@ from quart import Response, request
 from regsvc.flows.email_change import ConfirmMoveBody, confirm_move
 from regsvc.http.context import get_context
 from regsvc.http.pages.browser_session import find_visitor
-from regsvc.http.pages.field_errors import get_lengths
+from regsvc.http.pages.error_texts import get_lengths
 from regsvc.http.pages.forms import check_same_origin, lead_to
 from regsvc.http.pages.page import blueprint, show_page
 from regsvc.http.request.body import read_body

@@ -12,10 +12,10 @@ from regsvc.flows.password import ForgotBody, ask_for_link
 from regsvc.flows.sessions import log_out
 from regsvc.http.context import get_context
 from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session
+from regsvc.http.pages.error_texts import explain_error
 from regsvc.http.pages.forms import lead_to, read_form
-from regsvc.http.pages.page import blueprint, describe_error, fill, show_page, tell_when
-from regsvc.http.pages.texts import get_words
-from regsvc.http.pages.times import say_moment
+from regsvc.http.pages.page import blueprint, show_page, tell_when
+from regsvc.http.pages.texts import fill, get_words
 from regsvc.http.request.body import read_values
 from regsvc.http.request.caller import get_caller
 from regsvc.schemas.fields import address_of
@@ -44,12 +44,11 @@ async def submit_login() -> Response:
         before = await find_visitor()
         granted = await log_in(get_context(), get_caller(), body.email.strip(), body.password)
     except (InvalidCredentialsError, ValidationFailedError):
-        return await _show_login(
-            401, email=form.get("email", ""), problem=words["login"]["invalid_credentials"]
-        )
+        problem = words["errors"]["invalid_credentials"]
+        return await _show_login(401, email=form.get("email", ""), problem=problem)
     except (RateLimitedError, OverloadedError) as error:
         status = 429 if isinstance(error, RateLimitedError) else 503
-        problem = describe_error(words["common"], error)
+        problem = explain_error(words, error)
         return await tell_when(await _show_login(status, email=body.email, problem=problem), error)
     if before is not None:
         await log_out(get_context(), get_caller(), before)
@@ -90,14 +89,10 @@ async def submit_forgot() -> Response:
     try:
         body = read_values(ForgotBody, {"email": email})
         await ask_for_link(get_context(), get_caller(), address_of(body.email))
-    except ValidationFailedError:
-        fault = words["signup"]["email_invalid" if email else "email_missing"]
-        return await _show_forgot(422, email=email, fault=fault)
-    except TooSoonError as error:
-        when = fill(words["inbox"]["too_soon"], time=say_moment(error.next_at))
-        return await tell_when(await _show_forgot(429, email=email, problem=when), error)
-    except RateLimitedError as error:
-        problem = describe_error(words["common"], error)
+    except ValidationFailedError as error:
+        return await _show_forgot(422, email=email, fault=explain_error(words, error, {"email": email}))
+    except (TooSoonError, RateLimitedError) as error:
+        problem = explain_error(words, error)
         return await tell_when(await _show_forgot(429, email=email, problem=problem), error)
     return await _show_forgot(asked=fill(words["forgot"]["asked"], email=email))
 

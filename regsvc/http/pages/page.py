@@ -6,7 +6,6 @@ A folder `pages` in REGSVC_TEMPLATES stands in for what is here: its templates b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,12 +14,12 @@ from jinja2 import StrictUndefined
 from quart import Blueprint, Quart, Response, current_app, render_template, request
 from werkzeug.exceptions import HTTPException, NotFound
 
-from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.config.notations import is_loopback
 from regsvc.config.settings import Settings
-from regsvc.errors import RegsvcError, UnavailableError
+from regsvc.errors import RegsvcError
 from regsvc.http.context import get_context
-from regsvc.http.pages.texts import Words, get_words, load_words, put_words
+from regsvc.http.pages.error_texts import explain_error
+from regsvc.http.pages.texts import Words, fill, get_words, load_words, put_words
 from regsvc.http.response.problems import answer_bug, answer_http, answer_known
 from regsvc.mail.message.render import readable_on
 
@@ -43,11 +42,6 @@ def dress(app: Quart, settings: Settings) -> None:
     app.jinja_env.filters["fill"] = fill
     app.register_error_handler(HTTPException, show_http_error)
     app.register_error_handler(Exception, show_bug)
-
-
-def fill(text: str, **values: object) -> str:
-    """Return a text with its placeholders filled; braces in the values are just braces."""
-    return text.format(**values)
 
 
 async def show_page(
@@ -100,7 +94,7 @@ async def show_error(error: RegsvcError) -> Response:
     problem = await answer_known(error)
     if not _wants_page():
         return problem
-    text = describe_error(get_words()["common"], error)
+    text = explain_error(get_words(), error)
     return await tell_when(await _show_failure(problem.status_code, text), error)
 
 
@@ -162,13 +156,6 @@ async def tell_when(page: Response, error: RegsvcError) -> Response:
     if "Retry-After" in problem.headers:
         page.headers["Retry-After"] = problem.headers["Retry-After"]
     return page
-
-
-def describe_error(texts: Mapping[str, str], error: RegsvcError) -> str:
-    """Return an error that is not about what was typed in a person's words."""
-    if isinstance(error, UnavailableError | RateLimitedError):
-        return fill(texts["busy"], seconds=max(1, round(error.retry_after)))
-    return texts.get(error.code, texts["failed"])
 
 
 def only_in_dev() -> None:

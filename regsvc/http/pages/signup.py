@@ -18,9 +18,9 @@ from regsvc.flows.new_password import check_new_password
 from regsvc.flows.rate_limits import SIGNUP_CHECK, throttle
 from regsvc.flows.signup import RegisterBody, sign_up
 from regsvc.http.context import get_context
-from regsvc.http.pages.field_errors import explain, get_lengths
+from regsvc.http.pages.error_texts import explain_error, explain_fields, get_lengths
 from regsvc.http.pages.forms import check_same_origin, lead_to, read_form
-from regsvc.http.pages.page import blueprint, describe_error, show_page, tell_when
+from regsvc.http.pages.page import blueprint, show_page, tell_when
 from regsvc.http.pages.signup_status import explain_reasons, keep_handle
 from regsvc.http.pages.texts import get_words
 from regsvc.http.request.body import read_body, read_values
@@ -56,13 +56,13 @@ async def submit_signup() -> Response:
     typed = {name: form.get(name, "")[:_LONGEST] for name in _FIELDS}
     faults = await find_faults(typed)
     if faults:
-        return await _show_form(422, typed=typed, faults=explain(faults, typed))
+        return await _show_form(422, typed=typed, faults=explain_fields(get_words(), faults, typed))
     context = get_context()
     try:
         new = await sign_up(context, get_caller(), read_values(RegisterBody, typed))
     except (RateLimitedError, OverloadedError) as error:
         status = 429 if isinstance(error, RateLimitedError) else 503
-        problem = describe_error(get_words()["common"], error)
+        problem = explain_error(get_words(), error)
         return await tell_when(await _show_form(status, typed=typed, problem=problem), error)
     response = lead_to("/signup/status")
     keep_handle(response, new.id)
@@ -77,7 +77,9 @@ async def check() -> Response:
     await throttle(get_context(), get_caller(), SIGNUP_CHECK)
     typed = {name: text[:_LONGEST] for name, text in body.model_dump().items()}
     strength = await rate_password(body.password, [body.email, body.name]) if body.password else None
-    return answer({"faults": explain(await find_faults(typed), typed), "strength": strength})
+    return answer(
+        {"faults": explain_fields(get_words(), await find_faults(typed), typed), "strength": strength}
+    )
 
 
 async def find_faults(typed: Mapping[str, str]) -> Sequence[FieldError]:

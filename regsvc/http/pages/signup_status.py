@@ -12,9 +12,6 @@ from uuid import UUID
 
 from quart import Response
 
-from regsvc.accounts.limits.mail_schedule import TooSoonError
-from regsvc.accounts.registrations.confirmation import TokenExpiredError
-from regsvc.accounts.registrations.confirmation_code import CodeInvalidError, CodeTriesExhaustedError
 from regsvc.accounts.registrations.link_preview import get_recipient
 from regsvc.accounts.registrations.registration import (
     FINAL,
@@ -23,13 +20,14 @@ from regsvc.accounts.registrations.registration import (
     RegistrationOverError,
     get_registration,
 )
-from regsvc.errors import RegsvcError, ValidationFailedError
+from regsvc.errors import RegsvcError
 from regsvc.flows.confirmation import confirm_by_code
 from regsvc.flows.resend import AddressBody, ask_again, move
 from regsvc.flows.signup import check_handle
 from regsvc.http.context import Context, get_context
+from regsvc.http.pages.error_texts import explain_error
 from regsvc.http.pages.forms import comes_from, get_cookies, lead_to, read_form, set_cookie
-from regsvc.http.pages.page import blueprint, describe_error, fill, show_cookies_needed, show_page, tell_when
+from regsvc.http.pages.page import blueprint, show_cookies_needed, show_page, tell_when
 from regsvc.http.pages.texts import Texts, get_words
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.body import read_values
@@ -112,27 +110,9 @@ async def _do(deed: Callable[[Context, UUID, Mapping[str, str]], Awaitable[None]
         return lead_to("/signup")
     except RegsvcError as error:
         status = find_status(error)
-        page = await _show(int(status or 500), problem=_explain(error))
+        page = await _show(int(status or 500), problem=explain_error(get_words(), error, form))
         return await tell_when(page, error)
     return lead_to(_STATUS)
-
-
-def _explain(error: RegsvcError) -> str:
-    words = get_words()
-    texts = words["inbox"]
-    match error:
-        case ValidationFailedError():
-            return words["signup"]["email_invalid"]
-        case TooSoonError():
-            return fill(texts["too_soon"], time=say_moment(error.next_at))
-        case CodeInvalidError():
-            return texts["code_invalid"]
-        case CodeTriesExhaustedError():
-            return texts["code_tries_exhausted"]
-        case TokenExpiredError() | RegistrationOverError():
-            return texts["registration_over"]
-        case _:
-            return describe_error(words["common"], error)
 
 
 async def _show(status: int = 200, *, problem: str = "") -> Response:

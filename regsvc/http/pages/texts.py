@@ -77,6 +77,11 @@ def put_words(config: dict[str, object], words: Mapping[str, Words]) -> None:
     config[_KEY] = words
 
 
+def fill(text: str, **values: object) -> str:
+    """Return a text with its placeholders filled; braces in the values are just braces."""
+    return text.format(**values)
+
+
 def get_languages() -> Mapping[str, Words]:
     """Return the words of every language that there are pages in, by tag."""
     return cast("Mapping[str, Words]", current_app.config[_KEY])

@@ -1,5 +1,5 @@
 // Calls of the API. What comes back has `ok` and `status`, beside what the service said.
-import { fill, words } from "./words.js";
+import { fill, sayMoment, words } from "./words.js";
 
 export async function call(method, path, body, headers = {}) {
   try {
@@ -18,9 +18,11 @@ export async function call(method, path, body, headers = {}) {
   }
 }
 
-// What went wrong, for a person, where nothing better is known.
-export function explain({ status, wait }) {
+// What went wrong, for a person: by its code, as the server's own pages have it.
+export function explain({ status, code, wait, next_resend_at }) {
   if (status === 0) return words.common.unreachable;
+  const text = words.errors[code];
+  if (text) return fill(text, { time: next_resend_at && sayMoment(next_resend_at) });
   if (wait && (status === 429 || status === 503)) return fill(words.common.busy, { seconds: wait });
   return words.common.failed;
 }

@@ -103,7 +103,6 @@ by("resend").addEventListener("click", async () => {
   const told = await call("POST", "/api/v1/confirm-email/resend", body, owned());
   if (told.next_resend_at) countDown(told.next_resend_at);
   if (told.ok) say(words.inbox.resent, "good");
-  else if (told.code === "too_soon") say(fill(words.inbox.too_soon, { time: sayMoment(told.next_resend_at) }), "bad");
   else say(explain(told), "bad");
 });
 
@@ -121,7 +120,7 @@ by("address-form").addEventListener("submit", async (event) => {
   const input = by("new-email");
   const email = input.value.trim();
   const told = await call("PATCH", `/api/v1/registrations/${known.id}`, { email }, owned());
-  showFault(input, told.status === 400 ? words.signup[email ? "email_invalid" : "email_missing"] : "");
+  showFault(input, told.status === 400 ? words.errors[email ? "email_invalid" : "email_missing"] : "");
   if (told.ok) {
     known.email = email;
     sessionStorage.setItem(KEPT, JSON.stringify(known));
@@ -130,10 +129,8 @@ by("address-form").addEventListener("submit", async (event) => {
     countDown(told.next_resend_at);
     say(words.inbox.address_changed, "good");
     followAnew();
-  } else if (told.code === "too_soon") {
-    say(fill(words.inbox.too_soon, { time: sayMoment(told.next_resend_at) }), "bad");
   } else if (told.status !== 400) {
-    say(words.inbox[told.code] ?? explain(told), "bad");
+    say(explain(told), "bad");
   }
 });
 
@@ -146,7 +143,7 @@ const readDigits = () => code.value.match(/\p{Nd}/gu) ?? [];
 
 async function enterCode() {
   const digits = readDigits();
-  if (digits.length !== 6) return showFault(code, words.inbox.code_missing);
+  if (digits.length !== 6) return showFault(code, words.errors.code_missing);
   code.readOnly = true;
   const told = await call("POST", "/api/v1/confirm-email/code", { registration: known.id, code: digits.join("") }, owned());
   code.readOnly = false;
@@ -154,7 +151,7 @@ async function enterCode() {
     showFault(code, "");
     show({ state: "confirmed" });
   } else {
-    showFault(code, words.inbox[told.code] ?? explain(told));
+    showFault(code, explain(told));
     code.select();
   }
 }

@@ -47,7 +47,7 @@ function showProblem(told) {
   const over = OVER.has(told.code);
   by("ask").hidden = over;
   by("ways").hidden = !over;
-  say(texts[told.code] ?? explain(told), "bad");
+  say(explain(told), "bad");
 }
 
 async function begin() {
@@ -93,7 +93,7 @@ async function press(deed) {
     history.replaceState({ done: deed }, "");
     showDone(deed);
   } else if (told.code === "password_needed" || told.code === "wrong_password") {
-    say(password.required ? (words.wrong_password ?? texts.password_wrong) : "", "bad");
+    say(password.required ? explain(told) : "", "bad");
     by("password-field").hidden = false;
     password.required = true;
     password.select();
@@ -106,7 +106,7 @@ async function press(deed) {
 
 function showWeakness(code) {
   const name = password.value ? `password_${code}` : "password_missing";
-  by("password-fault").textContent = fill(words.signup[name] ?? words.signup.password_invalid, words.lengths);
+  by("password-fault").textContent = fill(words.errors[name] ?? words.errors.password_invalid, words.lengths);
   password.setAttribute("aria-invalid", "true");
   password.focus();
   say("");

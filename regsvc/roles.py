@@ -33,7 +33,7 @@ from regsvc.http.context import Context
 from regsvc.http.request_log import note_request
 from regsvc.http.server.peers import LOOPBACK
 from regsvc.http.server.server import Limits, Server
-from regsvc.mail.message.render import Renderer
+from regsvc.mail.message.render import make_renderer
 from regsvc.mail.queue.publishing import BROKER_MISSED
 from regsvc.mail.smtp.client_name import choose_client_name
 from regsvc.mail.smtp.connection import Deadlines
@@ -178,17 +178,6 @@ def open_mail_transport(settings: Settings) -> Transport:
             after_dot=settings.smtp_accept_seconds,
         ),
         client_name=choose_client_name(settings.mail_from.domain),
-    )
-
-
-def make_renderer(settings: Settings) -> Renderer:
-    """Return a renderer with the configured sender, brand and templates."""
-    return Renderer(
-        sender=settings.mail_from,
-        brand=settings.brand_name,
-        color=settings.brand_color,
-        logo=settings.brand_logo,
-        templates=settings.templates,
     )
 
 

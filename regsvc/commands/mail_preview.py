@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.message import EmailMessage
 from typing import Literal, assert_never
-from uuid import UUID
 
 import click
 
 from regsvc.commands.runner import configure_logs, print_json, run_command
 from regsvc.config import loading
-from regsvc.config.settings import Settings
-from regsvc.mail.message.samples import make_samples
-from regsvc.roles import make_renderer
+from regsvc.mail.maildir_reader import ReadMail, parse_mail
+from regsvc.mail.message.render import make_renderer
+from regsvc.mail.message.samples import Sample, make_samples, render_samples
 
 Form = Literal["text", "html", "source"]
 
@@ -27,27 +21,6 @@ _DEFAULTS = {
     "smtp_url": "maildir:preview",
     "mail_from": "no-reply@localhost",
 }
-_MAIL_ID = UUID(int=0)
-_RECIPIENT = "ann@example.com"
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A mail of one kind in one language: its octets and its decoded content."""
-
-    kind: str
-    language: str
-    source: bytes
-
-    @property
-    def message(self) -> EmailMessage:
-        """The decoded mail."""
-        return email.message_from_bytes(self.source, EmailMessage, policy=email.policy.default)
-
-    def part(self, subtype: Literal["plain", "html"]) -> str:
-        """Return the text of one of the alternatives."""
-        found = self.message.get_body((subtype,))
-        return "" if found is None else str(found.get_content()).replace("\r\n", "\n")
 
 
 @click.command()
@@ -71,51 +44,43 @@ def preview(kind: str | None, language: str | None, form: Form, *, machine: bool
     async def run() -> None:
         chosen = loading.load(mode="dev", defaults=_DEFAULTS)
         configure_logs(chosen)
-        wanted = [it for it in _make(chosen) if kind in {None, it.kind} and language in {None, it.language}]
+        renderer = make_renderer(chosen)
+        wanted = list(render_samples(renderer, chosen.public_url, kind=kind, language=language))
         if not wanted:
-            made = list(_make(chosen))
-            kinds = ", ".join(dict.fromkeys(it.kind for it in made))
-            languages = ", ".join(dict.fromkeys(it.language for it in made))
+            kinds = ", ".join(mail.kind for mail in make_samples(chosen.public_url))
+            languages = ", ".join(renderer.languages)
             raise click.ClickException(f"No such mail. Kinds are {kinds}, each in {languages}.")
         if machine:
-            print_json([_describe(it) for it in wanted])
+            print_json([_describe(sample) for sample in wanted])
             return
-        for it in wanted:
+        for sample in wanted:
+            mail = _read(sample)
             if len(wanted) > 1:
-                click.echo(f"--- {it.kind} {it.language}: {it.message['Subject']}\n")
-            _print(it, form)
+                click.echo(f"--- {sample.kind} {sample.language}: {mail.header('Subject')}\n")
+            match form:
+                case "text":
+                    click.echo(mail.text)
+                case "html":
+                    click.echo(mail.html)
+                case "source":
+                    click.echo(sample.source, nl=False)
+                case _:
+                    assert_never(form)
 
     run_command(run)
 
 
-def _make(chosen: Settings) -> Iterator[Preview]:
-    renderer = make_renderer(chosen)
-    for mail in make_samples(chosen.public_url):
-        for language in renderer.languages:
-            source = renderer.render(
-                mail, mail_id=_MAIL_ID, recipient=_RECIPIENT, locale=language, now=datetime.now(UTC)
-            )
-            yield Preview(mail.kind, language, source)
+def _read(sample: Sample) -> ReadMail:
+    return parse_mail(sample.source, name=sample.kind, at=datetime.now(UTC))
 
 
-def _print(it: Preview, form: Form) -> None:
-    match form:
-        case "text":
-            click.echo(it.part("plain"))
-        case "html":
-            click.echo(it.part("html"))
-        case "source":
-            click.echo(it.source, nl=False)
-        case _:
-            assert_never(form)
-
-
-def _describe(it: Preview) -> dict[str, str]:
+def _describe(sample: Sample) -> dict[str, str]:
+    mail = _read(sample)
     return {
-        "kind": it.kind,
-        "language": it.language,
-        "subject": str(it.message["Subject"]),
-        "text": it.part("plain"),
-        "html": it.part("html"),
-        "source": it.source.decode("utf-8", "replace"),
+        "kind": sample.kind,
+        "language": sample.language,
+        "subject": mail.header("Subject"),
+        "text": mail.text,
+        "html": mail.html,
+        "source": mail.source,
     }

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.headerregistry import Address
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -18,7 +16,7 @@ from regsvc.mail.message.frame import fold
 from regsvc.mail.message.kinds import Mail
 from regsvc.mail.message.languages import LOCALES
 from regsvc.mail.message.render import Renderer
-from regsvc.mail.message.samples import make_samples
+from regsvc.mail.message.samples import RECIPIENT, render_samples
 
 TEMPLATES = Path(render.__file__).with_name("templates")
 LANGUAGES = sorted(TEMPLATES.glob("*.toml"))
@@ -91,11 +89,9 @@ def test_a_translation_is_one(file: Path) -> None:
 def test_every_kind_of_mail_is_a_good_mail_in_every_language(locale: str, brand: str) -> None:
     """Whole, every line of a length that mail may have, and with the same link in text and HTML."""
     renderer = Renderer(sender=Address(addr_spec="no-reply@example.org"), brand=brand)
-    for mail in make_samples(f"https://{'accounts.' * 8}example"):
-        now = datetime(2026, 11, 22, tzinfo=UTC)
-        data = renderer.render(mail, mail_id=UUID(int=1), recipient="a@b.example", locale=locale, now=now)
-        Envelope("no-reply@example.org", "a@b.example", data)  # sees to the lines
-        message = message_from_bytes(data, EmailMessage, policy=policy.default)
+    for sample in render_samples(renderer, f"https://{'accounts.' * 8}example", language=locale):
+        Envelope("no-reply@example.org", RECIPIENT, sample.source)  # sees to the lines
+        message = message_from_bytes(sample.source, EmailMessage, policy=policy.default)
         assert brand in message["Subject"]
         told = {}
         for kind in ("plain", "html"):

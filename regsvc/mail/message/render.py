@@ -19,7 +19,17 @@ from regsvc.mail.message.values import check_header, check_moment, header_addres
 if TYPE_CHECKING:
     from uuid import UUID
 
-__all__ = ["AccountExistsMail", "ConfirmMail", "ForeignConfirmMail", "Mail", "Renderer", "readable_on"]
+    from regsvc.config.settings import Settings
+
+__all__ = [
+    "AccountExistsMail",
+    "ConfirmMail",
+    "ForeignConfirmMail",
+    "Mail",
+    "Renderer",
+    "make_renderer",
+    "readable_on",
+]
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
 
@@ -128,6 +138,22 @@ class Renderer:
             }
             self._editions[key] = _Edition(text, html, context, frames)
         return self._editions[key]
+
+
+def make_renderer(settings: Settings, *, sender: Address | None = None) -> Renderer:
+    """Return a renderer with the configured sender, brand and templates.
+
+    Args:
+        settings: of the process.
+        sender: Instead of REGSVC_MAIL_FROM.
+    """
+    return Renderer(
+        sender=sender or settings.mail_from,
+        brand=settings.brand_name,
+        color=settings.brand_color,
+        logo=settings.brand_logo,
+        templates=settings.templates,
+    )
 
 
 def readable_on(color: str) -> str:

@@ -1,14 +1,16 @@
-"""One mail of each kind, made up: what a preview shows."""
+"""One mail of each kind, made up, and how it looks in each language: what previews show."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
 from regsvc.mail.message import kinds
 from regsvc.mail.message.kinds import EmailChangeMail, LinkedMail, Mail, WarningMail
+from regsvc.mail.message.render import Renderer
 from regsvc.mail.message.values import Code, Link, Moment, OptionalLink
 
 _TOKEN = "SAMPLE" * 10  # as long as a real one, and plainly none
@@ -16,6 +18,38 @@ _MOMENT = datetime(2026, 1, 31, 9, 5, tzinfo=UTC)
 _TEXTS = {"origin": "203.0.113.0/24", "client": "Firefox on Linux"}
 _PAGES = {"link": "confirm", "reset_link": "forgot"}
 _LIVES = {timedelta(minutes=1): 30, timedelta(hours=1): 24, timedelta(days=1): 7}
+
+
+RECIPIENT: Final = "ann@example.com"
+_MAIL_ID = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A made-up mail of a kind in a language: the octets that would be sent."""
+
+    kind: str
+    language: str
+    source: bytes
+
+
+def render_samples(
+    renderer: Renderer, public_url: str, *, kind: str | None = None, language: str | None = None
+) -> Iterator[Sample]:
+    """Yield every kind of mail in every language that the renderer knows.
+
+    Args:
+        renderer: with sender, brand and templates.
+        public_url: what links begin with.
+        kind: Only this kind.
+        language: Only this language.
+    """
+    now = datetime.now(UTC)
+    for mail in make_samples(public_url):
+        for known in renderer.languages:
+            if kind in {None, mail.kind} and language in {None, known}:
+                source = renderer.render(mail, mail_id=_MAIL_ID, recipient=RECIPIENT, locale=known, now=now)
+                yield Sample(mail.kind, known, source)
 
 
 def make_samples(public_url: str) -> Iterator[Mail]:

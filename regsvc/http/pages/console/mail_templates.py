@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.headerregistry import Address
-from uuid import UUID
 
 from quart import Response, request
 from werkzeug.exceptions import NotFound
 
-from regsvc.config.settings import Settings
 from regsvc.http.context import get_context
 from regsvc.http.pages.console.overview import get_operator, show_console
 from regsvc.http.pages.dev_mailbox import frame
 from regsvc.http.pages.page import blueprint
 from regsvc.mail.maildir_reader import ReadMail, parse_mail
 from regsvc.mail.message.languages import FALLBACK
-from regsvc.mail.message.render import Renderer
-from regsvc.mail.message.samples import make_samples
+from regsvc.mail.message.render import make_renderer
+from regsvc.mail.message.samples import make_samples, render_samples
 
 _NOBODY = Address(addr_spec="no-reply@example.com")  # of a process that sends nothing itself
 
@@ -51,23 +49,12 @@ async def show_template(kind: str) -> Response:
 
 
 def _make_sample(kind: str, language: str) -> _Sample:
-    """Return a mail of a kind in a language; of what there is not, the first."""
-    settings, now = get_context().settings, datetime.now(UTC)
-    mails = {mail.kind: mail for mail in make_samples(settings.public_url)}
-    chosen = mails.get(kind) or next(iter(mails.values()))
-    renderer = _make_renderer(settings)
+    """Return a mail of a kind in a language; for an unknown kind or language, the first kind or English."""
+    settings = get_context().settings
+    kinds = [mail.kind for mail in make_samples(settings.public_url)]
+    renderer = make_renderer(settings, sender=_NOBODY if settings.mail_from.addr_spec == "<>" else None)
+    chosen = kind if kind in kinds else kinds[0]
     known = language if language in renderer.languages else FALLBACK
-    data = renderer.render(chosen, mail_id=UUID(int=0), recipient="ann@example.com", locale=known, now=now)
-    return _Sample(
-        [*mails], renderer.languages, chosen.kind, known, parse_mail(data, name=chosen.kind, at=now)
-    )
-
-
-def _make_renderer(settings: Settings) -> Renderer:
-    return Renderer(
-        sender=settings.mail_from if settings.mail_from.addr_spec != "<>" else _NOBODY,
-        brand=settings.brand_name,
-        color=settings.brand_color,
-        logo=settings.brand_logo,
-        templates=settings.templates,
-    )
+    (sample,) = render_samples(renderer, settings.public_url, kind=chosen, language=known)
+    mail = parse_mail(sample.source, name=chosen, at=datetime.now(UTC))
+    return _Sample(kinds, renderer.languages, chosen, known, mail)

@@ -79,7 +79,7 @@ async def test_the_new_address_confirms_and_then_the_account_has_it(service: Ser
     assert await logs_in(service, NEW)
     assert not await logs_in(service, ANN)
     told = await service.wait_mail(number=2)
-    assert told.message["Subject"] == "The e-mail address of your regsvc account was changed"
+    assert told.message["Subject"] == "The email address of your regsvc account was changed"
     assert "7 days" in told.text
     events = "SELECT event, actor FROM audit_events WHERE event LIKE 'email%' ORDER BY id"
     assert await execute(pool, events) == [("email_change_asked", "user"), ("email_changed", "anonymous")]
@@ -226,7 +226,7 @@ async def test_the_present_address_is_told_at_once_and_stops_it(service: Service
     bearer, token = await start(service)
     notice = await service.wait_mail(number=2)
     undo = notice.token_for("email-undo")
-    assert notice.message["Subject"] == "Your regsvc account is to move to another e-mail address"
+    assert notice.message["Subject"] == "An email change was requested for your regsvc account"
     assert await use(service, "undo", undo) == (200, "email restored")
     assert await use(service, "undo", undo) == (200, "email restored")
     assert await use(service, "confirm", token) == (410, "token_expired")
@@ -400,7 +400,7 @@ async def test_an_account_whose_new_address_chose_a_password_is_not_taken_back_b
     assert answers[0].json() == answers[1].json()
     assert await logs_in(service, NEW, "the new owner's own")
     told = await service.wait_mail(NEW, number=4)
-    assert told.message["Subject"] == "Your regsvc account is to go back to another e-mail address"
+    assert told.message["Subject"] == "The email change of your regsvc account will be undone"
     assert await execute(pool, "SELECT count(*) FROM mails WHERE notice = 'email_undoing'") == [(1,)]
     age = "UPDATE address_moves SET undo_asked_at = now() - interval '{}', done_at = now() - interval '{}'"
     await execute(pool, age.format("23 hours 59 minutes", "2 days"))

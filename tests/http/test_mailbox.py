@@ -61,7 +61,7 @@ def test_new_mail_appears_by_itself_with_link_and_code_at_hand(
     page = visit(permissions=["clipboard-read", "clipboard-write"]).open(f"{person.program.url}/dev/mail")
     code = person.sign_up().code
     page.get_by_role("link", name=person.address).click()
-    expect(page.get_by_role("heading", level=2)).to_have_text("Confirm your e-mail address for regsvc")
+    expect(page.get_by_role("heading", level=2)).to_have_text("Confirm your email address for regsvc")
     frame = page.frame_locator("iframe")
     expect(frame.get_by_role("link", name="Confirm address")).to_be_visible()
     page.get_by_role("button", name="Copy code").click()

@@ -16,5 +16,5 @@ async def test_a_notice_reaches_the_owner_of_an_account(service: Service) -> Non
         await add_notice(conn, user_id, "refresh_token_reused", By("anonymous", origin="192.0.2.0/24"))
     mail = await service.wait_mail(number=2)
     assert mail.message["Subject"] == "We ended one of your sessions with regsvc"
-    assert "From: 192.0.2.0/24" in mail.text
-    assert "With: unknown" in mail.text
+    assert "Network: 192.0.2.0/24" in mail.text
+    assert "Browser: unknown" in mail.text

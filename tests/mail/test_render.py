@@ -124,12 +124,12 @@ def test_a_confirmation_has_what_a_person_needs() -> None:
     assert message["From"] == "Acme <no-reply@example.org>"
     assert message["Message-ID"] == f"<{MAIL_ID}@example.org>"
     assert message["Auto-Submitted"] == "auto-generated"
-    assert message["Subject"] == "Confirm your e-mail address for Acme"
+    assert message["Subject"] == "Confirm your email address for Acme"
     lines = body(message, "plain").splitlines()
     assert {CONFIRM.link, CONFIRM.code, CONFIRM.not_me_link} <= {*lines}
     assert "When: 23 November 2026, 01:05 UTC" in lines
-    assert "From: 203.0.113.0/24" in lines
-    assert "With: Firefox 128.0 on Linux" in lines
+    assert "Network: 203.0.113.0/24" in lines
+    assert "Browser: Firefox 128.0 on Linux" in lines
     assert re.findall(r"\b[0-9]{6}\b", body(message, "plain")) == [CONFIRM.code]
     assert "24 hours" in body(message, "plain")
     assert f"\r\n{CONFIRM.link}\r\n".encode() in data
@@ -145,7 +145,7 @@ def test_a_link_of_another_system_is_all_that_its_mail_has() -> None:
     data = render(FOREIGN)
     message = parse(data)
     text, html = body(message, "plain"), Links(body(message, "html"))
-    assert message["Subject"] == "Confirm your e-mail address for Acme"
+    assert message["Subject"] == "Confirm your email address for Acme"
     assert f"\r\n{FOREIGN.link}\r\n".encode() in data
     assert html.links == [FOREIGN.link, FOREIGN.link]
     assert not re.search(r"\b[0-9]{6}\b", text)
@@ -157,8 +157,8 @@ def test_an_owner_learns_of_the_attempt() -> None:
     """The second kind of mail has neither token nor code, and links only where there is a page."""
     message = parse(render(EXISTS))
     text = body(message, "plain")
-    assert "From: 2001:db8:1::/48" in text
-    assert "With: unknown" in text
+    assert "Network: 2001:db8:1::/48" in text
+    assert "Browser: unknown" in text
     assert "http" not in text
     assert Links(body(message, "html")).links == []
     linked = replace(
@@ -190,8 +190,8 @@ def test_a_mail_about_an_account_says_what_happened_and_links_where_it_has_to(
     text = body(message, "plain")
     assert {
         "When: 22 November 2026, 10:17 UTC",
-        "From: 203.0.113.0/24",
-        "With: Firefox on Linux",
+        "Network: 203.0.113.0/24",
+        "Browser: Firefox on Linux",
     } <= {*text.splitlines()}
     assert text.splitlines().count(given.get("link", "-")) == (1 if has_link else 0)
     assert ("42" in text) == has_link
@@ -227,7 +227,10 @@ def test_the_address_of_somebodys_account_is_shown_so_that_its_owner_alone_knows
         not_me_link=f"https://acme.example/not-me#t={TOKEN}",
     )
     text = body(parse(render(mail)), "plain")
-    assert f"The account has the address {shown} now, and was made on 22 November 2026, 10:17 UTC." in text
+    assert (
+        f"The account currently has the address {shown} and was created on 22 November 2026, 10:17 UTC."
+        in text
+    )
 
 
 def test_both_parts_say_the_same() -> None:
@@ -254,8 +257,8 @@ def test_every_mail_is_of_seven_bits() -> None:
     assert html["Content-Transfer-Encoding"] == "7bit"
     assert message["From"] == '"Äcme & Söhne <株>" <no-reply@example.org>'
     assert message["Subject"].endswith("for Äcme & Söhne <株>")
-    assert "signed up for Äcme & Söhne <株> with" in body(message, "plain")
-    assert "signed up for Äcme & Söhne <株> with" in "".join(Links(body(message, "html")).seen)
+    assert "to sign up for Äcme & Söhne <株>." in body(message, "plain")
+    assert "to sign up for Äcme & Söhne <株>." in "".join(Links(body(message, "html")).seen)
     assert "https://a.example/x.png" in Links(body(message, "html")).links
     assert CONFIRM.link in body(message, "plain").splitlines()
 
@@ -411,7 +414,7 @@ def test_nothing_that_a_stranger_says_of_himself_breaks_out(origin: str, client:
     )
     lines, odd_lines = (body(message, "plain").splitlines() for message in (plain, odd))
     differing = [(a, b) for a, b in zip(lines, odd_lines, strict=True) if a != b]
-    assert all(a.startswith(("From: ", "With: ")) and b.startswith(a[:6]) for a, b in differing)
+    assert all(a.startswith(("Network: ", "Browser: ")) and b.startswith(a[:9]) for a, b in differing)
     htmls = [Links(body(message, "html")) for message in (plain, odd)]
     assert htmls[0].links == htmls[1].links
     assert htmls[0].tags == htmls[1].tags
@@ -458,7 +461,7 @@ def test_an_operator_can_replace_words_and_templates(tmp_path: Path) -> None:
 )
 def test_every_locale_finds_words(locale: str) -> None:
     """A language that we do not speak is answered in English."""
-    assert parse(render(locale=locale))["Subject"] == "Confirm your e-mail address for Acme"
+    assert parse(render(locale=locale))["Subject"] == "Confirm your email address for Acme"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ async def test_closing_is_quick_and_what_waited_is_sent_at_once(pool: Pool, data
     async with pool.connection() as conn:
         await conn.execute("UPDATE mail_breaker SET probe_at = now()")
     small = Pool(
-        database, size=4, limit=0.3, application_name="regsvc test"
+        database, size=4, limit=0.8, application_name="regsvc test"
     )  # seconds a statement has, but bookings
     try:
         async with ScriptedServer().running() as smtp, run_sending(small, database, smtp):

@@ -41,7 +41,7 @@ async def hurried(database: str, pool: Pool) -> AsyncIterator[Pool]:
     async with pool.connection(limit=60) as conn:
         await conn.execute(_PUBLISHED.encode())
         await conn.execute(b"ANALYZE mails")
-    hurried = Pool(database, application_name="regsvc test", limit=0.3)
+    hurried = Pool(database, application_name="regsvc test", limit=0.8)
     yield hurried
     await hurried.aclose()
 

@@ -1,7 +1,7 @@
-"""Email addresses: how one is read as it is typed, the mailbox that mail goes to, and the key of its account.
+"""Email addresses: parsing of typed ones, the mailbox that receives their mail, and the key of their account.
 
-An account belongs to exactly the mailbox that its mail goes to (`regsvc.mail.mailbox`): the domain as A-labels, the
-local part up to NFC and ASCII case. Nothing else makes two addresses one.
+An account belongs to exactly the mailbox that receives its mail (`regsvc.mail.mailbox`): the domain as A-labels, the
+local part up to NFC and ASCII case. No other rule makes two addresses equal.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from regsvc.mail.mailbox import UnusableAddressError, encode_domain, fold_local, read_mailbox
 
 MAX_BYTES = 254  # RFC 5321 section 4.5.3.1.3, less the angle brackets
-MAX_TYPED = 320  # characters, with what phones and forms add
+MAX_TYPED = 320  # characters, including what phones and forms add
 
 _JOINERS = "\u200c\u200d"  # ZWNJ and ZWJ, which some scripts need (RFC 5892, A.1 and A.2)
-_DOTS = (".", "\u3002", "\uff0e", "\uff61")  # all that separate labels (UTS 46, 4)
+_DOTS = (".", "\u3002", "\uff0e", "\uff61")  # all label separators (UTS 46, 4)
 _SPACES = "\t\n\v\f\r\x85"
 _RESERVED = frozenset(SPECIAL_USE_DOMAIN_NAMES) - {"test"}  # `.test` never leaves a test bench
-# Mobile carriers that gave out local parts with dots in a row or at the end, against RFC 5321; people still have them.
+# Mobile carriers that issued local parts with consecutive or final dots, against RFC 5321; customers still have them.
 _DOTTED = (
     "docomo.ne.jp",
     "ezweb.ne.jp",
@@ -37,16 +37,16 @@ _DOTTED = (
 
 
 class AddressError(ValueError):
-    """Not an address that mail can be sent to; the text says why."""
+    """Not a deliverable email address; the text says why."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """An address as mail is sent to it, and as it is compared.
+    """An address as displayed and as compared.
 
     Args:
-        email: As it is shown and mailed: the local part in NFC as it was typed, the domain as U-labels.
-        key: The mailbox that mail to it reaches. Two addresses with one key are one address.
+        email: For display and sending: the local part in NFC as typed, the domain as U-labels.
+        key: The mailbox that receives its mail. Addresses with the same key are the same address.
     """
 
     email: str
@@ -54,12 +54,12 @@ class Address:
 
 
 def trim_address(text: str) -> str:
-    """Return a typed address without what phones and forms add around it.
+    """Strip what phones and forms add around a typed address.
 
-    That is white space, invisible characters, `mailto:`, a pair of angle brackets, and one dot behind the domain.
+    That is white space, invisible characters, `mailto:`, a pair of angle brackets, and one dot after the domain.
     """
     text, dotted = _strip(text), False
-    for _ in range(2):  # the brackets may be inside the rest, or the rest inside them
+    for _ in range(2):  # brackets and the rest may be nested either way
         if not dotted and text.endswith(_DOTS):
             text, dotted = _strip(text[:-1]), True
         if text[:7].lower() == "mailto:":
@@ -70,27 +70,27 @@ def trim_address(text: str) -> str:
 
 
 def parse_address(text: str, local_domains: Collection[str] = ()) -> Address:
-    """Return the address that a text is.
+    """Parse a typed address.
 
-    One plain address with a domain name: no display name, list, group, quoted local part, comment, or IP literal,
-    and no line break or encoded word that could grow into a header.
+    Accept one plain address with a domain name: no display name, list, group, quoted local part, comment or IP literal,
+    and no line break or encoded word that could inject a header.
 
     Args:
-        text: As it was typed; what surrounds an address is trimmed.
-        local_domains: Domains (A-labels, or `*.` and a domain for those below it) that are taken although they are
-            no public names.
+        text: The address as typed; see `trim_address`.
+        local_domains: Domains (A-labels, or `*.` and a domain for those below it) to accept although they are
+            not public.
 
     Raises:
-        AddressError: It is none.
+        AddressError: The text is not a deliverable address.
     """
     text = trim_address(text)
     if len(text) > MAX_TYPED:
         raise AddressError("The address is too long.")
     local, at, domain = text.rpartition("@")
     if not at:
-        raise AddressError("An email address has an @ sign.")
+        raise AddressError("An email address needs an @ sign.")
     if "=?" in text or _has_unsafe(local) or _has_unsafe(domain, but=_JOINERS):
-        raise AddressError("The address has characters that an address cannot have.")
+        raise AddressError("The address contains invalid characters.")
     try:
         mailbox = read_mailbox(f"x@{domain}")
         unicode_domain = idna.decode(mailbox.domain) if "xn--" in mailbox.domain else mailbox.domain
@@ -104,19 +104,19 @@ def parse_address(text: str, local_domains: Collection[str] = ()) -> Address:
 
 
 def to_address(email: str) -> Address:
-    """Return the address of an `email` that was read before, such as one that is stored.
+    """Parse a stored `email`, which was validated when it was typed.
 
     Raises:
-        AddressError: It never was.
+        AddressError: The text is not a valid address.
     """
     try:
         return Address(email, read_mailbox(email).key)
     except UnusableAddressError as error:
-        raise AddressError("The address has characters that an address cannot have.") from error
+        raise AddressError("The address contains invalid characters.") from error
 
 
 def find_key(text: str) -> str | None:
-    """Return the key to look a typed address up by, whether or not it may be signed up; None if it can be none."""
+    """Return the lookup key of a typed address, even if sign-up would refuse it; None if it has no key."""
     try:
         return read_mailbox(trim_address(text)).key
     except UnusableAddressError:
@@ -124,7 +124,7 @@ def find_key(text: str) -> str | None:
 
 
 def find_key_prefixes(text: str) -> list[str]:
-    """Return what keys begin with whose addresses begin with a text: as typed, in small letters, and as A-labels."""
+    """Return the key prefixes of addresses that begin with a text: as typed, in lower case, and as A-labels."""
     found = []
     for variant in (text, text.lower()):
         local, at, domain = unicodedata.normalize("NFC", variant.strip()).rpartition("@")
@@ -136,7 +136,7 @@ def find_key_prefixes(text: str) -> list[str]:
 
 
 def strip_tag(email_key: str) -> str:
-    """Return the key of an address without its tag, for limits that a tag must not multiply."""
+    """Return the key of an address without its tag, for limits that tags must not multiply."""
     try:
         return read_mailbox(email_key).untagged_key
     except UnusableAddressError:
@@ -165,7 +165,7 @@ def _has_unsafe(text: str, but: str = "") -> bool:
 
 
 def _check_local(local: str, domain: str) -> str:
-    """Return a local part in NFC, once it is known to be one at this domain."""
+    """Validate a local part at this domain, and return it in NFC."""
     checked = local
     if local[:1] != "." and any(domain == name or domain.endswith(f".{name}") for name in _DOTTED):
         checked = re.sub(r"\.+", ".", local).removesuffix(".")
@@ -185,22 +185,24 @@ def _check_local(local: str, domain: str) -> str:
 
 
 def _check_domain(domain: str, shown: str, local_domains: Collection[str]) -> None:
-    """Check a domain beyond its letters.
+    """Check a domain beyond its characters.
 
     Args:
-        domain: As A-labels.
-        shown: As U-labels.
+        domain: The domain as A-labels.
+        shown: The domain as U-labels.
         local_domains: See `parse_address`.
 
     Raises:
-        AddressError: It cannot be a mail domain.
+        AddressError: The domain cannot receive mail.
     """
     labels = domain.split(".")
     if any(re.match(r"(?!xn)..--", label) for label in labels):  # reserved (RFC 5890, 2.3.1)
         raise AddressError("The part after the @ sign is not a domain name.")
     if any(unicodedata.bidirectional(char) in {"R", "AL", "AN"} for char in shown):
         try:
-            for label in shown.split("."):  # of a domain with a right-to-left label, all (RFC 5893, 1.4)
+            for label in shown.split(
+                "."
+            ):  # all labels of a domain with a right-to-left label (RFC 5893, 1.4)
                 idna.check_bidi(label, check_ltr=True)
         except idna.IDNAError as error:
             raise AddressError("The part after the @ sign is not a domain name.") from error

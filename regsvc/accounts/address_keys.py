@@ -1,8 +1,8 @@
-"""Computing the keys of stored addresses anew, and what is found on the way.
+"""Recomputation of stored address keys, and its findings.
 
 Keys of version 0.1 were case-folded, which joined mailboxes of different owners. `regsvc migrate` recomputes them in
-small transactions, each of which remembers where it ended: another program, or the next try, goes on from there. No
-account is merged or handed over: one whose key is another account's already gets a key that no address has.
+small transactions. Each records its position, so another program or a retry continues from there. Accounts are never
+merged or handed over: an account whose key another one already has gets a key that matches no address.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from regsvc.postgres.session import UNHURRIED
 
 log = structlog.get_logger()
 
-BATCH = 2000  # rows a transaction looks at
+BATCH = 2000  # rows per transaction
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class _Row:
 
 
 async def bring_up(conninfo: str) -> list[str]:
-    """Apply missing migrations, then recompute keys of addresses if that is due.
+    """Apply missing migrations, then recompute address keys if due.
 
     Returns:
-        The names of the migrations that were applied here.
+        The names of the applied migrations.
 
     Raises:
         As `migrate`.
@@ -55,28 +55,28 @@ async def bring_up(conninfo: str) -> list[str]:
 
 
 async def schedule_recomputing(conn: Connection) -> None:
-    """Let `recompute_keys` look at every row again."""
+    """Schedule all rows for `recompute_keys`."""
     await conn.execute("INSERT INTO address_key_progress (stage) VALUES ('users') ON CONFLICT DO NOTHING")
 
 
 async def recompute_keys(conn: Connection, batch: int = BATCH) -> None:
-    """Recompute what is left to recompute.
+    """Recompute the remaining keys.
 
     Args:
         conn: Not in a transaction; each batch is one.
-        batch: Rows of one transaction.
+        batch: Rows per transaction.
     """
-    # Looked for without a lock first: who may read alone finds that nothing is due.
+    # Checked without a lock first: a read-only role finds that nothing is due.
     while (await conn.execute("SELECT FROM address_key_progress")).rowcount:
         try:
             if await recompute_batch(conn, batch):
                 return
         except psycopg.errors.UniqueViolation:
-            log.info("a new account took a key meanwhile")  # the next try sees it
+            log.info("a new account took a key meanwhile")  # the retry sees it
 
 
 async def recompute_batch(conn: Connection, batch: int = BATCH) -> bool:
-    """Recompute the keys of the next rows, in a transaction of its own; return True when none are left."""
+    """Recompute the keys of the next rows in its own transaction; return True when none are left."""
     async with conn.transaction():
         # The row is locked: several programs take turns.
         found = await (
@@ -117,7 +117,7 @@ async def _set_user_key(conn: Connection, row: _Row) -> None:
     ).fetchone()
     await conn.execute(
         "UPDATE users SET email_key = %(key)s WHERE id = %(id)s",
-        # A space: no address that anyone can type has this key.
+        # A space: no typed address has this key.
         {"id": row.id, "key": row.new if holder is None else f"{row.new} {row.id}"},
     )
     if holder is None:
@@ -130,7 +130,7 @@ async def _set_user_key(conn: Connection, row: _Row) -> None:
 
 async def _recompute_registrations(conn: Connection, after: UUID | None, batch: int) -> UUID | None:
     last, rows = await _read(conn, "SELECT id, email, email_key FROM registrations", after, batch)
-    # Accounts have their new keys: one that has the old key of an attempt is another mailbox's.
+    # Accounts have their new keys: one with an attempt's old key belongs to another mailbox.
     owners = await (
         await conn.execute(
             "SELECT id, email_key FROM users WHERE email_key = ANY(%(keys)s)",
@@ -162,7 +162,7 @@ async def _recompute_moves(conn: Connection, after: UUID | None, batch: int) -> 
 
 
 async def _recompute_mails(conn: Connection, after: UUID | None, batch: int) -> UUID | None:
-    # What was asked for by address alone has no spelling of its own: its key is read as if it had been typed.
+    # A request by address has no spelling of its own: its key is parsed as if it had been typed.
     last, rows = await _read(
         conn, "SELECT id, coalesce(email, email_key), email_key FROM mails", after, batch
     )
@@ -182,7 +182,7 @@ _STAGES: dict[str, _Stage] = {
 async def _read(
     conn: Connection, select: str, after: UUID | None, batch: int
 ) -> tuple[UUID | None, list[_Row]]:
-    """Return the last row of the next ones, None behind the end, and those of them whose keys are wrong."""
+    """Return the last row of the batch, None at the end, and the rows whose keys are wrong."""
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             f"{select} WHERE id > %(after)s ORDER BY id LIMIT %(batch)s",
@@ -208,7 +208,7 @@ def _find_key(email: str) -> str | None:
 
 
 async def _find_attempts(conn: Connection, keys: Sequence[str]) -> list[tuple[UUID, str, str | None]]:
-    """Return the attempts that have one of these keys: id, key as it is, key as it will be."""
+    """Return the attempts that have one of these keys: id, present key, new key."""
     if not keys:
         return []
     cursor = await conn.execute(

@@ -18,15 +18,15 @@ _POSITION = struct.Struct(">q16s")
 
 
 class Aged(Protocol):
-    """A row that has an id and a time of creation."""
+    """A row with an id and a time of creation."""
 
     @property
     def id(self) -> UUID:
-        """Its id."""
+        """Return the row's id."""
 
     @property
     def created_at(self) -> datetime:
-        """When it was made."""
+        """Return the row's time of creation."""
 
 
 Row = TypeVar("Row")
@@ -35,11 +35,11 @@ AgedRow = TypeVar("AgedRow", bound=Aged)
 
 @dataclass(frozen=True)
 class Page(Generic[Row]):
-    """Some rows of a list.
+    """A page of a list.
 
     Args:
-        rows: the newest first.
-        next_cursor: of the next page; None if this is the last.
+        rows: rows, newest first.
+        next_cursor: cursor of the next page; None on the last.
     """
 
     rows: Sequence[Row]
@@ -60,10 +60,10 @@ class Position:
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Return the cursor that `encode` wrote.
+        """Parse a cursor written by `encode`.
 
         Raises:
-            ValueError: it did not.
+            ValueError: the text is not such a cursor.
         """
         try:
             microseconds, raw = _POSITION.unpack(base64.b64decode(text, altchars=b"-_", validate=True))
@@ -73,17 +73,17 @@ class Position:
 
 
 def rows_to_read(limit: int) -> int:
-    """Return how many rows to read for a page of `limit`: one more, which tells whether there is another page."""
+    """Return how many rows to read for a page: one more than `limit`, to detect a next page."""
     return min(limit, MAX_PAGE) + 1
 
 
 def cut_page(found: Sequence[Row], limit: int, encode: Callable[[Row], str]) -> Page[Row]:
-    """Return the page that begins a list of `rows_to_read(limit)` rows at most.
+    """Return the first page of at most `rows_to_read(limit)` rows.
 
     Args:
-        found: what was read.
-        limit: rows of the page.
-        encode: makes the cursor after a row.
+        found: the rows read.
+        limit: rows per page.
+        encode: returns the cursor after a row.
     """
     rows = found[: min(limit, MAX_PAGE)]
     return Page(rows, encode(rows[-1]) if len(found) > len(rows) else None)

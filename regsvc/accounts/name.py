@@ -1,4 +1,4 @@
-"""What counts as a person's name, whichever way it comes in."""
+"""Validation of names, whatever their source."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import unicodedata
 
 MAX_LENGTH = 200  # characters
 
-# They turn the text around a name, in a list or a mail. What scripts need within words (ZWJ, ZWNJ, marks) may stay.
+# Characters that reverse the text around a name. Those that scripts need within words (ZWJ, ZWNJ, marks) may stay.
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class NameInvalidError(ValueError):
-    """Not a name; the text says why, and `code` in a word."""
+    """The name is invalid; the text says why, `code` as a word."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -19,24 +19,24 @@ class NameInvalidError(ValueError):
 
 
 def check_name(text: str) -> str:
-    """Return a name without the spaces around it.
+    """Validate a name and return it without surrounding spaces.
 
     Raises:
-        NameInvalidError: It is empty, too long, or has control characters.
+        NameInvalidError: The name is empty, too long, or has control characters.
     """
     if len(text) > MAX_LENGTH:
-        raise NameInvalidError("too_long", f"A name has at most {MAX_LENGTH} characters.")
+        raise NameInvalidError("too_long", f"The name may have at most {MAX_LENGTH} characters.")
     return check_line(text)
 
 
 def check_line(text: str) -> str:
-    """Return one line of plain text, such as what is searched for, without the spaces around it.
+    """Validate one line of plain text, such as a search, and return it without surrounding spaces.
 
     Raises:
-        NameInvalidError: It is empty, or has control characters.
+        NameInvalidError: The text is empty or has control characters.
     """
     if any(char in _BIDI_CONTROLS or unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in text):
-        raise NameInvalidError("invalid_characters", "A name has no control characters.")
+        raise NameInvalidError("invalid_characters", "The name must not contain control characters.")
     if not any(unicodedata.category(char)[0] in "LNPS" for char in text):
-        raise NameInvalidError("too_short", "A name has at least one character that can be seen.")
+        raise NameInvalidError("too_short", "The name needs at least one visible character.")
     return text.strip()

@@ -150,7 +150,7 @@ async def set_by_link(service: Service, caller: Caller, body: ResetBody) -> None
     if token is None:
         raise TokenInvalidError
     async with service.pool.connection() as conn:
-        owner = await password_reset.find_forgetful(conn, service.secrets, token)
+        owner = await password_reset.find_reset_subject(conn, service.secrets, token)
     await check_new_password(service, body.password, email=owner.email, name=owner.name)
     new_hash = await service.lane.hash(body.password, owner=caller.line)
     async with service.pool.transaction() as conn:

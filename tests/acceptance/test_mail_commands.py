@@ -112,7 +112,7 @@ async def test_a_mail_is_shown_with_what_was_tried(database: str, pool: Pool) ->
     shown = json.loads((await regsvc("show", "--json", str(new.mail_id), database_url=database)).stdout)
     assert [attempt["outcome"] for attempt in shown["tries"]] == ["delayed", "sent"]
     done = await regsvc("show", str(uuid4()), code=1, database_url=database)
-    assert done.stderr.decode().endswith("There is no such mail.\n")
+    assert done.stderr.decode().endswith("There is no such message.\n")
 
 
 @pytest.mark.parametrize(

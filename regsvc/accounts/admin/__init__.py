@@ -1,1 +1,1 @@
-"""What an administrator may look up and do."""
+"""Searches and actions of administrators and operators."""

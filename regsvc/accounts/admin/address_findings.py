@@ -1,4 +1,4 @@
-"""Accounts that recomputing the keys of addresses found something about: read by an operator, and dismissed."""
+"""Accounts with findings from the recomputation of address keys, for an operator to review."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from psycopg.rows import class_row
 
 from regsvc.postgres.connection import Connection
 
-MOST = 1000  # shown, the newest
+MOST = 1000  # shown, newest first
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about an account.
+    """A finding about an account.
 
     Args:
-        user_id: The account.
-        email: Its address.
-        finding: `shared`: attempts of other mailboxes had its key, so one of those may have confirmed it.
-            `collides`: another account has the key of its mailbox, so nobody can log in to this one.
-        others: What is still stored of the others: kind, id, email and state of each.
-        found_at: When.
+        user_id: id of the account.
+        email: address of the account.
+        finding: `shared`: attempts of other mailboxes had its key and may have confirmed it.
+            `collides`: another account has its mailbox's key, so its user cannot log in.
+        others: kind, id, email and state of the other rows that are still stored.
+        found_at: time of the finding.
     """
 
     user_id: UUID
@@ -36,7 +36,7 @@ class Finding:
 
 
 async def list_findings(conn: Connection) -> list[Finding]:
-    """Return what was found and not dismissed, the newest first."""
+    """Return findings that are not dismissed, newest first."""
     async with conn.cursor(row_factory=class_row(Finding)) as cursor:
         await cursor.execute(
             """
@@ -63,7 +63,7 @@ async def list_findings(conn: Connection) -> list[Finding]:
 
 
 async def dismiss_findings(conn: Connection, user_ids: Sequence[UUID]) -> int:
-    """Forget that accounts shared a key, and return how many did; a collision stays until it is resolved."""
+    """Dismiss `shared` findings of accounts, and return the count; collisions stay until resolved."""
     cursor = await conn.execute(
         "DELETE FROM address_findings WHERE user_id = ANY(%(ids)s) AND finding = 'shared'",
         {"ids": list(user_ids)},

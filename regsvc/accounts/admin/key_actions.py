@@ -1,4 +1,4 @@
-"""What an operator does about signing keys; each act is in the audit log."""
+"""Operator actions on signing keys, each in the audit log."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from regsvc.security.tokens import Secrets
 
 
 async def rotate_keys(conn: Connection, secrets: Secrets, by: By, *, at_once: bool = False) -> str:
-    """Make another signing key, in the caller's transaction, and return its id.
+    """Create a signing key in the caller's transaction, and return its id.
 
     Args:
         conn: in a transaction.
         secrets: seal the key.
-        by: who does it.
-        at_once: whether it signs at once, instead of after every other service has fetched it.
+        by: the audit actor.
+        at_once: whether the key signs at once, before other services have fetched it.
     """
     kid = await key_store.rotate_keys(conn, secrets, at_once=at_once)
     await record(conn, "signing_key_added", by, kid=kid, at_once=at_once)

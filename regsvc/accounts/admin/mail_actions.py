@@ -1,6 +1,6 @@
-"""What an operator does about a mail: give it a new life, or call it off.
+"""Operator actions on a message: replay or cancel.
 
-Its registration is changed with it, in the same transaction, so that whoever waits sees what is true.
+Its registration changes in the same transaction, so that waiting clients see its true state.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ DEAD_AT_ONCE = 1000
 
 
 class MailInHandError(RegsvcError):
-    """The mail is being sent at this moment. Try again when that has ended, in a minute at most."""
+    """The message is being sent. Retry in a minute."""
 
     code = "mail_in_hand"
 
 
 class MailOverError(RegsvcError):
-    """There is nothing to cancel: the mail was sent, refused, given up or cancelled before."""
+    """This message cannot be cancelled: it has already been sent, refused, given up or cancelled."""
 
     code = "mail_over"
 
 
-# A registration that a mail can still be sent for. One that went to an earlier address stays dead, as its code does.
+# A registration whose message can still be sent. A message to an earlier address stays dead, as its code does.
 _GOES_ON = f"r.state <> 'confirmed' AND {alive('r')} AND m.created_at >= r.address_since"
 
-# A mail of no registration: nobody has decided yet whose it is, or another system asked for it and its token is there.
+# A message without registration: its account is not decided yet, or it is legacy mail whose token is still stored.
 _NOBODYS = "r.id IS NULL AND (m.kind <> 'foreign' OR m.foreign_token IS NOT NULL)"
 
 
 async def replay_mail(conn: Connection, mail_id: UUID, by: By) -> None:
-    """Give a mail a new life, in the caller's transaction: due now, no attempts, 48 hours before it.
+    """Replay a message in the caller's transaction: due now, no attempts, 48 hours to live.
 
-    It is written anew with the same Message-ID, link and code, and not held back by its address's schedule. Its
-    registration is shown as queued, and its link lives until the mail server accepts the mail, and a day from then.
+    It keeps its Message-ID, link and code, and ignores its address's schedule. Its registration is shown as queued, and
+    its link lives until 24 hours after the mail server accepts the message.
 
     Raises:
-        MailNotFoundError: there is none of that id.
-        MailInHandError: it is being sent.
-        RegistrationOverError: nobody waits for it any more, or somebody at another address does, or its link is
-            another system's and was forgotten with the acceptance.
+        MailNotFoundError: no message has this id.
+        MailInHandError: the message is being sent.
+        RegistrationOverError: its registration is over or has another address, or it is legacy mail
+            whose token was deleted when the mail server accepted it.
     """
     await _lock_mail(conn, mail_id)
     if not await _goes_on(conn, mail_id):
         raise RegistrationOverError(
-            "The mail's registration is over, or has another address by now; or its link was another system's, and "
-            "is forgotten."
+            "This message cannot be replayed: its registration is over or has another address, or its link is no "
+            "longer stored."
         )
     await _keep_acceptance(conn, mail_id)
     await _revive(conn, [mail_id])
@@ -72,16 +72,16 @@ async def replay_mail(conn: Connection, mail_id: UUID, by: By) -> None:
 async def replay_dead(
     conn: Connection, limit: int, by: By, *, reason: str | None = None, words: str | None = None
 ) -> int:
-    """Give dead mails a new life, as `replay_mail` does, in the caller's transaction, and return how many those are.
+    """Replay dead messages in the caller's transaction, oldest first, and return the count; see `replay_mail`.
 
-    The oldest come first. A mail whose registration is over stays dead.
+    Messages whose registration is over stay dead.
 
     Args:
         conn: in a transaction.
-        limit: mails at most.
+        limit: maximum number of messages.
         by: the operator.
-        reason: also mails that bounced, and only those that ended for this reason.
-        words: also mails that bounced, and only those whose server's reply has these words in it.
+        reason: include bounced messages; only those that ended for this reason.
+        words: include bounced messages; only those whose server reply contains these words.
     """
     by_words = reason is not None or words is not None
     async with conn.cursor(row_factory=scalar_row) as cursor:
@@ -117,15 +117,15 @@ async def replay_dead(
 
 
 async def cancel_mail(conn: Connection, mail_id: UUID, by: By) -> None:
-    """Call an open mail off, in the caller's transaction.
+    """Cancel an open message in the caller's transaction.
 
-    Unless another mail of its registration is on its way, or was sent, that is shown as bounced: whoever waits learns
-    that nothing will come, and may ask for another mail.
+    Its registration is shown as bounced unless another of its messages is open or was sent: waiting clients learn that
+    none will come, and may request another.
 
     Raises:
-        MailNotFoundError: there is none of that id.
-        MailInHandError: it is being sent, or was when its sender fell silent.
-        MailOverError: it is not open.
+        MailNotFoundError: no message has this id.
+        MailInHandError: the message is being sent, or its sender crashed while sending it.
+        MailOverError: the message is not open.
     """
     match await _lock_mail(conn, mail_id):
         case "sending":
@@ -148,7 +148,7 @@ async def cancel_mail(conn: Connection, mail_id: UUID, by: By) -> None:
 
 
 async def _lock_mail(conn: Connection, mail_id: UUID) -> State:
-    """Keep everybody else from changing a mail, and return its state; in hand, it is not to be touched."""
+    """Lock a message against concurrent changes, and return its state; one that is being sent is refused."""
     cursor = await conn.execute(
         "SELECT state, state = 'sending' AND due_at > now() FROM mails WHERE id = %(id)s FOR UPDATE",
         {"id": mail_id},
@@ -163,7 +163,7 @@ async def _lock_mail(conn: Connection, mail_id: UUID) -> State:
 
 
 async def _goes_on(conn: Connection, mail_id: UUID) -> bool:
-    """Say whether anybody waits for a mail, or nobody has decided yet who."""
+    """Return whether a message is still wanted, or its account not decided yet."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"""
@@ -178,7 +178,7 @@ async def _goes_on(conn: Connection, mail_id: UUID) -> bool:
 
 
 async def _keep_acceptance(conn: Connection, mail_id: UUID) -> None:
-    """Write down that a mail was accepted before its row forgets it."""
+    """Record the acceptance of a message before its row forgets it."""
     await conn.execute(
         """
         INSERT INTO mail_attempts (mail_id, tried_at, attempt, outcome, reply)
@@ -189,9 +189,9 @@ async def _keep_acceptance(conn: Connection, mail_id: UUID) -> None:
 
 
 async def _revive(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Make mails that the caller has locked due, and show their registrations as queued.
+    """Make messages locked by the caller due, and show their registrations as queued.
 
-    Should one of these end at this moment, its mail is cancelled when it is taken in hand.
+    If a registration ends concurrently, its message is cancelled when it is claimed.
     """
     await conn.execute(
         """
@@ -225,7 +225,7 @@ async def _revive(conn: Connection, mail_ids: Sequence[UUID]) -> None:
 
 
 async def _show_cancelled(conn: Connection, mail_id: UUID) -> None:
-    """Show the registration of a mail that was just cancelled as bounced, or as sent if another mail of it was."""
+    """Show the registration of a cancelled message as bounced, or as sent if another of its messages was."""
     await conn.execute(
         """
         WITH moved AS (

@@ -1,9 +1,8 @@
-"""Mails as an operator sees them: found, and looked at. What one does about them is in `interventions`.
+"""Search and lookup of messages for administrators; `mail_actions` changes them.
 
-They are shown with the registration that they are for, of which the mail's own room knows nothing. What was tried is
-in two places: the attempt that the mail server accepted is the mail's row, all others have rows of their own, since
-nearly every mail is accepted at once and need not pay for the few that are not. An attempt whose process was killed
-left no word; its number is missing.
+Messages are shown with their registration, which `regsvc.mail` does not know. The accepted attempt is in the message's
+row; other attempts have their own rows, because nearly every message is accepted at once and needs none. The attempt of
+a killed process leaves no record; its number is missing.
 """
 
 from __future__ import annotations
@@ -26,32 +25,32 @@ Kind = Literal["signup", "resend", "foreign", "notice", "forgot", "email_change"
 
 
 class MailNotFoundError(RegsvcError):
-    """There is no such mail."""
+    """There is no such message."""
 
     code = "mail_not_found"
 
 
 @dataclass(frozen=True)
 class OutboxMail:
-    """A mail and its recipient.
+    """A message and its recipient.
 
     Args:
-        id: of the mail; its Message-ID and its code are made of it.
-        kind: what was asked for.
-        sent_as: what it became, once it was accepted.
-        state: of the mail; see `regsvc.mail.jobs`.
-        attempts: of this life.
-        address: where it goes; None if that was mended since, and is known no more.
-        registration: that it is for, once that is decided.
-        registration_state: how that one is shown to the clients that wait for it.
-        silent: what becomes of the mail is not shown to them.
-        due_at: when an open mail is taken up, or its sender counts as gone.
-        reason: why it is not sent, as a word.
-        reply: what the mail server said last.
-        created_at: when it was asked for.
+        id: id of the message; its Message-ID and code derive from it.
+        kind: kind that was requested.
+        sent_as: kind that was sent, once accepted.
+        state: state of the message; see `regsvc.mail.queue.jobs`.
+        attempts: delivery attempts since it was created or last replayed.
+        address: recipient; None if the address has changed since and is no longer known.
+        registration: id of its registration, once decided.
+        registration_state: state that waiting clients see.
+        silent: whether its outcome is hidden from waiting clients.
+        due_at: when an open message is claimed, or its lease expires.
+        reason: why it is not sent, as a stable word.
+        reply: last reply of the mail server.
+        created_at: when it was requested.
         changed_at: when its state last changed.
         sent_at: when the mail server accepted it.
-        replayed_at: when an operator gave it its present life.
+        replayed_at: when an operator last replayed it.
     """
 
     id: UUID
@@ -74,15 +73,15 @@ class OutboxMail:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try to send a mail.
+    """A delivery attempt.
 
     Args:
-        attempt: its number, from 1 in each life of the mail.
-        tried_at: when it had ended.
-        outcome: what the mail became.
-        stage: of the conversation with the mail server, where it failed.
-        reason: why it failed, as a word.
-        reply: what the mail server said.
+        attempt: its number, from 1 after creation and after each replay.
+        tried_at: when it ended.
+        outcome: resulting state of the message.
+        stage: stage of the SMTP conversation at which it failed.
+        reason: why it failed, as a stable word.
+        reply: reply of the mail server.
     """
 
     attempt: int
@@ -95,12 +94,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Filters:
-    """Which mails to list: those that have all that is given.
+    """Filters of the message list; all given ones must match.
 
     Args:
-        state: of the mail.
-        kind: what was asked for.
-        email_key: the address, as it is compared.
+        state: state of the message.
+        kind: kind that was requested.
+        email_key: key of the address.
     """
 
     state: State | None = None
@@ -119,7 +118,7 @@ _COLUMNS = """
 """
 
 _CHOSEN = "o.kind = ANY(%(kinds)s) AND o.state = ANY(%(states)s)"
-# The newest of each kind and state, to be merged: one index serves both filters, alone and together.
+# The newest of each kind and state, then merged: one index serves both filters, alone and together.
 _LISTED = """
     SELECT found.id, found.created_at
       FROM unnest(%(kinds)s::text[]) AS k (kind)
@@ -129,7 +128,7 @@ _LISTED = """
          WHERE kind = k.kind AND state = s.state AND {before}
          ORDER BY created_at DESC, id DESC LIMIT %(limit)s) AS found
 """
-# Mails that were asked for by address, and those of registrations, which live or are over: an index for each.
+# Messages requested by address, and those of live and of finished registrations: one index each.
 _OF_ADDRESS = """
     o.id IN (SELECT o.id FROM mails o WHERE o.email_key = %(email_key)s
               UNION ALL
@@ -146,13 +145,13 @@ _OF_ADDRESS = """
 async def list_mails(
     conn: Connection, filters: Filters, *, after: Position | None, limit: int
 ) -> Page[OutboxMail]:
-    """Return a page of mails, the newest first.
+    """Return a page of messages, newest first.
 
     Args:
-        conn: reads.
-        filters: which mails.
-        after: where the page begins; None for the newest.
-        limit: how many, `MAX_PAGE` at most.
+        conn: connection to read with.
+        filters: filters of the list.
+        after: position before the page; None for the newest.
+        limit: rows, at most `MAX_PAGE`.
     """
     before = "(created_at, id) < (%(created_at)s, %(id)s)" if after else "true"
     if filters.email_key:
@@ -182,10 +181,10 @@ async def list_mails(
 
 
 async def get_mail(conn: Connection, mail_id: UUID) -> OutboxMail:
-    """Return a mail.
+    """Return a message.
 
     Raises:
-        MailNotFoundError: there is none of that id.
+        MailNotFoundError: no message has this id.
     """
     async with conn.cursor(row_factory=class_row(OutboxMail)) as cursor:
         await cursor.execute(f"{_COLUMNS} WHERE m.id = %(id)s", {"id": mail_id})
@@ -196,7 +195,7 @@ async def get_mail(conn: Connection, mail_id: UUID) -> OutboxMail:
 
 
 async def list_attempts(conn: Connection, mail_id: UUID) -> list[Attempt]:
-    """Return what was tried to send a mail, in all its lives, the oldest first."""
+    """Return all delivery attempts of a message, oldest first."""
     async with conn.cursor(row_factory=class_row(Attempt)) as cursor:
         await cursor.execute(
             """

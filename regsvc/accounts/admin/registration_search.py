@@ -1,4 +1,4 @@
-"""Registrations as an operator sees them: found, and looked at."""
+"""Search and lookup of registrations for administrators."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from regsvc.postgres.connection import Connection
 
 @dataclass(frozen=True)
 class Entry:
-    """A registration, whose it is, and how it stands.
+    """A registration as administrators see it.
 
     Args:
         id: of the registration.
-        address: where its mail goes; None if whose it was is erased.
-        name: as it was given; any text.
-        state: as it is shown to the clients that wait.
-        attempts: how often its mail was taken to the mail server.
-        next_try_at: when it is tried again, while delayed.
+        address: recipient of its message; None if the user was erased.
+        name: the name entered; any text.
+        state: state that waiting clients see.
+        attempts: number of delivery attempts.
+        next_try_at: time of the next delivery attempt, while delayed.
         reason: why it is delayed or bounced.
-        origin: the network prefix that it came from.
-        client: a short word for the software that it came from.
-        created_at: when it came.
+        origin: network prefix of the client.
+        client: short name of the client's software.
+        created_at: when the client signed up.
         changed_at: when its state last changed.
-        expires_at: when its link and code end, once that is known.
+        expires_at: when its link and code expire, once known.
     """
 
     id: UUID
@@ -51,7 +51,7 @@ _ENTRIES = """
            origin, client, created_at, changed_at, expires_at
       FROM registrations
 """
-# Those that live and those that are over: an index for each.
+# Live registrations and finished ones: one index each.
 _OF_ADDRESS = """
     id IN (SELECT id FROM registrations
             WHERE email_key = %(email_key)s AND state NOT IN ('confirmed', 'expired', 'repudiated')
@@ -64,14 +64,14 @@ _OF_ADDRESS = """
 async def list_registrations(
     conn: Connection, *, state: State | None, email_key: str | None, after: Position | None, limit: int
 ) -> Page[Entry]:
-    """Return a page of registrations, the newest first.
+    """Return a page of registrations, newest first.
 
     Args:
-        conn: reads.
-        state: only those in this one.
-        email_key: only those of this address, as it is compared.
-        after: where the page begins; None for the newest.
-        limit: how many, `MAX_PAGE` at most.
+        conn: connection to read with.
+        state: only registrations in this state.
+        email_key: only registrations with this address key.
+        after: position before the page; None for the newest.
+        limit: rows, at most `MAX_PAGE`.
     """
     conditions = [
         *(["(created_at, id) < (%(created_at)s, %(id)s)"] if after else []),
@@ -101,7 +101,7 @@ async def get_entry(conn: Connection, registration_id: UUID) -> Entry:
     """Return a registration.
 
     Raises:
-        RegistrationNotFoundError: there is none of that id.
+        RegistrationNotFoundError: no registration has this id.
     """
     async with conn.cursor(row_factory=class_row(Entry)) as cursor:
         await cursor.execute(f"{_ENTRIES} WHERE id = %(id)s", {"id": registration_id})

@@ -1,4 +1,4 @@
-"""The overview of the last day for any number of viewers."""
+"""The overview of the last 24 hours, shared by all viewers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import trio
 from regsvc.accounts.admin.statistics import Overview, make_overview
 from regsvc.postgres.pool import Pool
 
-FRESH = 2.0  # seconds for which viewers share a look
-COST_SHARE = 20  # of their time viewers at most have the database busy: one part in so many
+FRESH = 2.0  # seconds for which viewers share an overview
+COST_SHARE = 20  # inverse of the share of time that viewers may keep the database busy
 
 
 class SharedOverview:
-    """The overview for any number of viewers: they share one that is fresh, and one of them makes the next."""
+    """An overview shared by all viewers; one of them computes the next when it is stale."""
 
     def __init__(self) -> None:
         self._lock = trio.Lock()
@@ -22,10 +22,10 @@ class SharedOverview:
         self._good_until = -math.inf
 
     async def get(self, pool: Pool) -> Overview:
-        """Return an overview that is seconds old at most; the more it costs, the longer it is kept.
+        """Return an overview that is seconds old; the more it costs, the longer it is kept.
 
         Raises:
-            DatabaseUnavailableError: the database does not answer in time.
+            DatabaseUnavailableError: the database did not answer in time.
         """
         async with self._lock:
             began = trio.current_time()

@@ -1,8 +1,7 @@
-"""The last day in figures, for operators: how many sign-ups, what became of them, and how fast.
+"""Statistics of the last 24 hours for operators: sign-ups, their outcomes and delivery times.
 
-What a look costs does not grow with the day. Up to `MOST_READ` sign-ups are counted one by one. Of more, so many are
-read as lie in one short window of every minute, and stand for the others; of states that few of them are in, all are
-counted. Viewers share a look: see `regsvc.accounts.admin.shared_overview`.
+The cost is bounded. Up to `MOST_READ` sign-ups are all counted. Of more, a sample is read: those in one short window of
+every minute. Rare states are counted in full. Viewers share the result: see `regsvc.accounts.admin.shared_overview`.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from regsvc.accounts.admin.mail_search import Kind
 from regsvc.accounts.registrations import registration
 from regsvc.postgres.connection import Connection
 
-# Seconds from sign-up to acceptance at which the bars of the plot begin.
+# Lower bounds of the plot's bars, in seconds from sign-up to acceptance.
 BOUNDS: tuple[float, ...] = (0, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
 
 
 MOST_READ = 20_000  # sign-ups, about
-MOST_COUNTED = 20_000  # mails, and sign-ups, of a state
+MOST_COUNTED = 20_000  # messages or sign-ups per state
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Sign-ups of the last 24 hours, by what has become of them.
+    """Sign-ups of the last 24 hours by state.
 
     Args:
-        signed_up: all of them.
-        confirmed: their address is.
-        waiting: their mail is on its way, or was accepted and nobody confirmed yet.
-        delayed: their mail waits for its next try.
-        bounced: their mail cannot be delivered.
+        signed_up: all sign-ups.
+        confirmed: address confirmed.
+        waiting: message queued, being sent or accepted; address not confirmed.
+        delayed: message waits for its next attempt.
+        bounced: message cannot be delivered.
         ended: expired or voided.
     """
 
@@ -51,16 +50,16 @@ class Totals:
 
 @dataclass(frozen=True)
 class Queue:
-    """Mails that are not at their end, and those that were given up.
+    """Open and dead messages.
 
     Args:
-        queued: due, or on their way through the broker.
-        sending: in somebody's hands.
-        delayed: waiting for their next try.
+        queued: due, or in the broker.
+        sending: claimed by a worker.
+        delayed: waiting for the next attempt.
         dead: given up; an operator may replay them.
-        oldest: when the oldest open one was asked for.
+        oldest: when the oldest open message was requested.
 
-    No more than `MOST_COUNTED` of a state are counted.
+    At most `MOST_COUNTED` messages per state are counted.
     """
 
     queued: int
@@ -72,7 +71,7 @@ class Queue:
 
 @dataclass(frozen=True)
 class Hour:
-    """One hour: when it began, its sign-ups, and how many of those are confirmed."""
+    """One hour: its start, its sign-ups, and how many of them are confirmed."""
 
     began_at: datetime
     signed_up: int
@@ -81,12 +80,12 @@ class Hour:
 
 @dataclass(frozen=True)
 class Speed:
-    """How long mails took from sign-up to acceptance, in the last 24 hours.
+    """Time from sign-up to acceptance of messages in the last 24 hours.
 
     Args:
-        counts: how many took from each of `BOUNDS` to the next; the last has no end.
-        median: seconds; None without any mail.
-        p95: seconds within which 95 of 100 were accepted.
+        counts: messages between each of `BOUNDS` and the next; the last has no upper bound.
+        median: seconds; None without messages.
+        p95: 95th percentile in seconds.
     """
 
     counts: Sequence[int]
@@ -96,14 +95,14 @@ class Speed:
 
 @dataclass(frozen=True)
 class Overview:
-    """The last 24 hours.
+    """Statistics of the last 24 hours.
 
     Args:
-        totals: what became of the sign-ups.
-        queue: the mails that are open or given up.
-        hours: 24 of them, the oldest first.
-        speed: of the mails.
-        share: the part of all sign-ups that was read; below 1 the figures are estimates.
+        totals: sign-ups by state.
+        queue: open and dead messages.
+        hours: 24 hours, oldest first.
+        speed: delivery times.
+        share: fraction of sign-ups read; below 1 the figures are estimates.
     """
 
     totals: Totals
@@ -114,7 +113,7 @@ class Overview:
 
 
 async def make_overview(conn: Connection) -> Overview:
-    """Read the figures of the last 24 hours."""
+    """Compute the statistics of the last 24 hours."""
     share = await _choose_share(conn)
     counts = await _count_signups(conn, share)
     by_state: Counter[str] = Counter()
@@ -153,8 +152,8 @@ async def make_overview(conn: Connection) -> Overview:
     )
 
 
-# The windows that are read: one in each of the last 1440 minutes, as long as their share of it, not always at the same
-# second. With a share of 1 they are the whole day, and nothing is read twice or left out.
+# Sampling windows: one in each of the last 1440 minutes, its length by the share, at a varying second.
+# With a share of 1 they cover the whole day without gaps or overlaps.
 _WINDOWS = """
     SELECT now() - interval '24 hours' + make_interval(secs => 60 * n)
            + make_interval(secs => 60 * (1 - %(share)s) * (n * 0.6180339887 - floor(n * 0.6180339887))) AS begins
@@ -172,7 +171,7 @@ _SEEN = f"""
 
 
 async def _choose_share(conn: Connection) -> float:
-    """Return the part of the day's sign-ups to read: all of a usual day, some `MOST_READ` of a busy one."""
+    """Return the fraction of the day's sign-ups to read: all of a usual day, about `MOST_READ` of a busy one."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
@@ -190,7 +189,7 @@ async def _choose_share(conn: Connection) -> float:
 
 
 async def _count_signups(conn: Connection, share: float) -> Sequence[tuple[datetime, str, int]]:
-    """Return how many of those that are read came in which hour and are in which state."""
+    """Return the sampled sign-ups counted by hour and state."""
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             f"SELECT date_trunc('hour', created_at), state, count(*) FROM ({_SEEN}) AS seen GROUP BY 1, 2",  # noqa: S608
@@ -200,7 +199,7 @@ async def _count_signups(conn: Connection, share: float) -> Sequence[tuple[datet
 
 
 async def _count_states(conn: Connection) -> dict[str, int]:
-    """Return how many sign-ups of the last 24 hours are in each state, up to `MOST_COUNTED`."""
+    """Return the number of sign-ups of the last 24 hours by state, up to `MOST_COUNTED` each."""
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             """
@@ -218,7 +217,7 @@ async def _count_states(conn: Connection) -> dict[str, int]:
 
 
 async def _count_mails(conn: Connection) -> Queue:
-    """Return how many mails are open or given up."""
+    """Return the numbers of open and dead messages."""
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             """
@@ -250,7 +249,7 @@ async def _count_mails(conn: Connection) -> Queue:
 
 
 async def _list_hours(conn: Connection) -> list[datetime]:
-    """Return when the last 24 hours began, the present one included, by the database's clock."""
+    """Return the starts of the last 24 hours, including the current one, by the database's clock."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
@@ -262,7 +261,7 @@ async def _list_hours(conn: Connection) -> list[datetime]:
 
 
 async def _measure_speed(conn: Connection, share: float) -> Speed:
-    """Return how long the mails took of the sign-ups that are read."""
+    """Return the delivery times of the sampled sign-ups' messages."""
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             f"""
@@ -285,7 +284,7 @@ async def _measure_speed(conn: Connection, share: float) -> Speed:
 
 
 def name_bounds() -> list[str]:
-    """Return what each bar of the plot is called."""
+    """Return the labels of the plot's bars."""
     return [*(f"{_say(low)}-{_say(high)}" for low, high in pairwise(BOUNDS)), f"over {_say(BOUNDS[-1])}"]
 
 

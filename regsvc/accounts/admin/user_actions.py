@@ -1,6 +1,6 @@
-"""What is done about an account by those who run the service. Each act is audited in its own transaction.
+"""Operator and administrator actions on accounts, each audited in its own transaction.
 
-Everything here takes the caller's transaction, and locks users before their sessions.
+All functions run in the caller's transaction and lock users before sessions.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from regsvc.security.tokens import Secrets
 
 
 class OwnAccountError(RegsvcError):
-    """Administrators do not disable or delete themselves: another one has to."""
+    """You cannot disable or delete your own account. Ask another administrator."""
 
     code = "own_account"
 
 
 @dataclass(frozen=True, repr=False)
 class NewUser:
-    """A user who need not confirm their address.
+    """A user created without confirmation of the address.
 
     Args:
-        email: the address, normalised.
-        email_key: the address as it is compared.
-        name: what they call themselves.
-        locale: of their mails.
-        role: what they may do.
-        password_hash: of their password.
-        created_at: since when they are known; None: since now.
+        email: the normalised address.
+        email_key: key of the address.
+        name: name of the user.
+        locale: language of messages to the user.
+        role: role of the user.
+        password_hash: hash of the password.
+        created_at: time of creation; None means now.
     """
 
     email: str
@@ -53,10 +53,10 @@ class NewUser:
 
 
 async def add_user(conn: Connection, new: NewUser, by: By) -> UUID:
-    """Insert a user and return their id.
+    """Insert a user and return the id.
 
     Raises:
-        AddressTakenError: the address has an account.
+        AddressTakenError: the address already has an account.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
@@ -76,7 +76,7 @@ async def add_user(conn: Connection, new: NewUser, by: By) -> UUID:
 
 
 async def list_taken(conn: Connection, email_keys: Sequence[str]) -> set[str]:
-    """Return those of these addresses that have an account."""
+    """Return which of these addresses have an account."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             "SELECT email_key FROM users WHERE email_key = ANY(%(keys)s)", {"keys": list(email_keys)}
@@ -85,7 +85,7 @@ async def list_taken(conn: Connection, email_keys: Sequence[str]) -> set[str]:
 
 
 async def import_users(conn: Connection, users: Sequence[NewUser]) -> int:
-    """Insert users of another system, and return how many: those whose address has an account stay as they are."""
+    """Import users of another system, and return the count; existing accounts are unchanged."""
     cursor = await conn.execute(
         """
         INSERT INTO users (id, email, email_key, name, locale, role, password_hash, created_at, email_confirmed_at)
@@ -102,12 +102,12 @@ async def import_users(conn: Connection, users: Sequence[NewUser]) -> int:
 
 
 async def disable_user(conn: Connection, user_id: UUID, by: By) -> None:
-    """Keep a user from logging in, and end their sessions; one who is disabled stays so.
+    """Disable a user and end their sessions; disabling a disabled user changes nothing.
 
     Raises:
-        UserNotFoundError: there is no such user.
-        OwnAccountError: it is the administrator's own account.
-        LastAdminError: nobody else could administer the service then.
+        UserNotFoundError: no such user.
+        OwnAccountError: the account is the administrator's own.
+        LastAdminError: this user is the only administrator.
     """
     _check_somebody_else(user_id, by)
     await keep_an_admin(conn, user_id)
@@ -121,10 +121,10 @@ async def disable_user(conn: Connection, user_id: UUID, by: By) -> None:
 
 
 async def enable_user(conn: Connection, user_id: UUID, by: By) -> None:
-    """Let a user log in again.
+    """Enable a user.
 
     Raises:
-        UserNotFoundError: there is no such user.
+        UserNotFoundError: no such user.
     """
     await _lock_user(conn, user_id)
     changed = await conn.execute(
@@ -138,7 +138,7 @@ async def end_user_sessions(conn: Connection, user_id: UUID, by: By) -> int:
     """End all sessions of a user and return how many were alive.
 
     Raises:
-        UserNotFoundError: there is no such user.
+        UserNotFoundError: no such user.
     """
     await _lock_user(conn, user_id)
     ended = await end_all_sessions(conn, user_id, reason="ended_by_operator")
@@ -147,11 +147,11 @@ async def end_user_sessions(conn: Connection, user_id: UUID, by: By) -> int:
 
 
 async def set_role(conn: Connection, user_id: UUID, role: Role, by: By) -> None:
-    """Let a user do more, or less; their sessions end, since their tokens say what they might do before.
+    """Change a user's role and end their sessions, whose tokens carry the former role.
 
     Raises:
-        UserNotFoundError: there is no such user.
-        LastAdminError: nobody else could administer the service then.
+        UserNotFoundError: no such user.
+        LastAdminError: this user is the only administrator.
     """
     if role != "admin":
         await keep_an_admin(conn, user_id)
@@ -166,12 +166,12 @@ async def set_role(conn: Connection, user_id: UUID, role: Role, by: By) -> None:
 
 
 async def delete_user(conn: Connection, secrets: Secrets, user_id: UUID, by: By) -> None:
-    """Delete an account and erase the person, as they could themselves.
+    """Delete an account and erase the user's personal data, as the user could themselves.
 
     Raises:
-        UserNotFoundError: there is no such user.
-        OwnAccountError: it is the administrator's own account.
-        LastAdminError: nobody else could administer the service then.
+        UserNotFoundError: no such user.
+        OwnAccountError: the account is the administrator's own.
+        LastAdminError: this user is the only administrator.
     """
     _check_somebody_else(user_id, by)
     await erase_user(conn, secrets, user_id, by)

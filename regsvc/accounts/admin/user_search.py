@@ -1,4 +1,4 @@
-"""Users as an operator sees them: found, and looked at. What one does about them is in `administration`."""
+"""Search and lookup of users for administrators; `user_actions` changes them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from regsvc.postgres.connection import Connection
 Role: TypeAlias = Literal["user", "admin"]
 Standing: TypeAlias = Literal["active", "disabled"]
 
-MOST_SEARCHED = 1000  # addresses, and names, that begin with what is searched
+MOST_SEARCHED = 1000  # addresses and names that begin with the search text
 
 
 @dataclass(frozen=True)
 class Person:
-    """A user, and how they stand.
+    """A user as administrators see them.
 
     Args:
         id: of the user.
-        email: their address.
-        name: what they call themselves; any text.
-        locale: of their mails.
-        role: what they may do.
-        state: whether they may log in.
-        created_at: when they confirmed their address, or were made otherwise.
-        disabled_at: since when they may not log in; None: they may.
-        sessions: in how many they are logged in.
-        last_used_at: when the last of those was used.
+        email: address of the user.
+        name: name of the user; any text.
+        locale: language of messages to the user.
+        role: role of the user.
+        state: whether the user may log in.
+        created_at: when the address was confirmed or the account created.
+        disabled_at: when the user was disabled; None if active.
+        sessions: number of live sessions.
+        last_used_at: last use of any of them.
     """
 
     id: UUID
@@ -52,13 +52,13 @@ class Person:
 
 @dataclass(frozen=True)
 class Filters:
-    """Which users to list: those that have all that is given.
+    """Filters of the user list; all given ones must match.
 
     Args:
-        search: what their address or name begins with, whatever its case. A search looks at the first
-            `MOST_SEARCHED` addresses and names alone.
-        role: what they may do.
-        standing: whether they may log in.
+        search: prefix of address or name, ignoring case; only the first
+            `MOST_SEARCHED` addresses and names are searched.
+        role: role of the user.
+        standing: whether the user may log in.
     """
 
     search: str | None = None
@@ -73,7 +73,7 @@ _PEOPLE = f"""
       JOIN LATERAL (SELECT count(*) AS sessions, max(s.last_used_at) AS last_used_at
                       FROM sessions s WHERE s.user_id = u.id AND {ALIVE}) AS live ON true
 """  # noqa: S608 - a constant
-# The newest of each role and standing, to be merged: one index serves both filters, alone and together.
+# The newest of each role and standing, then merged: one index serves both filters, alone and together.
 _LISTED = """
     SELECT found.id, found.created_at
       FROM unnest(%(roles)s::text[]) AS r (role)
@@ -83,7 +83,7 @@ _LISTED = """
          WHERE role = r.role AND (disabled_at IS NOT NULL) = d.disabled AND {before}
          ORDER BY created_at DESC, id DESC LIMIT %(limit)s) AS found
 """
-# In the order of the index of prefixes, so that a short one ends at the limit.
+# In the order of the prefix index, so that a short prefix ends at the limit.
 _SEARCHED = """
     SELECT id, created_at FROM users
      WHERE id IN ({addresses}
@@ -100,13 +100,13 @@ _OF_PREFIX = """
 async def list_people(
     conn: Connection, filters: Filters, *, after: Position | None, limit: int
 ) -> Page[Person]:
-    """Return a page of users, the newest first.
+    """Return a page of users, newest first.
 
     Args:
-        conn: reads.
-        filters: which users.
-        after: where the page begins; None for the newest.
-        limit: how many, `MAX_PAGE` at most.
+        conn: connection to read with.
+        filters: filters of the list.
+        after: position before the page; None for the newest.
+        limit: rows, at most `MAX_PAGE`.
     """
     before = "(created_at, id) < (%(created_at)s, %(id)s)" if after else "true"
     prefixes = find_key_prefixes(filters.search or "")
@@ -143,7 +143,7 @@ async def get_person(conn: Connection, user_id: UUID) -> Person:
     """Return a user.
 
     Raises:
-        UserNotFoundError: there is none of that id.
+        UserNotFoundError: no user has this id.
     """
     async with conn.cursor(row_factory=class_row(Person)) as cursor:
         await cursor.execute(f"{_PEOPLE} WHERE u.id = %(id)s", {"id": user_id})
@@ -157,7 +157,7 @@ async def find_person(conn: Connection, id_or_address: str) -> Person:
     """Return the user of an id or an address.
 
     Raises:
-        UserNotFoundError: there is none.
+        UserNotFoundError: no such user.
     """
     try:
         return await get_person(conn, UUID(id_or_address))
@@ -173,5 +173,5 @@ async def find_person(conn: Connection, id_or_address: str) -> Person:
 
 
 def _escape(text: str) -> str:
-    """Return a text that LIKE takes for itself."""
+    """Escape a text for LIKE."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

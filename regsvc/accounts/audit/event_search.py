@@ -1,4 +1,4 @@
-"""Search the audit log; `record` adds to it."""
+"""Search of the audit log; `record` adds to it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from regsvc.postgres.connection import Connection
 
 @dataclass(frozen=True)
 class Event:
-    """An event that matters for security.
+    """A security event.
 
     Args:
         id: rises with every event.
         at: when it happened.
-        event: a stable word, such as `login_failed`.
-        actor: who did it.
-        actor_id: the user or administrator who did it.
-        user: the user it is about.
-        session: the session in which it was done.
-        origin: the network prefix that it came from.
-        client: a short word for the software that it came from.
-        request_id: of the request or command.
-        details: what else there is to know.
+        event: a stable name, such as `login_failed`.
+        actor: kind of actor.
+        actor_id: the user or administrator who acted.
+        user: the user concerned.
+        session: the actor's session.
+        origin: network prefix of the client.
+        client: short name of the client's software.
+        request_id: id of the request or command.
+        details: further details.
     """
 
     id: int
@@ -47,16 +47,16 @@ class Event:
 
 @dataclass(frozen=True)
 class Filters:
-    """Which events to list: those that have all that is given.
+    """Filters of the event list; all given ones must match.
 
     Args:
-        event: its word.
-        user_id: whom it is about.
-        actor: who did it, as a kind.
-        actor_id: which user or administrator did it.
-        request_id: in which request or command.
-        since: not before this.
-        until: before this.
+        event: name of the event.
+        user_id: the user concerned.
+        actor: kind of actor.
+        actor_id: the user or administrator who acted.
+        request_id: id of the request or command.
+        since: earliest time, inclusive.
+        until: latest time, exclusive.
     """
 
     event: str | None = None
@@ -79,16 +79,15 @@ _CONDITIONS = {
 
 
 async def list_events(conn: Connection, filters: Filters, *, after: int | None, limit: int) -> Page[Event]:
-    """Return a page of events, the newest first.
+    """Return a page of events, newest first.
 
-    A list by event reads the newest of each kind of actor and merges them: one index serves both filters, alone and
-    together.
+    A list by event merges the newest of each kind of actor: one index serves both filters, alone and together.
 
     Args:
-        conn: reads.
-        filters: which events.
-        after: the id of the event that the page begins behind; None for the newest.
-        limit: how many, `MAX_PAGE` at most.
+        conn: connection to read with.
+        filters: filters of the list.
+        after: id of the event before the page; None for the newest.
+        limit: rows, at most `MAX_PAGE`.
     """
     given = {name: value for name, value in vars(filters).items() if value is not None}
     conditions = [

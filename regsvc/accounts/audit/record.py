@@ -1,7 +1,7 @@
-"""The audit log: every event that matters for security, with who did it, from where, and in which request.
+"""The audit log: every security event with its actor, origin and request.
 
-Rows are only ever added, in the transaction of what they tell of, so that neither is ever true alone (ASVS 5.0,
-16.2.1 and 16.3). No address, token, code or password is in them: people are known by their ids.
+Rows are only ever added, in the transaction of the event, so neither exists without the other (ASVS 5.0, 16.2.1 and
+16.3). They hold no address, token, code or password: people are identified by their ids.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ KEEP = timedelta(days=400)  # a year, and time to notice that it has passed
 
 @dataclass(frozen=True)
 class By:
-    """Who does something, and from where.
+    """An audit actor and their origin.
 
     Args:
-        actor: `user` and `admin` are people with an account; `operator` uses the command line; `anonymous` has not
-            proved who they are; `service` is the program itself.
-        actor_id: of the user or administrator, and of nobody else.
-        session_id: that they act in.
-        origin: the network prefix that they act from.
-        client: a short word for their software.
-        request_id: of the request, as in its answer and the log.
-        network: what counts as one client, an IPv4 address or the /64 of an IPv6 address; the log never has it.
+        actor: `user` and `admin` have an account; `operator` uses the command line; `anonymous` is not
+            authenticated; `service` is the program itself.
+        actor_id: id of the user or administrator; None for other actors.
+        session_id: session of the actor.
+        origin: network prefix of the client.
+        client: short name of the client's software.
+        request_id: id of the request, as in its response and the log.
+        network: the client's IPv4 address or the /64 of its IPv6 address; never logged.
     """
 
     actor: ActorKind
@@ -51,14 +51,14 @@ ANYONE = By("anonymous")
 async def record(
     conn: Connection, event: str, by: By, *, user_id: UUID | None = None, **details: str | int | bool | None
 ) -> None:
-    """Add an event, in the caller's transaction.
+    """Add an event in the caller's transaction.
 
     Args:
         conn: in a transaction.
-        event: a stable snake_case word, such as `password_changed`.
-        by: who did it.
-        user_id: whom it is about; by default the user who did it.
-        details: what else there is to know, nothing personal and nothing secret.
+        event: a stable snake_case name, such as `password_changed`.
+        by: the audit actor.
+        user_id: the user concerned; by default the acting user.
+        details: further details, neither personal nor secret.
     """
     await conn.execute(
         """
@@ -76,9 +76,9 @@ async def record(
 
 
 async def forget_person(conn: Connection, user_id: UUID) -> None:
-    """Take from the log, in the caller's transaction, where a user was and with what: the account is deleted.
+    """Remove the origins and clients of a deleted user's acts from the log, in the caller's transaction.
 
-    What they did to others as an administrator stays whole: it belongs to the history of those others.
+    Acts on other users as an administrator stay whole: they belong to the history of those users.
     """
     await conn.execute("SELECT set_config('regsvc.audit_upkeep', 'on', true)")
     await conn.execute(
@@ -89,7 +89,7 @@ async def forget_person(conn: Connection, user_id: UUID) -> None:
 
 
 async def purge_audit(conn: Connection, limit: int) -> int:
-    """Delete events that are older than anybody keeps them, and return how many."""
+    """Delete events past retention, and return the count."""
     async with conn.transaction():
         await conn.execute("SELECT set_config('regsvc.audit_upkeep', 'on', true)")
         cursor = await conn.execute(

@@ -1,8 +1,8 @@
-"""Budgets for guesses at six-digit codes.
+"""Attempt budgets for six-digit codes.
 
-A code allows five attempts, and a sign-up fifteen over all its codes. An address allows ten in 30 days for each client
-network and 200 in all. A network has a budget of its own, so that a stranger elsewhere cannot use up the owner's.
-(NIST SP 800-63B-4 section 3.2.2; ASVS 5.0, 6.6.3)
+A code allows five wrong attempts, and a sign-up fifteen over all its codes. An address allows ten in 30 days for each
+client network and 200 in all. Networks have their own budgets, so a stranger elsewhere cannot use up the owner's. (NIST
+SP 800-63B-4 section 3.2.2; ASVS 5.0, 6.6.3)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from regsvc.security.tokens import Secrets, blind
 
 CODE_ATTEMPTS = 5
 SIGNUP_ATTEMPTS = 15
-NETWORK_ATTEMPTS = 10  # of an address
+NETWORK_ATTEMPTS = 10  # per address and network
 ADDRESS_ATTEMPTS = 200
 PERIOD = timedelta(days=30)  # from the first attempt that a budget counts
 
@@ -28,11 +28,11 @@ _LABEL = "code-attempts"
 
 @dataclass(frozen=True)
 class Budget:
-    """A number of wrong codes that are allowed within 30 days.
+    """A number of wrong codes allowed within 30 days.
 
     Args:
-        key: a MAC of what the budget belongs to.
-        most: how many.
+        key: a MAC of the budget's owner.
+        most: wrong codes allowed.
     """
 
     key: bytes
@@ -40,17 +40,17 @@ class Budget:
 
 
 def of_code(secrets: Secrets, mail_id: UUID) -> Budget:
-    """Return the budget of the code in one mail."""
+    """Return the budget of the code in one message."""
     return Budget(blind(secrets, _LABEL, "code", mail_id.bytes), CODE_ATTEMPTS)
 
 
 def of_signup(secrets: Secrets, registration_id: UUID) -> Budget:
-    """Return the budget of a sign-up, over all its codes."""
+    """Return the budget of a sign-up over all its codes."""
     return Budget(blind(secrets, _LABEL, "signup", registration_id.bytes), SIGNUP_ATTEMPTS)
 
 
 def of_address(secrets: Secrets, email_key: str, network: str) -> list[Budget]:
-    """Return the budgets of an address: for one client network, and for all of them together."""
+    """Return the budgets of an address: for one client network, and for all networks."""
     return [
         Budget(blind(secrets, _LABEL, "network", email_key, network), NETWORK_ATTEMPTS),
         Budget(blind(secrets, _LABEL, "address", email_key), ADDRESS_ATTEMPTS),
@@ -58,7 +58,7 @@ def of_address(secrets: Secrets, email_key: str, network: str) -> list[Budget]:
 
 
 async def find_spent(conn: Connection, budgets: Collection[Budget]) -> set[Budget]:
-    """Return the budgets of which nothing is left."""
+    """Return the exhausted budgets."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
@@ -76,7 +76,7 @@ async def find_spent(conn: Connection, budgets: Collection[Budget]) -> set[Budge
 async def spend(conn: Connection, budgets: Collection[Budget]) -> None:
     """Count one wrong code against each budget, in the caller's transaction.
 
-    The caller holds a lock that keeps others from reading these budgets between `find_spent` and the commit.
+    The caller holds a lock that prevents concurrent reads of these budgets between `find_spent` and the commit.
     """
     await conn.execute(
         """
@@ -91,7 +91,7 @@ async def spend(conn: Connection, budgets: Collection[Budget]) -> None:
 
 
 async def purge_code_attempts(conn: Connection, limit: int) -> int:
-    """Delete at most `limit` budgets whose 30 days are over, and return how many were deleted."""
+    """Delete at most `limit` budgets whose 30 days are over, and return the count."""
     cursor = await conn.execute(
         """
         DELETE FROM code_tries

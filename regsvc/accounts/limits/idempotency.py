@@ -1,7 +1,7 @@
-"""Doing once what is asked for twice: a client that heard no answer sends the same request with the same key again.
+"""Idempotency: a client that received no answer repeats the request with the same key.
 
-The key is written in the transaction of what the request asks for, so that after a crash there are both or neither
-(draft-ietf-httpapi-idempotency-key-header). The answer is not kept; it is made again from what the request was about.
+The key is written in the transaction of the request, so a crash keeps both or neither
+(draft-ietf-httpapi-idempotency-key-header). The response is not stored; it is built again from the request's subject.
 """
 
 from __future__ import annotations
@@ -18,30 +18,28 @@ from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 
 KEEP = timedelta(hours=24)
-REPEAT = timedelta(
-    seconds=10
-)  # within which the same request, without a key, is a button that was pressed twice
+REPEAT = timedelta(seconds=10)  # within which a repeated request without a key counts as a double click
 
 
 class IdempotencyKeyReusedError(RegsvcError):
-    """This Idempotency-Key came with another body before: every request needs one of its own."""
+    """This Idempotency-Key was used with a different body. Use a new key for every request."""
 
     code = "idempotency_key_reused"
 
 
 class RequestInFlightError(RegsvcError):
-    """The same request is being answered at this moment: ask again in a second."""
+    """The same request is in progress. Retry in a second."""
 
     code = "request_in_flight"
 
 
 @dataclass(frozen=True)
 class Once:
-    """A request that is to be done once.
+    """The identity of an idempotent request.
 
     Args:
-        key: a MAC of the call, the client's address and software, and the key that the client chose.
-        fingerprint: a MAC of its body.
+        key: a MAC of the call, the client's address and software, and its key.
+        fingerprint: a MAC of the body.
     """
 
     key: bytes
@@ -49,10 +47,10 @@ class Once:
 
 
 async def find_subject(conn: Connection, once: Once) -> UUID | None:
-    """Return what the request was about when it was done before; None: it was not.
+    """Return the subject of a request that was already done, or None.
 
     Raises:
-        IdempotencyKeyReusedError: it was another request.
+        IdempotencyKeyReusedError: the key was used for a different request.
     """
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
@@ -73,19 +71,19 @@ async def find_subject(conn: Connection, once: Once) -> UUID | None:
 
 
 async def claim_once(conn: Connection, once: Once | None, subject: UUID) -> UUID:
-    """Do a request once: write in the caller's transaction what it is about.
+    """Claim an idempotency key: write the request's subject in the caller's transaction.
 
     Args:
-        conn: in the transaction that does it.
-        once: None for a request that came without a key, which is done each time.
-        subject: what it is about, if it is done now.
+        conn: in the transaction of the request.
+        once: None for a request without a key, which is always done.
+        subject: id of what the request creates or changes, if it is done now.
 
     Returns:
-        The subject if it is to be done now; else that of the first time, when nothing is to be done any more.
+        `subject` if the caller must do the request now; otherwise the first request's subject.
 
     Raises:
-        IdempotencyKeyReusedError: it was another request.
-        RequestInFlightError: somebody else is doing it.
+        IdempotencyKeyReusedError: the key was used for a different request.
+        RequestInFlightError: a concurrent request holds the key.
     """
     if once is None:
         return subject
@@ -94,7 +92,7 @@ async def claim_once(conn: Connection, once: Once | None, subject: UUID) -> UUID
         """
         INSERT INTO idempotency_keys AS i (key, fingerprint, subject, created_at)
         SELECT %(key)s, %(fingerprint)s, %(subject)s, now()
-         -- Held until the transaction ends: whoever comes meanwhile is told so, and does not wait.
+         -- Held until the transaction ends: concurrent requests are refused instead of waiting.
          WHERE pg_try_advisory_xact_lock(%(high)s::integer, %(low)s::integer)
         ON CONFLICT (key) DO UPDATE
            SET fingerprint = excluded.fingerprint, subject = excluded.subject, created_at = now()
@@ -111,20 +109,20 @@ async def claim_once(conn: Connection, once: Once | None, subject: UUID) -> UUID
 
 
 async def claim_repeat(conn: Connection, key: bytes, subject: UUID) -> UUID:
-    """Do what the same client asks for twice within ten seconds once, in the caller's transaction.
+    """Claim a request that a client may repeat within ten seconds, in the caller's transaction.
 
-    A request that overlaps with the first one waits for it.
+    A concurrent request waits for the first one.
 
     Args:
-        conn: in the transaction that does it.
-        key: a MAC of the client and of everything that the request says.
-        subject: what the request is about, if it is done now.
+        conn: in the transaction of the request.
+        key: a MAC of the client and the whole request.
+        subject: id of what the request creates or changes, if it is done now.
 
     Returns:
-        The subject if the request is to be done now; otherwise that of the first time.
+        `subject` if the caller must do the request now; otherwise the first request's subject.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
-        # The row looks older than it is, so that it lives ten seconds where others live a day.
+        # The row is backdated, so it lives ten seconds where others live a day.
         await cursor.execute(
             """
             INSERT INTO idempotency_keys AS i (key, fingerprint, subject, created_at)
@@ -144,7 +142,7 @@ async def claim_repeat(conn: Connection, key: bytes, subject: UUID) -> UUID:
 
 
 async def renew_repeat(conn: Connection, key: bytes, subject: UUID) -> None:
-    """Let a request count as the first of its kind: what the first one made is over."""
+    """Make a request the first of its kind: the result of the earlier one is over."""
     await conn.execute(
         """
         UPDATE idempotency_keys SET subject = %(subject)s, created_at = now() - %(keep)s + %(repeat)s
@@ -155,7 +153,7 @@ async def renew_repeat(conn: Connection, key: bytes, subject: UUID) -> None:
 
 
 async def purge_idempotency_keys(conn: Connection, limit: int) -> int:
-    """Delete keys whose time is over, and return how many."""
+    """Delete expired keys, and return the count."""
     cursor = await conn.execute(
         """
         DELETE FROM idempotency_keys

@@ -1,12 +1,11 @@
-"""Guessing passwords: after ten log-ins that failed each next one waits, 30 s at first and up to an hour.
+"""Password guessing: after ten failed login attempts each further one waits, from 30 s up to an hour.
 
-They are counted by the address as it was typed, whether or not it has an account, so that nothing here tells which.
-A client that logged in to that address before is counted on its own: whatever strangers do, it waits for its own
-mistakes alone (OWASP calls this device cookies; here no cookie is needed). It is known again by its own address and
-software. Failing these its network is, with a count that all of that network share, so that a neighbour cannot hold up
-a client at the address that it had before.
+Attempts are counted by the address as typed, whether or not it has an account, so the count does not reveal accounts. A
+client that has logged in to the address before has its own count: strangers' failures do not delay it (OWASP calls this
+device cookies; no cookie is needed here). A client is recognised by its address and software, or else by its network.
+Clients recognised by network share one count, so that a neighbour cannot delay a client at its former address.
 
-A try is counted before it is made and taken back when it was right, so that a thousand at once are not more than ten.
+An attempt is counted before it is checked and withdrawn if it was right, so a thousand at once count like ten.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets, blinds
 
-FREE = 10  # failures in a row that cost no wait
+FREE = 10  # consecutive failures without a wait
 KEEP_CLIENTS = timedelta(days=90)
-CLIENTS = 20  # of an address, each in two rows; the longest unused are forgotten
+CLIENTS = 20  # of an address, each in two rows; the least recently used are forgotten
 LIMIT = "login-failures"
 
 _LABEL = "login-tries"
 _DAY = "interval '24 hours'"
-# After 10 failures 30 s, after 11 a minute, after 17 and more an hour; after a quiet day none.
+# 30 s after 10 failures, a minute after 11, an hour after 17 or more; none after a quiet day.
 _WAIT = f"""
     CASE WHEN f.failures < {FREE} OR f.last_at <= now() - {_DAY} THEN interval '0'
          ELSE least(interval '30 seconds' * 2 ^ least(f.failures - {FREE}, 7), interval '1 hour')
     END
 """
-# Which row counts a try: the client's if it is known, else its network's if that is, else the one of all strangers.
+# Which row counts an attempt: the client's if known, else its network's if known, else the one of all strangers.
 _COUNTED = """
     SELECT coalesce((SELECT c.key FROM login_clients c
                       WHERE c.key = ANY(%(clients)s) AND c.last_at > now() - %(keep)s LIMIT 1),
@@ -47,12 +46,12 @@ _COUNTED = """
 
 @dataclass(frozen=True)
 class Place:
-    """Where an attempt comes from.
+    """The origin of a login attempt.
 
     Args:
-        network: the client: an IPv4 address, or the /64 of an IPv6 address.
-        client: a short word for its software.
-        origin: the wider network prefix that it is in.
+        network: the client's IPv4 address, or the /64 of its IPv6 address.
+        client: short name of the client's software.
+        origin: the wider network prefix of the client.
     """
 
     network: str
@@ -70,15 +69,15 @@ class Place:
 
 @dataclass(frozen=True)
 class LoginTry:
-    """A try that was counted.
+    """A counted login attempt.
 
     Args:
-        counted: the row that counts it.
-        at: when it was counted.
-        before: when the one before was, if there was one.
-        address: the key of the address, as typed.
-        client: the key of the address and the client.
-        network: the key of the address and the client's network.
+        counted: the row that counts the attempt.
+        at: when the attempt was counted.
+        before: time of the previous attempt, if any.
+        address: key of the address as typed.
+        client: key of address and client.
+        network: key of address and the client's network.
     """
 
     counted: bytes
@@ -90,21 +89,21 @@ class LoginTry:
 
     @property
     def known(self) -> bool:
-        """Whether the client has logged in to this address before."""
+        """Return whether the client has logged in to this address before."""
         return self.counted != self.address
 
 
 async def begin_try(conn: Connection, secrets: Secrets, address: str, place: Place) -> LoginTry:
-    """Count a try to log in, before it costs anything.
+    """Count a login attempt before the password is checked.
 
     Args:
-        conn: not in a transaction: whatever comes of the try, it counts.
-        secrets: what keys derive from.
-        address: as typed.
-        place: where it comes from.
+        conn: not in a transaction: the attempt counts whatever follows.
+        secrets: derive the keys.
+        address: the address as typed.
+        place: origin of the attempt.
 
     Raises:
-        RateLimitedError: too many failed; it is not counted.
+        RateLimitedError: too many attempts have failed; this one is not counted.
     """
     addresses = blinds(secrets, _LABEL, "address", address)
     clients, networks = place.client_keys(secrets, address), place.network_keys(secrets, address)
@@ -115,7 +114,7 @@ async def begin_try(conn: Connection, secrets: Secrets, address: str, place: Pla
             WITH counted AS ({_COUNTED})
             INSERT INTO login_failures AS f (key, failures, last_at)
             SELECT key, 1, now() FROM counted
-             -- Looks first: an update that comes to nothing would lock the row, which is a write.
+             -- Look first: even an update that changes nothing locks the row, which is a write.
              WHERE NOT EXISTS (SELECT FROM login_failures f
                                 WHERE f.key = counted.key AND f.last_at + {_WAIT} > now())
             ON CONFLICT (key) DO UPDATE
@@ -142,7 +141,7 @@ async def begin_try(conn: Connection, secrets: Secrets, address: str, place: Pla
 
 
 async def withdraw_try(conn: Connection, tried: LoginTry) -> None:
-    """Take a try back, as if it had not been made: it was right, or we were too busy to look."""
+    """Withdraw an attempt that was right or that the service was too busy to check."""
     await conn.execute(
         """
         WITH first AS (
@@ -158,9 +157,9 @@ async def withdraw_try(conn: Connection, tried: LoginTry) -> None:
 
 
 async def forgive_tries(conn: Connection, tried: LoginTry) -> None:
-    """Know the client of a try that was right, in the caller's transaction, and forget its failures before.
+    """Trust the client of a successful attempt, in the caller's transaction, and forget its earlier failures.
 
-    Those of strangers stay as they are: if their waits ended, they would know that somebody has logged in.
+    Strangers' failures stay: an end of their waits would reveal that the owner has logged in.
     """
     if tried.counted == tried.address:
         await withdraw_try(conn, tried)
@@ -170,9 +169,9 @@ async def forgive_tries(conn: Connection, tried: LoginTry) -> None:
 
 
 async def know_client(conn: Connection, secrets: Secrets, address: str, by: By) -> None:
-    """Know a client from now on that proved that it reads the mail of an address: it opened what was mailed there.
+    """Trust a client that opened a link mailed to the address.
 
-    Whatever strangers guessed at this address, even before it had an account, its owner does not wait for that.
+    Strangers' guesses at the address, even from before it had an account, do not delay its owner.
     """
     if by.origin is not None:
         place = Place(by.network or by.origin, by.client or "", by.origin)
@@ -181,7 +180,7 @@ async def know_client(conn: Connection, secrets: Secrets, address: str, by: By) 
 
 
 async def is_known(conn: Connection, secrets: Secrets, address: str, origin: str) -> bool:
-    """Return whether an address's owner logged in from a network, or proved otherwise that they are there."""
+    """Return whether an address's owner logged in, or proved their presence otherwise, from a network."""
     cursor = await conn.execute(
         "SELECT FROM login_clients WHERE key = ANY(%(clients)s) AND last_at > now() - %(keep)s",
         {"clients": blinds(secrets, _LABEL, "client", address, origin), "keep": KEEP_CLIENTS},
@@ -190,7 +189,7 @@ async def is_known(conn: Connection, secrets: Secrets, address: str, origin: str
 
 
 async def _remember(conn: Connection, address: bytes, keys: Sequence[bytes]) -> None:
-    # Log-ins at the same moment skip what the other deletes, and never wait for each other.
+    # Concurrent logins skip rows that another deletes, and never wait for each other.
     await conn.execute(
         """
         WITH known AS (
@@ -209,9 +208,10 @@ async def _remember(conn: Connection, address: bytes, keys: Sequence[bytes]) -> 
 
 
 async def forget_address(conn: Connection, secrets: Secrets, address: str) -> None:
-    """Forget the clients of an address, in the caller's transaction: its account is deleted, or has another password.
+    """Forget the trusted clients of an address, in the caller's transaction.
 
-    What strangers guessed at it stays until it is a day old: if their waits ended, they would know of that.
+    Call it when its account is deleted or its password replaced. Strangers' failures stay until they are a day old:
+    an end of their waits would reveal the change.
     """
     keys = {"keys": blinds(secrets, _LABEL, "address", address)}
     await conn.execute(
@@ -225,7 +225,7 @@ async def forget_address(conn: Connection, secrets: Secrets, address: str) -> No
 
 
 async def purge_login_tries(conn: Connection, limit: int) -> int:
-    """Delete failures of more than a day ago, and clients that did not come for 90 days; return how many."""
+    """Delete failures older than a day and clients unused for 90 days; return the count."""
     cursor = await conn.execute(
         f"""
         WITH clients AS (

@@ -1,11 +1,11 @@
-"""The mail schedule: 60 s after the first mail, then 2, 5 and 15 min, then 6 a day; anew after a quiet day.
+"""Mail schedule of an address: 60 s after the first message, then 2, 5 and 15 min, then 6 a day; reset by a quiet day.
 
-It is kept twice. Per address as typed *and* client it is shown (429, `next_resend_at`): it tells nothing of others.
-Per address alone it is hidden: a mail that comes too early for it waits for its turn and the newest one that waits is
-sent, while its registration walks on as if it had been; so a stranger can neither stop an owner's mail nor learn of it.
+There are two schedules. The one per typed address *and* client is visible (429, `next_resend_at`) and reveals nothing
+about other clients. The one per address is hidden: an early message waits for its turn, and only the newest waiting one
+is sent, while its registration proceeds as if it had been. So a stranger can neither block the owner's messages nor
+learn of them.
 
-Links for forgotten passwords and for moves to another address have schedules of their own, so that no kind of mail
-takes the turn of another.
+Password reset and email change have their own schedules, so that kinds of messages do not delay each other.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets, blind
 
 _LABEL = "schedule"
-QUIET = timedelta(days=30)  # after "this was not me", at most one mail a day
+QUIET = timedelta(days=30)  # after "this was not me": at most one message a day
 
 
 class TooSoonError(RegsvcError):
-    """It is too soon for another mail."""
+    """It is too soon to send another message."""
 
     code = "too_soon"
 
     def __init__(self, next_at: datetime) -> None:
-        """Args: next_at: when the next mail may be asked for."""
+        """Args: next_at: when the next message may be requested."""
         super().__init__()
         self.next_at = next_at
 
@@ -39,7 +39,7 @@ class TooSoonError(RegsvcError):
 _DAY = "interval '24 hours'"
 # An address's schedule is written only under this lock, which claims try and never wait for.
 _LOCK = "hashtextextended(encode(key, 'hex'), 7243605130)"
-# The pause after so many mails.
+# The pause after so many messages.
 _PAUSE = f"""
     CASE WHEN s.quiet_until > now() THEN {_DAY}
          WHEN s.last_at <= now() - {_DAY} THEN interval '0'
@@ -53,7 +53,7 @@ _PAUSE = f"""
 """
 
 
-# The same for all tagged addresses of one mailbox together: five at once, then fewer and fewer.
+# The shared schedule of all tagged addresses of one mailbox: five at once, then fewer and fewer.
 _FAMILY_PAUSE = f"""
     CASE WHEN s.last_at <= now() - {_DAY} OR s.sent < 5 THEN interval '0'
          ELSE CASE s.sent WHEN 5 THEN interval '60 seconds'
@@ -71,49 +71,49 @@ def address_key(secrets: Secrets, email_key: str) -> bytes:
 
 
 def client_key(secrets: Secrets, email_key: str, client: str) -> bytes:
-    """Return the key of an address as one client types it; the client is a network prefix."""
+    """Return the key of an address as typed by one client; the client is a network prefix."""
     return blind(secrets, _LABEL, "client", client, email_key)
 
 
 def family_key(secrets: Secrets, kind: str, email_key: str) -> bytes | None:
-    """Return the key of the schedule that an address shares with those that differ in their tag; None without a tag."""
+    """Return the key of the schedule that tagged variants of an address share, or None without a tag."""
     base = strip_tag(email_key)
     return blind(secrets, _LABEL, "family", kind, base) if base != email_key else None
 
 
 def registration_key(secrets: Secrets, registration_id: UUID) -> bytes:
-    """Return the key of the address of a registration for whoever holds its handle."""
+    """Return the schedule key of a registration's address, for the holder of its handle."""
     return blind(secrets, _LABEL, "registration", registration_id.bytes)
 
 
 def reset_key(secrets: Secrets, email_key: str) -> bytes:
-    """Return the key of an address's schedule of links for forgotten passwords."""
+    """Return the key of an address's password reset schedule."""
     return blind(secrets, _LABEL, "reset", email_key)
 
 
 def reset_client_key(secrets: Secrets, email_key: str, client: str) -> bytes:
-    """Return the key of the same for an address as one client types it; the client is a network prefix."""
+    """Return the key of the password reset schedule of an address as typed by one client, a network prefix."""
     return blind(secrets, _LABEL, "reset-client", client, email_key)
 
 
 def move_key(secrets: Secrets, email_key: str) -> bytes:
-    """Return the key of the schedule of an address that accounts are to be moved to."""
+    """Return the key of the schedule of a new address in an email change."""
     return blind(secrets, _LABEL, "move", email_key)
 
 
 def mover_key(secrets: Secrets, user_id: UUID) -> bytes:
-    """Return the key of the schedule of a user who moves to another address."""
+    """Return the key of a user's email change schedule."""
     return blind(secrets, _LABEL, "mover", user_id.bytes)
 
 
 async def take_turns(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
-    """Take a turn on each schedule whose pause is over, and return those; the others stay as they are."""
+    """Take a turn on each schedule whose pause is over, and return those; the others are unchanged."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"""
             INSERT INTO mail_schedules AS s (key, sent, last_at)
             SELECT DISTINCT k, 1, now() FROM unnest(%(keys)s::bytea[]) AS k
-             -- Looks first: an update that comes to nothing would lock the row, which is a write.
+             -- Look first: even an update that changes nothing locks the row, which is a write.
              WHERE NOT EXISTS (SELECT FROM mail_schedules s WHERE s.key = k AND s.last_at + {_PAUSE} > now())
              ORDER BY k
             ON CONFLICT (key) DO UPDATE
@@ -127,17 +127,17 @@ async def take_turns(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
 
 
 async def next_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, datetime]:
-    """Return when the next turn on each schedule is; a key without one may take its turn at once."""
+    """Return when the next turn on each schedule is due; a key without an entry may take its turn now."""
     return await _look(conn, keys, _PAUSE)
 
 
 async def next_family_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, datetime]:
-    """Do the same for schedules that tagged addresses share."""
+    """Return the same as `next_turns` for schedules shared by tagged addresses."""
     return await _look(conn, keys, _FAMILY_PAUSE)
 
 
 async def find_early(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
-    """Return the schedules whose pause is not over yet."""
+    """Return the schedules whose pause is not over."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"SELECT s.key FROM mail_schedules s WHERE s.key = ANY(%(keys)s) AND s.last_at + {_PAUSE} > now()",  # noqa: S608
@@ -147,15 +147,15 @@ async def find_early(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
 
 
 async def try_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, bool]:
-    """Take a turn on each schedule that nobody else is deciding about, and return whether its pause was over.
+    """Take a turn on each schedule that no other transaction holds, and return whether its pause was over.
 
-    A schedule that another transaction holds is left out, not waited for: its process may have lost power.
+    A schedule held by another transaction is omitted, not waited for: its process may have lost power.
     """
     return await _try(conn, keys, _PAUSE)
 
 
 async def try_family_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, bool]:
-    """Do the same on schedules that tagged addresses share."""
+    """Do the same as `try_turns` for schedules shared by tagged addresses."""
     return await _try(conn, keys, _FAMILY_PAUSE)
 
 
@@ -191,7 +191,7 @@ async def _look(conn: Connection, keys: Collection[bytes], pause: str) -> dict[b
 
 
 async def quieten(conn: Connection, key: bytes) -> None:
-    """Let at most one mail a day have its turn on a schedule for 30 days; the one that was complained of counts."""
+    """Limit a schedule to one message a day for 30 days; the reported one counts."""
     await conn.execute(
         f"""
         WITH held AS MATERIALIZED (
@@ -206,7 +206,7 @@ async def quieten(conn: Connection, key: bytes) -> None:
 
 
 async def purge_schedules(conn: Connection, limit: int) -> int:
-    """Delete schedules that hold nobody up any more, and return how many."""
+    """Delete schedules that delay no message any more, and return the count."""
     cursor = await conn.execute(
         f"""
         WITH usual AS (

@@ -1,8 +1,8 @@
-"""Limits that hold over any number of processes: so many requests within so long, counted in PostgreSQL.
+"""Rate limits shared by any number of processes, counted in PostgreSQL.
 
-The generic cell rate algorithm (ITU-T I.371): a limit of 20 a minute lets 20 through at once, and then one every
-three seconds. Its whole state is one moment a client, when it is as if nothing had been used; the clock is the
-database's. All limits of a request are checked by one statement, and either all count it or none does.
+The generic cell rate algorithm (ITU-T I.371): a limit of 20 a minute lets 20 requests through at once, then one every
+three seconds. Its whole state is one time per client, at which the limit is unused again; the clock is the database's.
+One statement checks all limits of a request, and either all count it or none does.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _ROUNDING = 1e-6  # of a permit: clocks have microseconds
 
 @dataclass(frozen=True)
 class Limit:
-    """So many permits within so long.
+    """A rate limit: permits per period.
 
     Args:
-        name: a stable word; clients see it.
+        name: a stable name; clients see it.
         quota: permits.
-        seconds: after which all of them are there again.
+        seconds: the period after which all permits are available again.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Demand:
-    """A permit of a limit that is asked for on somebody's behalf, who is known by a key."""
+    """A request for one permit of a limit by the holder of a key."""
 
     limit: Limit
     key: bytes
@@ -46,12 +46,12 @@ class Demand:
 
 @dataclass(frozen=True)
 class Standing:
-    """What is left of a limit.
+    """The state of a limit for one key.
 
     Args:
-        limit: this one.
-        remaining: permits that may be taken at this moment.
-        reset: seconds until all of them are there again.
+        limit: the limit.
+        remaining: permits available now.
+        reset: seconds until all permits are available again.
     """
 
     limit: Limit
@@ -60,12 +60,12 @@ class Standing:
 
 
 class RateLimitedError(RegsvcError):
-    """Too many requests: wait a little."""
+    """Too many requests. Wait before you retry."""
 
     code = "rate_limited"
 
     def __init__(self, limit: str, retry_after: float, standings: Sequence[Standing] = ()) -> None:
-        """Args: limit: its name. retry_after: seconds to wait. standings: what is left of the limits asked."""
+        """Args: limit: its name. retry_after: seconds to wait. standings: states of the requested limits."""
         super().__init__()
         self.limit = limit
         self.retry_after = retry_after
@@ -73,17 +73,17 @@ class RateLimitedError(RegsvcError):
 
 
 def demand(secrets: Secrets, limit: Limit, *whom: str) -> Demand:
-    """Return the demand for one permit of a limit on somebody's behalf: an address, a network, or both."""
+    """Return the demand for one permit by a key's parts: an address, a network, or both."""
     return Demand(limit, blind(secrets, _LABEL, limit.name, *whom))
 
 
 async def take_permits(conn: Connection, demands: Sequence[Demand]) -> list[Standing]:
     """Take a permit of each limit, and return what is left of them.
 
-    Not in a transaction that may be rolled back: what was refused for another reason counts, too.
+    Not in a transaction that may be rolled back: requests refused for other reasons count, too.
 
     Raises:
-        RateLimitedError: one of them has none left; nothing was taken of any.
+        RateLimitedError: a limit has no permit left; none was taken.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
@@ -104,13 +104,13 @@ async def take_permits(conn: Connection, demands: Sequence[Demand]) -> list[Stan
 
 
 def _standing(limit: Limit, used: float) -> Standing:
-    """Say how a limit stands of which so many seconds are used up."""
+    """Return the state of a limit with `used` seconds used up."""
     remaining = math.floor((1 - used / limit.seconds) * limit.quota + _ROUNDING)
     return Standing(limit, max(remaining, 0), used)
 
 
 async def purge_throttles(conn: Connection, limit: int) -> int:
-    """Delete limits of which nothing is used any more, and return how many."""
+    """Delete unused limits, and return the count."""
     cursor = await conn.execute(
         """
         DELETE FROM throttles

@@ -1,4 +1,4 @@
-"""Who was refused a moment ago, kept in memory: the next request is refused without asking the database."""
+"""Recently refused rate limit keys, kept in memory: the next request is refused without the database."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import trio
 from regsvc.accounts.limits.rate_limit import Demand, RateLimitedError, Standing
 
 MOST = 10_000  # keys; the oldest are forgotten
-LONGEST = 60.0  # seconds; what an operator resets in the database is true again by then
+LONGEST = 60.0  # seconds; after them an operator's reset in the database takes effect
 
 
 class RefusedKeys:
-    """The keys of limits that have nothing left, each until it has or `LONGEST` has passed.
+    """Keys of exhausted limits, each until a permit is available or `LONGEST` has passed.
 
-    A client that is refused tends to come again at once. Its refusal costs no statement, so that who is held back
-    holds nobody else up. Forgetting a key is harmless: the database decides.
+    A refused client tends to retry at once. Its refusal costs no statement, so refused clients do not delay others.
+    Forgetting a key is harmless: the database decides.
     """
 
     def __init__(self) -> None:
         self._until: OrderedDict[bytes, tuple[float, float]] = OrderedDict()  # forgotten at; used up until
 
     def check(self, demands: Sequence[Demand]) -> None:
-        """Refuse what was refused a moment ago.
+        """Refuse a key that was recently refused.
 
         Raises:
-            RateLimitedError: one of these keys was.
+            RateLimitedError: a key was recently refused.
         """
         now = trio.current_time()
         for each in demands:
@@ -38,7 +38,7 @@ class RefusedKeys:
                 raise RateLimitedError(each.limit.name, wait, [standing])
 
     def note(self, demands: Sequence[Demand], standings: Sequence[Standing]) -> None:
-        """Keep who has nothing left, by what a refusal said."""
+        """Remember the exhausted keys of a refusal."""
         now = trio.current_time()
         for each, standing in zip(demands, standings, strict=True):
             if standing.remaining > 0:

@@ -1,1 +1,1 @@
-"""Mails beside a sign-up's: about accounts, and for the legacy system."""
+"""Messages without a registration: about accounts, and legacy mail."""

@@ -1,8 +1,8 @@
-"""Mails about an account: whom they go to, and what they say, decided when they are taken in hand.
+"""Messages about an account: recipient and contents, decided when a sender claims them.
 
-They have no registration, and nobody watches them. A notice goes to the address that the account had when it was
-booked. A link for a forgotten password goes to whoever has an account at the address that was typed, and to nobody
-otherwise. The link of a move goes to the new address, or tells its owner that it has an account already.
+They have no registration, and no client watches them. A notice goes to the account's address at booking. A password
+reset link goes to the owner of the account at the typed address; without an account none is sent. An email change link
+goes to the new address, or tells its owner that it already has an account.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from regsvc.security.tokens import Secrets
 
 @dataclass(frozen=True)
 class AccountLetter:
-    """Whom such a mail in hand goes to, and what it has to say; see `Letter`.
+    """The recipient and contents of a claimed message about an account; see `Letter`.
 
     Args:
-        user_id: whose account it is about.
-        move_id: which move it is about, if it is about one.
-        account_email: the address that the account has.
-        account_since: when it was made.
-        password_hash: of the account, which a link for a new password is bound to.
+        user_id: the user.
+        move_id: the email change, if it is about one.
+        account_email: address of the account.
+        account_since: when the account was created.
+        password_hash: hash of the account, which a password reset link is bound to.
     """
 
     mail_id: UUID
@@ -51,12 +51,12 @@ class AccountLetter:
     password_hash: str = field(repr=False)
 
     def turn(self, secrets: Secrets) -> bytes:
-        """Return the key of the schedule of its address that it keeps to, unless it is admitted: one for each kind."""
+        """Return the key of the schedule it follows unless admitted, one for each kind."""
         key = mail_schedule.reset_key if self.sent_as == "password_reset" else mail_schedule.move_key
         return key(secrets, self.email_key)
 
     def mint_link(self, secrets: Secrets) -> tuple[str, timedelta]:
-        """Return the token of its link, of a kind that has one, and how long that is good for."""
+        """Return the token of its link and the link's lifetime."""
         if self.move_id is None:
             token = password_reset.mint_reset_token(
                 secrets,
@@ -72,15 +72,15 @@ class AccountLetter:
 
 
 async def choose_accounts(conn: Connection, secrets: Secrets, mail_ids: Sequence[UUID]) -> None:
-    """Decide whose those of these mails are that were asked for because of a forgotten password.
+    """Decide the accounts of password reset messages that were requested by address.
 
-    One that comes from where its owner has logged in before is admitted: a flood of others' wishes cannot keep it from
-    them. Here it is audited, and not when it was asked for: nobody knew then whom it was about.
+    A request from a place where the owner has logged in before is admitted, so a flood of strangers' requests cannot
+    block it. It is audited here because its user was not known before.
     """
     cursor = await conn.execute(
         """
         WITH owners AS (
-            -- An account that is being deleted has no mails any more; it is not waited for but looked at again.
+            -- Do not wait for an account that is being deleted: it has no messages; look again later.
             SELECT id, email_key FROM users
              WHERE email_key IN (SELECT email_key FROM mails WHERE id = ANY(%(mail_ids)s) AND kind = 'forgot')
                AND disabled_at IS NULL
@@ -101,10 +101,9 @@ async def choose_accounts(conn: Connection, secrets: Secrets, mail_ids: Sequence
 
 
 async def begin_sending_account(conn: Connection, mail_ids: Sequence[UUID]) -> list[AccountLetter]:
-    """Return what to send for those of these mails, all claimed by the caller, that are about an account.
+    """Return the letters of claimed messages that are about an account.
 
-    What nobody has a use for any more is not returned: of an account that has moved or is disabled, or of a move that
-    is over.
+    Obsolete messages are omitted: the account has another address or is disabled, or the email change is over.
     """
     async with conn.cursor(row_factory=class_row(AccountLetter)) as cursor:
         await cursor.execute(

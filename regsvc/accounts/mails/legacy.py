@@ -1,8 +1,8 @@
-"""Mails that the system this one replaces asks for, while both run: an address, and a link's token of its own.
+"""Legacy mail: messages requested by the system this service replaces, while both run.
 
-Such a mail has no registration here, and nobody watches it: whom it goes to and the token stand in its row. The id of
-its row derives from the message that asked for it, so that a message that comes twice is one mail. The token is another
-system's secret: sealed at rest, never logged, and forgotten once it need not be sent any more.
+Each request has an address and a link token. It has no registration and no client watches it; recipient and token are
+in its row. The row's id derives from the request, so a repeated request is one message. The token is the other system's
+secret: sealed at rest, never logged, and deleted once it need not be sent again.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from regsvc.postgres.connection import Connection
 from regsvc.security.seals import seal, unseal
 from regsvc.security.tokens import Secrets, mint_foreign_mail_ids
 
-MAX_BYTES = 4096  # an address and a token at their longest, every character of them escaped, have less
-_TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,512}")  # what RFC 3986, 2.3 lets stand in a URL as it is
+MAX_BYTES = 4096  # the longest address and token, fully escaped, are shorter
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,512}")  # the unreserved characters of RFC 3986, 2.3
 _SEAL = "foreign-mail-seal"
 
 
 @dataclass(frozen=True)
 class ForeignRequest:
-    """What a message of that system asks for.
+    """A request for legacy mail.
 
     Args:
-        address: whom to mail.
-        token: of the link.
-        origin: what the message is known by: its id, or all of it.
+        address: the recipient.
+        token: token of the link.
+        origin: identity of the request: its message id, or its whole body.
     """
 
     address: Address
@@ -47,7 +47,7 @@ class ForeignRequest:
 
 @dataclass(frozen=True)
 class ForeignLetter:
-    """Whom such a mail in hand goes to, and what it has to say; see `Letter`."""
+    """The recipient and contents of claimed legacy mail; see `Letter`."""
 
     mail_id: UUID
     email: str
@@ -56,29 +56,29 @@ class ForeignLetter:
     sealed_token: bytes = field(repr=False)
 
     sent_as: ClassVar[SentAs] = "foreign_confirm"
-    locale: ClassVar[str] = "en"  # which it does not tell
-    admitted: ClassVar[bool] = True  # that system decided that it is time for a mail
+    locale: ClassVar[str] = "en"  # the request does not name a language
+    admitted: ClassVar[bool] = True  # the legacy system decides when to send
     silent: ClassVar[bool] = False
 
     def open_token(self, secrets: Secrets) -> str:
         """Return the token of the link.
 
         Raises:
-            UnsealError: the service's secret is not the one that sealed it.
+            UnsealError: the service's secret is not the one that sealed the token.
         """
         return unseal(secrets, _SEAL, self.sealed_token, bound=self.mail_id.bytes).decode("ascii")
 
 
 def read_request(body: bytes, message_id: str | None, local_domains: Collection[str] = ()) -> ForeignRequest:
-    """Return what a message asks for: `{"email": …, "confirmation_token": …}`, and whatever else, which is ignored.
+    """Parse a request `{"email": …, "confirmation_token": …}`; other fields are ignored.
 
     Args:
-        body: of the message.
-        message_id: of the message, if it has one.
+        body: body of the request.
+        message_id: message id of the request, if any.
         local_domains: see `parse_address`.
 
     Raises:
-        MalformedMessageError: saying what is wrong, and nothing of what the message says.
+        MalformedMessageError: with a text that quotes nothing of the request.
     """
     if len(body) > MAX_BYTES:
         raise MalformedMessageError("oversized")
@@ -103,9 +103,9 @@ def read_request(body: bytes, message_id: str | None, local_domains: Collection[
 async def add_foreign_mails(
     conn: Connection, secrets: Secrets, requests: Sequence[ForeignRequest]
 ) -> list[UUID]:
-    """Insert the mails of messages, due now, in the caller's transaction, and return their ids, in any order.
+    """Insert the messages of requests, due now, in the caller's transaction, and return their ids in any order.
 
-    What was asked for by the same message before, up to 30 days ago, is left out.
+    Requests repeated within 30 days are skipped.
     """
     ids = [[*mint_foreign_mail_ids(secrets, request.origin)] for request in requests]
     async with conn.cursor(row_factory=scalar_row) as cursor:
@@ -124,7 +124,7 @@ async def add_foreign_mails(
             """,
             {
                 "ids": [current for current, *_ in ids],
-                # As it was called before the secret was changed.
+                # The id derived from the previous secret.
                 "earlier": [previous[0] if previous else None for _, *previous in ids],
                 "emails": [request.address.email for request in requests],
                 "email_keys": [request.address.key for request in requests],
@@ -139,7 +139,7 @@ async def add_foreign_mails(
 
 
 async def begin_sending_foreign(conn: Connection, mail_ids: Sequence[UUID]) -> list[ForeignLetter]:
-    """Return what to send for those of these mails, all claimed by the caller, that another system asked for."""
+    """Return the letters of claimed messages that are legacy mail."""
     async with conn.cursor(row_factory=class_row(ForeignLetter)) as cursor:
         await cursor.execute(
             """
@@ -153,7 +153,7 @@ async def begin_sending_foreign(conn: Connection, mail_ids: Sequence[UUID]) -> l
 
 
 async def purge_nobodys_mails(conn: Connection, limit: int) -> int:
-    """Delete mails of no registration that ended 30 days ago, and return how many."""
+    """Delete messages without registration that ended 30 days ago, and return the count."""
     cursor = await conn.execute(
         """
         DELETE FROM mails

@@ -1,4 +1,4 @@
-"""Whose turn it is: which mails in hand keep to the schedules of their addresses, and until when the others wait."""
+"""Turns on address schedules: which claimed messages are sent now, and until when the others wait."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 async def take_turns(
     conn: Connection, secrets: Secrets, claimed: Sequence[Job], letters: dict[UUID, AnyLetter]
 ) -> tuple[dict[UUID, datetime], list[Job]]:
-    """Take the turns of the addresses of these mails.
+    """Take turns for claimed messages on the schedules of their addresses.
 
-    Of several mails of one address the newest attempt's is sent. A mail has one turn, however many tries it takes.
-    Tagged addresses of one mailbox have their own turns and share another schedule, so that tags bring no more mail.
+    Of several messages of one address the newest is sent. A message takes one turn for all its attempts. Tagged
+    addresses of one mailbox have their own turns and share another schedule, so that tags bring no extra messages.
 
     Returns:
-        When it is the turn of those mails that have none now; and those whose address another transaction holds, taken
-        out of `letters`.
+        The next turns of the messages that must wait, and the messages whose address another transaction holds,
+        removed from `letters`.
     """
     newest: dict[bytes, UUID] = {}
     keys: dict[UUID, bytes] = {}
@@ -52,7 +52,7 @@ async def take_turns(
     crowded, held = await _try_family_turns(conn, newest, families) if families else ({}, set())
     asked = {key for key, mail_id in newest.items() if mail_id not in crowded and mail_id not in held}
     taken = await mail_schedule.try_turns(conn, asked)
-    # Where the newest mail of an address waits for the others of its mailbox, the older ones wait with it.
+    # Where the newest message of an address waits for the mailbox's schedule, the older ones wait with it.
     until = {keys[mail_id]: at for mail_id, at in crowded.items()}
     later = [
         job for job in claimed if job.id in keys and keys[job.id] not in taken and keys[job.id] not in until
@@ -73,7 +73,7 @@ async def take_turns(
 def _find_family(secrets: Secrets, letter: AnyLetter) -> bytes | None:
     if not isinstance(letter, AccountLetter):
         return mail_schedule.family_key(secrets, "signup", letter.email_key)
-    if letter.sent_as == "password_reset":  # it goes to an account alone: tags make no more of those
+    if letter.sent_as == "password_reset":  # sent to accounts only: tags bring no extra ones
         return None
     return mail_schedule.family_key(secrets, "move", letter.email_key)
 
@@ -81,10 +81,10 @@ def _find_family(secrets: Secrets, letter: AnyLetter) -> bytes | None:
 async def _try_family_turns(
     conn: Connection, newest: dict[bytes, UUID], families: dict[UUID, bytes]
 ) -> tuple[dict[UUID, datetime], set[UUID]]:
-    """Take turns for the newest mails of tagged addresses. A mail whose own address has no turn takes none here.
+    """Take turns for the newest messages of tagged addresses; without an own turn, take none.
 
     Returns:
-        When it is the turn of those mails that have none now; and those whose schedule another transaction holds.
+        The next turns of the messages that must wait, and the messages whose schedule another transaction holds.
     """
     tagged = {key: mail_id for key, mail_id in newest.items() if mail_id in families}
     early = await mail_schedule.find_early(conn, tagged)

@@ -1,4 +1,4 @@
-"""Making an attempt a user. Who may ask for it is known elsewhere: `confirmation` for those who read the mail."""
+"""Activation: make a sign-up attempt a user. Its callers, such as `confirmation`, decide who may."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ LIVE = f"state <> 'confirmed' AND {alive()}"
 
 
 class AddressTakenError(RegsvcError):
-    """This address has an account already."""
+    """This address already has an account."""
 
     code = "address_taken"
 
 
 async def lock_address(conn: Connection, email_key: str) -> None:
-    """Keep everybody else from turning attempts of an address into its account, or undoing that, meanwhile."""
+    """Lock the address against concurrent activation."""
     await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%(key)s, 0))", {"key": email_key})
 
 
 async def enrol(conn: Connection, registration_id: UUID, email_key: str, by: By) -> UUID:
-    """Make the attempt a user, show it as confirmed, and return the user's id; the caller has locked the address.
+    """Activate an attempt, show it as confirmed, and return the user's id; the caller has locked the address.
 
     Raises:
-        AddressTakenError: the address has an account by another attempt, or this one ended meanwhile.
+        AddressTakenError: another attempt has activated the address, or this attempt has ended.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
@@ -70,12 +70,12 @@ async def enrol(conn: Connection, registration_id: UUID, email_key: str, by: By)
 
 
 async def enrol_by_hand(conn: Connection, registration_id: UUID, by: By) -> UUID:
-    """Make an attempt a user on the word of whoever runs the service, and return the user's id.
+    """Activate an attempt by decision of an operator, and return the user's id.
 
     Raises:
-        RegistrationNotFoundError: there is none of that id.
-        RegistrationOverError: it is confirmed, expired or voided.
-        AddressTakenError: its address has an account already.
+        RegistrationNotFoundError: no registration has this id.
+        RegistrationOverError: the registration is confirmed, expired or voided.
+        AddressTakenError: the address already has an account.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute("SELECT email_key FROM registrations WHERE id = %(id)s", {"id": registration_id})

@@ -1,8 +1,8 @@
-"""Turning an attempt into a user: who pressed the link decides, and nobody else's sign-up does.
+"""Confirmation of a sign-up by the link mailed to its address.
 
-While an address has one live attempt, its link confirms it. While it has several, the link proves the address
-only: whoever holds the attempt's handle, or gives the password of one of the live attempts, says which becomes
-the user. So a stranger who signs up for somebody's address, before or after them, never sets their password.
+The link confirms the attempt if it is the only live one of its address. If there are several, the link proves only the
+address: the attempt's handle, or the password of a live attempt, decides which one becomes the user. So a stranger who
+signs up with an owner's address, before or after them, never sets the password.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import LinkToken, Secrets
 
-# A password is tried against this many attempts at most, since each try costs a whole hash: the pressed one, then the
-# oldest and the newest in turn, so that it takes a flood on both sides to push one out.
+# Each check costs a whole hash, so at most this many attempts are checked: the link's own, then the oldest and the
+# newest in turn. An attacker must flood both sides to displace one.
 CANDIDATES = 16
 
 
 class TokenInvalidError(RegsvcError):
-    """This link is not one of ours."""
+    """This link is invalid."""
 
     code = "token_invalid"
 
@@ -39,19 +39,19 @@ class TokenExpiredError(RegsvcError):
 
 
 class PasswordNeededError(RegsvcError):
-    """Several sign-ups wait for this address. Give the password that you chose when you signed up."""
+    """Several sign-ups are waiting for this address. Enter the password you chose when you signed up."""
 
     code = "password_needed"
 
 
 @dataclass(frozen=True, repr=False)
 class Candidate:
-    """A live attempt that a password may choose.
+    """A live attempt that a password may select.
 
     Args:
         id: of the attempt.
-        password_hash: what its password is compared with.
-        password_tag: see `password_tags`; None for attempts from before there were tags.
+        password_hash: hash of the attempt's password.
+        password_tag: see `password_tags`; None for attempts older than the tags.
     """
 
     id: UUID
@@ -64,7 +64,7 @@ class _Attempt:
     id: UUID
     email_key: str
     state: State
-    alive: bool  # a final attempt may be: its link still answers
+    alive: bool  # a final attempt may be alive: its link still answers
     password_hash: str | None
 
 
@@ -78,24 +78,24 @@ async def confirm_by_link(
     password_required: bool = False,
     by: By = ANYONE,
 ) -> bool:
-    """Confirm the address that a link was mailed to, inside the caller's transaction.
+    """Confirm the address that a link was mailed to, in the caller's transaction.
 
     Args:
         conn: in a transaction.
-        secrets: what the link was made with.
-        token: the link's, not yet checked.
-        chosen: the live attempt whose password was given.
-        has_handle: the one who pressed holds the handle of the link's own attempt.
+        secrets: derive the token.
+        token: from the link, not yet checked.
+        chosen: the live attempt whose password the client gave.
+        has_handle: the client holds the handle of the link's attempt.
         password_required: never trust a link alone (CONFIRM_REQUIRES_PASSWORD).
-        by: who does.
+        by: the audit actor.
 
     Returns:
-        True when this call confirmed it, False when that had been done before.
+        True if this call confirmed the address, False if it was already confirmed.
 
     Raises:
-        TokenInvalidError: no such attempt, or not mailed to its present address.
-        TokenExpiredError: the link is too old, or its attempt void, or the address has an account by another.
-        PasswordNeededError: the link alone does not say whose account this is.
+        TokenInvalidError: no such attempt, or not mailed to its current address.
+        TokenExpiredError: the link expired, its attempt is void, or another attempt has the address's account.
+        PasswordNeededError: the link alone does not decide between live attempts.
     """
     attempt = await _lock_attempt(conn, secrets, token)
     if attempt.state == "confirmed":
@@ -119,7 +119,7 @@ async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) 
     """Return the live attempts of the link's address, the link's own first.
 
     Raises:
-        TokenInvalidError, TokenExpiredError: as `confirm_by_link`. An attempt that is confirmed has no candidates.
+        TokenInvalidError, TokenExpiredError: as `confirm_by_link`. A confirmed attempt has no candidates.
     """
     attempt = await _get_attempt(conn, secrets, token)
     if attempt.state == "confirmed":
@@ -141,16 +141,16 @@ async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) 
 
 
 async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> bool:
-    """Void the attempt that a link was mailed for: its reader says that it was not theirs.
+    """Void the attempt of a link whose reader reported that they did not sign up.
 
-    For 30 days at most one sign-up mail a day goes to that address.
+    For 30 days at most one sign-up message a day goes to that address.
 
     Returns:
-        Whether this call voided it; False when that was done before.
+        Whether this call voided it; False if it was already void.
 
     Raises:
         TokenInvalidError, TokenExpiredError: as `confirm_by_link`.
-        AlreadyConfirmedError: it is a user by now.
+        AlreadyConfirmedError: the attempt is already a user.
     """
     attempt = await _lock_attempt(conn, secrets, token, void_is_fine=True)
     if attempt.state == "confirmed":
@@ -168,13 +168,13 @@ async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> boo
         """,
         {"id": attempt.id, "channel": STATE_CHANNEL},
     )
-    # After the registration: whoever sends locks them in this order, too.
+    # After the registration: senders lock in the same order.
     await mail_schedule.quieten(conn, mail_schedule.address_key(secrets, attempt.email_key))
     return cursor.rowcount > 0
 
 
 class AlreadyConfirmedError(RegsvcError):
-    """This address has been confirmed already."""
+    """This address is already confirmed."""
 
     code = "already_confirmed"
 
@@ -201,7 +201,7 @@ async def _get_attempt(
 async def _lock_attempt(
     conn: Connection, secrets: Secrets, token: LinkToken, *, void_is_fine: bool = False
 ) -> _Attempt:
-    """Return the attempt as it is once no other confirmation of its address is under way."""
+    """Return the attempt after locking its address against concurrent confirmation."""
     attempt = await _get_attempt(conn, secrets, token, void_is_fine=void_is_fine)
     await lock_address(conn, attempt.email_key)
     return await _get_attempt(conn, secrets, token, void_is_fine=void_is_fine)

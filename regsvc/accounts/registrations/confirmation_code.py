@@ -1,8 +1,8 @@
-"""Confirming a sign-up by the six-digit code in its mail.
+"""Confirmation of a sign-up by the six-digit code in its message.
 
-The code of the newest accepted mail works for 24 hours, and the one before it for ten minutes after that acceptance, so
-that a person who is typing is not cut off. The code of a mail that was handed to the mail server works before its
-acceptance is booked. Every other code is dead, however often the mail is sent again.
+The code of the newest accepted message is valid for 24 hours. The code before it stays valid for ten minutes more, so
+that a user who is typing it is not interrupted. A code handed to the mail server is valid before its acceptance is
+booked. All other codes are dead, however often the message is sent again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from regsvc.postgres.connection import Connection
 from regsvc.security import tokens
 from regsvc.security.tokens import CODE_DIGITS, Secrets
 
-CODE_LIFE = LINK_LIFE  # from the moment that the mail server accepted the code's own mail
-OVERLAP = timedelta(minutes=10)  # for which the code before the newest still works
+CODE_LIFE = LINK_LIFE  # from the time the mail server accepts the code's message
+OVERLAP = timedelta(minutes=10)  # how long the previous code stays valid
 
 Outcome: TypeAlias = Literal["confirmed", "wrong", "expired", "exhausted"]
 
-# Characters that keyboards, clipboards and formatted mails put around or between digits.
+# Characters that keyboards, clipboards and formatted messages put around or between digits.
 _IGNORED = {"Zs", "Zl", "Zp", "Cc", "Cf", "Pd", "Mn", "Me"}
 
 
@@ -42,7 +42,7 @@ class CodeInvalidError(RegsvcError):
 
 
 class CodeTriesExhaustedError(RegsvcError):
-    """This code was tried too often. Use the link in the mail instead."""
+    """Too many wrong codes. Use the link in the email instead."""
 
     code = "code_tries_exhausted"
 
@@ -56,9 +56,9 @@ class _Attempt:
 
 
 def read_code(text: str) -> str | None:
-    """Return the six ASCII digits that a person typed or pasted, or None when there are not six.
+    """Return the six ASCII digits of a typed or pasted code, or None if there are not six.
 
-    Digits of every script count. Spaces, hyphens and characters without width do not matter.
+    Digits of every script count. Spaces, hyphens and zero-width characters are ignored.
     """
     digits = ""
     for character in text:
@@ -73,11 +73,11 @@ def read_code(text: str) -> str | None:
 async def try_code(
     conn: Connection, secrets: Secrets, registration_id: UUID, code: str, by: By = ANYONE
 ) -> Outcome:
-    """Try a code, as `read_code` returns it, in the caller's transaction; the caller has checked the handle.
+    """Try a code, normalised by `read_code`, in the caller's transaction; the caller has checked the handle.
 
-    The outcome is returned and not raised, because the caller must commit the attempt that it counts. A sign-up for an
-    address that has an account behaves no differently, since its code was never mailed. A code that is tried beyond the
-    budget of its address counts as wrong.
+    The outcome is returned rather than raised, because the caller must commit the counted attempt. A sign-up with an
+    address that has an account behaves the same, since its code was never mailed. A code beyond the address's attempt
+    budget counts as wrong.
     """
     attempt = await _get_attempt(conn, registration_id)
     if attempt is None:
@@ -87,7 +87,7 @@ async def try_code(
     if locked is None or not locked.alive:
         return "expired"
     if locked.email_key != attempt.email_key:
-        return "wrong"  # the code was mailed to the address before
+        return "wrong"  # the code was mailed to the previous address
     mails = await _list_mails(conn, registration_id)
     if locked.state != "confirmed":
         return await _guess(conn, secrets, locked, mails, code=code, by=by)
@@ -97,7 +97,7 @@ async def try_code(
 async def _guess(
     conn: Connection, secrets: Secrets, attempt: _Attempt, mails: Sequence[UUID], *, code: str, by: By
 ) -> Outcome:
-    """Compare a code with those that have attempts left, count it if it is wrong, and confirm if it is right."""
+    """Compare a code with those that have attempts left; count a wrong one, and confirm by a right one."""
     signup = code_attempts.of_signup(secrets, attempt.id)
     codes = {code_attempts.of_code(secrets, mail_id): mail_id for mail_id in mails}
     address = code_attempts.of_address(secrets, attempt.email_key, by.origin or "")
@@ -132,10 +132,10 @@ async def _get_attempt(conn: Connection, registration_id: UUID, *, lock: bool = 
 
 
 async def _list_mails(conn: Connection, registration_id: UUID) -> Sequence[UUID]:
-    """Return the mails whose codes work at this moment: three at most.
+    """Return the messages whose codes are valid now, three at most.
 
-    Of open mails that is the one that was last handed to the mail server, which may have accepted it already, also
-    before an operator replayed it.
+    Of open messages that is the one last handed to the mail server, which may have accepted it already, even before an
+    operator replayed it.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(

@@ -1,4 +1,4 @@
-"""What the reader of a mail may see of the attempt that it is about; nothing here changes anything."""
+"""Read-only preview of a sign-up attempt for the reader of its message."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from regsvc.security.tokens import LinkToken, Secrets
 
 
 class TokenVoidError(TokenExpiredError):
-    """Somebody pressed "this was not me": this link confirms nothing any more."""
+    """The owner of this address reported that they did not sign up. The sign-up was cancelled."""
 
     code = "token_void"
 
 
 @dataclass(frozen=True)
 class Preview:
-    """An attempt to sign up, as its mail tells of it.
+    """A sign-up attempt as its message describes it.
 
     Args:
-        email: where the mail went.
-        email_key: the address as it is compared.
+        email: address of the message.
+        email_key: key of the address.
         state: of the attempt.
-        alive: its link still answers.
-        origin: the network prefix that it came from.
-        client: a short word for the software that it came from.
-        created_at: when it came.
+        alive: whether its link still works.
+        origin: network prefix of the client.
+        client: short name of the client's software.
+        created_at: when the client signed up.
     """
 
     email: str
@@ -44,12 +44,12 @@ class Preview:
 
 
 async def preview_link(conn: Connection, secrets: Secrets, token: LinkToken) -> Preview:
-    """Return the attempt that a link confirms, or has confirmed.
+    """Return the attempt that a link confirms or has confirmed.
 
     Raises:
-        TokenInvalidError: no such attempt, or not mailed to its present address.
-        TokenExpiredError: the link is too old.
-        TokenVoidError: its reader said that it was not theirs.
+        TokenInvalidError: no such attempt, or not mailed to its current address.
+        TokenExpiredError: the link expired.
+        TokenVoidError: its reader reported that they did not sign up.
     """
     async with conn.cursor(row_factory=class_row(Preview)) as cursor:
         await cursor.execute(
@@ -70,7 +70,7 @@ async def preview_link(conn: Connection, secrets: Secrets, token: LinkToken) -> 
 
 
 async def get_recipient(conn: Connection, registration_id: UUID) -> str | None:
-    """Return the address that an attempt, whose handle the caller has checked, writes to."""
+    """Return the address of an attempt whose handle the caller has checked."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute("SELECT email FROM registrations WHERE id = %(id)s", {"id": registration_id})
         return await cursor.fetchone()

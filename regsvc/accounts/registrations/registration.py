@@ -1,8 +1,8 @@
-"""A registration: one attempt to sign up, from the POST to its final state.
+"""A registration: one sign-up attempt, from the POST to its final state.
 
-Every POST is an attempt of its own with its own password; nobody looks the address up when it is made. What its
-mail becomes is decided when that mail is taken in hand (`regsvc.accounts.sending`). Every change that a person can see
-raises `seq` and NOTIFYs in the same statement, so that whoever waits hears of it when it is true and not before.
+Every POST is an independent attempt with its own password; its address is not looked up. What its message says is
+decided when a sender claims it (`regsvc.accounts.registrations.mail_status`). Every visible change raises `seq` and
+NOTIFYs in the same statement, so waiting clients learn of it once it is committed, not before.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ State = Literal["queued", "sending", "sent", "delayed", "bounced", "confirmed", 
 
 STATE_CHANNEL = "registration_state"
 FINAL: frozenset[State] = frozenset({"confirmed", "expired", "repudiated"})
-LINK_LIFE = timedelta(hours=24)  # from the moment that the mail server accepted the mail
-UNSENT_LIFE = jobs.GIVE_UP + LINK_LIFE  # of an attempt whose mail nobody ever accepted
-ATTEMPT_LIFE = timedelta(days=7)  # from the POST, however often its mail is sent again
+LINK_LIFE = timedelta(hours=24)  # from the time the mail server accepts the message
+UNSENT_LIFE = jobs.GIVE_UP + LINK_LIFE  # of an attempt whose message was never accepted
+ATTEMPT_LIFE = timedelta(days=7)  # from the POST, however often its message is sent again
 KEEP_FINAL = timedelta(days=30)
 
 
 def alive(table: str = "registrations") -> str:
-    """Return the SQL condition that links and codes of an attempt are answered.
+    """Return the SQL condition under which links and codes of an attempt work.
 
     Args:
         table: name or alias of `registrations` in the statement.
@@ -44,19 +44,19 @@ def alive(table: str = "registrations") -> str:
 
 @dataclass(frozen=True)
 class NewRegistration:
-    """What a sign-up brings.
+    """The values of a new sign-up.
 
     Args:
-        id: chosen by the caller, who derives the handle from it.
-        mail_id: of the one mail that goes with it.
-        email: the address, normalised, as it is written to.
-        email_key: the address as it is compared.
-        name: what the person calls themselves; any text.
-        locale: of the mail, as an RFC 5646 tag.
-        password_hash: of this attempt's own password.
-        origin: the network prefix that the attempt came from.
-        client: a short word for the client's software.
-        password_tag: two bytes that tell the attempt's password from most others (see `password_tags`).
+        id: chosen by the caller, which derives the handle from it.
+        mail_id: id of its message.
+        email: the normalised address to send to.
+        email_key: key of the address.
+        name: the user's name; any text.
+        locale: language of the message, an RFC 5646 tag.
+        password_hash: hash of this attempt's password.
+        origin: network prefix of the client.
+        client: short name of the client's software.
+        password_tag: two bytes that distinguish the password from most others (see `password_tags`).
     """
 
     id: UUID
@@ -73,7 +73,7 @@ class NewRegistration:
 
 @dataclass(frozen=True)
 class Registration:
-    """What whoever holds the handle may see."""
+    """What a holder of the handle may see."""
 
     id: UUID
     state: State
@@ -86,7 +86,7 @@ class Registration:
 
 
 async def add_registration(conn: Connection, new: NewRegistration) -> None:
-    """Insert an attempt and its mail; they are durable together or not at all."""
+    """Insert an attempt and its message atomically."""
     await conn.execute(
         """
         INSERT INTO registrations (id, email, email_key, name, locale, password_hash, password_tag, origin,
@@ -100,7 +100,7 @@ async def add_registration(conn: Connection, new: NewRegistration) -> None:
 
 
 async def list_seqs(conn: Connection, registration_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Return how many changes each of these attempts has had; those that are gone are missing."""
+    """Return the change number (`seq`) of each of these attempts; deleted ones are missing."""
     cursor = await conn.execute(
         "SELECT id, seq FROM registrations WHERE id = ANY(%(ids)s)", {"ids": list(registration_ids)}
     )
@@ -108,7 +108,7 @@ async def list_seqs(conn: Connection, registration_ids: Sequence[UUID]) -> dict[
 
 
 async def waits_at(conn: Connection, registration_id: UUID, email_key: str) -> bool:
-    """Return whether an attempt still waits to be confirmed at this address."""
+    """Return whether an attempt still waits for confirmation at this address."""
     cursor = await conn.execute(
         f"""
         SELECT FROM registrations
@@ -120,7 +120,7 @@ async def waits_at(conn: Connection, registration_id: UUID, email_key: str) -> b
 
 
 async def get_registration(conn: Connection, registration_id: UUID) -> Registration | None:
-    """Return what can be seen of an attempt, or None when there is none of that id."""
+    """Return the visible state of an attempt, or None if no attempt has this id."""
     async with conn.cursor(row_factory=class_row(Registration)) as cursor:
         await cursor.execute(
             """
@@ -134,7 +134,7 @@ async def get_registration(conn: Connection, registration_id: UUID) -> Registrat
 
 
 class RegistrationNotFoundError(RegsvcError):
-    """There is no such registration, or the handle is not its own."""
+    """There is no such registration, or the handle does not belong to it."""
 
     code = "registration_not_found"
 
@@ -146,12 +146,12 @@ class RegistrationOverError(RegsvcError):
 
 
 async def change_address(conn: Connection, registration_id: UUID, address: Address, mail_id: UUID) -> None:
-    """Let the mail of an attempt go to another address; what went to the old one confirms nothing any more.
+    """Change the address of an attempt; links and codes mailed to the old address stop working.
 
     Raises:
-        RegistrationOverError: it is in a final state, or its time is over.
+        RegistrationOverError: the registration is in a final state or has expired.
     """
-    # Whoever sends locks a mail before its registration; in another order, the two could wait for each other.
+    # Lock the message before its registration, as senders do; the reverse order could deadlock.
     await conn.execute(
         "SELECT FROM mails WHERE registration_id = %(id)s ORDER BY id FOR UPDATE", {"id": registration_id}
     )
@@ -178,7 +178,7 @@ async def change_address(conn: Connection, registration_id: UUID, address: Addre
 
 
 async def expire_registrations(conn: Connection, limit: int) -> int:
-    """End attempts whose time is over, forget their passwords, and return how many."""
+    """Expire attempts whose time is over, delete their password hashes, and return the count."""
     cursor = await conn.execute(
         """
         WITH sent AS (
@@ -208,7 +208,7 @@ async def expire_registrations(conn: Connection, limit: int) -> int:
 
 
 async def purge_registrations(conn: Connection, limit: int) -> int:
-    """Delete attempts, and their mails, that have been over for 30 days, and return how many."""
+    """Delete attempts that have been over for 30 days, with their messages, and return the count."""
     cursor = await conn.execute(
         """
         DELETE FROM registrations

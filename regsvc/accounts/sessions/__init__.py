@@ -1,1 +1,1 @@
-"""Sessions, refresh tokens and the pages' cookie."""
+"""Sessions, refresh tokens, and the browser cookie."""

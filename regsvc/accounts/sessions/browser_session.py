@@ -1,7 +1,7 @@
-"""A session of a browser: a session like any other, known by a cookie.
+"""Browser sessions: ordinary sessions identified by a cookie.
 
-The cookie is renewed once a day (ASVS 5.0, 7.2.4): it is the session's id and the number of its newest cookie. A cookie
-whose successor the browser has shown is a copy in other hands, and ends the session, as a refresh token does.
+The cookie holds the session's id and the number of its newest cookie, and is renewed once a day (ASVS 5.0, 7.2.4). A
+cookie whose successor the browser has already shown is a stolen copy and ends the session, as with refresh tokens.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from regsvc.security.keys import AccessToken
 from regsvc.security.tokens import SessionCookie
 
 RENEW_AFTER = timedelta(hours=24)
-OVERLAP = timedelta(minutes=1)  # for requests that were sent before the renewed cookie came
+OVERLAP = timedelta(minutes=1)  # for requests sent before the renewed cookie arrived
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """A browser in its session.
+    """A browser with a valid session.
 
     Args:
-        token: who acts.
-        renewed: the cookie that the browser is to have from now on; None if it has it.
+        token: access token of the session.
+        renewed: the cookie to set; None if the browser has the newest one.
     """
 
     token: AccessToken
@@ -38,20 +38,20 @@ class _Session:
     number: int  # of the newest cookie
     seen: bool  # the browser has shown it
     due: bool  # it is a day old
-    overlaps: bool  # it is so new that requests with the one before may be on their way
+    overlaps: bool  # so new that requests with the previous one may still arrive
 
 
 async def resume_session(conn: Connection, cookie: SessionCookie) -> Resumed | Reuse | None:
-    """Return who acts in a session, or None if it is over; its use is noted once a minute.
+    """Return the browser's session, or None if it has ended; record its use once a minute.
 
-    Like a refresh token's, its life is 30 days, and 7 without any use.
+    Like a refresh token it expires after 30 days, or after 7 days without use.
 
     Args:
         conn: in a transaction.
-        cookie: of the browser; its MAC has been checked.
+        cookie: from the browser; its MAC has been checked.
 
     Returns:
-        `Reuse` for a cookie that was renewed before; its session has been ended, which must be committed.
+        `Reuse` for a cookie that was already renewed; its session has been ended, which the caller must commit.
     """
     found = await _find_session(conn, cookie)
     if found is None:
@@ -63,7 +63,7 @@ async def resume_session(conn: Connection, cookie: SessionCookie) -> Resumed | R
             return await end_reused(
                 conn, cookie.session_id, found.token.user_id, reason="session_cookie_reused"
             )
-        except RefreshTokenInvalidError:  # by another request at this moment
+        except RefreshTokenInvalidError:  # by a concurrent request
             return None
     if not found.due:
         await _note_use(conn, cookie)
@@ -103,7 +103,7 @@ async def _note_use(conn: Connection, cookie: SessionCookie) -> None:
 
 
 async def _renew(conn: Connection, cookie: SessionCookie) -> None:
-    """Make the child of a cookie the newest, unless another request did."""
+    """Make the child of a cookie the newest unless a concurrent request did."""
     await conn.execute(
         """
         UPDATE sessions

@@ -1,4 +1,4 @@
-"""Refresh tokens from before they were numbered: random, each with a row that is found by its hash."""
+"""Legacy refresh tokens: random, each with its own row, found by hash."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from regsvc.security.tokens import hash_legacy_token
 
 @dataclass(frozen=True)
 class LegacyToken:
-    """A token as its row has it.
+    """The state of a legacy token.
 
     Args:
-        session_id: the session that it keeps alive.
-        expired: it was not used in time.
-        used: it was exchanged before.
-        in_grace: that was a moment ago.
+        session_id: session of the token.
+        expired: whether the token expired.
+        used: whether the token was already exchanged.
+        in_grace: whether that was within the grace period.
     """
 
     session_id: UUID
@@ -30,15 +30,15 @@ class LegacyToken:
 
 
 async def find_token(conn: Connection, text: str, *, grace: timedelta) -> LegacyToken | None:
-    """Return a token, or None if there is no such; its session is locked, so that parallel uses queue up.
+    """Return a token, or None if unknown; lock its session so that parallel uses queue.
 
     Args:
         conn: in a transaction.
-        text: the token as it came.
-        grace: for how long after its use another one is taken for the same.
+        text: the token as received.
+        grace: how long after its use a repeated use is accepted.
     """
     values = {"hash": hash_legacy_token(text), "grace": grace}
-    # Locked as everywhere: the user, who is told of a theft, before the session.
+    # The usual lock order: the user, who is told of a theft, before the session.
     await conn.execute(
         """
         WITH owner AS MATERIALIZED (
@@ -67,7 +67,7 @@ async def find_token(conn: Connection, text: str, *, grace: timedelta) -> Legacy
 
 
 async def spend_token(conn: Connection, text: str) -> None:
-    """Note that a token was exchanged for the first numbered one of its session."""
+    """Record that a token was exchanged for the first numbered token of its session."""
     await conn.execute(
         """
         WITH spent AS (

@@ -1,9 +1,9 @@
-"""A session, and the refresh token that keeps it alive.
+"""Refresh tokens, which keep a session alive.
 
-A refresh token is a session's id, a number and a MAC over both; the session's row has the number that is good. It is
-good once. Parallel requests with one token are given the same child, so that they log nobody out. A token that comes
-back later than that has been stolen, and ends the session, however old it is (RFC 9700 section 4.14.2). However often
-a session is refreshed, it stays one row.
+A refresh token is a session's id, a number and a MAC over both; the session's row holds the valid number. Each token is
+valid once. Parallel requests with one token receive the same child, so that no client is logged out. A later reuse
+means theft and ends the session, whatever the token's age (RFC 9700 section 4.14.2). A session stays one row, however
+often it is refreshed.
 
 Until 0.2 every token was random and had a row. Such tokens are exchanged for numbered ones until they expire, in
 `regsvc.accounts.sessions.legacy_token`.
@@ -26,31 +26,31 @@ from regsvc.security.keys import AccessToken
 from regsvc.security.tokens import RefreshToken, Secrets, mint_refresh_token, read_refresh_token
 
 REUSE_GRACE = timedelta(seconds=10)
-# How often a session is refreshed. A client does so every ten minutes; a loop would write as fast as the disk does.
+# Rate limit of refreshes. A client refreshes every ten minutes; a loop would write as fast as the disk allows.
 PACE = Limit("refresh", 10, 60)
-# Seconds that one more refresh would use up of it (the generic cell rate algorithm, as in `rate_limit`).
+# Seconds of the limit that one more refresh would use (the generic cell rate algorithm, as in `rate_limit`).
 _PACE = f"(extract(epoch FROM greatest(s.refresh_pace, now()) - now())::float8 + {PACE.seconds / PACE.quota})"
 
 
 class RefreshTokenInvalidError(RegsvcError):
-    """The refresh token is unknown, expired, or of a session that ended. Log in again."""
+    """The refresh token is unknown or expired, or its session has ended. Log in again."""
 
     code = "refresh_token_invalid"
 
 
 class RefreshTokenReusedError(RegsvcError):
-    """The refresh token was used before: the session has been ended. Log in again."""
+    """The refresh token was already used. The session has been ended. Log in again."""
 
     code = "refresh_token_reused"
 
 
 class CredentialsChangedError(RegsvcError):
-    """The account was changed, disabled or deleted while its password was being checked."""
+    """The account was changed, disabled or deleted while the password was being checked."""
 
 
 @dataclass(frozen=True, repr=False)
 class Grant:
-    """A session and the refresh token to give out for it."""
+    """A session and its refresh token for the client."""
 
     session_id: UUID
     user_id: UUID
@@ -59,13 +59,13 @@ class Grant:
     refresh_expires_in: int  # seconds
 
     def token(self) -> AccessToken:
-        """Return what the access token of this session says."""
+        """Return the contents of this session's access token."""
         return AccessToken(self.user_id, self.session_id, self.role)
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """A refresh token came back that had been used before: somebody has a copy of it. Its session has been ended."""
+    """Reuse of an exchanged refresh token: a copy of it exists. Its session has been ended."""
 
     session_id: UUID
     user_id: UUID
@@ -73,15 +73,15 @@ class Reuse:
 
 @dataclass(frozen=True)
 class _Session:
-    """A session that a token was presented for."""
+    """The session of a presented token."""
 
     user_id: UUID
     role: str
     over: bool
-    number: int  # of the token that is good
-    expires_in: float  # seconds that this one is good for
-    in_grace: bool  # it was given out within the grace
-    pace: float  # seconds that one more refresh would use up of the limit
+    number: int  # of the valid token
+    expires_in: float  # seconds until it expires
+    in_grace: bool  # it was issued within the grace period
+    pace: float  # seconds of the rate limit that one more refresh would use
 
 
 async def start_session(
@@ -89,19 +89,18 @@ async def start_session(
 ) -> Grant:
     """Insert a session with its first refresh token, in the caller's transaction.
 
-    The user is locked against changes meanwhile: whoever changes the password, disables or deletes the account ends
-    this session, too, or keeps it from starting.
+    The user is locked: a concurrent change of password, disabling or deletion either ends this session or prevents it.
 
     Args:
         conn: in a transaction.
-        secrets: what the token derives from.
-        user_id: who logs in.
-        password_hash: what their password was checked against.
-        origin: the network prefix that they log in from.
-        client: a short word for their software.
+        secrets: derive the token.
+        user_id: the user.
+        password_hash: the hash that the caller verified.
+        origin: network prefix of the client.
+        client: short name of the client's software.
 
     Raises:
-        CredentialsChangedError: that is not their password any more, or they may not log in any more.
+        CredentialsChangedError: the password has changed, or the user may no longer log in.
     """
     session_id = uuid4()
     async with conn.cursor(row_factory=scalar_row) as cursor:
@@ -138,21 +137,21 @@ async def refresh_session(
 ) -> Grant | Reuse:
     """Exchange a refresh token for its child, in the caller's transaction.
 
-    Only the first use of a token writes; those that come in its wake read the session and are given the same child.
+    Only the first use of a token writes; parallel uses read the session and receive the same child.
 
     Args:
         conn: in a transaction.
-        secrets: what tokens derive from.
-        text: the token as it came.
-        limited: whether a session may be refreshed too often.
+        secrets: derive tokens.
+        text: the token as received.
+        limited: whether the rate limit applies.
 
     Returns:
-        The grant; or the reuse of a token that had been used before, which must be committed before anything is
-        raised. How old that token is does not matter while its session lives.
+        The grant, or `Reuse` of an exchanged token, which the caller must commit before it raises an error. The age
+        of the token does not matter while its session lives.
 
     Raises:
-        RefreshTokenInvalidError: not ours, expired, or its session over.
-        RateLimitedError: the session was refreshed too often; the token stays good.
+        RefreshTokenInvalidError: unknown, expired, or its session has ended.
+        RateLimitedError: the session was refreshed too often; the token stays valid.
     """
     token = read_refresh_token(secrets, text)
     if token is None:
@@ -160,14 +159,14 @@ async def refresh_session(
     found = await _find_session(conn, token.session_id)
     if found is None or found.over:
         raise RefreshTokenInvalidError
-    # A greater number than the row has is of ours too: the database forgot the last moments before a fail-over.
+    # A number above the row's is ours too: the database lost its last moments in a fail-over.
     if token.number >= found.number:
         if token.number == found.number and found.expires_in <= 0:
             raise RefreshTokenInvalidError
         if limited and found.pace > PACE.seconds:
             raise RateLimitedError(PACE.name, found.pace - PACE.seconds)
         await _count(conn, token)
-        # By this request or by another one with this token: either way its child is good now.
+        # By this or a parallel request with this token: either way its child is now valid.
         found = await _find_session(conn, token.session_id)
         if found is None or found.over:
             raise RefreshTokenInvalidError
@@ -177,7 +176,7 @@ async def refresh_session(
 
 
 async def _exchange_legacy_token(conn: Connection, secrets: Secrets, text: str) -> Grant | Reuse:
-    """Exchange a token that has a row of its own for the first numbered one of its session."""
+    """Exchange a legacy token for the first numbered token of its session."""
     legacy = await legacy_token.find_token(conn, text, grace=REUSE_GRACE)
     found = None if legacy is None else await _find_session(conn, legacy.session_id)
     if legacy is None or found is None or found.over or (legacy.expired and not legacy.used):
@@ -198,12 +197,12 @@ def _grant(secrets: Secrets, session_id: UUID, found: _Session) -> Grant:
 async def end_reused(
     conn: Connection, session_id: UUID, user_id: UUID, *, reason: str = "refresh_token_reused"
 ) -> Reuse:
-    """End the session of a token or cookie that came back, in the caller's transaction.
+    """End the session of a reused token or cookie, in the caller's transaction.
 
     Raises:
-        RefreshTokenInvalidError: it has ended meanwhile.
+        RefreshTokenInvalidError: the session has already ended.
     """
-    # Locked as everywhere: the user, who is about to be told, before the session.
+    # The usual lock order: the user, who is notified, before the session.
     await conn.execute("SELECT FROM users WHERE id = %(id)s FOR KEY SHARE", {"id": user_id})
     if not await end_session(conn, session_id, reason=reason):
         raise RefreshTokenInvalidError
@@ -229,7 +228,7 @@ async def _find_session(conn: Connection, session_id: UUID) -> _Session | None:
 
 
 async def _count(conn: Connection, token: RefreshToken) -> None:
-    """Make the child of a token the one that is good, unless another request did."""
+    """Make the child of a token the valid one unless a parallel request did."""
     await conn.execute(
         f"""
         UPDATE sessions s

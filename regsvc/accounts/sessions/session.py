@@ -1,4 +1,4 @@
-"""A session: what one log-in grew into. What keeps it alive is in `grant`."""
+"""A login session; `refresh_token` keeps it alive."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Session:
 
     Args:
         id: of the session; the `sid` of its access tokens.
-        origin: the network prefix of the login.
-        client: a short word for the software that logged in.
-        created_at: when that was.
-        last_used_at: when its tokens were renewed last, which a client does every ten minutes.
-        expires_at: when it ends if its tokens are not renewed.
+        origin: network prefix of the login.
+        client: short name of the software that logged in.
+        created_at: when the user logged in.
+        last_used_at: when its tokens were last renewed; a client does so every ten minutes.
+        expires_at: when the session ends unless its tokens are renewed.
     """
 
     id: UUID
@@ -46,7 +46,7 @@ class Session:
 
 
 async def end_session(conn: Connection, session_id: UUID, *, reason: str) -> bool:
-    """End a session and say whether it was still alive."""
+    """End a session and return whether it was alive."""
     cursor = await conn.execute(
         """
         UPDATE sessions SET ended_at = now(), ended_reason = %(reason)s
@@ -58,7 +58,7 @@ async def end_session(conn: Connection, session_id: UUID, *, reason: str) -> boo
 
 
 async def end_all_sessions(conn: Connection, user_id: UUID, *, reason: str, keep: UUID | None = None) -> int:
-    """End every session of a user, but for one to keep, and return how many were alive."""
+    """End every session of a user except `keep`, and return how many were alive."""
     cursor = await conn.execute(
         """
         UPDATE sessions SET ended_at = now(), ended_reason = %(reason)s
@@ -75,7 +75,7 @@ async def end_own_session(conn: Connection, user_id: UUID, session_id: UUID, *, 
     """End one of a user's sessions.
 
     Raises:
-        SessionNotFoundError: it is not theirs, or not alive.
+        SessionNotFoundError: the session belongs to another user or has ended.
     """
     cursor = await conn.execute(
         f"""
@@ -89,7 +89,7 @@ async def end_own_session(conn: Connection, user_id: UUID, session_id: UUID, *, 
 
 
 async def list_sessions(conn: Connection, user_id: UUID) -> list[Session]:
-    """Return a user's sessions that live, those used last first, `MOST_SHOWN` of them at most."""
+    """Return a user's live sessions, most recently used first, at most `MOST_SHOWN`."""
     async with conn.cursor(row_factory=class_row(Session)) as cursor:
         await cursor.execute(
             f"""
@@ -106,7 +106,7 @@ async def list_sessions(conn: Connection, user_id: UUID) -> list[Session]:
 
 
 async def is_alive(conn: Connection, session_id: UUID) -> bool:
-    """Say whether a session may still act: it has not ended, and its user may."""
+    """Return whether a session may act: it has not ended, and its user is active."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"""
@@ -121,9 +121,9 @@ async def is_alive(conn: Connection, session_id: UUID) -> bool:
 
 
 async def purge_legacy_tokens(conn: Connection, limit: int) -> int:
-    """Delete refresh tokens that sessions kept as rows of their own before they counted them; return how many.
+    """Delete legacy refresh tokens of ended sessions, and return the count.
 
-    A session may have kept thousands: they go before it does, so many at once.
+    A session may have thousands. They are deleted in batches before the session itself.
     """
     cursor = await conn.execute(
         """
@@ -141,7 +141,7 @@ async def purge_legacy_tokens(conn: Connection, limit: int) -> int:
 
 
 async def purge_sessions(conn: Connection, limit: int) -> int:
-    """Delete sessions whose time is over, once their refresh tokens are gone, and return how many."""
+    """Delete sessions past retention whose refresh tokens are gone, and return the count."""
     cursor = await conn.execute(
         """
         DELETE FROM sessions

@@ -1,1 +1,1 @@
-"""People with a confirmed account."""
+"""Users: profile, password, email change, data export and erasure."""

@@ -1,7 +1,7 @@
-"""All that is known of a person, for themselves (Regulation (EU) 2016/679, articles 15 and 20).
+"""Export all data about a user (Regulation (EU) 2016/679, articles 15 and 20).
 
-It is read a page at a time: first the ids of a list, each by an index, then its rows. No statement does much, no
-connection is held between two of them, and no more than a page is in memory, however long a list is.
+The export is read in pages: first the ids of a list, each by an index, then its rows. Statements stay small, no
+connection is held between them, and memory holds one page at most.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from regsvc.postgres.pool import Pool
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-MOST = 10_000  # of each list, the newest
-PAGE = 200  # rows that are read at once
+MOST = 10_000  # of each list, newest first
+PAGE = 200  # rows per read
 
 
 @dataclass(frozen=True)
 class PastSession:
-    """A session, alive or not."""
+    """A session, active or ended."""
 
     id: UUID
     origin: str
@@ -40,7 +40,7 @@ class PastSession:
 
 @dataclass(frozen=True)
 class PastRegistration:
-    """A sign-up of the person's address, by whomever."""
+    """A sign-up with the user's address, by any client."""
 
     id: UUID
     state: str
@@ -52,7 +52,7 @@ class PastRegistration:
 
 @dataclass(frozen=True)
 class PastMove:
-    """A move of the account to another address."""
+    """An email change of the account."""
 
     old_email: str
     new_email: str
@@ -63,7 +63,7 @@ class PastMove:
 
 @dataclass(frozen=True)
 class PastMail:
-    """A mail to the person's address, or asked for by it."""
+    """A message sent to the user's address or requested for it."""
 
     id: UUID
     kind: str
@@ -75,7 +75,7 @@ class PastMail:
 
 @dataclass(frozen=True)
 class PastEvent:
-    """What happened to the account; where from is told unless an administrator did it."""
+    """An event of the account; its origin is omitted if an administrator caused it."""
 
     at: datetime
     event: str
@@ -87,13 +87,13 @@ class PastEvent:
 
 @dataclass(frozen=True)
 class _List:
-    """A list of the export.
+    """One list of the export.
 
     Args:
-        name: as the export calls it.
-        row: what a row becomes.
-        find: the statement that returns the ids of the newest rows; it knows `user_id`, `email_key` and `most`.
-        read: the statement that returns the rows of some `ids`, in the same order.
+        name: its name in the export.
+        row: dataclass of a row.
+        find: statement that returns the ids of the newest rows; parameters `user_id`, `email_key` and `most`.
+        read: statement that returns the rows of `ids` in the same order.
     """
 
     name: str
@@ -102,7 +102,7 @@ class _List:
     read: str
 
 
-# What others wrote about themselves when they signed up with the address is not told.
+# Omit what other clients entered about themselves when they signed up with this address.
 _LISTS = (
     _List(
         "sessions",
@@ -180,15 +180,15 @@ _LISTS = (
 async def export_pages(
     pool: Pool, user_id: UUID, email_key: str
 ) -> AsyncGenerator[tuple[str, Sequence[DataclassInstance]], None]:
-    """Yield the name of a list and some of its rows, the newest first; each list at least once.
+    """Yield list names with batches of rows, newest first; each list at least once.
 
     Args:
-        pool: the database.
-        user_id: whose data.
-        email_key: their address, as it is compared.
+        pool: source of connections.
+        user_id: the user.
+        email_key: key of their address.
 
     Raises:
-        DatabaseUnavailableError: the database went away; what was yielded is not all.
+        DatabaseUnavailableError: the database became unavailable; the export is incomplete.
     """
     for each in _LISTS:
         async with pool.connection() as conn, conn.cursor(row_factory=scalar_row) as cursor:

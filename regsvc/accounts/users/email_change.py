@@ -1,8 +1,8 @@
-"""Moving an account to another address: the new one confirms it, and the old one may stop or undo it for a week.
+"""Email change: the new address confirms it; the old address may stop or undo it for seven days.
 
-What the two links prove is derived, and each goes to one address alone. How a move stands is in its row, under the lock
-of its user: of several that were asked for the newest alone can be confirmed, and undoing one also voids those after
-it, so that whoever took an account over cannot take it back from its owner.
+The tokens of both links are derived, and each link goes to one address only. The state of an email change is in its
+row, under the user's lock. Only the newest change can be confirmed. Undoing a change also voids later ones, so an
+attacker who took over an account cannot reclaim it from its owner.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ from regsvc.mail.queue.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
 
-MOVE_LIFE = LINK_LIFE  # from the moment that the mail server accepted the mail
-UNDO_LIFE = timedelta(days=7)  # from wish and move: long enough for whoever was away
-UNDO_WAIT = timedelta(hours=24)  # from the notice to a new address that has chosen a password since
-_UNDO_OPEN = timedelta(days=2)  # after that wait, also beyond the seven days
+MOVE_LIFE = LINK_LIFE  # from the time the mail server accepts the message
+UNDO_LIFE = timedelta(days=7)  # from request and change: long enough for an owner who was away
+UNDO_WAIT = timedelta(hours=24)  # from the notice to a new address whose reader has since set a password
+_UNDO_OPEN = timedelta(days=2)  # after that wait, even beyond the seven days
 
 _CONFIRM, UNDO_USE = "email-change", "email-undo"
 
 
 class MoveExpiredError(TokenExpiredError):
-    """This link is no longer valid. Change the address again, if you still want to."""
+    """This link is no longer valid. Request the email change again."""
 
 
 class MoveUnprovedError(PasswordNeededError):
-    """Log in to the account that gets this address, or give its password."""
+    """Log in to the account that is changing its address, or enter its password."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """A move of an account, as it stands.
+    """The state of an email change.
 
     Args:
-        confirmable: the link to the new address is not too old.
-        undoable: nor is the one to the address before.
-        email_key: that the account has now.
-        disabled: the account is.
+        confirmable: the link to the new address has not expired.
+        undoable: the link to the old address has not expired.
+        email_key: key of the account's current address.
+        disabled: whether the account is disabled.
     """
 
     id: UUID
@@ -67,42 +67,42 @@ class Move:
     new_key: str
     state: Literal["asked", "done", "undone", "void"]
     done_at: datetime | None
-    confirmable: bool  # its link is not too old
+    confirmable: bool  # the confirmation link has not expired
     undoable: bool
-    proved_since: bool  # the new address chose a password by a mailed link after the move
-    undo_at: datetime | None  # when an undo that waits may be done
+    proved_since: bool  # the reader of the new address set a password by a mailed link after the change
+    undo_at: datetime | None  # when a delayed undo becomes possible
     waited: bool
-    email_key: str  # that the account has
+    email_key: str  # of the account's current address
     disabled: bool
 
 
 def mint_move_token(secrets: Secrets, move_id: UUID, new_key: str) -> str:
-    """Return the token of the link that goes to the new address and confirms a move."""
+    """Return the token of the link mailed to the new address, which confirms the email change."""
     return mint_account_token(secrets, _CONFIRM, move_id, new_key)
 
 
 def mint_undo_token(secrets: Secrets, move_id: UUID, old_key: str) -> str:
-    """Return the token of the links that go to the old address and stop or undo a move."""
+    """Return the token of the links mailed to the old address, which stop or undo the email change."""
     return mint_account_token(secrets, UNDO_USE, move_id, old_key)
 
 
 async def ask_move(
     conn: Connection, mail_id: UUID, user_id: UUID, address: Address, *, password_hash: str, by: By
 ) -> None:
-    """Book the mail that asks another address to confirm a move, and a notice to the present one, in a transaction.
+    """Request an email change: book the confirmation message and a notice to the current address.
 
-    Whether that address has an account is not looked up; its mail says so when it is taken in hand.
+    Does not look up whether the new address has an account; the sender decides that when it claims the message.
 
     Args:
         conn: in a transaction.
-        mail_id: of the mail.
-        user_id: whose account.
-        address: where it is to move.
-        password_hash: what was verified.
-        by: who asks for it.
+        mail_id: id of the confirmation message.
+        user_id: the user.
+        address: the new address.
+        password_hash: the hash that the caller verified.
+        by: the audit actor.
 
     Raises:
-        WrongPasswordError: the password was changed since it was verified.
+        WrongPasswordError: the password has changed since the caller verified it.
     """
     cursor = await conn.execute(
         "SELECT FROM users WHERE id = %(id)s AND password_hash = %(hash)s FOR NO KEY UPDATE",
@@ -140,7 +140,7 @@ async def ask_move(
 
 
 async def find_mover(conn: Connection, secrets: Secrets, token: AccountToken) -> UUID | None:
-    """Return whose account a link moves; None when it has moved already.
+    """Return the user whose email change a link confirms, or None if it is already confirmed.
 
     Raises:
         TokenInvalidError, MoveExpiredError: as `confirm_move`.
@@ -150,20 +150,20 @@ async def find_mover(conn: Connection, secrets: Secrets, token: AccountToken) ->
 
 
 async def confirm_move(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> UUID:
-    """Move an account to the address that the link went to, in the caller's transaction, and return whose it is.
+    """Confirm an email change in the caller's transaction, and return the user's id.
 
-    The caller has made sure that the client acts for the account: it is in one of its sessions, or gave its password.
-    A reader of the mail who merely presses a button must not take over an account that somebody else knows the password
-    of. The address before is told, with a link to undo it. The link again changes nothing.
+    The caller has verified that the client acts for the account, by session or by password. A reader of the message
+    must not take over an account whose password another person knows. The old address is notified, with a link to undo
+    the change. Idempotent.
 
     Raises:
-        TokenInvalidError: no mail of ours had it.
-        MoveExpiredError: it is too old or void, or the address has another account by now.
+        TokenInvalidError: the token was never issued.
+        MoveExpiredError: the link expired or is void, or the address has another account.
     """
     move = await lock_move(conn, token)
     if _check_confirm(secrets, token, move) == "done":
         return move.user_id
-    await add_notice(conn, move.user_id, "email_changed", by, move_id=move.id)  # while it has that address
+    await add_notice(conn, move.user_id, "email_changed", by, move_id=move.id)  # before the address changes
     await set_address(conn, move.user_id, move.new_email, move.new_key)
     await conn.execute(
         "UPDATE address_moves SET state = 'done', done_at = now() WHERE id = %(id)s", {"id": move.id}
@@ -174,13 +174,13 @@ async def confirm_move(conn: Connection, secrets: Secrets, token: AccountToken, 
 
 
 async def repudiate_move(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> None:
-    """Void a move that the reader of its mail did not ask for, in the caller's transaction.
+    """Void an email change that the reader of the message did not request, in the caller's transaction.
 
-    For 30 days at most one such mail a day goes to that address. The link again changes nothing.
+    For 30 days at most one such message a day goes to that address. Idempotent.
 
     Raises:
-        TokenInvalidError: no mail of ours had it.
-        MoveExpiredError: the account has moved already.
+        TokenInvalidError: the token was never issued.
+        MoveExpiredError: the change is already confirmed.
     """
     move = await lock_move(conn, token)
     if not token.proves(secrets, _CONFIRM, move.new_key):
@@ -194,7 +194,7 @@ async def repudiate_move(conn: Connection, secrets: Secrets, token: AccountToken
 
 
 async def purge_moves(conn: Connection, limit: int) -> int:
-    """Delete moves, and their mails, that ended 30 days ago, and return how many."""
+    """Delete email changes that ended 30 days ago, with their messages, and return the count."""
     cursor = await conn.execute(
         """
         DELETE FROM address_moves
@@ -209,10 +209,10 @@ async def purge_moves(conn: Connection, limit: int) -> int:
 
 
 async def get_move(conn: Connection, token: AccountToken) -> Move:
-    """Return the move that a link is about, whose proof is not checked.
+    """Return the email change of a token without checking the token's proof.
 
     Raises:
-        TokenInvalidError: there is none.
+        TokenInvalidError: no such email change.
     """
     async with conn.cursor(row_factory=class_row(Move)) as cursor:
         await cursor.execute(
@@ -223,7 +223,7 @@ async def get_move(conn: Connection, token: AccountToken) -> Move:
                    v.proved_at IS NOT NULL AS proved_since,
                    v.undo_asked_at + %(wait)s AS undo_at,
                    coalesce(v.undo_asked_at <= now() - %(wait)s, false) AS waited,
-                   -- The clock starts when the mail was accepted, or else when it was given up.
+                   -- The lifetime starts when the message was accepted, or else when it was given up.
                    EXISTS (SELECT FROM mails m
                             WHERE m.move_id = v.id AND m.kind = 'email_change'
                               AND coalesce(m.sent_at, CASE WHEN m.due_at IS NULL THEN m.changed_at ELSE now() END)
@@ -242,7 +242,7 @@ async def get_move(conn: Connection, token: AccountToken) -> Move:
 
 
 async def lock_move(conn: Connection, token: AccountToken) -> Move:
-    """Return a move as it is once nobody else changes anything about its user."""
+    """Return an email change after locking its user."""
     move = await get_move(conn, token)
     await conn.execute("SELECT FROM users WHERE id = %(id)s FOR UPDATE", {"id": move.user_id})
     return await get_move(conn, token)
@@ -267,10 +267,10 @@ async def _void_asked(conn: Connection, user_id: UUID) -> None:
 
 
 async def set_address(conn: Connection, user_id: UUID, email: str, email_key: str) -> None:
-    """Give an account another address, which is confirmed by that.
+    """Set the confirmed address of an account.
 
     Raises:
-        MoveExpiredError: the address has another account.
+        MoveExpiredError: another account has this address.
     """
     try:
         await conn.execute(

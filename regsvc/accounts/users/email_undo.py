@@ -1,4 +1,4 @@
-"""Undoing the move of an account to another address, for whoever reads the mail at the one before."""
+"""Undo of an email change by the owner of the old address."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from regsvc.security.tokens import AccountToken, Secrets
 
 
 async def begin_undo(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> datetime | None:
-    """Check that a link undoes a move, or did, in the caller's transaction; a new address in use is told first.
+    """Check an undo link in the caller's transaction; notify the new address first if its reader uses the account.
 
     Returns:
-        When the undo may be done, if it has to wait; None if it may be done now. It waits for a day where the owner of
-        the new mailbox has chosen a password by mail since the move: they may have their data in the account by now.
-        The first use of the link mails them a notice.
+        When the undo becomes possible, or None if it is possible now. It is delayed by 24 hours if the reader of
+        the new address set a password by mail after the change: the account may hold their data by now.
+        The first use of the link sends them a notice.
 
     Raises:
         TokenInvalidError, MoveExpiredError: as `undo_move`.
@@ -50,28 +50,28 @@ async def begin_undo(conn: Connection, secrets: Secrets, token: AccountToken, by
 async def undo_move(
     conn: Connection, secrets: Secrets, token: AccountToken, unknown_hash: str, by: By
 ) -> UUID:
-    """Give an account its address back, or let it stay there, in the caller's transaction, and return whose it is.
+    """Restore the old address of an account in the caller's transaction, and return the user's id.
 
-    Whoever moves it knows its password. So every session ends, nobody knows the password any more, and the address is
-    sent a link to choose a new one. The link again changes nothing.
+    The person who requested the change knows the password. So all sessions end, the password is replaced by an unknown
+    one, and a password reset link is mailed to the old address. Idempotent.
 
     Args:
         conn: in a transaction.
-        secrets: what the link was made with.
-        token: of the link.
-        unknown_hash: of a password that nobody knows.
-        by: who asks for it.
+        secrets: derive the token.
+        token: from the link.
+        unknown_hash: hash of a random password, which is not kept.
+        by: the audit actor.
 
     Raises:
-        TokenInvalidError: no mail of ours had it.
-        MoveExpiredError: it is too old or void, or the address has another account by now.
+        TokenInvalidError: the token was never issued.
+        MoveExpiredError: the link expired or is void, or the address has another account.
     """
     move = await lock_move(conn, token)
     state = _check(secrets, token, move)
     if state == "undone":
         return move.user_id
     if state == "done" and move.proved_since and not move.waited:
-        raise MoveExpiredError  # a password was chosen at the new address at this moment
+        raise MoveExpiredError  # the reader of the new address set a password concurrently
     if state == "done":
         await set_address(conn, move.user_id, move.old_email, move.old_key)
     ended = await set_password(conn, move.user_id, unknown_hash, reason="email_change_undone")

@@ -1,7 +1,7 @@
-"""Erasing an account, and what else there is about the person.
+"""Erasure of an account and the personal data connected with it.
 
-The account goes, with its sessions and the mails about it. What tells of events stays without the person: sign-ups
-that are over, so that whoever watches one of them learns nothing; mails of theirs; the audit log.
+The account is deleted with its sessions and messages. Records of events stay, stripped of personal data: finished
+sign-ups, so that a client watching one learns nothing; messages; the audit log.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
 
 ERASED = "account_deleted"
-# What was the user's at some time, and until when: their address, and those that they moved away from. Whoever had one
-# of these later has a sign-up that was confirmed later.
+# Addresses that the user had, and until when: the current one, and those before an email change. A later owner of an
+# old address confirmed a later sign-up.
 _ADDRESSES = """
     addresses AS (
         SELECT email_key AS key, 'infinity'::timestamptz AS until FROM users WHERE id = %(user_id)s
@@ -37,31 +37,31 @@ _OPEN = [
     "sending",
     "delayed",
     "dead",
-]  # mails that may still be sent, the last if an operator replays it
+]  # messages that may still be sent; `dead` ones if an operator replays them
 
 
 async def erase_user(
     conn: Connection, secrets: Secrets, user_id: UUID, by: By, *, password_hash: str | None = None
 ) -> None:
-    """Delete an account, in the caller's transaction, and erase the person.
+    """Delete an account in the caller's transaction, and erase the user's personal data.
 
-    That includes the addresses that they moved away from. Sign-ups of their address that still wait are attempts of
-    their own, by whomever: they live to their end, and are deleted 30 days later like all others.
+    That includes addresses from before an email change. Pending sign-ups with the address are independent attempts,
+    perhaps by other people: they expire, and are deleted 30 days later like all others.
 
     Args:
         conn: in a transaction.
-        secrets: what keys of the address derive from.
-        user_id: whose account.
-        by: who deletes it.
-        password_hash: that has to be theirs still; None if it does not matter.
+        secrets: derive keys of the address.
+        user_id: the user.
+        by: the audit actor.
+        password_hash: the user's current hash; None skips the check.
 
     Raises:
-        UserNotFoundError: there is no such account, or its password was changed meanwhile.
-        LastAdminError: nobody else could administer the service then.
+        UserNotFoundError: no such account, or its password has changed.
+        LastAdminError: this user is the only administrator.
     """
     await keep_an_admin(conn, user_id)
     email_key = await _lock_user(conn, user_id, password_hash)
-    # As whoever confirms: the address, then its mails, then its registrations.
+    # Lock in the order of a confirmation: address, messages, registrations.
     await lock_address(conn, email_key)
     await _erase_mails(conn, user_id)
     await _erase_registrations(conn, user_id)
@@ -72,7 +72,7 @@ async def erase_user(
 
 
 async def _lock_user(conn: Connection, user_id: UUID, password_hash: str | None) -> str:
-    """Keep everybody else from a user, and return their address as it is compared."""
+    """Lock a user and return the key of their address."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
@@ -89,10 +89,9 @@ async def _lock_user(conn: Connection, user_id: UUID, password_hash: str | None)
 
 
 async def _erase_mails(conn: Connection, user_id: UUID) -> None:
-    """Take the addresses from mails that nobody sends any more: those asked for by them, and of their registrations.
+    """Remove the addresses from finished messages of the user's requests and registrations.
 
-    One that could still be sent, of a registration that is over, is called off, and one that was given up cannot be
-    replayed.
+    An open message of a finished registration is cancelled, and a dead one cannot be replayed.
     """
     await conn.execute(
         f"""
@@ -121,7 +120,7 @@ async def _erase_mails(conn: Connection, user_id: UUID) -> None:
 
 
 async def _erase_registrations(conn: Connection, user_id: UUID) -> None:
-    """Take from sign-ups that are over whose they were; how they stand is shown as before."""
+    """Remove the personal data from finished sign-ups; their visible state stays."""
     await conn.execute(
         f"""
         WITH {_ADDRESSES}

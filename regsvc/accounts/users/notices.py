@@ -1,4 +1,4 @@
-"""Notices: mails that tell an account's owner what happened to it, booked in the transaction of what they tell of."""
+"""Notices: messages that tell an account's owner of an event, booked in the event's transaction."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Notice: TypeAlias = Literal[
 async def add_notice(
     conn: Connection, user_id: UUID, notice: Notice, by: By, *, move_id: UUID | None = None
 ) -> None:
-    """Book a notice to the address that a user has at this moment; where there is no such user, nothing.
+    """Book a notice to the user's current address; do nothing if there is no such user.
 
-    It tells when that happened which it tells of, and from where and with what: that is when it is booked, and by whom.
+    The notice shows time, network and client of the event: the time of the booking and the origin in `by`.
 
     Args:
-        conn: in the transaction of what it tells of.
-        user_id: whom to tell.
-        notice: what happened.
-        by: who did it.
-        move_id: of `email_moving` and `email_changed`: which change, so that it can be undone.
+        conn: in the transaction of the event.
+        user_id: the recipient.
+        notice: kind of event.
+        by: the audit actor.
+        move_id: of `email_moving` and `email_changed`: the email change, for its undo link.
     """
     await conn.execute(
         """

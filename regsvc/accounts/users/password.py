@@ -1,4 +1,4 @@
-"""Setting another password, and what ends with the old one."""
+"""Password change, and what it ends: sessions, reset links, pending email changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from regsvc.postgres.connection import Connection
 
 
 class WrongPasswordError(RegsvcError):
-    """This is not your password."""
+    """The password is wrong."""
 
     code = "wrong_password"
 
@@ -21,18 +21,18 @@ class WrongPasswordError(RegsvcError):
 async def change_password(
     conn: Connection, user_id: UUID, *, old_hash: str, new_hash: str, keep: UUID | None, by: By
 ) -> None:
-    """Let a user have another password, in the caller's transaction; of their sessions one goes on at most.
+    """Change a user's password in the caller's transaction; end all sessions except `keep`.
 
     Args:
         conn: in a transaction.
-        user_id: whose password.
-        old_hash: what was verified.
-        new_hash: to store.
-        keep: the session that goes on, if any.
-        by: who does it.
+        user_id: the user.
+        old_hash: the hash that the caller verified.
+        new_hash: hash of the new password.
+        keep: the session to keep, if any.
+        by: the audit actor.
 
     Raises:
-        WrongPasswordError: the password was changed since it was verified.
+        WrongPasswordError: the password has changed since the caller verified it.
     """
     cursor = await conn.execute(
         "SELECT FROM users WHERE id = %(id)s AND password_hash = %(old)s FOR NO KEY UPDATE",
@@ -48,13 +48,12 @@ async def change_password(
 async def set_password(
     conn: Connection, user_id: UUID, new_hash: str, *, reason: str, keep: UUID | None = None
 ) -> int:
-    """Store another password, in the caller's transaction, and end what somebody began who knew the old one.
+    """Store a new password hash in the caller's transaction, and revoke what the old password authorised.
 
-    That is every session but the one to keep, every link for a new password, and every move to another address that is
-    not confirmed yet.
+    Revoked are all sessions except `keep`, all password reset links, and all unconfirmed email changes.
 
     Returns:
-        How many sessions were ended.
+        Number of sessions ended.
     """
     await conn.execute(
         "UPDATE users SET password_hash = %(new)s WHERE id = %(id)s", {"id": user_id, "new": new_hash}
@@ -62,7 +61,7 @@ async def set_password(
     await conn.execute(
         "UPDATE address_moves SET state = 'void' WHERE user_id = %(id)s AND state = 'asked'", {"id": user_id}
     )
-    # What is in hand is left alone: its link is bound to the old password, and is dead on arrival.
+    # Leave claimed messages alone: their links are bound to the old password and already dead.
     await conn.execute(
         """
         UPDATE mails SET state = 'cancelled', due_at = NULL, reason = %(reason)s, changed_at = now()

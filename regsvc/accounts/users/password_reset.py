@@ -1,7 +1,7 @@
-"""Passwords that were forgotten: a link to the address, and a new password for whoever opens it.
+"""Password reset by a link mailed to the address.
 
-The link's token is the mail's id and a MAC over whom it is for and the hash of the password that was forgotten. Nothing
-of it is stored, and once another password is set, by this link or in any other way, no such link is good any more.
+The token of the link is the message's id and a MAC over the user and the old password's hash. Nothing of it is stored,
+and any later change of the password voids the link.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from regsvc.mail.queue.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
 
-RESET_LIFE = timedelta(minutes=30)  # from the moment that the mail server accepted the mail
+RESET_LIFE = timedelta(minutes=30)  # from the time the mail server accepts the message
 
 _USE = "password-reset"
 
 
 class ResetExpiredError(TokenExpiredError):
-    """This link is no longer valid. Ask for a new one."""
+    """This link is no longer valid. Request a new one."""
 
 
 @dataclass(frozen=True)
-class Forgetful:
-    """Who forgot their password: what a new one is held against."""
+class ResetSubject:
+    """The account a reset link belongs to, with what the password policy compares."""
 
     user_id: UUID
     email: str
@@ -54,10 +54,9 @@ class _Account:
 async def add_forgot(
     conn: Connection, mail_id: UUID, email_key: str, by: By, *, admitted: bool = False
 ) -> None:
-    """Insert the mail that somebody asked for by address, due now, and wake whoever sends.
+    """Book the password reset message requested for an address, due now, and wake the workers.
 
-    Whose account it is for, if there is one, is decided when it is taken in hand. Unless it is admitted, it keeps to
-    the schedule of its address.
+    The account is looked up when the message is claimed. Unless `admitted`, the message follows the address's schedule.
     """
     await conn.execute(
         """
@@ -81,16 +80,16 @@ async def add_forgot(
 def mint_reset_token(
     secrets: Secrets, mail_id: UUID, *, user_id: UUID, email_key: str, password_hash: str
 ) -> str:
-    """Return the token of a mail's link: good for this user at this address as long as they have this password."""
+    """Return the token of a reset link: valid for this user, address and password hash."""
     return mint_account_token(secrets, _USE, mail_id, str(user_id), email_key, password_hash)
 
 
-async def find_forgetful(conn: Connection, secrets: Secrets, token: AccountToken) -> Forgetful:
-    """Return whose password a link may set.
+async def find_reset_subject(conn: Connection, secrets: Secrets, token: AccountToken) -> ResetSubject:
+    """Return the account whose password a link may reset.
 
     Raises:
-        TokenInvalidError: no mail of ours had it.
-        ResetExpiredError: it is too old, or was used, or the account has another password or address by now.
+        TokenInvalidError: the token was never issued.
+        ResetExpiredError: expired, used, or the account's password or address has changed.
     """
     return await _open(conn, secrets, token)
 
@@ -98,19 +97,19 @@ async def find_forgetful(conn: Connection, secrets: Secrets, token: AccountToken
 async def reset_password(
     conn: Connection, secrets: Secrets, token: AccountToken, new_hash: str, by: By
 ) -> None:
-    """Set another password for whoever has the link, in the caller's transaction.
+    """Reset the password by a mailed link, in the caller's transaction.
 
-    It ends every session, and proves the address: whoever opened the link reads its mail. So their client is
-    known from now on, and does not wait for what strangers guessed. Clients that were known before are forgotten: one
-    of them may be why the password is reset.
+    All sessions end. The link proves that its reader owns the address, so their client is trusted from now on and not
+    delayed by strangers' login attempts. Earlier trusted clients are forgotten: one of them may be the reason for the
+    reset.
 
     Raises:
-        TokenInvalidError, ResetExpiredError: as `find_forgetful`.
+        TokenInvalidError, ResetExpiredError: as `find_reset_subject`.
     """
     found = await _open(conn, secrets, token, lock=True)
     ended = await set_password(conn, found.user_id, new_hash, reason="password_reset")
     await conn.execute("UPDATE users SET email_confirmed_at = now() WHERE id = %(id)s", {"id": found.user_id})
-    # Whoever reads the mail there has the account in use: it is not taken back unless they are told before.
+    # The reader of the new address now uses the account: an undo of the email change must notify them first.
     await conn.execute(
         "UPDATE address_moves SET proved_at = now() WHERE user_id = %(id)s AND state = 'done'",
         {"id": found.user_id},
@@ -121,14 +120,16 @@ async def reset_password(
     await add_notice(conn, found.user_id, "password_reset_done", by)
 
 
-async def _open(conn: Connection, secrets: Secrets, token: AccountToken, *, lock: bool = False) -> Forgetful:
-    """Return whose password a link may set; locked, nobody else sets it until the transaction ends."""
+async def _open(
+    conn: Connection, secrets: Secrets, token: AccountToken, *, lock: bool = False
+) -> ResetSubject:
+    """Return the account whose password a link may reset; `lock` blocks concurrent resets."""
     async with conn.cursor(row_factory=class_row(_Account)) as cursor:
         await cursor.execute(
             f"""
             SELECT u.id AS user_id, u.email, u.email_key, u.name, u.password_hash,
                    u.email_key = m.email_key AND u.disabled_at IS NULL
-                   -- The clock starts when the mail was accepted, or else when it was given up.
+                   -- The lifetime starts when the message was accepted, or else when it was given up.
                    AND coalesce(m.sent_at, CASE WHEN m.due_at IS NULL THEN m.changed_at ELSE now() END)
                        > now() - %(life)s AS alive
               FROM mails m
@@ -141,8 +142,8 @@ async def _open(conn: Connection, secrets: Secrets, token: AccountToken, *, lock
         found = await cursor.fetchone()
     if found is None:
         raise TokenInvalidError
-    # A used link proves nothing any more: the password that it was made for is gone.
+    # A used link proves nothing: its password has been replaced.
     bound = (str(found.user_id), found.email_key, found.password_hash)
     if not found.alive or not token.proves(secrets, _USE, *bound):
         raise ResetExpiredError
-    return Forgetful(found.user_id, found.email, found.email_key, found.name)
+    return ResetSubject(found.user_id, found.email, found.email_key, found.name)

@@ -1,4 +1,4 @@
-"""A user: somebody who confirmed an address."""
+"""A user: the owner of a confirmed address."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from regsvc.postgres.connection import Connection
 
 
 class LastAdminError(RegsvcError):
-    """Nobody else could administer this service then: make somebody else an administrator first."""
+    """This is the only administrator. Make another user an administrator first."""
 
     code = "last_admin"
 
@@ -27,7 +27,7 @@ class UserNotFoundError(RegsvcError):
 
 @dataclass(frozen=True)
 class User:
-    """The profile, as its owner sees it. `version` rises with every change: it is the entity tag."""
+    """The profile as its owner sees it; `version`, the entity tag, rises with every change."""
 
     id: UUID
     email: str
@@ -40,7 +40,7 @@ class User:
 
 @dataclass(frozen=True, repr=False)
 class Credentials:
-    """What a log-in is checked against."""
+    """What a login attempt is checked against."""
 
     user_id: UUID
     email_key: str
@@ -49,7 +49,7 @@ class Credentials:
 
 
 async def get_user(conn: Connection, user_id: UUID) -> User | None:
-    """Return a user who may act, or None."""
+    """Return an active user, or None."""
     async with conn.cursor(row_factory=class_row(User)) as cursor:
         await cursor.execute(
             """
@@ -63,10 +63,10 @@ async def get_user(conn: Connection, user_id: UUID) -> User | None:
 
 
 async def find_address(conn: Connection, user_id: UUID) -> str:
-    """Return the address of a user, as it is compared.
+    """Return the key of a user's address.
 
     Raises:
-        UserNotFoundError: there is no such user.
+        UserNotFoundError: no such user.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute("SELECT email_key FROM users WHERE id = %(id)s", {"id": user_id})
@@ -77,7 +77,7 @@ async def find_address(conn: Connection, user_id: UUID) -> str:
 
 
 async def find_credentials(conn: Connection, email_key: str) -> Credentials | None:
-    """Return what the owner of an address logs in with, or None."""
+    """Return the credentials of the active user at an address, or None."""
     async with conn.cursor(row_factory=class_row(Credentials)) as cursor:
         await cursor.execute(
             """
@@ -91,7 +91,7 @@ async def find_credentials(conn: Connection, email_key: str) -> Credentials | No
 
 
 async def get_credentials(conn: Connection, user_id: UUID) -> Credentials | None:
-    """Return what a user who may act proves once more who they are with, or None."""
+    """Return the credentials of an active user for reauthentication, or None."""
     async with conn.cursor(row_factory=class_row(Credentials)) as cursor:
         await cursor.execute(
             """
@@ -107,19 +107,19 @@ async def get_credentials(conn: Connection, user_id: UUID) -> Credentials | None
 async def update_profile(
     conn: Connection, user_id: UUID, *, name: str | None, locale: str | None, versions: Collection[int] | None
 ) -> tuple[User, list[str]] | None:
-    """Change what is given of a profile.
+    """Update the given fields of a profile.
 
-    The version rises if anything is different afterwards; otherwise nothing is written.
+    The version rises if a value changes; otherwise nothing is written.
 
     Args:
         conn: in a transaction.
-        user_id: whose profile.
-        name: None for the one that it has.
-        locale: likewise.
-        versions: of which it may be; None for any.
+        user_id: the user.
+        name: None keeps the present one.
+        locale: None keeps the present one.
+        versions: acceptable present versions; None accepts any.
 
     Returns:
-        The profile and the names of the fields that are different now, or None when it has none of the versions.
+        The profile and the names of the changed fields, or None if its version is not acceptable.
     """
     async with conn.cursor(row_factory=class_row(User)) as cursor:
         await cursor.execute(
@@ -148,7 +148,7 @@ async def update_profile(
 
 
 async def replace_password_hash(conn: Connection, user_id: UUID, *, old: str, new: str) -> None:
-    """Store a fresh hash of the same password, unless the password was changed meanwhile."""
+    """Store a rehash of the same password unless the password has changed meanwhile."""
     await conn.execute(
         "UPDATE users SET password_hash = %(new)s WHERE id = %(id)s AND password_hash = %(old)s",
         {"id": user_id, "old": old, "new": new},
@@ -156,12 +156,12 @@ async def replace_password_hash(conn: Connection, user_id: UUID, *, old: str, ne
 
 
 async def keep_an_admin(conn: Connection, user_id: UUID) -> None:
-    """Make sure, for the caller's transaction, that somebody else may administer the service if this user no more may.
+    """Ensure that another administrator remains if this user ceases to be one.
 
-    To be called before any user is locked: administrators are, in the order of their ids, if the user is one.
+    Call it before locking any user: it locks all administrators in the order of their ids.
 
     Raises:
-        LastAdminError: this user is the only one.
+        LastAdminError: this user is the only administrator.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(

@@ -97,7 +97,7 @@ async def _take(service: Service, caller: Caller, demands: Sequence[Demand], *, 
         caller.standings = error.standings[:shown]
         if len(error.standings) == len(demands):
             service.refused.note(demands, error.standings)
-        _note_refusal(error)
+        _note_refusal(service, caller, error)
         raise
 
 
@@ -172,12 +172,13 @@ async def begin_login(service: Service, caller: Caller, address: str) -> LoginTr
             try:
                 counted = await login_attempts.begin_try(conn, service.secrets, address, place)
             except RateLimitedError as error:
-                _note_refusal(error)
+                _note_refusal(service, caller, error)
                 await record(conn, "login_held_back", caller.as_anyone())
                 raise
     return counted
 
 
-def _note_refusal(error: RateLimitedError) -> None:
+def _note_refusal(service: Service, caller: Caller, error: RateLimitedError) -> None:
+    service.refusal_alarm.note(error.limit, caller.network)
     RATE_LIMITED.labels(error.limit).inc()
     log.info("rate limited", limit=error.limit)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from regsvc.accounts.limits.refusal_alarm import RefusalAlarm
 from regsvc.accounts.limits.refused_keys import RefusedKeys
 from regsvc.config.settings import Settings
 from regsvc.postgres.pool import Pool
@@ -25,6 +26,7 @@ class Service:
         pool: PostgreSQL.
         lane: where passwords are hashed.
         refused: clients that the rate limits have just refused.
+        refusal_alarm: tells the operator when the limits refuse many requests.
         exports: users whose data is being exported at this moment.
     """
 
@@ -33,4 +35,5 @@ class Service:
     pool: Pool
     lane: HashingLane
     refused: RefusedKeys = field(default_factory=RefusedKeys, kw_only=True)
+    refusal_alarm: RefusalAlarm = field(default_factory=RefusalAlarm, kw_only=True)
     exports: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(EXPORTS), kw_only=True)

@@ -69,6 +69,7 @@ async def live(registration_id: str) -> Response | None:
                     await wait_any(show, context.stopping.wait, _ignore_frames)
     except* TooManyWaitingError:
         RATE_LIMITED.labels("websockets").inc()
+        context.refusal_alarm.note("websockets", get_client_network())
         ending = TOO_MANY
     except* Exception as group:
         # Left to the framework it would end as 1000, which says that the state is final.

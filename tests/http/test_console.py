@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import unescape
 from http import HTTPStatus
 from itertools import pairwise
 from uuid import UUID
@@ -175,6 +176,30 @@ def test_filters_that_make_no_sense_filter_nothing(query: str, admin: Person) ->
     with enter(admin) as client:
         for room in ROOMS:
             assert client.get(f"{room}{query}").status_code == HTTPStatus.OK
+
+
+def test_a_list_after_a_refused_action_keeps_its_filters_and_goes_on(admin: Person) -> None:
+    name = f"Fill {admin.address}"
+    run_sql(
+        admin.program.environ["REGSVC_DATABASE_URL"],
+        f"""
+        INSERT INTO users (id, email, email_key, name, password_hash)
+        SELECT gen_random_uuid(), n || '.{admin.address}', n || '.{admin.address}', '{name}', 'x'
+          FROM generate_series(1, 30) n
+        """,
+        f"UPDATE users SET name = '{name}' WHERE email = '{admin.address}'",
+    )
+    with enter(admin) as client:
+        alone = client.get(f"/admin/users?search={admin.address}")
+        (deed,) = re.findall(r'action="(/admin/users/[^/"]*/disable)"', alone.text)
+        refused = client.post(deed, data={"search": name, "state": "active"}, headers=OWN)
+        assert refused.status_code == HTTPStatus.CONFLICT
+        (older,) = re.findall(r'href="(/admin/users\?[^"]*cursor=[^"]*)"', refused.text)
+        following = client.get(unescape(older))
+    assert following.status_code == HTTPStatus.OK
+    shown = [set(re.findall(rf"\d+\.{admin.address}", page.text)) for page in (refused, following)]
+    assert shown[0].isdisjoint(shown[1])
+    assert len(shown[0] | shown[1]) == 30
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])

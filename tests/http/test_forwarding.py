@@ -67,6 +67,19 @@ def test_an_entry_that_names_nobody_never_falls_back_to_the_proxy(value: str) ->
     assert find(value) == Client(None, "unreadable")
 
 
+@pytest.mark.parametrize("peer", [PROXY, "<local>"], ids=["address", "socket"])
+@pytest.mark.parametrize("name", ["Forwarded", "via", "X-Real-IP", "x-forwarded-proto", "X-Forwarded-Host"])
+def test_other_headers_of_a_trusted_proxy_without_an_entry_make_the_client_unknown(
+    name: str, peer: str
+) -> None:
+    """Its own address would give strangers the rights of an operator on its machine."""
+    assert find(peer=peer, names=("Host", name)) == Client(None, "unreadable")
+    assert find("", peer=peer, names=("X-Forwarded-For", name)) == Client(None, "unreadable")
+    assert find("203.0.113.9", peer=peer, names=("X-Forwarded-For", name)) == Client(
+        ip_address("203.0.113.9")
+    )
+
+
 @pytest.mark.parametrize("name", ["X-Forwarded-For", "forwarded", "VIA", "X-Real-Ip", "x-forwarded-proto"])
 def test_a_forwarding_header_of_an_untrusted_peer_is_not_read_but_noticed(name: str) -> None:
     peer = "127.0.0.1"
@@ -114,7 +127,7 @@ async def test_strangers_behind_a_proxy_of_this_machine_are_no_operators(
 ) -> None:
     """Whether or not the operator listed the proxy, and whatever its headers are worth."""
     headers = [{"X-Forwarded-For": "203.0.113.9"}, {"X-Forwarded-For": "unknown"}]
-    headers += FORWARDED if trusted == "none" else []
+    headers += FORWARDED if trusted == "none" else FORWARDED[1:]
     async with run_test_service(database, tmp_path, {"REGSVC_TRUSTED_PROXIES": trusted}) as service:
         for each in headers:
             assert (await service.client.get("/metrics", headers=each)).status_code == 403

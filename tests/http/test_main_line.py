@@ -52,6 +52,17 @@ async def test_a_client_that_asks_for_it_gets_the_registration_in_the_body(servi
     assert shown["state"] == "queued"
 
 
+async def test_ids_in_a_path_may_have_capitals(service: Service) -> None:
+    """RFC 9562, section 4."""
+    signed_up = await service.sign_up()
+    path, _, name = signed_up.headers["Location"].rpartition("/")
+    headers = {"Regsvc-Handle": signed_up.headers["Regsvc-Handle"]}
+    for written, status in ((name.upper(), 200), (name.replace("-", ""), 404), (f"{{{name}}}", 404)):
+        answer = await service.client.get(f"{path}/{written}", headers=headers)
+        assert answer.status_code == status, written
+    assert name.upper() != name
+
+
 async def test_from_sign_up_to_profile(service: Service) -> None:
     await service.confirm()
     headers = await service.log_in()

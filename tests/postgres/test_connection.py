@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -80,6 +82,23 @@ async def test_connects_over_tcp_by_address_and_by_name(database: str, host: str
         await Connection.connect(proxy.conninfo(), host=host, port=str(proxy.port)) as connection,
     ):
         assert await fetch(connection, "SELECT 1") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of Linux")
+async def test_a_peer_that_is_neither_there_nor_gone_is_noticed_in_seconds(database: str) -> None:
+    """By both sides: the system's own defaults are two hours."""
+    async with (
+        open_proxy(database) as proxy,
+        await Connection.connect(proxy.conninfo()) as connection,
+    ):
+        with socket.socket(fileno=socket.dup(connection.fileno())) as ours:
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            waits = {
+                name: ours.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+            }
+        assert waits["TCP_KEEPIDLE"] + waits["TCP_KEEPINTVL"] * waits["TCP_KEEPCNT"] <= 30
+        assert 0 < waits["TCP_USER_TIMEOUT"] <= 15_000
 
 
 async def test_a_host_without_an_address_is_an_operational_error() -> None:

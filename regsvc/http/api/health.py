@@ -70,7 +70,8 @@ class Readiness(TypedDict):
             Literal["ok", "unreadable", "untrusted"],
             Field(
                 description="For operators' networks. `unreadable`: a trusted proxy wrote an `X-Forwarded-For` that "
-                "names no client. `untrusted`: a private address that is not in `REGSVC_TRUSTED_PROXIES` sent one."
+                "names no client, or other forwarding headers without it. `untrusted`: a private address that is not "
+                "in `REGSVC_TRUSTED_PROXIES` sent one."
             ),
         ]
     ]

@@ -53,7 +53,8 @@ def find_client(
     """Return the client of a request, believing `X-Forwarded-For` as far as trusted proxies wrote it.
 
     An entry that cannot be read makes the client unknown: falling back to the proxy's own address would give
-    strangers its rights. Empty list elements are skipped (RFC 9110, 5.6.1).
+    strangers its rights. So do other forwarding headers without an entry: the request is somebody else's, and nothing
+    says whose. Empty list elements are skipped (RFC 9110, 5.6.1).
 
     Args:
         peer: the address at the other end of the connection; anything else for a Unix socket, whose peers are
@@ -64,10 +65,13 @@ def find_client(
     """
     networks = tuple(trusted)
     address = _parse(peer or "")
+    given = _HEADERS.intersection(name.lower() for name in names)
     if address is not None and not _is_in(address, networks):
-        through_proxy = any(name.lower() in _HEADERS for name in names)
-        return Client(address, "untrusted" if through_proxy else None)
-    for hop in _read_hops(",".join(forwarded)):
+        return Client(address, "untrusted" if given else None)
+    hops = list(_read_hops(",".join(forwarded)))
+    if not hops and given - {"x-forwarded-for"}:
+        return Client(None, "unreadable")
+    for hop in hops:
         address = _parse(hop)
         if address is None:
             return Client(None, "unreadable")

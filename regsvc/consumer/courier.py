@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
 import trio
 
+from regsvc.accounts.limits.mail_schedule import Turn
 from regsvc.consumer.lease import keep_leases
 from regsvc.consumer.letters import LetterWriter
 from regsvc.consumer.line import Line
@@ -171,27 +172,27 @@ class Courier:
         with scope:
             async with trio.open_nursery() as nursery:
                 for _ in range(self._sessions):
-                    nursery.start_soon(self._send_mails, transport)
+                    nursery.start_soon(self._send_mails, transport, nursery)
                 nursery.start_soon(transport.tend)
                 nursery.start_soon(self._book_outcomes, broken)
                 nursery.start_soon(keep_leases, self.pool, lambda: list(self._in_hand.values()))
                 nursery.start_soon(self._shed)
 
-    async def _send_mails(self, transport: Transport) -> None:
+    async def _send_mails(self, transport: Transport, nursery: trio.Nursery) -> None:
         """Send what is in line, one mail after the other; several of these run side by side."""
         while True:
             held = await self._line.take()
             try:
-                await self._send(held, transport)
+                await self._send(held, transport, nursery)
             finally:
                 self._line.done(held)
 
-    async def _send(self, held: InHand, transport: Transport) -> None:
+    async def _send(self, held: InHand, transport: Transport, nursery: trio.Nursery) -> None:
         if not held.is_held():
             self._drop(held)
             return
-        if held.turn_at is not None:
-            await self._pretend(held, held.turn_at)
+        if held.turn is not None:
+            nursery.start_soon(self._pretend, held, held.turn)  # it needs no session
             return
         job, email = held.job, held.letter.email
         log.info("mail sending", mail=str(job.id), recipient=mask_email(email), attempt=job.attempts)
@@ -209,11 +210,13 @@ class Courier:
             return
         self._settle(held, outcome)
 
-    async def _pretend(self, held: InHand, turn_at: datetime) -> None:
-        """Take as long as sending does, so that nobody can tell by the clock that a mail is held back."""
+    async def _pretend(self, held: InHand, turn: Turn) -> None:
+        """Take as long as sending does, or as the mail that has the turn, so that the clock tells nothing."""
         if not held.letter.silent:
             await trio.sleep(self._usual)
-        self._note(held, Held(held.job, turn_at))
+            while turn.mail_id in self._in_hand and held.is_held():
+                await self._changed.wait()
+        self._note(held, Held(held.job, turn.at, turn.mail_id))
 
     def _settle(self, held: InHand, outcome: Outcome) -> None:
         """Turn what the transport says into what is booked."""
@@ -290,9 +293,8 @@ class Courier:
             return
         try:
             async with self.pool.transaction() as conn:
-                admitted = [held.job.id for held in waiting if held.turn_at is None]
-                await leases.release_jobs(
-                    conn, [held.job for held in waiting], admitted=admitted, after=after
-                )
+                jobs = [held.job for held in waiting]
+                admitted = [held.job.id for held in waiting if held.turn is None]
+                await leases.release_jobs(conn, jobs, admitted=admitted, after=after)
         finally:
             self._forget(waiting)

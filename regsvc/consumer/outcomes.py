@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import structlog
 import trio
 
+from regsvc.accounts.limits.mail_schedule import Turn
 from regsvc.accounts.mails.turns import AnyLetter
 from regsvc.accounts.registrations import mail_status
+from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.logs import mask_email
 from regsvc.mail.outcome import Bounced, Outcome, Refused
-from regsvc.mail.queue import bookings, breaker, retry_policy
+from regsvc.mail.queue import bookings, breaker, leases, retry_policy, turns
 from regsvc.mail.queue.bookings import Ended, Held, Retry, Sent
 from regsvc.mail.queue.jobs import Job
 from regsvc.mail.queue.verdict import Breaker, Evidence, is_alike, judge
@@ -39,7 +40,7 @@ class InHand:
         job: the claimed job.
         letter: whom it goes to.
         held_until: by the clock of leases; the margin is off already.
-        turn_at: when its address's turn is, if that has not come.
+        turn: the next one of its address, if another mail has that now.
         probing: it finds out whether the mail server is back.
         outcome: what the transport said, once it did.
     """
@@ -47,7 +48,7 @@ class InHand:
     job: Job
     letter: AnyLetter
     held_until: float
-    turn_at: datetime | None = None
+    turn: Turn | None = None
     probing: bool = False
     outcome: Outcome | None = None
 
@@ -62,6 +63,11 @@ class InHand:
         if self.outcome is None:
             return None
         return Evidence(self.outcome, self.letter.email, self.job.attempts)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether a registration shows what becomes of it."""
+        return isinstance(self.letter, Letter) and not self.letter.silent
 
     def is_held(self) -> bool:
         """Return whether the mail may still be sent."""
@@ -140,6 +146,7 @@ async def _note_outcomes(pool: Pool, batch: Batch) -> None:
 
 async def _write(conn: Connection, batch: Sequence[tuple[InHand, Booking]]) -> None:
     sent = [(booking, held.letter.sent_as) for held, booking in batch if isinstance(booking, Sent)]
+    batch, unknown = await _follow(conn, batch)
     waiting = [(booking, held.letter.silent) for held, booking in batch if isinstance(booking, Held)]
     retries = [booking for _, booking in batch if isinstance(booking, Retry)]
     ended = [booking for _, booking in batch if isinstance(booking, Ended)]
@@ -153,6 +160,32 @@ async def _write(conn: Connection, batch: Sequence[tuple[InHand, Booking]]) -> N
         await mail_status.show_delayed(conn, await bookings.book_retries(conn, retries))
     if ended:
         await mail_status.show_bounced(conn, await bookings.book_ended(conn, ended))
+    if unknown:
+        await leases.release_jobs(conn, unknown, after=turns.AGAIN)
+
+
+async def _follow(conn: Connection, batch: Batch) -> tuple[Batch, list[Job]]:
+    """Return what is shown of mails that follow others, and the jobs of those of which nothing can be shown yet."""
+    followed = {
+        booking.leader
+        for held, booking in batch
+        if isinstance(booking, Held) and booking.leader is not None and held.is_shown
+    }
+    if not followed:
+        return batch, []
+    leaders = await turns.find_leaders(conn, followed)
+    known: list[tuple[InHand, Booking]] = []
+    unknown: list[Job] = []
+    for held, booking in batch:
+        if not isinstance(booking, Held) or booking.leader is None or not held.is_shown:
+            known.append((held, booking))
+            continue
+        shown = turns.follow(booking, leaders.get(booking.leader))
+        if shown is None:
+            unknown.append(held.job)
+        else:
+            known.append((held, shown))
+    return known, unknown
 
 
 def report_breaker(state: Breaker | None, *, opened: bool | None) -> None:

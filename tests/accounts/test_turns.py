@@ -27,7 +27,7 @@ async def let_through(pool: Pool, mails: dict[UUID, str]) -> list[str]:
         begun = {letter.mail_id: letter for letter in await mail_status.begin_sending(conn, list(mails))}
         held, later = await take_turns(conn, SECRETS, claimed, dict(begun))
         assert later == []
-        await bookings.book_held(conn, [Held(job, held[job.id]) for job in claimed if job.id in held])
+        await bookings.book_held(conn, [Held(job, held[job.id].at) for job in claimed if job.id in held])
     return sorted(mails[job.id] for job in claimed if job.id not in held)
 
 

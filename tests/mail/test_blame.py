@@ -267,8 +267,8 @@ async def test_a_claim_that_never_ends_holds_up_its_own_mails_alone(pool: Pool, 
         await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         assert len(await jobs.claim_due(conn, 4)) == 4
         assert len(await mail_status.begin_sending(conn, [new.mail_id for new in first])) == 4
-        keys = [mail_schedule.address_key(SECRETS, new.email_key) for new in first]
-        assert all((await mail_schedule.try_turns(conn, keys)).values())
+        turns = {mail_schedule.address_key(SECRETS, new.email_key): new.mail_id for new in first}
+        assert all((await mail_schedule.try_turns(conn, turns)).values())
         again = await mails.resend(pool, first[0].email_key)
         others = [await sign_up(pool, email) for email in (first[1].email, "x@example.com", "y@example.com")]
         async with ScriptedServer().running() as smtp, run_sending(pool, database, smtp, spaced=True):

@@ -199,6 +199,7 @@ async def _revive(conn: Connection, mail_ids: Sequence[UUID]) -> None:
             UPDATE mails m
                SET state = 'queued', due_at = now(), attempts = 0, lease = NULL, published_at = NULL, sent_at = NULL,
                    sent_as = NULL, reason = NULL, reply = NULL, admitted = true, silent = false,
+                   follows = false,
                    replayed_at = now(), changed_at = now()
              WHERE m.id = ANY(%(ids)s)
             RETURNING m.registration_id

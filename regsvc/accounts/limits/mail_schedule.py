@@ -2,15 +2,16 @@
 
 There are two schedules. The one per typed address *and* client is visible (429, `next_resend_at`) and reveals nothing
 about other clients. The one per address is hidden: an early message waits for its turn, and only the newest waiting one
-is sent, while its registration proceeds as if it had been. So a stranger can neither block the owner's messages nor
-learn of them.
+is sent. Meanwhile its registration shows what became of the message that had the turn. So a stranger can neither block
+the owner's messages nor learn of them. A message that ends unsent gives its turn back.
 
 Password reset and email change have their own schedules, so that kinds of messages do not delay each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -51,6 +52,24 @@ _PAUSE = f"""
                           ELSE interval '4 hours' END
     END
 """
+
+# The mail that had the turn last ended unsent.
+_UNSENT = """
+    EXISTS (SELECT FROM mails m WHERE m.id = s.mail_id AND m.state IN ('bounced', 'dead', 'cancelled'))
+"""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The next turn of an address.
+
+    Args:
+        at: when it comes.
+        mail_id: the mail that had the last one; None if it is not known.
+    """
+
+    at: datetime
+    mail_id: UUID | None
 
 
 # The shared schedule of all tagged addresses of one mailbox: five at once, then fewer and fewer.
@@ -137,46 +156,54 @@ async def next_family_turns(conn: Connection, keys: Collection[bytes]) -> dict[b
 
 
 async def find_early(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
-    """Return the schedules whose pause is not over."""
+    """Return the schedules whose turn is not free."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            f"SELECT s.key FROM mail_schedules s WHERE s.key = ANY(%(keys)s) AND s.last_at + {_PAUSE} > now()",  # noqa: S608
+            f"""
+            SELECT s.key FROM mail_schedules s
+             WHERE s.key = ANY(%(keys)s) AND s.last_at + {_PAUSE} > now() AND NOT {_UNSENT}
+            """,  # noqa: S608 - constants of this module
             {"keys": list(keys)},
         )
         return set(await cursor.fetchall())
 
 
-async def try_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, bool]:
-    """Take a turn on each schedule that no other transaction holds, and return whether its pause was over.
+async def try_turns(conn: Connection, mails: Mapping[bytes, UUID]) -> dict[bytes, bool]:
+    """Take a turn for a message on each schedule that no other transaction holds, and return whether it was free.
+
+    A turn is free when the pause is over, or when the message that had the last turn ended unsent: it does not count.
 
     A schedule held by another transaction is omitted, not waited for: its process may have lost power.
     """
-    return await _try(conn, keys, _PAUSE)
+    return await _try(conn, mails, _PAUSE)
 
 
-async def try_family_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, bool]:
+async def try_family_turns(conn: Connection, mails: Mapping[bytes, UUID]) -> dict[bytes, bool]:
     """Do the same as `try_turns` for schedules shared by tagged addresses."""
-    return await _try(conn, keys, _FAMILY_PAUSE)
+    return await _try(conn, mails, _FAMILY_PAUSE)
 
 
-async def _try(conn: Connection, keys: Collection[bytes], pause: str) -> dict[bytes, bool]:
+async def _try(conn: Connection, mails: Mapping[bytes, UUID], pause: str) -> dict[bytes, bool]:
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             f"""
             WITH free AS MATERIALIZED (
-                SELECT key FROM (SELECT DISTINCT key FROM unnest(%(keys)s::bytea[]) AS key) AS wanted
+                SELECT key, mail_id FROM unnest(%(keys)s::bytea[], %(mails)s::uuid[]) AS wanted (key, mail_id)
                  WHERE pg_try_advisory_xact_lock({_LOCK})
             ), taken AS (
-                INSERT INTO mail_schedules AS s (key, sent, last_at)
-                SELECT key, 1, now() FROM free
+                INSERT INTO mail_schedules AS s (key, sent, last_at, mail_id)
+                SELECT key, 1, now(), mail_id FROM free
                 ON CONFLICT (key) DO UPDATE
-                   SET sent = CASE WHEN s.last_at <= now() - {_DAY} THEN 1 ELSE s.sent + 1 END, last_at = now()
-                 WHERE s.last_at + {pause} <= now()
+                   SET sent = CASE WHEN s.last_at <= now() - {_DAY} THEN 1
+                                   WHEN {_UNSENT} THEN greatest(s.sent, 1)
+                                   ELSE s.sent + 1 END,
+                       last_at = now(), mail_id = excluded.mail_id
+                 WHERE s.last_at + {pause} <= now() OR {_UNSENT}
                 RETURNING key
             )
             SELECT key, key IN (SELECT key FROM taken) FROM free
             """,  # noqa: S608 - constants of this module
-            {"keys": list(keys)},
+            {"keys": list(mails), "mails": list(mails.values())},
         )
         return dict(await cursor.fetchall())
 
@@ -185,6 +212,29 @@ async def _look(conn: Connection, keys: Collection[bytes], pause: str) -> dict[b
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             f"SELECT s.key, s.last_at + {pause} FROM mail_schedules s WHERE s.key = ANY(%(keys)s)",  # noqa: S608
+            {"keys": list(keys)},
+        )
+        return dict(await cursor.fetchall())
+
+
+async def find_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, Turn]:
+    """Return the next turn on each schedule, with the mail that had the last one."""
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(
+            f"SELECT s.key, s.last_at + {_PAUSE}, s.mail_id FROM mail_schedules s WHERE s.key = ANY(%(keys)s)",  # noqa: S608
+            {"keys": list(keys)},
+        )
+        return {key: Turn(at, mail_id) for key, at, mail_id in await cursor.fetchall()}
+
+
+async def find_leading(conn: Connection, keys: Collection[bytes]) -> dict[bytes, UUID]:
+    """Return the mails that had the last turns on these schedules, without those that ended unsent."""
+    async with conn.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(
+            f"""
+            SELECT s.key, s.mail_id FROM mail_schedules s
+             WHERE s.key = ANY(%(keys)s) AND s.mail_id IS NOT NULL AND NOT {_UNSENT}
+            """,  # noqa: S608 - a constant of this module
             {"keys": list(keys)},
         )
         return dict(await cursor.fetchall())
@@ -199,7 +249,7 @@ async def quieten(conn: Connection, key: bytes) -> None:
         )
         INSERT INTO mail_schedules AS s (key, sent, last_at, quiet_until)
         SELECT key, 1, now(), now() + %(quiet)s FROM held
-        ON CONFLICT (key) DO UPDATE SET quiet_until = excluded.quiet_until
+        ON CONFLICT (key) DO UPDATE SET quiet_until = excluded.quiet_until, mail_id = NULL
         """,  # noqa: S608 - a constant of this module
         {"key": key, "quiet": QUIET},
     )

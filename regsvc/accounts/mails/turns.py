@@ -8,9 +8,11 @@ from typing import TypeAlias
 from uuid import UUID
 
 from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.limits.mail_schedule import Turn
 from regsvc.accounts.mails.account_mails import AccountLetter
 from regsvc.accounts.mails.legacy import ForeignLetter
 from regsvc.accounts.registrations.mail_status import Letter
+from regsvc.mail.queue import turns as mail_turns
 from regsvc.mail.queue.jobs import Job
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
@@ -22,7 +24,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 async def take_turns(
     conn: Connection, secrets: Secrets, claimed: Sequence[Job], letters: dict[UUID, AnyLetter]
-) -> tuple[dict[UUID, datetime], list[Job]]:
+) -> tuple[dict[UUID, Turn], list[Job]]:
     """Take turns for claimed messages on the schedules of their addresses.
 
     Of several messages of one address the newest is sent. A message takes one turn for all its attempts. Tagged
@@ -37,7 +39,7 @@ async def take_turns(
     families: dict[UUID, bytes] = {}
     for job in sorted(claimed, key=lambda job: letters[job.id].created_at if job.id in letters else _NEVER):
         letter = letters.get(job.id)
-        if letter is None or job.attempts != 1 or letter.admitted:
+        if letter is None or (job.attempts != 1 and not job.follows) or letter.admitted:
             continue
         keys[job.id] = (
             letter.turn(secrets)
@@ -50,7 +52,9 @@ async def take_turns(
     if not keys:
         return {}, []
     crowded, held = await _try_family_turns(conn, newest, families) if families else ({}, set())
-    asked = {key for key, mail_id in newest.items() if mail_id not in crowded and mail_id not in held}
+    asked = {
+        key: mail_id for key, mail_id in newest.items() if mail_id not in crowded and mail_id not in held
+    }
     taken = await mail_schedule.try_turns(conn, asked)
     # Where the newest message of an address waits for the mailbox's schedule, the older ones wait with it.
     until = {keys[mail_id]: at for mail_id, at in crowded.items()}
@@ -64,10 +68,16 @@ async def take_turns(
         for mail_id, key in keys.items()
         if key in until or not taken[key] or newest[key] != mail_id
     }
-    if not early:
-        return {}, later
-    until = await mail_schedule.next_turns(conn, set(early.values()) - set(until)) | until
-    return {mail_id: until[key] for mail_id, key in early.items()}, later
+    next_turns = await mail_schedule.find_turns(conn, set(early.values()) - set(until)) if early else {}
+    if until:
+        # What becomes of a mail to another address is shown to nobody: the mail to its own that had a turn is followed.
+        leading = await mail_schedule.find_leading(conn, until)
+        next_turns |= {key: Turn(at, leading.get(key)) for key, at in until.items()}
+    turns = {mail_id: next_turns[key] for mail_id, key in early.items() if next_turns[key].mail_id != mail_id}
+    had = [job.id for job in claimed if job.follows and job.id in keys and job.id not in turns]
+    if turns or had:
+        await mail_turns.note_turns(conn, had=had, follow=turns)
+    return turns, later
 
 
 def _find_family(secrets: Secrets, letter: AnyLetter) -> bytes | None:

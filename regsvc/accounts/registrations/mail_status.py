@@ -86,6 +86,7 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
             WITH taken AS (
                 -- Locked as it is now: an address that is being changed is the new one. In one order for all.
                 SELECT m.id AS mail_id, m.admitted, m.silent, r.id AS registration_id,
+                       m.follows AND r.state = 'sending' AS shown,  -- it still follows a mail that is in hand
                        r.email, r.email_key, r.locale, r.origin, r.client, r.created_at
                   FROM mails m
                   JOIN registrations r ON r.id = m.registration_id
@@ -96,7 +97,7 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
                 UPDATE registrations r
                    SET state = 'sending', seq = r.seq + 1, attempts = r.attempts + 1,
                        next_try_at = NULL, reason = NULL, changed_at = now()
-                 WHERE r.id IN (SELECT registration_id FROM taken WHERE NOT silent)
+                 WHERE r.id IN (SELECT registration_id FROM taken WHERE NOT silent AND NOT shown)
                    AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
                 RETURNING r.id, r.seq
             ), told AS MATERIALIZED (

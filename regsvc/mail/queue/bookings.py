@@ -70,10 +70,17 @@ class Retry:
 
 @dataclass(frozen=True)
 class Held:
-    """The mail waits for its address's turn, and nobody is shown that it does."""
+    """The mail waits for its address's turn, and nobody is shown that it does.
+
+    Args:
+        job: of the mail.
+        until: when its turn comes.
+        leader: the mail that has the turn, if it is known.
+    """
 
     job: Job
     until: datetime
+    leader: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,8 @@ async def _delay(
                               %(replies)s::text[], %(stages)s::text[], %(waits)s::boolean[], %(refused)s::boolean[])
                        AS b (id, lease, after, reason, reply, stage, waits, refused)
                  WHERE m.id = ANY(ARRAY({LEASED} FOR UPDATE OF m)) AND m.id = b.id AND m.lease = b.lease
-                RETURNING m.id, m.attempts, m.state, b.stage, m.reason, m.reply, %(tried)s::boolean AS tried
+                RETURNING m.id, m.attempts, m.state, b.stage, m.reason, m.reply,
+                          %(tried)s::boolean AND NOT m.follows AS tried
             ), {_NOTED})
             SELECT id FROM booked
             """,  # noqa: S608 - a constant of this module

@@ -54,6 +54,7 @@ class Job:
         lease: proves to the row that it is still ours.
         attempts: this one included.
         age: of the mail, since it was asked for or replayed.
+        follows: it was in hand before, and has not had its address's turn.
     """
 
     id: UUID
@@ -61,6 +62,7 @@ class Job:
     lease: UUID
     attempts: int
     age: timedelta
+    follows: bool = False
 
     @property
     def given_up(self) -> bool:
@@ -232,7 +234,8 @@ async def _claim(conn: Connection, which: str, **params: object) -> list[Job]:
                SET state = 'sending', lease = %(lease)s, due_at = now() + %(life)s, waits = NULL,
                    attempts = attempts + 1, published_at = NULL, changed_at = now()
              WHERE id = ANY(ARRAY({which}))
-            RETURNING id, registration_id, lease, attempts, now() - greatest(created_at, replayed_at) AS age
+            RETURNING id, registration_id, lease, attempts, now() - greatest(created_at, replayed_at) AS age,
+                      follows
             """,  # noqa: S608 - literals above
             {"lease": uuid4(), "life": LEASE, **params},
         )

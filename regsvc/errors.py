@@ -26,7 +26,7 @@ class ConfigurationError(RegsvcError):
 
 
 class SchemaMismatchError(ConfigurationError):
-    """The database has another schema than this program; run `regsvc migrate`."""
+    """The database schema does not match this program; run `regsvc migrate`."""
 
     code = "schema_mismatch"
 
@@ -51,7 +51,7 @@ class BrokerUnavailableError(UnavailableError):
 
 
 class BrokerTopologyError(BrokerUnavailableError):
-    """RabbitMQ has a queue otherwise than regsvc needs it, or does not permit its use."""
+    """RabbitMQ has a queue that conflicts with its declaration here, or does not permit its use."""
 
 
 class MalformedMessageError(RegsvcError):
@@ -59,7 +59,7 @@ class MalformedMessageError(RegsvcError):
 
 
 class OverloadedError(UnavailableError):
-    """Too much is waiting in line at the moment."""
+    """Too many requests are waiting at the moment."""
 
     code = "overloaded"
 
@@ -78,7 +78,7 @@ class FieldError:
 
 
 class ValidationFailedError(RegsvcError):
-    """The request is not what this call takes."""
+    """The request is invalid."""
 
     code = "validation_failed"
 
@@ -97,7 +97,7 @@ class WeakPasswordError(ValidationFailedError):
 class InvalidCredentialsError(RegsvcError):
     """The address or the password is wrong, or the address is not confirmed yet.
 
-    Open the link in the confirmation mail, or ask for a new mail at /api/v1/confirm-email/resend.
+    Open the link in the confirmation email, or request another email at /api/v1/confirm-email/resend.
     """
 
     code = "invalid_credentials"

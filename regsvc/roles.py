@@ -45,7 +45,7 @@ from regsvc.supervisor import Backoff, Child
 # A child that waits for a dependency must be back within 5 s of its return, however long that was away.
 DEPENDENT = Backoff(cap=2.0)
 CRASHING = Backoff(cap=30.0)
-HTTP_TRIES = 5
+HTTP_ATTEMPTS = 5
 
 
 def make_children(parts: Parts) -> list[Child]:
@@ -63,7 +63,7 @@ def make_children(parts: Parts) -> list[Child]:
 
 
 def _http(parts: Parts) -> Iterator[Child]:
-    yield Child("http", _server(parts, health_only=False).serve, CRASHING, give_up_after=HTTP_TRIES)
+    yield Child("http", _server(parts, health_only=False).serve, CRASHING, give_up_after=HTTP_ATTEMPTS)
 
 
 def _health(parts: Parts) -> Iterator[Child]:

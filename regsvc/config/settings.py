@@ -77,7 +77,7 @@ class Settings(BaseModel):
     amqp_url: _AmqpUrl | None = Field(
         None,
         description="RabbitMQ, `amqp://` or `amqps://`, several URLs of one cluster separated by white space; unset, "
-        "jobs go through PostgreSQL alone",
+        "jobs go through PostgreSQL only",
     )
     smtp_url: Annotated[SecretStr, AfterValidator(urls.mail_url)] = Field(
         SecretStr(""),

@@ -164,10 +164,10 @@ async def _execute_with_lock(connection: Connection, *statements: str) -> None:
         LockedError: the lock was not granted within ten minutes.
     """
     deadline = trio.current_time() + PATIENCE
-    tries = 0
+    attempts = 0
     while True:
-        wait = _LOCK_WAITS[min(tries, len(_LOCK_WAITS) - 1)]
-        tries += 1
+        wait = _LOCK_WAITS[min(attempts, len(_LOCK_WAITS) - 1)]
+        attempts += 1
         try:
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL lock_timeout = {wait}".encode())
@@ -175,7 +175,7 @@ async def _execute_with_lock(connection: Connection, *statements: str) -> None:
                     await connection.execute(statement.encode())
         except psycopg.errors.LockNotAvailable as error:
             holder = await _find_holder(connection)
-            log.warning("waiting for a lock", tries=tries, holder=holder)
+            log.warning("waiting for a lock", attempts=attempts, holder=holder)
             if trio.current_time() + _PAUSE > deadline:
                 raise LockedError(f"{error}; the oldest transaction belongs to {holder}") from error
             await trio.sleep(_PAUSE)

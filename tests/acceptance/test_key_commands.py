@@ -79,7 +79,7 @@ async def test_nobody_is_logged_out_by_a_rotation_while_processes_run(database: 
 async def test_keys_are_listed_announced_and_withdrawn(database: str, pool: Pool) -> None:
     assert await keys(database, "list") == {}
     (only,) = await keys(database, "rotate", "--now")
-    assert b"This key signs" in (await regsvc(database, "retire", only, code=1)).stderr
+    assert b"This key is signing" in (await regsvc(database, "retire", only, code=1)).stderr
     assert b"No signing key has this id" in (await regsvc(database, "retire", "x", code=1)).stderr
     after = await keys(database, "rotate")
     (new,) = after.keys() - {only}

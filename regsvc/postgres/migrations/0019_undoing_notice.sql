@@ -1,7 +1,7 @@
--- An account whose new address has chosen a password since it moved there is not taken back before that address was
--- told a day ago.
+-- An email change is undone only a day after notifying the new address, if a mail to that address was used to choose a
+-- password since.
 ALTER TABLE address_moves
-    ADD COLUMN proved_at     timestamptz,               -- a password was chosen by a mail to the new address since
+    ADD COLUMN proved_at     timestamptz,               -- when a mail to the new address was used to choose a password
     ADD COLUMN undo_asked_at timestamptz;
 ALTER TABLE mails
     DROP CONSTRAINT mails_sent_as_check,

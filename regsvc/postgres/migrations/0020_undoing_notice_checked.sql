@@ -1,3 +1,3 @@
--- Apart from the migration before, so that mails are read and written while their rows are looked through.
+-- Separate from the previous migration, so that mails can be read and written while their rows are checked.
 ALTER TABLE mails VALIDATE CONSTRAINT mails_sent_as_check;
 ALTER TABLE mails VALIDATE CONSTRAINT mails_notice_check;

@@ -75,7 +75,7 @@ def create_admin(address: str, name: str, *, generate: bool, machine: bool) -> N
     existing user an administrator, use `regsvc users role`.
     """
     if find_key(address) is None:
-        raise click.BadParameter("This is no address.", param_hint="ADDRESS")
+        raise click.BadParameter("This is not an email address.", param_hint="ADDRESS")
     try:
         name = check_name(name)
     except NameInvalidError as error:

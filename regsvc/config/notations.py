@@ -177,14 +177,14 @@ def choices(known: Sequence[str], text: object) -> object:
 
 
 def domains(text: str) -> frozenset[str]:
-    """Domains with commas between them, as A-labels (RFC 5890); `*.` before one means those below it."""
+    """Parse domains separated by commas into A-labels (RFC 5890); `*.` stands for all subdomains."""
     found = set()
     for item in _items(text):
         star = "*." if item.startswith("*.") else ""
         try:
             found.add(star + idna.encode(item[len(star) :], uts46=True, std3_rules=True).decode("ascii"))
         except UnicodeError:
-            raise ValueError("is no list of domains such as corp.local,*.corp.local") from None
+            raise ValueError("is not a list of domains such as corp.local,*.corp.local") from None
     return frozenset(found)
 
 

@@ -158,8 +158,8 @@ class Settings(BaseModel):
     )
     local_domains: _Domains = Field(
         frozenset(),
-        description="mail domains that are no public names, such as `corp.local` or `intranet`, and are taken all the "
-        "same (commas between; `*.corp.local` for those below it)",
+        description="mail domains to accept although they are not public, such as `corp.local` or `intranet`, "
+        "separated by commas; `*.corp.local` for its subdomains",
     )
     log_format: Annotated[LogFormat, _Lower] | None = Field(
         None, description="`console` or `json`; unset, `console` on a terminal and `json` elsewhere"

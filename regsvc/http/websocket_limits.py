@@ -8,6 +8,7 @@ from regsvc.errors import RegsvcError
 
 PER_REGISTRATION = 10
 PER_CLIENT = 50
+PER_SITE = 8 * PER_CLIENT  # of all clients of one IPv6 /48, as for the limits of requests
 
 
 class TooManyWaitingError(RegsvcError):

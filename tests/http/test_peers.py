@@ -56,6 +56,17 @@ def test_addresses_of_one_client_are_one_peer(host: str, other: str) -> None:
     assert peers.enter(other) == place
 
 
+def test_the_networks_of_one_site_do_not_hold_all_connections() -> None:
+    """A /48 of IPv6 has 65,536 networks of which each is a peer."""
+    peers = Peers(4, ())
+    places = [peers.enter(f"2001:db8:7:{number}::1") for number in range(6)]
+    with pytest.raises(CrowdedError):
+        peers.enter("2001:db8:7:ffff::1")
+    assert peers.enter("2001:db8:8::1") is not None
+    peers.leave(places[0])
+    assert peers.enter("2001:db8:7:ffff::1") is not None
+
+
 @pytest.mark.parametrize(
     ("host", "other"),
     [

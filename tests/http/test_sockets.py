@@ -100,6 +100,29 @@ async def test_a_client_has_fifty_sockets_whatever_they_are_for(limited: Service
             assert await read_end(of_another) == ([], 4401)
 
 
+async def test_the_networks_of_one_site_have_sockets_together(
+    limited: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regsvc.http.api.live_status.PER_SITE", 2)
+    monkeypatch.setattr("regsvc.http.api.registrations.PER_SITE", 2)
+    signed_up = await limited.sign_up()
+    url, poll = socket_url(limited, signed_up), signed_up.headers["Location"] + "?wait=1"
+    handle = {"Regsvc-Handle": signed_up.headers["Regsvc-Handle"]}
+    async with AsyncExitStack() as stack:
+        for number in (1, 2):
+            headers = come_from(f"2001:db8:7:{number}::1")
+            socket = await stack.enter_async_context(open_socket(url, extra_headers=headers))
+            await show_handle(socket, signed_up)
+        async with open_socket(url, extra_headers=come_from("2001:db8:7:3::1")) as one_too_many:
+            assert await read_end(one_too_many) == ([], 4429)
+        same = await limited.client.get(poll, headers=handle | {"X-Forwarded-For": "2001:db8:7:4::1"})
+        assert (same.status_code, same.json()["code"]) == (429, "too_many_waiting")
+        for other in ("2001:db8:8::1", "192.0.2.1"):
+            async with open_socket(url, extra_headers=come_from(other)) as of_another:
+                await of_another.send_message("{}")
+                assert await read_end(of_another) == ([], 4401)
+
+
 async def test_without_limits_a_registration_has_as_many_as_there_are(service: Service) -> None:
     signed_up = await service.sign_up()
     async with AsyncExitStack() as stack:

@@ -23,9 +23,9 @@ from regsvc.accounts.registrations.registration import (
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.flows.signup import check_handle
 from regsvc.http.context import Context, get_context
-from regsvc.http.request.client import get_client_network, limits_apply
+from regsvc.http.request.client import get_client_network, get_wide_network, limits_apply
 from regsvc.http.response.errors import OriginNotAllowedError
-from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, TooManyWaitingError
+from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, PER_SITE, TooManyWaitingError
 from regsvc.metrics import RATE_LIMITED
 from regsvc.schemas.formats import timestamp
 from regsvc.waiting import wait_any
@@ -53,9 +53,14 @@ async def live(registration_id: str) -> Response | None:
     _check_origin(context)
     await websocket.accept()
     per_registration, per_client = (PER_REGISTRATION, PER_CLIENT) if limits_apply() else (math.inf, math.inf)
+    site = get_wide_network()
+    per_site = PER_SITE if site and limits_apply() else math.inf
     ending = RESTART
     try:
-        with context.sockets.counted(get_client_network(), per_client):
+        with (
+            context.sockets.counted(get_client_network(), per_client),
+            context.sockets.counted(site, per_site),
+        ):
             known, late = await _read_handle(context, registration_id)
             if known is None:
                 ending = RESTART if late else NO_HANDLE

@@ -36,7 +36,7 @@ from regsvc.http.request.body import read_body
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 from regsvc.http.turns import end_turn
-from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, TooManyWaitingError
+from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, PER_SITE, TooManyWaitingError
 from regsvc.schemas.formats import Id, Timestamp, timestamp
 from regsvc.security.tokens import mint_handle
 from regsvc.waiting import wait_any
@@ -158,6 +158,8 @@ async def show(registration_id: str) -> Response:
     with ExitStack() as places, context.hub.waiting(known) as waiter:
         if wait and get_caller().limited:
             places.enter_context(context.sockets.counted(get_caller().network, PER_CLIENT))
+            if get_caller().wide_network:
+                places.enter_context(context.sockets.counted(get_caller().wide_network, PER_SITE))
             places.enter_context(context.sockets.counted(known, PER_REGISTRATION))
         registration = await _get(context, known)
         if wait:

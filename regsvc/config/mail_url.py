@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -18,7 +19,7 @@ _SCHEMES: Final[dict[str, tuple[Security, int]]] = {
     "smtp+starttls": ("starttls", 587),
     "smtps": ("tls", 465),  # RFC 8314, 3.3
 }
-_OPTIONS: Final = ("ehlo",)
+_OPTIONS: Final = ("ehlo", "cafile")
 # A domain or an address literal (RFC 5321, 4.1.1.1). Some servers take names with an underscore.
 _EHLO: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[[!-Z^-~]{1,253}\]")
 
@@ -34,6 +35,7 @@ class SmtpServer:
         username: for AUTH; None for no login.
         password: for AUTH.
         ehlo: the name in EHLO; None lets the transport choose.
+        cafile: trusted authorities, a file of PEM; None takes the system's.
     """
 
     host: str
@@ -42,6 +44,7 @@ class SmtpServer:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     ehlo: str | None = None
+    cafile: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ def parse_mail_url(url: str) -> SmtpServer | MaildirFolder:
 
     Args:
         url: `smtp://host[:25]`, `smtp+starttls://user:pass@host[:587]` or `smtps://user:pass@host[:465]` with
-            optional, percent-encoded user name and password, and an optional `?ehlo=NAME`; or `maildir:PATH`.
+            optional, percent-encoded user name and password, and optional `?ehlo=NAME` and `?cafile=PATH`; or
+            `maildir:PATH`.
 
     Raises:
         ConfigurationError: what is wrong with the URL, without any part of it.
@@ -89,6 +93,8 @@ def read_mail_url(text: str) -> SmtpServer | MaildirFolder:
     ehlo = options.get("ehlo")
     if ehlo is not None and not _EHLO.fullmatch(ehlo):
         raise ValueError("has an invalid ehlo: use a host name or an address in brackets")
+    if "cafile" in options and security == "none":
+        raise ValueError("has a cafile but begins with smtp:; use smtp+starttls: or smtps:")
     return SmtpServer(
         host=check_host(url.hostname or ""),
         port=port if url.port is None else url.port,
@@ -96,7 +102,21 @@ def read_mail_url(text: str) -> SmtpServer | MaildirFolder:
         username=username or None,
         password=password or None,
         ehlo=ehlo,
+        cafile=options.get("cafile"),
     )
+
+
+def load_authorities(path: str) -> ssl.SSLContext:
+    """Return a context that trusts the authorities of a file alone. Blocks.
+
+    Raises:
+        ValueError: the file cannot be used; with its name, to be appended to the name of the setting.
+    """
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ValueError(f"has a cafile {path} that cannot be used: {reason}") from error
 
 
 def _decode(part: str | None) -> str:

@@ -82,7 +82,8 @@ class Settings(BaseModel):
     smtp_url: Annotated[SecretStr, AfterValidator(urls.mail_url)] = Field(
         SecretStr(""),
         description="mail server: `smtp://host:25`, `smtp+starttls://user:password@host:587`, "
-        "`smtps://user:password@host:465` or `maildir:PATH`; `?ehlo=NAME` after the host sets the name in EHLO",
+        "`smtps://user:password@host:465` or `maildir:PATH`; `?ehlo=NAME` after the host sets the name in EHLO, "
+        "`?cafile=PATH` trusts the authorities of a file instead of the system's",
     )
     smtp_connect_seconds: _Seconds = Field(
         10, description="seconds to connect to the mail server, including TLS and its greeting"

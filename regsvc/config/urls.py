@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from regsvc.config.broker_url import check_files, read_broker_urls
-from regsvc.config.mail_url import read_mail_url
+from regsvc.config.mail_url import SmtpServer, load_authorities, read_mail_url
 from regsvc.config.notations import check_host
 
 if TYPE_CHECKING:
@@ -40,5 +40,7 @@ def broker_urls(secret: SecretStr) -> SecretStr:
 
 def mail_url(secret: SecretStr) -> SecretStr:
     """Validate `smtp://`, `smtp+starttls://` or `smtps://` with a host, or `maildir:PATH`."""
-    read_mail_url(secret.get_secret_value())
+    server = read_mail_url(secret.get_secret_value())
+    if isinstance(server, SmtpServer) and server.cafile is not None:
+        load_authorities(server.cafile)
     return secret

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Protocol
 
-from regsvc.config.mail_url import MaildirFolder, parse_mail_url
+from regsvc.config.mail_url import MaildirFolder, load_authorities, parse_mail_url
+from regsvc.errors import ConfigurationError
 from regsvc.mail.maildir import MaildirTransport
 from regsvc.mail.smtp.transport import SmtpTransport
 
@@ -47,12 +48,12 @@ def open_transport(
         url: URL for `parse_mail_url`.
         connections: maximum number of mails in flight.
         deadlines: seconds for each stage of SMTP.
-        tls: replaces the system's trusted authorities.
+        tls: replaces the trusted authorities of the URL and of the system.
         verify: False accepts any certificate: only for development, never with an important password.
         client_name: our host name for EHLO.
 
     Raises:
-        ConfigurationError: the URL is invalid.
+        ConfigurationError: the URL is invalid, or its cafile cannot be used.
     """
     place = parse_mail_url(url)
     if isinstance(place, MaildirFolder):
@@ -61,6 +62,11 @@ def open_transport(
         tls = ssl.create_default_context()
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE
+    elif tls is None and place.cafile is not None:
+        try:
+            tls = load_authorities(place.cafile)
+        except ValueError as error:
+            raise ConfigurationError(f"the mail URL {error}") from error
     return SmtpTransport(
         place, connections=connections, deadlines=deadlines, tls=tls, client_name=client_name
     )

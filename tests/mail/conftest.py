@@ -15,10 +15,11 @@ MAIL = b"Message-ID: <1@example.org>\r\nSubject: hello\r\n\r\nhello\r\n"
 
 @dataclass(frozen=True)
 class Certificates:
-    """Both ends of a TLS connection to 127.0.0.1."""
+    """Both ends of a TLS connection to 127.0.0.1, and their authority as PEM."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
+    authority: bytes
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,7 @@ def certificates() -> Certificates:
     authority.issue_cert("127.0.0.1").configure_cert(server)
     client = ssl.create_default_context()
     authority.configure_trust(client)
-    return Certificates(server, client)
+    return Certificates(server, client, authority.cert_pem.bytes())
 
 
 @pytest.fixture

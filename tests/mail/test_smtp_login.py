@@ -8,12 +8,15 @@ import pytest
 import trio
 import trustme
 
+from regsvc.errors import ConfigurationError
 from regsvc.mail.outcome import Accepted, Delayed, Outcome, Reason, Refused, Stage
 from regsvc.mail.smtp.connection import Deadlines
 from regsvc.mail.transport import open_transport
 from tests.smtp_servers import PATIENCE, HangUp, Say, ScriptedServer, Silence
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from regsvc.mail.envelope import Envelope
     from tests.mail.conftest import Certificates
 
@@ -198,3 +201,26 @@ async def test_the_name_in_the_certificate_is_what_counts(envelope: Envelope) ->
     server = ScriptedServer(tls=context)
     outcome = await send(server, "smtp+starttls", envelope, tls=trusting, host="localhost")
     assert isinstance(outcome, Accepted)
+
+
+@pytest.mark.parametrize("scheme", ["smtps", "smtp+starttls"])
+async def test_an_authority_of_ones_own_is_named_in_the_url(
+    scheme: str, certificates: Certificates, envelope: Envelope, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_bytes(certificates.authority)
+    server = ScriptedServer(tls=certificates.server, implicit_tls=scheme == "smtps")
+    outcomes = []
+    with trio.fail_after(PATIENCE):
+        async with server.running():
+            for options in ("", f"?cafile={tmp_path}/ca.pem"):
+                transport = open_transport(f"{scheme}://127.0.0.1:{server.port}{options}")
+                outcomes.append(await transport.send(envelope))
+                await transport.aclose()
+    assert isinstance(outcomes[0], Refused)
+    assert outcomes[0].reason == "certificate_invalid"
+    assert isinstance(outcomes[1], Accepted)
+
+
+def test_an_authority_whose_file_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"cafile .*/gone\.pem that cannot be used"):
+        open_transport(f"smtps://example.org?cafile={tmp_path}/gone.pem")

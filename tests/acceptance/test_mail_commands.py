@@ -195,7 +195,7 @@ async def test_a_cancelled_mail_shows_its_registration_as_bounced(database: str,
     assert done.stdout.decode() == f"{new.mail_id}  mail cancelled\n"
     assert await state_of(pool, new.id) == "bounced"
     done = await regsvc("cancel", str(new.mail_id), code=1, database_url=database)
-    assert f"{new.mail_id}  There is nothing to cancel".encode() in done.stderr
+    assert f"{new.mail_id}  This message cannot be cancelled".encode() in done.stderr
 
 
 async def test_what_the_command_line_shows_is_what_the_api_shows(

@@ -148,7 +148,7 @@ async def test_a_commit_that_is_never_answered_says_that_nobody_knows(
 ) -> None:
     monkeypatch.setattr("regsvc.postgres.connection.COMMIT_SECONDS", 0.2)
     async with open_proxy(database) as proxy, await Connection.connect(proxy.conninfo()) as remote:
-        with trio.fail_after(5), pytest.raises(psycopg.OperationalError, match="nobody knows"):
+        with trio.fail_after(5), pytest.raises(psycopg.OperationalError, match="outcome is unknown"):
             async with remote.transaction():
                 await remote.execute("INSERT INTO things VALUES (1)")
                 proxy.fall_silent()

@@ -112,7 +112,7 @@ async def check_database(settings: Settings) -> tuple[str, ...]:
         async with conn:
             newer = await check_schema(conn)
             if newer:
-                log.warning("schema is newer than this program, and serves it", newer=newer)
+                log.warning("schema is newer than this program, but compatible", newer=newer)
             await check_rights(conn)
             if settings.role != "worker":
                 await load_key_ring(conn, make_secrets(settings), settings.public_url)

@@ -143,7 +143,7 @@ class Settings(BaseModel):
     )
     confirm_requires_password: _Switch = Field(
         default=False,
-        description="`on`: a link opened in another browser than the sign-up's asks for the password",
+        description="`on`: a link that is opened in another browser than the one that signed up asks for the password",
     )
     trusted_proxies: _Networks = Field(
         (), description="networks (CIDR, separated by commas) whose `X-Forwarded-For` is trusted; none"

@@ -66,7 +66,7 @@ async def test_closing_is_quick_and_what_waited_is_sent_at_once(pool: Pool, data
     )  # seconds a statement has, but bookings
     try:
         async with ScriptedServer().running() as smtp, run_sending(small, database, smtp):
-            await smtp.wait(lambda: len(smtp.mails) >= 300)
+            await smtp.wait(lambda: len(smtp.mails) >= 300, seconds=60)
             async with pool.connection() as conn:
                 state = await breaker.get_breaker(conn)
             assert (state.open, state.closed) == (False, 1)

@@ -126,8 +126,10 @@ def find_key(text: str) -> str | None:
 def find_key_prefixes(text: str) -> list[str]:
     """Return the key prefixes of addresses that begin with a text: as typed, in lower case, and as A-labels."""
     found = []
+    # Of the beginning of an address a dot at its end may be a part.
+    text = trim_address(text) if "@" in text else text.strip()
     for variant in (text, text.lower()):
-        local, at, domain = unicodedata.normalize("NFC", variant.strip()).rpartition("@")
+        local, at, domain = unicodedata.normalize("NFC", variant).rpartition("@")
         found.append(fold_local(local + at + domain))
         if at:
             with suppress(UnusableAddressError):

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regsvc.accounts.address import Address, AddressError, parse_address, strip_tag, to_address, trim_address
+from regsvc.accounts.address import (
+    Address,
+    AddressError,
+    find_key_prefixes,
+    parse_address,
+    strip_tag,
+    to_address,
+    trim_address,
+)
 from regsvc.mail.mailbox import read_mailbox
 
 LAST = 0x2FFFF
@@ -166,6 +174,11 @@ def test_spaces_and_invisible_characters_around_an_address_are_no_part_of_it(cha
 )
 def test_what_forms_add_around_an_address_is_no_part_of_it(typed: str) -> None:
     assert parse_address(typed).email == "ann@example.com"
+    assert "ann@example.com" in find_key_prefixes(typed)
+
+
+def test_the_beginning_of_an_address_keeps_its_dot() -> None:
+    assert find_key_prefixes(" ann. ") == ["ann."]
 
 
 @pytest.mark.parametrize(

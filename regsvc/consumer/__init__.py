@@ -1,1 +1,1 @@
-"""What happens after the answer: one module, one supervised child."""
+"""Background work: one module per supervised child."""

@@ -1,10 +1,10 @@
-"""The courier: sends the mails that others claimed, and writes down what became of them.
+"""The courier: sends claimed messages and books their outcomes.
 
-It is one child, so that nothing that happens to those who claim, above all the loss of a broker or a database, touches
-a mail in hand: they end and begin again at once, and the courier goes on. What it holds it holds under leases. Mails go
-out over several sessions at a time, outcomes are booked in batches, because PostgreSQL lets commits that NOTIFY
-through one at a time. Between the mail server's "accepted" and our commit lies the one window in which a crash doubles
-a mail; nothing but the booking happens in it.
+It is a child of its own, so that failures of the claiming children, above all the loss of a broker or a database, do
+not affect messages in hand: those children restart while the courier continues. All messages in hand are under leases.
+Messages use several sessions concurrently. Outcomes are booked in batches, because PostgreSQL serialises commits that
+NOTIFY. A crash between the mail server's acceptance and our commit duplicates a message, so nothing but the booking
+happens in between.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ log = structlog.get_logger()
 
 OnBooked = Callable[[Collection[UUID]], None]
 
-_FINISHING = 15.0  # seconds that what is in hand has, once nothing new is taken
-_USUAL = 0.05  # seconds that sending a mail takes, until it is known
-_ROOM = 16  # jobs in hand for each session
-_SHED_EVERY = 1.0  # seconds between looks for what waits for slow receivers
-_SHED_FOR = timedelta(seconds=15)  # until that is claimed again
+_FINISHING = 15.0  # seconds to finish messages in hand, once nothing new is taken
+_USUAL = 0.05  # seconds assumed for sending a message, until measured
+_ROOM = 16  # jobs in hand per session
+_SHED_EVERY = 1.0  # seconds between checks for messages that wait for slow receivers
+_SHED_FOR = timedelta(seconds=15)  # until those are claimed again
 
 
 class Courier:
-    """What sends and books.
+    """The sender of claimed messages.
 
     Args:
         pool: PostgreSQL.
-        open_transport: opens the way to the mail server.
-        writer: makes mails of letters.
-        sessions: how many mails are sent at the same time.
-        spaced: mails of one address keep to its schedule.
-        stopping: the process is asked to end.
+        open_transport: opens the connection to the mail server.
+        writer: composes messages.
+        sessions: messages sent concurrently.
+        spaced: whether messages follow the schedule of their address.
+        stopping: set when the process is to end.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class Courier:
         self.secrets = writer.secrets
         self.room = sessions * _ROOM
         self._open_transport = open_transport
-        self.transport: Transport | None = None  # where there is none nothing new is taken
+        self.transport: Transport | None = None  # None: nothing new is taken
         self._writer = writer
         self._sessions = sessions
         self.stopping = stopping
         self._on_booked: OnBooked | None = None
         self._taking = 0
         self._usual = _USUAL
-        self._changed = trio.Event()  # something that somebody may wait for
+        self._changed = trio.Event()  # set and replaced at every change
         self._ended = trio.Event()
         self._ended.set()
         self._clear()
@@ -94,17 +94,17 @@ class Courier:
         self._changed.set()
         self._changed = trio.Event()
 
-    # -- for those who claim
+    # -- for claiming children
 
     @property
     def free(self) -> int:
-        """How many more jobs may be claimed."""
+        """Return how many more jobs may be claimed."""
         return max(0, self.room - len(self._in_hand)) if self.transport else 0
 
     async def wait_room(self) -> int:
         """Wait until half of the room is free, and return how many jobs may be claimed.
 
-        The other half keeps the senders busy meanwhile, and a claim costs little more for many than for one.
+        The other half keeps the sessions busy meanwhile, and a claim of many jobs costs little more than of one.
         """
         while self.free < self.room / 2:
             await self._changed.wait()
@@ -112,7 +112,7 @@ class Courier:
 
     @contextmanager
     def taking(self) -> Iterator[Transport | None]:
-        """Let somebody claim and `add` jobs in the block; where there is no transport, nothing new is taken."""
+        """Allow the caller to claim and `add` jobs in the block; without a transport nothing new is taken."""
         self._taking += 1
         try:
             yield self.transport
@@ -128,7 +128,7 @@ class Courier:
 
     @contextmanager
     def telling(self, on_booked: OnBooked) -> Iterator[None]:
-        """Tell a function which mails are dealt with, once that is committed, as long as the block lasts."""
+        """Call a function with the ids of finished messages after each commit, within the block."""
         self._on_booked = on_booked
         try:
             yield
@@ -136,16 +136,16 @@ class Courier:
             self._on_booked = None
 
     async def wait_ended(self) -> None:
-        """Wait until nothing new is taken and nothing is in hand, or what is will be forgotten."""
+        """Wait until nothing new is taken, and messages in hand are finished or abandoned."""
         await self._ended.wait()
 
     # -- the child
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Send what is put in line until the process is asked to end.
+        """Send messages in line until the process is to end.
 
-        However this ends, by an operator's restart too, what is in hand is finished first: mails that are being sent
-        are sent and booked, those in line are given back; what is cut off is taken up again when its lease runs out.
+        At any end, including a restart by an operator, messages in hand are finished first: those being sent are sent
+        and booked, those in line released; interrupted ones are claimed again when their leases expire.
         """
         self._ended = trio.Event()
         try:
@@ -168,7 +168,7 @@ class Courier:
             self._ended.set()
 
     async def _work(self, transport: Transport, scope: trio.CancelScope, broken: trio.Event) -> None:
-        """Send, book and renew until the scope is cancelled: who cancels the child cuts off none of it."""
+        """Send, book and renew until the scope is cancelled; cancelling the child interrupts none of it."""
         with scope:
             async with trio.open_nursery() as nursery:
                 for _ in range(self._sessions):
@@ -179,7 +179,7 @@ class Courier:
                 nursery.start_soon(self._shed)
 
     async def _send_mails(self, transport: Transport, nursery: trio.Nursery) -> None:
-        """Send what is in line, one mail after the other; several of these run side by side."""
+        """Send messages in line one after the other; several of these tasks run concurrently."""
         while True:
             held = await self._line.take()
             try:
@@ -204,14 +204,14 @@ class Courier:
         except UnusableAddressError as error:
             outcome = Bounced("recipient_invalid", "mail", str(error))
         except Exception:
-            # A mail that we cannot write or send for a reason of our own must not hold up the others.
+            # A message that fails for a reason of our own must not delay the others.
             log.exception("mail failed", mail=str(held.job.id))
             self._note(held, retry_policy.put_off(held.job, "internal_error"))
             return
         self._settle(held, outcome)
 
     async def _pretend(self, held: InHand, turn: Turn) -> None:
-        """Take as long as sending does, or as the mail that has the turn, so that the clock tells nothing."""
+        """Take as long as sending does, or as the message that has the turn, so that timing reveals nothing."""
         if not held.letter.silent:
             await trio.sleep(self._usual)
             while turn.mail_id in self._in_hand and held.is_held():
@@ -219,7 +219,7 @@ class Courier:
         self._note(held, Held(held.job, turn.at, turn.mail_id))
 
     def _settle(self, held: InHand, outcome: Outcome) -> None:
-        """Turn what the transport says into what is booked."""
+        """Translate the transport's outcome into a booking."""
         if isinstance(outcome, Aborted):
             self._drop(held)
             return
@@ -227,7 +227,7 @@ class Courier:
         self._note(held, retry_policy.next_step(held.job, outcome, probing=held.probing))
 
     def _note(self, held: InHand, booking: Booking | None) -> None:
-        """Have an outcome booked; None is a job that somebody else has taken up, or will."""
+        """Queue an outcome for booking; None means a job that another worker has claimed or will claim."""
         self._outcomes.append((held, booking))
         self._outcome_came.sound()
 
@@ -245,7 +245,7 @@ class Courier:
         self._note_change()
 
     async def _book_outcomes(self, broken: trio.Event) -> None:
-        """Book outcomes as they come, all that came while the last ones were committed at once."""
+        """Book outcomes as they come, batching those that arrive during a commit."""
         try:
             while True:
                 await self._outcome_came.wait()
@@ -259,9 +259,9 @@ class Courier:
             broken.set()
 
     async def _finish(self, broken: trio.Event) -> None:
-        """Give back what is in line and wait until what is being sent is sent and booked, for 15 s at most.
+        """Release messages in line, and wait at most 15 s until those being sent are booked.
 
-        Meanwhile nothing new is taken, and whoever has the process end, or this child begin anew, waits for it.
+        Meanwhile nothing new is taken, and the end of the process or the restart of this child waits.
         """
         with trio.move_on_after(_FINISHING, shield=True):
             await wait_any(self._wait_finished, broken.wait)
@@ -270,21 +270,21 @@ class Courier:
         while self._taking:
             await self._changed.wait()
         try:
-            await self._give_back(self._line.take_all())  # others may send it at once
+            await self._give_back(self._line.take_all())  # other workers may send them at once
         except DatabaseUnavailableError:
             log.warning("mails in line wait for their leases to run out")
         while self._in_hand:
             await self._changed.wait()
 
     async def _shed(self) -> None:
-        """Give back what waits for slow receivers beyond half of the room, which is for all others."""
+        """Release messages that wait for slow receivers beyond half of the room, which is kept for all others."""
         while True:
             await trio.sleep(_SHED_EVERY)
             excess = self._line.take_excess()
             try:
                 await self._give_back(excess, after=_SHED_FOR)
             except DatabaseUnavailableError:
-                continue  # their leases run out
+                continue  # their leases expire
             if excess:
                 log.info("mails put off behind a slow receiver", mails=len(excess))
 

@@ -1,7 +1,7 @@
-"""From due mails to claimed ones that are in the courier's line: the part that both ways to a mail share.
+"""Delivery: from due messages to claimed ones in the courier's line, shared by mailer and subscriber.
 
-What a mail becomes is decided here, in the transaction that claims it: whom it goes to, what it says, whether it is
-its address's turn, and whether anything is sent at all while the mail server refuses us.
+The transaction that claims a message decides its recipient, its contents, whether it has its address's turn, and
+whether anything is sent while the mail server refuses us.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ log = structlog.get_logger()
 
 Claim = Callable[[Connection, Breaker], Awaitable[Sequence[Job]]]
 
-LATER = timedelta(seconds=2)  # until what another transaction holds is looked at again
+LATER = timedelta(seconds=2)  # until rows held by another transaction are looked at again
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What came of claiming.
+    """The result of a claim.
 
     Args:
-        state: how the breaker stood.
-        claimed: how many jobs were claimed.
-        in_hand: which mails are in hand now.
+        state: state of the breaker.
+        claimed: number of jobs claimed.
+        in_hand: ids of messages now in hand.
     """
 
     state: Breaker
@@ -53,9 +53,9 @@ class Taken:
 
 
 async def probe(courier: Courier) -> None:
-    """Find out whether the mail server is back, if it is time to.
+    """Probe the mail server if a probe is due.
 
-    Where it failed before there was a mail, that is tried without one first: being away costs no mail an attempt.
+    If it failed before a message was offered, test that first without one: an outage costs no message an attempt.
     """
     async with courier.pool.connection() as conn:
         stage = await breaker.get_due_probe(conn)
@@ -75,7 +75,7 @@ async def probe(courier: Courier) -> None:
 
 
 async def _check(courier: Courier) -> Outcome | None:
-    """Find out whether a mail could be sent; None: the process is asked to end, and nobody waits for the answer."""
+    """Test the mail server without a message; return None if the process is ending."""
     transport, found = courier.transport, list[Outcome]()
     if transport is None:
         return None
@@ -93,13 +93,13 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
     While the breaker is open they are held instead, and no attempt is counted.
 
     Args:
-        courier: sends them.
-        claim: claims no more than there is room for, in the transaction that it is given.
-        probing: whatever the breaker says.
+        courier: sends the messages.
+        claim: claims at most as many as fit, in the given transaction.
+        probing: claim even while the breaker is open.
 
     Returns:
-        What came of it; None if the courier takes nothing at the moment, and nothing was claimed. Mails that are not
-        wanted any more are cancelled on the way.
+        The result, or None if the courier takes nothing now and nothing was claimed. Messages no longer
+        wanted are cancelled.
     """
     claimed_at = lease_time()
     with courier.taking() as transport:
@@ -132,7 +132,7 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
 
 
 async def _write_letters(conn: Connection, secrets: Secrets, claimed: Sequence[Job]) -> dict[UUID, AnyLetter]:
-    """Show the registrations of these mails as being sent, and return what to send, by mail."""
+    """Show the registrations of these messages as being sent, and return the letters by message id."""
     nobodys = [job.id for job in claimed if job.registration_id is None]
     others = await _begin_others(conn, secrets, nobodys) if nobodys else []
     begun = await mail_status.begin_sending(conn, [job.id for job in claimed])
@@ -140,7 +140,7 @@ async def _write_letters(conn: Connection, secrets: Secrets, claimed: Sequence[J
 
 
 async def _settle_others(conn: Connection, others: Sequence[Job], later: Sequence[Job]) -> None:
-    """Cancel claimed mails that are not wanted any more; give back those that another transaction decides about."""
+    """Cancel claimed messages that are no longer wanted; release those another transaction holds."""
     busy = await mail_status.find_wanted(conn, [job.id for job in others])
     over = [Ended(job, "cancelled", "registration_over") for job in others if job.id not in busy]
     if over:
@@ -164,7 +164,7 @@ async def _hold(conn: Connection, claimed: Sequence[Job], state: Breaker) -> Non
 
 
 async def _begin_others(conn: Connection, secrets: Secrets, mail_ids: Sequence[UUID]) -> list[AnyLetter]:
-    """Decide whose the mails are that were asked for by address alone; return what to send of no registration."""
+    """Decide the recipients of messages requested by address; return the letters without a registration."""
     await mail_status.choose_attempts(conn, mail_ids)
     await choose_accounts(conn, secrets, mail_ids)
     return [

@@ -1,4 +1,4 @@
-"""Hearing of mails that come due."""
+"""Notifications of due messages."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ log = structlog.get_logger()
 async def listen_due(
     conninfo: str, pool: Pool, alarm: Alarm, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Sound an alarm whenever a mail comes due by a new sign-up; started once it listens.
+    """Sound an alarm whenever a new sign-up makes a message due; report started once listening.
 
-    Where notifications do not arrive, it says so and ends: new mails are looked for now and then as well.
+    If notifications do not arrive, log that and return: a poll finds new messages anyway.
 
     Raises:
-        psycopg.OperationalError: the connection cannot be made or is lost.
+        psycopg.OperationalError: the connection failed.
         DatabaseUnavailableError: the pool has no connection.
     """
     try:
@@ -31,5 +31,5 @@ async def listen_due(
                 await wait_notifications(conn)
                 alarm.sound()
     except NotHeardError as error:
-        log.warning("new mails are found late", error=str(error))
+        log.warning("notifications do not arrive", error=str(error))
         task_status.started()

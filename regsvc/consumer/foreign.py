@@ -1,7 +1,6 @@
-"""The foreign consumer: takes what the system that this one replaces would have mailed, and makes mail jobs of it.
+"""The legacy consumer: books messages that the replaced system requests through RabbitMQ.
 
-Its messages are acknowledged once their mails are committed; what happens to those then is what happens to every mail.
-A message that comes again, because the acknowledgement was lost or its sender was not sure, finds its mail there.
+A request is acknowledged once its message is committed. A redelivered request finds its message there.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
 
-BATCH = 50  # messages that are held, and committed together, at most
+BATCH = 50  # requests held, and committed together, at most
 
 
 async def run_foreign(
@@ -34,20 +33,20 @@ async def run_foreign(
     stopping: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Take messages until `stopping` is set.
+    """Consume requests until `stopping` is set.
 
     Args:
         pool: PostgreSQL.
-        url: RabbitMQ of that system.
-        queue: of that system, consumed as found.
-        secrets: what seals the tokens.
-        local_domains: domains that are taken although they are no public names.
-        stopping: ends it.
-        task_status: told once it consumes.
+        url: RabbitMQ of the legacy system.
+        queue: its queue, which must exist.
+        secrets: seal the tokens.
+        local_domains: domains to accept although they are not public.
+        stopping: ends the consumer.
+        task_status: reports the start of consuming.
 
     Raises:
-        BrokerUnavailableError: that broker is away, or has no such queue.
-        DatabaseUnavailableError: the database is away; the messages go back to their queue.
+        BrokerUnavailableError: the broker is unavailable or has no such queue.
+        DatabaseUnavailableError: the database is unavailable; the requests are requeued.
     """
     async with open_foreign_consumer(url, queue, prefetch=BATCH) as consumer:
         task_status.started()
@@ -78,7 +77,7 @@ async def _take(
             requests.append(read_request(message.body, message.message_id, local_domains))
         except MalformedMessageError as error:
             FOREIGN.labels("rejected").inc()
-            log.warning("foreign message not understood: rejected", why=str(error), bytes=len(message.body))
+            log.warning("legacy message malformed: rejected", why=str(error), bytes=len(message.body))
             await message.reject()
         else:
             accepted.append(message)
@@ -90,6 +89,6 @@ async def _take(
     FOREIGN.labels("taken").inc(len(added))
     FOREIGN.labels("known").inc(len(requests) - len(added))
     for mail_id in added:
-        log.info("foreign mail queued", mail=str(mail_id))
+        log.info("legacy mail queued", mail=str(mail_id))
     if len(requests) > len(added):
-        log.info("foreign messages came again", messages=len(requests) - len(added))
+        log.info("legacy messages redelivered", messages=len(requests) - len(added))

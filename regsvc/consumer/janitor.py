@@ -1,7 +1,7 @@
-"""The janitor: ends registrations whose time is over and deletes what is not needed any more.
+"""The janitor: expires registrations and deletes rows past retention.
 
-No chore does more than fits: each takes so many rows at once as end within half a second, and leaves the rest to its
-next batch. So a backlog, however large, is worked off instead of failing at every try.
+Each chore works in batches sized to end within half a second, so a backlog of any size is worked off instead of failing
+at every attempt.
 """
 
 from __future__ import annotations
@@ -31,11 +31,9 @@ from regsvc.waiting import wait_any
 log = structlog.get_logger()
 
 EVERY = 10.0  # seconds between rounds
-BATCH = 500  # rows a statement at most: locks stay short
-LONG = (
-    0.5  # seconds; a batch that takes longer is halved before it stops fitting into what a statement may take
-)
-SHARE = 5.0  # seconds a round that one chore may take, so that a backlog of one holds up no other
+BATCH = 500  # rows per statement at most: locks stay short
+LONG = 0.5  # seconds; a slower batch is halved before it reaches the statement timeout
+SHARE = 5.0  # seconds per round and chore, so that one backlog does not delay other chores
 
 Chore = Callable[[Connection, int], Awaitable[int]]
 CHORES: tuple[tuple[str, Chore], ...] = (
@@ -62,20 +60,20 @@ async def run_janitor(
     chores: Sequence[tuple[str, Chore]] = CHORES,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Do every chore every few seconds until `stopping` is set; several janitors do not get in each other's way.
+    """Run every chore every few seconds until `stopping` is set; several janitors do not conflict.
 
-    A chore that fails lets the next one go. Its batch is halved, down to one row, and doubles again while it fits.
+    A failing chore does not stop the next. Its batch is halved, down to one row, and doubles again while it fits.
 
     Args:
-        pool: the database.
-        stopping: ends the janitor after the chore in hand.
+        pool: source of connections.
+        stopping: ends the janitor after the running chore.
         chores: a description for the log, and a function that takes a connection and a batch size and returns the
             number of rows it ended or deleted.
-        task_status: set once it has begun.
+        task_status: reports the start.
 
     Raises:
-        DatabaseUnavailableError: no chore of a round came through: the database is away.
-        ExceptionGroup: chores of a round failed by a bug, after all others had their turn.
+        DatabaseUnavailableError: every chore of a round failed: the database is unavailable.
+        ExceptionGroup: bugs failed chores of a round; all others have run.
     """
     task_status.started()
     rota = [_Turn(description, chore) for description, chore in chores]
@@ -87,7 +85,7 @@ async def run_janitor(
             except (DatabaseUnavailableError, psycopg.Error) as error:
                 failures.append(error)
                 log.warning("chore failed", chore=turn.description, batch=turn.batch, error=str(error))
-            except Exception as error:  # noqa: BLE001 - raised below: a bug in one chore is no reason to skip the next
+            except Exception as error:  # noqa: BLE001 - raised below, after the other chores have run
                 failures.append(error)
         if bugs := [error for error in failures if not isinstance(error, DatabaseUnavailableError)]:
             raise ExceptionGroup("chores failed", bugs)
@@ -98,19 +96,19 @@ async def run_janitor(
 
 
 class _Turn:
-    """A chore and the number of rows that it may take on at once."""
+    """A chore and its present batch size."""
 
     def __init__(self, description: str, chore: Chore) -> None:
         self.description = description
         self.batch = BATCH
-        self.more = False  # there was more to do when its share of the round was over
+        self.more = False  # more rows were left when its share of the round was over
         self._chore = chore
 
     async def take(self, pool: Pool, stopping: trio.Event) -> None:
-        """Do the chore until nothing is left, its share of the round is over, or it fails.
+        """Run the chore until no rows are left, its share of the round is over, or it fails.
 
         Raises:
-            DatabaseUnavailableError: a batch did not fit; the next one is half as large.
+            DatabaseUnavailableError: a batch took too long; the next one is half as large.
         """
         self.more = False
         total, end = 0, trio.current_time() + SHARE

@@ -1,4 +1,4 @@
-"""Leases of the mails in hand, by a clock that this process can trust."""
+"""Leases of claimed messages, by a clock that this process can trust."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRUSTED: Final = LEASE.total_seconds() - 5.0
 
 
 async def keep_leases(pool: Pool, find_in_hand: Callable[[], Sequence[InHand]]) -> None:
-    """Renew the leases of what is in hand, for ever; what was lost is not sent any more."""
+    """Renew the leases of claimed messages forever; messages whose lease is lost are not sent."""
     while True:
         await trio.sleep(leases.RENEW_EVERY.total_seconds())
         held = find_in_hand()
@@ -35,7 +35,7 @@ async def _renew(pool: Pool, held: Sequence[InHand]) -> None:
             renewed = await leases.renew_leases(conn, jobs)
             ours = renewed if len(renewed) == len(jobs) else await leases.find_leased(conn, jobs)
     except DatabaseUnavailableError:
-        return  # the leases run out by themselves, and with them the right to send
+        return  # the leases expire by themselves, and with them the right to send
     for each in held:
         if each.job.id in renewed:
             each.held_until = renewed_at + TRUSTED

@@ -1,4 +1,4 @@
-"""Making a mail of a letter: the derived link and code, filled into the template of its kind."""
+"""Message composition: links and codes are derived and filled into the template of the kind."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Announce = Callable[[Letter, str, str], None]
 
 @dataclass(frozen=True)
 class LetterWriter:
-    """Makes mails.
+    """Compose messages.
 
     Args:
-        secrets: what links and codes derive from.
+        secrets: derive links and codes.
         renderer: fills the templates.
-        sender: the envelope's sender, an address alone.
-        public_url: what links begin with; no request ever has a say in it.
-        announcer: what is told of link and code once the mail was accepted.
+        sender: envelope sender, a bare address.
+        public_url: base URL of links; never taken from a request.
+        announcer: receives link and code once a message is accepted.
     """
 
     secrets: Secrets
@@ -40,7 +40,7 @@ class LetterWriter:
     announcer: Announce | None = None
 
     def write(self, letter: AnyLetter) -> Envelope:
-        """Return the mail of a letter, ready to be sent; the same at every try but for its date."""
+        """Return the message of a letter, identical in every attempt but for its date."""
         data = self.renderer.render(
             self._mail(letter),
             mail_id=letter.mail_id,
@@ -103,7 +103,7 @@ class LetterWriter:
         )
 
     def announce(self, letter: AnyLetter) -> None:
-        """Report an accepted confirmation mail to the announcer."""
+        """Announce link and code of an accepted confirmation message."""
         if self.announcer is not None and isinstance(letter, Letter) and letter.sent_as == "confirm":
             token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
             link = f"{self.public_url}/confirm#t={token}"

@@ -1,7 +1,6 @@
-"""The line of claimed mails in front of the sessions, fair to receivers.
+"""The line of claimed messages in front of the SMTP sessions, fair to recipients' domains.
 
-No more than half of the sessions serve one receiver's domain: a server that takes half a minute for each answer holds
-up its own mails and no others.
+At most half of the sessions serve one domain, so a slow mail server delays only its own messages.
 """
 
 from __future__ import annotations
@@ -13,33 +12,35 @@ import trio
 
 from regsvc.consumer.outcomes import InHand
 
-SLOW: Final = 2.0  # seconds that a mail takes, after which its domain counts as slow
+SLOW: Final = 2.0  # seconds per message, above which its domain counts as slow
 
 
 class Line:
-    """What waits to be sent and what is being sent, by the receiver's domain.
+    """Messages that wait or are being sent, by recipient's domain.
 
     Args:
-        sessions: how many mails are sent at the same time.
-        room: how many mails may be in hand.
+        sessions: messages sent concurrently.
+        room: messages claimed at most.
     """
 
     def __init__(self, sessions: int, room: int) -> None:
         self._most = max(1, sessions // 2)
-        self._room = room if sessions > self._most else 0  # where no session is spared, others gain nothing
+        self._room = (
+            room if sessions > self._most else 0
+        )  # with no session to spare, shedding helps no other domain
         self._waiting: dict[str, deque[tuple[int, InHand]]] = {}
-        self._sending: dict[str, list[float]] = {}  # when each of them began
+        self._sending: dict[str, list[float]] = {}  # start times
         self._number = 0
         self._changed = trio.Event()
 
     def put(self, held: InHand) -> None:
-        """Add a mail at the end."""
+        """Append a message."""
         self._number += 1
         self._waiting.setdefault(held.domain, deque()).append((self._number, held))
         self._note_change()
 
     async def take(self) -> InHand:
-        """Wait for the first mail whose domain has a session to spare, and take it; call `done` when it is sent."""
+        """Wait for the first message whose domain has a free session, and take it; call `done` once it is sent."""
         while True:
             free = [
                 (queue[0][0], domain)
@@ -54,21 +55,21 @@ class Line:
             await self._changed.wait()
 
     def done(self, held: InHand) -> None:
-        """Note that a mail that was taken is not being sent any more."""
+        """Mark a taken message as done."""
         times = self._sending[held.domain]
-        times.pop(0)  # which of them does not matter
+        times.pop(0)  # the domain's start times are interchangeable
         if not times:
             del self._sending[held.domain]
         self._note_change()
 
     def take_all(self) -> list[InHand]:
-        """Take what waits, in no order, to give it back."""
+        """Remove and return all waiting messages, in any order, to release them."""
         return [
             self._pop(domain) for domain in list(self._waiting) for _ in range(len(self._waiting[domain]))
         ]
 
     def take_excess(self) -> list[InHand]:
-        """Take what slow domains have in hand beyond half of the room, to give it back: others may be claimed then."""
+        """Remove and return what slow domains hold beyond half of the room, to release it for other domains."""
         late = trio.current_time() - SLOW
         slow = [domain for domain, times in self._sending.items() if times[0] < late]
         excess: list[InHand] = []

@@ -1,7 +1,7 @@
-"""The listener: hears from PostgreSQL which registrations changed and tells the live hub.
+"""The listener: receives registration changes from PostgreSQL and passes them to the live hub.
 
-Notifications sent while no listener was there are lost for good, so whenever it begins to listen, or hears nothing,
-it has the review look for what was missed.
+Notifications sent while it was not listening are lost. So on every start, and when it hears nothing, it asks the review
+to look for missed changes.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ async def run_listener(
     """Pass on changes until `stopping` is set.
 
     Args:
-        conninfo: of the connection to listen on.
-        pool: by which a notification of its own is sent, to see that it arrives.
-        hub: who is told.
-        stopping: ends it.
-        task_status: told once it listens.
+        conninfo: of the listening connection.
+        pool: sends a test notification, to verify that notifications arrive.
+        hub: receives the changes.
+        stopping: ends the listener.
+        task_status: reports the start of listening.
 
     Raises:
-        DatabaseUnavailableError: the connection cannot be made or is lost.
-        NotHeardError: nothing is heard on it.
+        DatabaseUnavailableError: the connection failed.
+        NotHeardError: notifications do not arrive.
     """
 
     async def listen() -> None:
@@ -64,9 +64,9 @@ async def run_listener(
 
 
 def _read_id(payload: str) -> UUID | None:
-    """Return the registration's id of an `id:seq` payload; None for any other payload on the channel."""
+    """Return the registration's id of an `id:seq` payload, or None for any other payload."""
     try:
         return UUID(payload.partition(":")[0])
     except ValueError:
-        log.warning("notification not understood")
+        log.warning("notification malformed")
         return None

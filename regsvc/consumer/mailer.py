@@ -1,7 +1,7 @@
-"""The mailer: has mails sent that are due, straight from PostgreSQL.
+"""The mailer: claims due messages straight from PostgreSQL.
 
-Without a broker it takes what is due at once; beside one it takes what has been due for ten seconds, so
-that a broker that is gone delays a mail and never stops it. A notification wakes it, a poll makes sure.
+Without a broker it takes due messages at once. Beside a broker it takes messages unclaimed for ten seconds, so a lost
+broker delays mail and never stops it. Notifications wake it; a poll guarantees progress.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from regsvc.postgres.pool import Pool
 from regsvc.waiting import Alarm, wait_any
 
 AT_ONCE = timedelta(0)
-_POLL = 5.0  # seconds between looks when nothing is known to come due before
-_BREATH = 0.05  # seconds between looks at the least
-_AGAIN = 0.25  # seconds between looks at what another transaction holds
+_POLL = 5.0  # seconds between polls when nothing is due earlier
+_BREATH = 0.05  # seconds between polls at least
+_AGAIN = 0.25  # seconds until rows held by another transaction are polled again
 
 
 async def run_mailer(
@@ -32,17 +32,17 @@ async def run_mailer(
     stopping: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Claim what is due until `stopping` is set.
+    """Claim due messages until `stopping` is set.
 
     Args:
-        courier: sends it.
-        conninfo: of the connection that hears of new mails.
-        overdue: how long a mail must have been due.
-        stopping: ends it.
-        task_status: told once it listens.
+        courier: sends the messages.
+        conninfo: of the connection that receives notifications.
+        overdue: how long a message must have been due.
+        stopping: ends the mailer.
+        task_status: reports the start of listening.
 
     Raises:
-        DatabaseUnavailableError: there is nothing to take mails from.
+        DatabaseUnavailableError: the database is unavailable.
     """
     woken = Alarm()
     async with trio.open_nursery() as nursery:
@@ -63,7 +63,7 @@ async def run_mailer(
 
 
 async def _seconds_to_wait(pool: Pool, overdue: timedelta, taken: Taken) -> float:
-    """Return the seconds until there is something to take, as far as is known now."""
+    """Return the seconds until a message is expected to be due."""
     if taken.claimed and taken.state.recovered_for is not None:
         return _BREATH
     async with pool.connection() as conn:

@@ -1,4 +1,4 @@
-"""Writing down what became of mails, many in one transaction, and telling the log."""
+"""Booking of outcomes, many in one transaction, with their log lines."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ log = structlog.get_logger()
 
 Booking = Sent | Retry | Held | Ended
 
-_LIMIT = 10.0  # seconds that one try to commit may take
-_PAUSE = 0.5  # seconds until the next try while the database is away
+_LIMIT = 10.0  # seconds that one attempt to commit may take
+_PAUSE = 0.5  # seconds between attempts while the database is unavailable
 
 
 @dataclass(eq=False)
 class InHand:
-    """A job of ours, with what it says and until when it is ours.
+    """A claimed job with its letter and lease.
 
     Args:
         job: the claimed job.
-        letter: whom it goes to.
-        held_until: by the clock of leases; the margin is off already.
-        turn: the next one of its address, if another mail has that now.
-        probing: it finds out whether the mail server is back.
-        outcome: what the transport said, once it did.
+        letter: recipient and contents.
+        held_until: end of the lease by its clock, margin deducted.
+        turn: next turn of its address, if another message has the present one.
+        probing: whether it probes the mail server.
+        outcome: result of the transport, once known.
     """
 
     job: Job
@@ -54,23 +54,23 @@ class InHand:
 
     @property
     def domain(self) -> str:
-        """The receiver's domain."""
+        """Return the recipient's domain."""
         return self.letter.email.rpartition("@")[2].lower()
 
     @property
     def evidence(self) -> Evidence | None:
-        """What its outcome says about the server, once there is one."""
+        """Return what its outcome says about the server, once there is one."""
         if self.outcome is None:
             return None
         return Evidence(self.outcome, self.letter.email, self.job.attempts)
 
     @property
     def is_shown(self) -> bool:
-        """Whether a registration shows what becomes of it."""
+        """Return whether a registration shows its outcome."""
         return isinstance(self.letter, Letter) and not self.letter.silent
 
     def is_held(self) -> bool:
-        """Return whether the mail may still be sent."""
+        """Return whether the lease is held, so that the message may be sent."""
         return lease_time() < self.held_until
 
 
@@ -78,9 +78,10 @@ Batch = Sequence[tuple[InHand, Booking]]
 
 
 async def book(pool: Pool, batch: Batch) -> None:
-    """Commit outcomes, as long as it takes: what a server accepted must not be forgotten for a restart.
+    """Commit outcomes, retrying as long as necessary: a restart must not forget an acceptance.
 
-    One at a time where they cannot be committed together: one row that a vanished process holds keeps up no other.
+    If they cannot be committed together, commit them one by one, so that a row held by a vanished process delays no
+    other.
     """
     if not batch:
         return
@@ -111,7 +112,7 @@ async def _commit_each(pool: Pool, batch: Batch) -> Batch:
 
 
 async def _commit(pool: Pool, batch: Batch) -> Batch:
-    """Commit outcomes and return them as they were booked: what is about us is held instead of bounced."""
+    """Commit outcomes and return them as booked: refusals that concern us are held instead of bounced."""
     async with pool.transaction(limit=_LIMIT) as conn:
         if any(isinstance(held.outcome, Refused | Bounced) for held, _ in batch):
             state = judge(await breaker.get_breaker(conn), _evidence(batch))
@@ -132,7 +133,7 @@ def _evidence(batch: Batch) -> list[Evidence]:
 
 
 async def _note_outcomes(pool: Pool, batch: Batch) -> None:
-    """Let the breaker know. What is lost here is found out again by the next outcome."""
+    """Report outcomes to the breaker; losing them is harmless, as later outcomes show the same."""
     evidence = _evidence(batch)
     try:
         async with pool.connection() as conn:
@@ -153,7 +154,7 @@ async def _write(conn: Connection, batch: Sequence[tuple[InHand, Booking]]) -> N
     if sent:
         await mail_status.show_sent(conn, await bookings.book_sent(conn, sent))
     if waiting:
-        # What waits for its turn is shown as sent, before its row becomes silent.
+        # Waiting messages are shown as sent before their rows become silent.
         await mail_status.show_sent(conn, [booking.job.id for booking, silent in waiting if not silent])
         await bookings.book_held(conn, [booking for booking, _ in waiting])
     if retries:
@@ -165,7 +166,7 @@ async def _write(conn: Connection, batch: Sequence[tuple[InHand, Booking]]) -> N
 
 
 async def _follow(conn: Connection, batch: Batch) -> tuple[Batch, list[Job]]:
-    """Return what is shown of mails that follow others, and the jobs of those of which nothing can be shown yet."""
+    """Return the outcomes that followers show, and the jobs of followers whose leader is undecided."""
     followed = {
         booking.leader
         for held, booking in batch
@@ -189,7 +190,7 @@ async def _follow(conn: Connection, batch: Batch) -> tuple[Batch, list[Job]]:
 
 
 def report_breaker(state: Breaker | None, *, opened: bool | None) -> None:
-    """Tell the log that the breaker opened or closed."""
+    """Log that the breaker opened or closed."""
     if opened and state is not None:
         log.error(
             "mail breaker opened: sending is paused",
@@ -202,7 +203,7 @@ def report_breaker(state: Breaker | None, *, opened: bool | None) -> None:
 
 
 def _report(held: InHand, booking: Booking) -> None:
-    """Tell the log what became of a mail."""
+    """Log the outcome of a message."""
     letter = held.letter
     fields = {"mail": str(held.job.id), "recipient": mask_email(letter.email), "attempt": held.job.attempts}
     match booking:

@@ -1,8 +1,8 @@
-"""The relay: carries the ids of due mails from PostgreSQL to RabbitMQ.
+"""The relay: publishes the ids of due messages from PostgreSQL to RabbitMQ.
 
-What the broker confirmed is noted; what it did not is given back at once. It may be published twice, or lost: the
-claim makes the first harmless, and five minutes without a claim end the second, unless it is seen to wait in the queue.
-When the queue turns out to be empty, on connecting or later, whatever it should have held is due again at once.
+Confirmed publishes are recorded; others are released at once. A message may be published twice, which the claim makes
+harmless, or lost: then it is published again after five minutes without a claim, unless the queue still holds it. When
+the queue turns out to be empty, on connecting or later, all messages it should hold are due at once.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from regsvc.waiting import Alarm, wait_any
 
 log = structlog.get_logger()
 
-BATCH = 200  # ids that are taken, and in flight to the broker, at a time
-_POLL = 2.0  # seconds between looks when no notification came
-_LOOK_EVERY = 5.0  # seconds between looks at the queue
-_STRANDING = 5.0  # seconds that giving mails to the mailer takes at most, before the broker is dialled again
+BATCH = 200  # ids taken, and in flight to the broker, at a time
+_POLL = 2.0  # seconds between polls without a notification
+_LOOK_EVERY = 5.0  # seconds between checks of the queue
+_STRANDING = 5.0  # seconds that handing messages to the mailer may take before the broker is dialled again
 
 
 async def run_relay(
@@ -40,18 +40,18 @@ async def run_relay(
     stopping: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Publish what is due until `stopping` is set.
+    """Publish due messages until `stopping` is set.
 
     Args:
         pool: PostgreSQL.
-        conninfo: of the connection that hears of new mails.
+        conninfo: of the connection that receives notifications.
         url: RabbitMQ.
-        stopping: ends it.
-        task_status: told once it is connected.
+        stopping: ends the relay.
+        task_status: reports the connection.
 
     Raises:
-        BrokerUnavailableError: the broker is away; what it has not passed on is given to the mailer first.
-        DatabaseUnavailableError: the database is away.
+        BrokerUnavailableError: the broker is unavailable; its messages are handed to the mailer first.
+        DatabaseUnavailableError: the database is unavailable.
     """
     try:
         async with open_publisher(url) as publisher, trio.open_nursery() as nursery:
@@ -72,7 +72,7 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
     lost = _Lost() if publisher.messages_ready == 0 else None
     next_look = trio.current_time() + _LOOK_EVERY
     while not stopping.is_set():
-        # An alarm on the broker's side: what waits longer than ten seconds is sent past it.
+        # The broker blocks publishers: messages waiting longer than ten seconds bypass it.
         await wait_any(stopping.wait, publisher.wait_unblocked)
         if lost is not None and not await _release_lost(pool, lost):
             lost = None
@@ -84,7 +84,7 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
         if failed or (len(mail_ids) < BATCH and lost is None):
             await wait_any(stopping.wait, woken.wait, seconds=_POLL)
         if trio.current_time() >= next_look and not publisher.blocked:
-            # An operator may have purged or deleted the queue, of which only its consumers hear.
+            # The queue may have been purged or deleted, of which the broker informs only consumers.
             next_look = trio.current_time() + _LOOK_EVERY
             ready = await publisher.count_ready()
             QUEUED.labels(queues.MAILS).set(ready)
@@ -95,9 +95,9 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
 
 
 async def _watch_dead_letters(publisher: Publisher) -> None:
-    """Keep the queue of dead letters declared and count what waits there, beside publishing.
+    """Keep the dead letter queue declared and count its messages, beside publishing.
 
-    In a cluster the node that has it may be down for long, and mails need it for nothing.
+    In a cluster its node may be down for long, and sending mail does not need it.
     """
     caught = True
     while True:
@@ -106,19 +106,19 @@ async def _watch_dead_letters(publisher: Publisher) -> None:
                 QUEUED.labels(queues.DEAD).set(await publisher.count_dead_letters())
                 if not caught:
                     caught = True
-                    log.info("dead letters are caught again")
+                    log.info("dead letter queue available again")
         except BrokerUnavailableError as error:
             publisher.check_open()
             with suppress(KeyError):
                 QUEUED.remove(queues.DEAD)
             if caught:
                 caught = False
-                log.warning("dead letters are not caught", why=str(error))
+                log.warning("dead letter queue unavailable", why=str(error))
         await trio.sleep(_LOOK_EVERY)
 
 
 async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bool:
-    """Publish mails, note what became of each, and say whether any failed."""
+    """Publish messages, record each result, and return whether any failed."""
     result = await publisher.publish(mail_ids)
     async with pool.connection() as conn:
         if result.confirmed:
@@ -135,14 +135,14 @@ async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bo
 
 @dataclass(frozen=True)
 class _Lost:
-    """The queue was found empty: what was published so long before that, and is not claimed, is lost.
+    """The queue was found empty: messages published long enough before that and unclaimed are lost.
 
-    It is released a batch at a time, between batches that are published: there may be very many, and what is
-    published again meanwhile is not lost.
+    They are released in batches, between published batches: there may be very many, and messages published again
+    meanwhile are not lost.
 
     Args:
-        unclaimed_for: how long before it was found.
-        found_at: when, by Trio's clock.
+        unclaimed_for: minimum time since publishing when it was found.
+        found_at: time of the discovery by Trio's clock.
     """
 
     unclaimed_for: timedelta = timedelta(0)
@@ -150,21 +150,21 @@ class _Lost:
 
     @property
     def age(self) -> timedelta:
-        """How long ago a mail must have been published by now."""
+        """Return how long ago a lost message must have been published."""
         return self.unclaimed_for + timedelta(seconds=trio.current_time() - self.found_at)
 
 
 async def _release_lost(pool: Pool, lost: _Lost) -> bool:
-    """Make a batch of lost mails due, and return whether there may be more."""
+    """Make a batch of lost messages due, and return whether there may be more."""
     async with pool.connection() as conn:
         released = await publishing.release_published(conn, unclaimed_for=lost.age)
     if released:
-        log.warning("queue came back empty", mails=released)
+        log.warning("queue found empty", mails=released)
     return released == publishing.BATCH
 
 
 async def _review(pool: Pool, ready: int) -> None:
-    """Publish again what was published and is neither in the queue, where so many wait, nor claimed."""
+    """Publish again published messages that are neither claimed nor among the `ready` in the queue."""
     async with pool.transaction() as conn:
         reviewed = await publishing.review_published(conn, ready)
     if reviewed.released:
@@ -174,7 +174,7 @@ async def _review(pool: Pool, ready: int) -> None:
 
 
 async def _strand(pool: Pool) -> None:
-    """Let mails be sent past a broker that is gone; what that takes too long for, the next life goes on with."""
+    """Let messages bypass a lost broker; what exceeds the time limit is left to the next start."""
     stranded = batch = 0
     try:
         with trio.move_on_after(_STRANDING):
@@ -187,4 +187,4 @@ async def _strand(pool: Pool) -> None:
     except DatabaseUnavailableError as error:
         log.warning("mails wait for the broker", why=str(error))
     if stranded:
-        log.warning("mails go past the broker", mails=stranded)
+        log.warning("mails bypass the broker", mails=stranded)

@@ -1,7 +1,7 @@
-"""The review: looks for changes of which those who wait have not heard.
+"""The review: looks for changes that waiting clients have missed.
 
-A notification wakes, a look makes sure: one statement tells how far hundreds of registrations have come, and only those
-who wait for one that moved are advised to read it. They are advised a few at a time, since they all read at once.
+Notifications wake waiters; the review guarantees. One statement returns the progress of hundreds of registrations, and
+only waiters of changed ones are told to read. They are told in small groups, because each group reads at once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from regsvc.live import LiveHub
 from regsvc.postgres.pool import Pool
 from regsvc.waiting import wait_any
 
-BATCH = 500  # registrations a statement
-GROUP = 20  # registrations whose waiters read at the same time
-_PAUSE = 0.05  # seconds between two groups
-_EVERY = (15.0, 30.0)  # seconds between two looks, at random so that processes spread
+BATCH = 500  # registrations per statement
+GROUP = 20  # registrations whose waiters read concurrently
+_PAUSE = 0.05  # seconds between groups
+_EVERY = (15.0, 30.0)  # seconds between reviews, random so that processes spread
 
 T = TypeVar("T")
 
@@ -34,16 +34,16 @@ async def run_review(
     stopping: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Look now and then, and whenever the hub is in doubt, until `stopping` is set.
+    """Review now and then, and whenever the hub is in doubt, until `stopping` is set.
 
     Args:
         pool: PostgreSQL.
-        hub: who waits, and is told.
-        stopping: ends it.
-        task_status: told at once.
+        hub: holds the waiters.
+        stopping: ends the review.
+        task_status: reports the start at once.
 
     Raises:
-        DatabaseUnavailableError: the database is away.
+        DatabaseUnavailableError: the database is unavailable.
     """
     task_status.started()
     while not stopping.is_set():

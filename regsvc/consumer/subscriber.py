@@ -1,9 +1,9 @@
-"""The subscriber: has the mails sent whose ids RabbitMQ brings.
+"""The subscriber: claims messages whose ids RabbitMQ delivers.
 
-A message is a hint that a mail is due; the claim in PostgreSQL decides. What could be claimed is acknowledged once
-its outcome is committed, what could not (sent, in hand elsewhere, not due any more) at once. A mail that another
-transaction holds is tried again, its message kept meanwhile. When the broker is lost the mails in hand stay with the
-courier: their messages come again, and find nothing to claim.
+A delivery is a hint that a message is due; the claim in PostgreSQL decides. A claimed message's delivery is
+acknowledged once its outcome is committed, an unclaimable one's at once. If another transaction holds the row, the
+delivery is kept and the claim retried. When the broker is lost, claimed messages stay with the courier: their
+redeliveries find nothing to claim.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
 
-_AGAIN = 0.2  # seconds until a mail that another transaction holds is tried again
+_AGAIN = 0.2  # seconds until a row held by another transaction is retried
 
 
 async def run_subscriber(
@@ -39,17 +39,17 @@ async def run_subscriber(
     stopping: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Claim what the broker brings until `stopping` is set; then acknowledge what the courier finishes.
+    """Claim what the broker delivers until `stopping` is set; then acknowledge what the courier finishes.
 
     Args:
-        courier: sends it.
+        courier: sends the messages.
         url: RabbitMQ.
-        stopping: ends it.
-        task_status: told once it consumes.
+        stopping: ends the subscriber.
+        task_status: reports the start of consuming.
 
     Raises:
-        BrokerUnavailableError: the broker is away.
-        DatabaseUnavailableError: the database is away.
+        BrokerUnavailableError: the broker is unavailable.
+        DatabaseUnavailableError: the database is unavailable.
     """
     held: dict[UUID, Delivery] = {}
     booked, to_acknowledge = trio.open_memory_channel[Collection[UUID]](math.inf)
@@ -68,7 +68,7 @@ async def run_subscriber(
                 if stopping.is_set():
                     break
                 locked = await _take(courier, consumer, held, messages)
-            with suppress(BrokerUnavailableError):  # others may have them at once
+            with suppress(BrokerUnavailableError):  # other consumers may have them at once
                 for message in (*messages, *await consumer.stop()):
                     await message.requeue()
             await courier.wait_ended()
@@ -87,9 +87,9 @@ async def _receive(consumer: Consumer, stopping: trio.Event, limit: int, seconds
 async def _take(
     courier: Courier, consumer: Consumer, held: dict[UUID, Delivery], messages: Sequence[Delivery]
 ) -> list[Delivery]:
-    """Claim the mails of these messages, and return those that another transaction holds.
+    """Claim the messages of these deliveries, and return the deliveries whose rows another transaction holds.
 
-    The prefetch is the room, so that there is always enough.
+    The prefetch equals the room, so there is always enough.
     """
     if not messages:
         return []
@@ -104,7 +104,7 @@ async def _take(
         return claimed
 
     taken = await take(courier, claim)
-    if taken is None:  # the process is about to end, or the courier starts again: they are delivered again
+    if taken is None:  # the process is ending or the courier restarts: they will be redelivered
         for message in messages:
             await message.requeue()
         return []
@@ -114,7 +114,7 @@ async def _take(
             continue
         if message.mail_id in taken.in_hand and message.mail_id not in held:
             held[message.mail_id] = message
-        else:  # not to be sent, or the second message of one mail
+        else:  # not to be sent, or a duplicate delivery
             done.append(message)
     if done:
         UNCLAIMED.inc(len(done))
@@ -127,14 +127,14 @@ async def _acknowledge(
     held: dict[UUID, Delivery],
     booked: trio.MemoryReceiveChannel[Collection[UUID]],
 ) -> None:
-    """Acknowledge messages whose mails are done, until the channel closes."""
+    """Acknowledge deliveries of finished messages until the channel closes."""
     async for mail_ids in booked:
         messages = [held.pop(mail_id) for mail_id in mail_ids if mail_id in held]
-        # The outcome is committed: a message that comes again will find nothing to claim.
+        # The outcome is committed: a redelivery will find nothing to claim.
         with suppress(BrokerUnavailableError):
             await consumer.ack(messages)
 
 
 def _note_malformed(why: str) -> None:
     MALFORMED.labels(why).inc()
-    log.warning("message not understood: moved to the dead letters", why=why)
+    log.warning("message malformed: moved to the dead letters", why=why)

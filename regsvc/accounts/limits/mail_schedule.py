@@ -53,7 +53,7 @@ _PAUSE = f"""
     END
 """
 
-# The mail that had the turn last ended unsent.
+# The message that had the last turn ended unsent.
 _UNSENT = """
     EXISTS (SELECT FROM mails m WHERE m.id = s.mail_id AND m.state IN ('bounced', 'dead', 'cancelled'))
 """
@@ -64,8 +64,8 @@ class Turn:
     """The next turn of an address.
 
     Args:
-        at: when it comes.
-        mail_id: the mail that had the last one; None if it is not known.
+        at: time of the turn.
+        mail_id: message that had the last turn; None if unknown.
     """
 
     at: datetime
@@ -218,7 +218,7 @@ async def _look(conn: Connection, keys: Collection[bytes], pause: str) -> dict[b
 
 
 async def find_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, Turn]:
-    """Return the next turn on each schedule, with the mail that had the last one."""
+    """Return the next turn on each schedule, with the message that had the last one."""
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             f"SELECT s.key, s.last_at + {_PAUSE}, s.mail_id FROM mail_schedules s WHERE s.key = ANY(%(keys)s)",  # noqa: S608
@@ -228,7 +228,7 @@ async def find_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, T
 
 
 async def find_leading(conn: Connection, keys: Collection[bytes]) -> dict[bytes, UUID]:
-    """Return the mails that had the last turns on these schedules, without those that ended unsent."""
+    """Return the messages that had the last turns on these schedules, except those that ended unsent."""
     async with conn.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(
             f"""

@@ -70,7 +70,7 @@ async def take_turns(
     }
     next_turns = await mail_schedule.find_turns(conn, set(early.values()) - set(until)) if early else {}
     if until:
-        # What becomes of a mail to another address is shown to nobody: the mail to its own that had a turn is followed.
+        # The outcome of a message to another address stays hidden: follow the own address's message that had a turn.
         leading = await mail_schedule.find_leading(conn, until)
         next_turns |= {key: Turn(at, leading.get(key)) for key, at in until.items()}
     turns = {mail_id: next_turns[key] for mail_id, key in early.items() if next_turns[key].mail_id != mail_id}

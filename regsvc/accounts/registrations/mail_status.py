@@ -1,6 +1,6 @@
-"""A registration while its mail is being sent: whom the mail goes to, and what whoever waits is shown of it.
+"""A registration while its message is being sent: recipient, contents, and the state that waiting clients see.
 
-Here, and nowhere before, an address is looked up: once its mail is taken in hand.
+An address is looked up here and nowhere earlier: once its message is claimed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from regsvc.accounts.registrations.registration import ATTEMPT_LIFE, LINK_LIFE, 
 from regsvc.mail.queue import jobs
 from regsvc.postgres.connection import Connection
 
-# The registrations of some mails, locked in one order by every statement that writes several of them.
+# The registrations of some messages; every statement that writes several locks them in the same order.
 _LOCKED = """
     r.id = ANY(ARRAY(SELECT r.id FROM registrations r JOIN mails m ON m.registration_id = r.id
                       WHERE m.id = ANY(%(mail_ids)s) ORDER BY r.id FOR NO KEY UPDATE OF r))"""
@@ -24,20 +24,20 @@ _LOCKED = """
 
 @dataclass(frozen=True)
 class Letter:
-    """Whom a mail in hand goes to, and what it has to say.
+    """The recipient and contents of a claimed message.
 
     Args:
-        mail_id: the mail.
-        registration_id: the attempt that it is for.
-        email: where it goes.
-        email_key: the address as it is compared.
-        locale: of its words.
-        origin: the network prefix that the attempt came from.
-        client: a short word for the software that it came from.
-        created_at: when the attempt came.
-        sent_as: what it becomes.
-        admitted: it has had its address's turn.
-        silent: what becomes of it is shown to nobody: its registration has walked on.
+        mail_id: id of the message.
+        registration_id: its sign-up attempt.
+        email: recipient.
+        email_key: key of the address.
+        locale: language of its text.
+        origin: network prefix of the client that signed up.
+        client: short name of that client's software.
+        created_at: when the client signed up.
+        sent_as: kind to send.
+        admitted: whether its address's turn was taken.
+        silent: whether its outcome is hidden: its registration shows another message's.
     """
 
     mail_id: UUID
@@ -54,10 +54,10 @@ class Letter:
 
 
 async def choose_attempts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Decide whose mails are those that were asked for by address alone.
+    """Decide the attempts of messages that were requested by address.
 
-    The attempt whose handle was shown, if it is of that address and lives, else the newest one that does. Where there
-    is none the mail stays nobody's, and is not sent.
+    Choose the attempt whose handle the client showed, if it is live and has this address, else the newest live one.
+    Without one the message has no attempt and is not sent.
     """
     await conn.execute(
         f"""
@@ -74,19 +74,19 @@ async def choose_attempts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
 
 
 async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Letter]:
-    """Show the attempts of these mails as being sent and return what to send.
+    """Show the attempts of these messages as being sent, and return the letters to send.
 
-    Here, and nowhere before, the address is looked up: whoever has an account is told so by mail, and nobody else
-    is told anything. A mail whose attempt is over, or that is nobody's, is not returned; nor is one whose attempt
-    another transaction holds, which may be that of a process that lost power: see `find_wanted`.
+    The address is looked up here and nowhere earlier: the owner of an account is informed by mail, and no other person
+    is. Messages without a live attempt are not returned, nor those whose attempt another transaction holds, perhaps of
+    a process that lost power: see `find_wanted`.
     """
     async with conn.cursor(row_factory=class_row(Letter)) as cursor:
         await cursor.execute(
             """
             WITH taken AS (
-                -- Locked as it is now: an address that is being changed is the new one. In one order for all.
+                -- Locked and read again: a concurrent change of address counts. The same order everywhere.
                 SELECT m.id AS mail_id, m.admitted, m.silent, r.id AS registration_id,
-                       m.follows AND r.state = 'sending' AS shown,  -- it still follows a mail that is in hand
+                       m.follows AND r.state = 'sending' AS shown,  -- it still follows a message in hand
                        r.email, r.email_key, r.locale, r.origin, r.client, r.created_at
                   FROM mails m
                   JOIN registrations r ON r.id = m.registration_id
@@ -104,7 +104,7 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
                 SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
             )
             SELECT taken.mail_id, taken.registration_id, taken.admitted, taken.silent,
-                   -- A mail about an account goes to the spelling that the account has.
+                   -- A message about an account uses the account's spelling of the address.
                    coalesce(u.email, taken.email) AS email,
                    taken.email_key, taken.locale, taken.origin, taken.client, taken.created_at,
                    CASE WHEN u.id IS NULL THEN 'confirm' ELSE 'account_exists' END AS sent_as
@@ -118,7 +118,7 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
 
 
 async def find_wanted(conn: Connection, mail_ids: Collection[UUID]) -> set[UUID]:
-    """Return those of these mails that somebody may still want, of which another transaction decides."""
+    """Return the messages that may still be wanted, because another transaction holds their attempts."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
@@ -136,10 +136,10 @@ async def find_wanted(conn: Connection, mail_ids: Collection[UUID]) -> set[UUID]
 
 
 async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Show the attempts of these mails as sent; from now on their links live 24 h, or to the attempt's seventh day.
+    """Show the attempts of these messages as sent; their links now live 24 h, at most until the attempt's seventh day.
 
-    A final state stays as it is, only its clock is set: a link that was pressed while the booking of its mail was
-    still on its way answers as long as any other. A silent mail sets nothing: a clock that moved would tell of it.
+    A final state is kept and only its clock set, so that a link opened before its message was booked works as long as
+    any other. A silent message sets nothing: a changed clock would reveal it.
     """
     await conn.execute(
         f"""
@@ -167,7 +167,7 @@ async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:
 
 
 async def show_delayed(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Show the attempts of these mails, booked as delayed before, as waiting for their next try."""
+    """Show the attempts of messages booked as delayed as waiting for their next attempt."""
     await conn.execute(
         f"""
         WITH moved AS (
@@ -187,7 +187,7 @@ async def show_delayed(conn: Connection, mail_ids: Sequence[UUID]) -> None:
 
 
 async def show_bounced(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Show the attempts of these mails, booked as bounced or dead before, as bounced."""
+    """Show the attempts of messages booked as bounced or dead as bounced."""
     await conn.execute(
         f"""
         WITH moved AS (

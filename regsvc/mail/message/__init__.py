@@ -1,1 +1,1 @@
-"""From a kind of mail to the octets of an RFC 5322 message."""
+"""Rendering: from a kind of message to the octets of RFC 5322."""

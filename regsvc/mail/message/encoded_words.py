@@ -1,6 +1,6 @@
-"""Headers that hold other than ASCII, as encoded words (RFC 2047).
+"""Non-ASCII headers as encoded words (RFC 2047).
 
-The standard library folds a long name without spaces by putting spaces into it.
+The standard library folds a long name without spaces by inserting spaces.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 _ROOM: Final = 45  # octets of an encoded word: 60 in base64, with its frame less than 75 (RFC 2047, 2)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")  # atoms with spaces between (RFC 5322, 3.2.3)
-_LONGEST: Final = 700  # characters of a header's value that is not folded
+_LONGEST: Final = 700  # characters of a header value that is not folded
 
 
 def encode_text(text: str) -> str:
@@ -25,7 +25,7 @@ def encode_mailbox(name: str, address: str) -> str:
     """Return `name <address>` for a header such as From (RFC 5322, 3.4).
 
     Args:
-        name: Checked; quoted or encoded if need be. Empty for the address alone.
+        name: Checked; quoted or encoded if necessary. Empty for the address alone.
         address: In ASCII.
     """
     if not name:
@@ -39,7 +39,7 @@ def encode_mailbox(name: str, address: str) -> str:
 
 
 def _encode(text: str) -> str:
-    """Return encoded words, each of whole characters. White space between two is none of the text (RFC 2047, 6.2)."""
+    """Return encoded words of whole characters. White space between two is not part of the text (RFC 2047, 6.2)."""
     words, octets = [], b""
     for character in text:
         added = character.encode()

@@ -1,4 +1,4 @@
-"""What all mails of one kind and language share: made once by the standard library, filled many times."""
+"""The parts shared by all messages of a kind and language: built once by the standard library, filled many times."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _ROOM: Final = 900
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A two-part message with holes for the headers that differ, the text and the HTML.
+    """A two-part message with placeholders for the variable headers, the text and the HTML.
 
-    Its boundary is the same in every mail and so no secret. It has a "=" in it, which no value that a stranger
-    has a hand in may hold (`regsvc.mail.values.clean`), so no part can end early.
+    Its boundary is the same in every message and so not secret. It contains a "=", which values that a stranger can
+    influence cannot (`regsvc.mail.message.values.clean`), so no part can end early.
     """
 
     _before_text: bytes
@@ -38,16 +38,16 @@ class Frame:
 
     @classmethod
     def build(cls, *, sender: Address, subject: str, encoding: TextEncoding) -> Self:
-        """Let the standard library make the structure (RFC 2046); the headers are encoded by `encoded_words`.
+        """Build the structure with the standard library (RFC 2046) and encode the headers with `encoded_words`.
 
         Args:
             sender: For From.
             subject: For Subject.
-            encoding: Of the text (RFC 2045, 6). All are of 7 bits, so that no relay has to rewrite what is signed. The
-                HTML is always ASCII: it has entities.
+            encoding: Of the text (RFC 2045, 6). All use 7 bits, so that no relay rewrites signed content. The
+                HTML is always ASCII, with entities.
 
         Raises:
-            ValueError: A header could be more than one.
+            ValueError: A value could inject a header.
         """
         message = EmailMessage(policy=policy.SMTP)
         own = (
@@ -55,12 +55,12 @@ class Frame:
             f"Subject: {encode_text(check_header(subject))}\r\n"
         )
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834, 5
-        # Exchange answers all the same unless told so; "All" would suppress bounces with the rest.
+        # Exchange replies automatically unless told not to; "All" would suppress bounces, too.
         message["X-Auto-Response-Suppress"] = "OOF, AutoReply"
         message.set_content(f"{_TEXT}\n", charset="utf-8", cte="7bit")
         message.add_alternative(f"{_HTML}\n", subtype="html", charset="utf-8", cte="7bit")
         for part in message.iter_parts():
-            del part["MIME-Version"]  # means nothing there (RFC 2045, 4)
+            del part["MIME-Version"]  # meaningless in a part (RFC 2045, 4)
         text_part, _ = message.iter_parts()
         text_part.replace_header("Content-Transfer-Encoding", encoding)
         before_text, _, rest = message.as_bytes().partition(f"{_TEXT}\r\n".encode())
@@ -68,12 +68,12 @@ class Frame:
         return cls(own.encode("ascii") + before_text, before_html, after, encoding)
 
     def fill(self, *, headers: str, text: str, html: str) -> bytes:
-        """Return a whole message.
+        """Return the whole message.
 
         Args:
-            headers: Lines ended by LF, each value checked.
-            text: Lines ended by LF.
-            html: Lines ended by LF.
+            headers: Lines ending in LF, with checked values.
+            text: Lines ending in LF.
+            html: Lines ending in LF.
         """
         return b"".join(
             (
@@ -88,16 +88,16 @@ class Frame:
 
 
 def choose_encoding(text: str) -> TextEncoding:
-    """Return what makes the least of a text in 7 bits: as it is, or octet by octet, or as a whole."""
+    """Return the shortest 7-bit encoding of a text: 7bit, quoted-printable or base64."""
     if text.isascii():
         return "7bit"
     octets = text.encode()
-    wide = sum(octet > 0x7F for octet in octets)  # noqa: PLR2004 - beyond ASCII; such an octet takes three as "=C3"
+    wide = sum(octet > 0x7F for octet in octets)  # noqa: PLR2004 - beyond ASCII; such an octet becomes three, as "=C3"
     return "quoted-printable" if wide * 6 < len(octets) else "base64"
 
 
 def encode_body(text: str, encoding: TextEncoding) -> bytes:
-    """Return a text with lines ended by LF as the octets of a part (RFC 2045, 6.7 and 6.8)."""
+    """Encode a text with LF line ends as the octets of a part (RFC 2045, 6.7 and 6.8)."""
     match encoding:
         case "7bit":
             encoded = text.encode("ascii").replace(b"\n", b"\r\n")
@@ -109,10 +109,10 @@ def encode_body(text: str, encoding: TextEncoding) -> bytes:
 
 
 def fold(line: bytes) -> bytes:
-    """Return a line of HTML as several that a mail may have, which say the same.
+    """Split a line of HTML into lines of legal length with the same meaning.
 
-    A sentence in Chinese or Japanese has no spaces to break at, and eight octets a character. So the break is put into
-    a tag that says where a word may be broken, after a character that is outside of any tag.
+    A Chinese or Japanese sentence has no spaces to break at, and eight octets per character. So the break is put into a
+    `<wbr>` tag after a character outside any tag.
     """
     folded = []
     while len(line) > _LONGEST:

@@ -1,7 +1,7 @@
-"""The kinds of mail and what each has to say.
+"""The kinds of messages and their values.
 
-A new kind is a dataclass here, a `.txt` and a `.html` template named after its `kind`, and a table of words of
-that name in every language.
+A new kind is a dataclass here, a `.txt` and a `.html` template named after its `kind`, and a table of texts of that
+name in every language.
 """
 
 # Without `from __future__ import annotations`: the fields' checks are read from their annotations.
@@ -17,19 +17,19 @@ from regsvc.mail.message.values import Code, Link, Masked, Moment, OptionalLink,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """What is common to every kind of mail: that it is of one."""
+    """The base of all kinds of messages."""
 
     kind: ClassVar[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptMail(Mail):
-    """A mail that something here was the cause of, and what it says of that.
+    """A message with the origin of the request that caused it.
 
     Args:
-        occurred_at: When whatever caused it came in.
-        origin: Roughly from where, a network prefix or place; anything, it is cleaned.
-        client: Roughly with what, a family of browsers; anything, it is cleaned.
+        occurred_at: When the request arrived.
+        origin: Approximate origin, a network prefix or place; any text, it is cleaned.
+        client: Approximate software, a browser family; any text, it is cleaned.
     """
 
     occurred_at: Moment
@@ -39,13 +39,13 @@ class AttemptMail(Mail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmMail(AttemptMail):
-    """To a person who signed up: confirm that this address is yours.
+    """To a new user: confirm your address.
 
     Args:
-        link: What opens the page with the button.
-        code: Six digits to type in instead.
-        not_me_link: What takes the sign-up back.
-        valid_hours: How long link and code live after the mail server took the mail.
+        link: URL of the page with the button.
+        code: Six digits to enter instead.
+        not_me_link: URL that cancels the sign-up.
+        valid_hours: Lifetime of link and code from the acceptance by the mail server.
     """
 
     kind: ClassVar[str] = "confirm"
@@ -58,11 +58,11 @@ class ConfirmMail(AttemptMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountExistsMail(AttemptMail):
-    """To an account's owner: a sign-up used your address.
+    """To an account's owner: your address was used in a new sign-up.
 
     Args:
-        login_link: Where to log in, if there is a page for it.
-        reset_link: Where to ask for a new password, likewise; shown together or not at all.
+        login_link: URL of the login page, if any.
+        reset_link: URL to request a password reset, if any; both are shown or neither.
     """
 
     kind: ClassVar[str] = "account_exists"
@@ -73,10 +73,10 @@ class AccountExistsMail(AttemptMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignConfirmMail(Mail):
-    """To a person who signed up with the legacy system: confirm that this address is yours.
+    """To a new user of the legacy system: confirm your address there.
 
     Args:
-        link: What opens the page that confirms the address there.
+        link: URL of its page that confirms the address.
     """
 
     kind: ClassVar[str] = "foreign_confirm"
@@ -86,15 +86,15 @@ class ForeignConfirmMail(Mail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkedMail(AttemptMail):
-    """A mail about an account, with a link that changes something about it.
+    """A message to a user with a link that changes the user's account.
 
     Args:
-        link: What opens the page with the button.
-        valid_for: How long it lives, in `unit`s.
+        link: URL of the page with the button.
+        valid_for: Lifetime of the link, in `unit`s.
     """
 
     page: ClassVar[str]  # that the link opens
-    unit: ClassVar[timedelta]  # that its life is told in; the kind's words name it
+    unit: ClassVar[timedelta]  # of the lifetime; the kind's texts name it
 
     link: Link
     valid_for: int
@@ -102,7 +102,7 @@ class LinkedMail(AttemptMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordResetMail(LinkedMail):
-    """To a user who forgot the password: choose a new one."""
+    """To a user who requested a password reset: choose a new password."""
 
     kind: ClassVar[str] = "password_reset"
     page: ClassVar[str] = "reset"
@@ -111,12 +111,12 @@ class PasswordResetMail(LinkedMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailChangeMail(LinkedMail):
-    """To the new address of an email change: confirm that it is yours.
+    """To the new address of an email change: confirm your address.
 
     Args:
-        account_email: The address that the account has; it is shown masked.
-        account_since: When the account was made.
-        not_me_link: What refuses the account.
+        account_email: The account's current address, shown masked.
+        account_since: When the account was created.
+        not_me_link: URL that rejects the email change.
     """
 
     kind: ClassVar[str] = "email_change"
@@ -130,7 +130,7 @@ class EmailChangeMail(LinkedMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailMovingMail(LinkedMail):
-    """To the current address: an email change was requested, and this link cancels it."""
+    """To the old address of an email change: the change was requested, and the link stops it."""
 
     kind: ClassVar[str] = "email_moving"
     page: ClassVar[str] = "email-undo"
@@ -139,7 +139,7 @@ class EmailMovingMail(LinkedMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailChangedMail(LinkedMail):
-    """To the former address: the email was changed, and this link undoes it."""
+    """To the old address of an email change: the change is done, and the link undoes it."""
 
     kind: ClassVar[str] = "email_changed"
     page: ClassVar[str] = "email-undo"
@@ -148,24 +148,24 @@ class EmailChangedMail(LinkedMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailUndoingMail(AttemptMail):
-    """To the new address: the former address will undo the email change in a day."""
+    """To the new address of an email change: the old address undoes the change in a day."""
 
     kind: ClassVar[str] = "email_undoing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailTakenMail(AttemptMail):
-    """To an account's owner: another account tried to change its email to your address."""
+    """To an account's owner: another account requested an email change to your address."""
 
     kind: ClassVar[str] = "email_taken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarningMail(AttemptMail):
-    """A mail to an account's owner about an act that may not have been theirs.
+    """A warning to an account's owner of what another person may have done.
 
     Args:
-        forgot_link: Where to ask for a new password, which ends every session.
+        forgot_link: URL to request a password reset, which ends every session.
     """
 
     forgot_link: Link
@@ -173,21 +173,21 @@ class WarningMail(AttemptMail):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordChangedMail(WarningMail):
-    """To an account's owner: your password was changed, with the old one."""
+    """To an account's owner: your password was changed."""
 
     kind: ClassVar[str] = "password_changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordResetDoneMail(WarningMail):
-    """To an account's owner: a new password was set with a reset link."""
+    """To an account's owner: your password was reset through a mailed link."""
 
     kind: ClassVar[str] = "password_reset_done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshTokenReusedMail(WarningMail):
-    """To an account's owner: a session's token was used twice, so it may have been stolen."""
+    """To an account's owner: a refresh token was reused, so another person may have a copy."""
 
     kind: ClassVar[str] = "refresh_token_reused"
 
@@ -210,10 +210,10 @@ ACCOUNT_KINDS: Final[Mapping[str, type[AttemptMail]]] = {
 
 
 def checked_values(mail: Mail) -> dict[str, Any]:
-    """Return a mail's values by name, each as its check leaves it.
+    """Return a message's checked values by name.
 
     Raises:
-        ValueError: One of them cannot stand in a mail.
+        ValueError: A value is not allowed in a message.
     """
     values = {}
     for name, checks in _checks(type(mail)):  # type: ignore[arg-type]  # mypy asks for the instances' hash

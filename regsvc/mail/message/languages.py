@@ -1,4 +1,4 @@
-"""The words of mails: one file a language, found by a person's language tag (RFC 5646)."""
+"""The texts of messages: one file per language, chosen by language tag (RFC 5646)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ LOCALES: Final = (FALLBACK, "de", "fr", "es", "pt", "it", "nl", "pl", "tr", "ja"
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """One language's words.
+    """The texts of one language.
 
     Args:
         tag: Its name, such as "en" or "pt-br".
-        direction: "ltr" or "rtl", for HTML.
+        direction: Text direction for HTML, "ltr" or "rtl".
         months: Twelve names.
         moment: A format with `day`, `month`, `year`, `hour` and `minute`.
         words: For each kind of mail, and "common", its texts by name.
@@ -45,20 +45,20 @@ class Language:
     words: Mapping[str, Mapping[str, str]]
 
     def say_moment(self, moment: datetime) -> str:
-        """Return a moment as people write it; it must be in UTC, which the format says."""
+        """Format a UTC time for readers of the language."""
         month = self.months[moment.month - 1]
         return self.moment.format(
             day=moment.day, month=month, year=moment.year, hour=moment.hour, minute=moment.minute
         )
 
     def words_of(self, kind: str, brand: str) -> Mapping[str, str]:
-        """Return the texts of a kind of mail and those common to all, with the brand filled in."""
+        """Return the texts of a kind of message and the common ones, with the brand filled in."""
         words = {**self.words["common"], **self.words[kind]}
         return MappingProxyType({name: text.replace("{brand}", brand) for name, text in words.items()})
 
 
 def load_languages(folders: Iterable[Path]) -> Mapping[str, Language]:
-    """Read every `*.toml` of the folders; a later folder's texts stand in for those of an earlier one.
+    """Read every `*.toml` of the folders; texts of later folders override earlier ones.
 
     Raises:
         ValueError: A file is not TOML.
@@ -71,7 +71,7 @@ def load_languages(folders: Iterable[Path]) -> Mapping[str, Language]:
 
 
 def read_texts(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Return what the folders' `*.toml` hold by language tag, each on top of the fallback's.
+    """Return the texts of the folders' `*.toml` by language tag, completed by the fallback's.
 
     Raises:
         ValueError: A file is not TOML.
@@ -91,7 +91,7 @@ def read_texts(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 @lru_cache(maxsize=8)
 def list_locales(templates: Path | None) -> tuple[str, ...]:
-    """Return the tags of the languages that people can choose, those of the operator's files included.
+    """Return the tags of the languages that users can choose, including those of the operator's files.
 
     Args:
         templates: the operator's folder (REGSVC_TEMPLATES), whose `pages` has the texts of pages.
@@ -105,13 +105,13 @@ def list_locales(templates: Path | None) -> tuple[str, ...]:
 
 
 def find_text_errors(ours: Path, theirs: Path) -> Iterator[str]:
-    """Yield what is wrong with an operator's texts, each with its file and key.
+    """Yield the errors of an operator's texts, each with its file and key.
 
-    A placeholder that our English text lacks has no value when the text is shown.
+    A placeholder missing from our English text would have no value.
 
     Args:
-        ours: folder of the texts that come with the program.
-        theirs: folder of those that stand in for them.
+        ours: folder of the texts included in the program.
+        theirs: folder of the operator's texts, which override them.
     """
     model = _flatten(tomllib.loads((ours / f"{FALLBACK}.toml").read_text("utf-8")))
     for file in sorted(theirs.glob("*.toml")):
@@ -122,7 +122,7 @@ def find_text_errors(ours: Path, theirs: Path) -> Iterator[str]:
             continue
         for key, text in texts.items():
             if key not in model:
-                continue  # for a template of their own
+                continue  # for an operator's own template
             if type(text) is not type(model[key]):
                 yield f"{file}: {key} is no {'text' if isinstance(model[key], str) else 'list'}"
             elif isinstance(text, str):

@@ -1,4 +1,4 @@
-"""From what a mail has to say to the octets of an RFC 5322 message."""
+"""Rendering of messages as octets of RFC 5322."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TEMPLATES: Final = Path(__file__).with_name("templates")
 
 @dataclass(frozen=True, slots=True)
 class _Edition:
-    """One kind of mail in one language, with all that its mails share."""
+    """One kind of message in one language, with all shared parts."""
 
     text: Template
     html: Template
@@ -45,17 +45,17 @@ class _Edition:
 
 
 class Renderer:
-    """Renders mails for one sender and brand.
+    """Render messages for one sender and brand.
 
     Args:
-        sender: For From; without a display name the brand stands there. Its domain ends the Message-ID.
+        sender: For From, with the brand as default display name. Its domain ends the Message-ID.
         brand: Name of the service, in header and text.
         color: Of buttons, `#rrggbb`.
-        logo: URL of a picture in place of the brand's name on top.
-        templates: Folder whose templates and language files stand in for ours.
+        logo: URL of an image that replaces the brand's name at the top.
+        templates: Folder whose templates and language files override ours.
 
     Raises:
-        ValueError: Sender or brand cannot stand in a header, or a language file cannot be read.
+        ValueError: Sender or brand is not allowed in a header, or a language file is invalid.
     """
 
     def __init__(
@@ -88,25 +88,25 @@ class Renderer:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The tags of the languages that there are words in."""
+        """Return the tags of the available languages."""
         return tuple(sorted(self._languages))
 
     def render(self, mail: Mail, *, mail_id: UUID, recipient: str, locale: str, now: datetime) -> bytes:
         """Return the message: `multipart/alternative` of text and HTML, CRLF line ends, no line over 998 octets.
 
-        It is the same for the same arguments but for the boundary, which changes with the process. The person's
-        name is not in it, nor anything else that a stranger could fill with a message of their own.
+        It is the same for the same arguments except for the boundary, which changes with the process. It contains no
+        user's name, nor any other value that a stranger could use to place a message.
 
         Args:
-            mail: What it says.
-            mail_id: Makes the Message-ID, so that a second copy is known for one.
+            mail: Kind and values.
+            mail_id: Determines the Message-ID, so that mail programs recognise a duplicate.
             recipient: For To, without a name.
             locale: The recipient's language tag.
             now: For Date, with a time zone.
 
         Raises:
-            UnusableAddressError: The recipient cannot stand in a header.
-            ValueError: A value of the mail is not what its kind asks for.
+            UnusableAddressError: The recipient is not allowed in a header.
+            ValueError: A value of the message fails its kind's check.
         """
         language = choose_language(self._languages, locale)
         edition = self._edition(mail.kind, language)
@@ -159,7 +159,7 @@ def make_renderer(settings: Settings, *, sender: Address | None = None) -> Rende
 def readable_on(color: str) -> str:
     """Return black or white, whichever contrasts more with a colour (relative luminance of WCAG 2.2)."""
     channels = (int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
-    # The curve of sRGB, as near as the choice between two asks for.
+    # The sRGB curve, accurate enough to choose between two colours.
     red, green, blue = (channel**2.2 for channel in channels)
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     on_white, on_black = 1.05 / (luminance + 0.05), (luminance + 0.05) / 0.05

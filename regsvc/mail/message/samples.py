@@ -1,4 +1,4 @@
-"""One mail of each kind, made up, and how it looks in each language: what previews show."""
+"""A sample message of each kind, for previews."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from regsvc.mail.message.kinds import EmailChangeMail, LinkedMail, Mail, Warning
 from regsvc.mail.message.render import Renderer
 from regsvc.mail.message.values import Code, Link, Moment, OptionalLink
 
-_TOKEN = "SAMPLE" * 10  # as long as a real one, and plainly none
+_TOKEN = "SAMPLE" * 10  # as long as a real token, and recognisably fake
 _MOMENT = datetime(2026, 1, 31, 9, 5, tzinfo=UTC)
 _TEXTS = {"origin": "203.0.113.0/24", "client": "Firefox on Linux"}
 _PAGES = {"link": "confirm", "reset_link": "forgot"}
@@ -26,7 +26,7 @@ _MAIL_ID = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A made-up mail of a kind in a language: the octets that would be sent."""
+    """A sample message of a kind in a language, as the octets to send."""
 
     kind: str
     language: str
@@ -36,11 +36,11 @@ class Sample:
 def render_samples(
     renderer: Renderer, public_url: str, *, kind: str | None = None, language: str | None = None
 ) -> Iterator[Sample]:
-    """Yield every kind of mail in every language that the renderer knows.
+    """Yield a sample of every kind of message in every language of the renderer.
 
     Args:
-        renderer: with sender, brand and templates.
-        public_url: what links begin with.
+        renderer: has sender, brand and templates.
+        public_url: base URL of links.
         kind: Only this kind.
         language: Only this language.
     """
@@ -53,10 +53,10 @@ def render_samples(
 
 
 def make_samples(public_url: str) -> Iterator[Mail]:
-    """Yield a mail of every kind, with all that its kind may say.
+    """Yield a sample message of every kind, with all optional values.
 
     Args:
-        public_url: what its links begin with.
+        public_url: base URL of its links.
     """
     for kind in vars(kinds).values():
         if isinstance(kind, type) and issubclass(kind, Mail) and "kind" in vars(kind):
@@ -66,7 +66,7 @@ def make_samples(public_url: str) -> Iterator[Mail]:
 
 
 def _special(kind: type[Mail], public_url: str) -> dict[str, Any]:
-    """Return what the fields of a mail about an account say."""
+    """Return values for the fields of a message about an account."""
     if issubclass(kind, LinkedMail):
         special = {"link": f"{public_url}/{kind.page}#t={_TOKEN}", "valid_for": _LIVES[kind.unit]}
         if issubclass(kind, EmailChangeMail):
@@ -78,7 +78,7 @@ def _special(kind: type[Mail], public_url: str) -> dict[str, Any]:
 
 
 def _sample(name: str, type_: Any, public_url: str) -> Any:
-    """Return what a field may say; MISSING leaves it to its default."""
+    """Return a field's value, or MISSING to use its default."""
     page = f"{public_url}/{_PAGES.get(name, name.removesuffix('_link').replace('_', '-'))}"
     if type_ == Link:
         return f"{page}#t={_TOKEN}"

@@ -1,8 +1,8 @@
-"""What may stand in a mail: each kind of value, and the check that makes it safe to print.
+"""The values allowed in a message: each kind of value, and the check that makes it safe to print.
 
-Mails go to addresses that strangers typed, so whatever a stranger can write into one is advertising space with
-our good name on it. Hence no person's name is ever put into a mail, and what describes the stranger's client is
-stripped until it can be neither a link nor a sentence's worth of text.
+Messages go to addresses typed by strangers, so any text that a stranger can place in one is advertising space in our
+name. Hence no user's name is ever put into a message, and descriptions of a client are stripped until they can be
+neither a link nor a sentence.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from regsvc.mail.mailbox import UnusableAddressError, read_mailbox
 
 _URL: Final = re.compile(r"https?://[A-Za-z0-9._~:/?#\[\]@!$&*+,;=%-]{1,900}")
 _CODE: Final = re.compile(r"[0-9]{6}")
-# An encoded word in a value makes Python before 3.11.10 write headers of the sender's choice.
+# An encoded word in a value makes Python before 3.11.10 write headers of an attacker's choice.
 _HEADER_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|=\\?")
 _SHOWN_CHARACTERS: Final = 60
 _SHOWN_PUNCTUATION: Final = frozenset(" -_,()+:./")
-# Dots and slashes stay where they belong to a version or a network, "128.0" and "203.0.113.0/24", and nowhere
-# else: a mail program makes a link of anything like "example.org" or "http://".
+# Dots and slashes stay only in a version or a network, "128.0" and "203.0.113.0/24":
+# a mail program makes a link of anything like "example.org" or "http://".
 _LINK_LIKE: Final = re.compile(r"(?<![0-9])\.|\.(?![0-9])|(?<![0-9:])/|/(?![0-9])")
 
 
 def check_link(link: str) -> str:
-    """Return an http(s) URL as it is.
+    """Check and return an http(s) URL.
 
     Raises:
-        ValueError: It is none, or too long for a line of its own.
+        ValueError: The text is not an http(s) URL, or too long for one line.
     """
     if not _URL.fullmatch(link):
-        raise ValueError("a link in a mail is no http(s) URL")
+        raise ValueError("a link in a message is not an http(s) URL")
     return link
 
 
 def check_optional_link(link: str | None) -> str | None:
-    """Return None, or an http(s) URL as it is."""
+    """Check and return an http(s) URL, or None."""
     return None if link is None else check_link(link)
 
 
 def check_code(code: str) -> str:
-    """Return a code of six digits as it is.
+    """Check and return a code of six digits.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not such a code.
     """
     if not _CODE.fullmatch(code):
-        raise ValueError("a code in a mail has other than six digits")
+        raise ValueError("a code in a message does not have six digits")
     return code
 
 
 def clean(text: str) -> str:
-    """Return what is harmless of a text that a stranger had a hand in: letters, digits, a little punctuation."""
+    """Return the harmless part of a text that a stranger influenced: letters, digits, some punctuation."""
     kept = "".join(
         char if char in _SHOWN_PUNCTUATION or unicodedata.category(char)[0] in "LMN" else " " for char in text
     )
@@ -61,32 +61,32 @@ def clean(text: str) -> str:
 
 
 def check_moment(moment: datetime) -> datetime:
-    """Return a moment in UTC.
+    """Return a time in UTC.
 
     Raises:
-        ValueError: It does not say its time zone.
+        ValueError: The time has no time zone.
     """
     if moment.tzinfo is None:
-        raise ValueError("a moment in a mail has no time zone")
+        raise ValueError("a time in a message has no time zone")
     return moment.astimezone(UTC)
 
 
 def check_header(value: str) -> str:
-    """Return a header's value as it is.
+    """Check and return a header's value.
 
     Raises:
-        ValueError: It holds a control character, a line or paragraph separator, or an encoded word.
+        ValueError: The value holds a control character, a line or paragraph separator, or an encoded word.
     """
     if _HEADER_UNSAFE.search(value):
-        raise ValueError("a header of a mail would hold a control character or an encoded word")
+        raise ValueError("a header of a message would hold a control character or an encoded word")
     return value
 
 
 def header_address(address: str) -> str:
-    """Return an address as it stands in a header.
+    """Return an address in its form for a header.
 
     Raises:
-        UnusableAddressError: It cannot stand there.
+        UnusableAddressError: The address is not allowed in a header.
     """
     if _HEADER_UNSAFE.search(address):
         raise UnusableAddressError
@@ -94,9 +94,9 @@ def header_address(address: str) -> str:
 
 
 def mask_address(address: str) -> str:
-    """Return an address that its owner recognises and no stranger can write to: `a***@e***.com`.
+    """Mask an address so that its owner recognises it and a reader cannot write to it: `a***@e***.com`.
 
-    The domain may be one that a stranger chose, so that it is not shown whole either.
+    A stranger may have chosen the domain, so it is not shown whole either.
     """
     local, _, domain = address.rpartition("@")
     name, _, top = domain.rpartition(".")

@@ -1,7 +1,7 @@
-"""Writing down what became of a job: sent, to be tried again, waiting for its turn, or ended.
+"""Booking the outcome of a job: sent, to be retried, waiting for its turn, or ended.
 
-Only whoever still holds the lease may write, but for the acceptance: a mail in the server's hands is sent, whoever
-took it up meanwhile. All functions take the caller's connection; none commits.
+Only the lease holder may write, except for an acceptance: a message that the server accepted is sent, even if another
+worker has claimed it since. All functions take the caller's connection; none commits.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from regsvc.postgres.connection import Connection
 
 Ending = Literal["bounced", "cancelled", "dead"]
 
-# Failed attempts are noted in the statement that books them. The accepted one is not: it stands in the mail's row,
-# and a row more for every mail would be the dearest part of booking it.
+# Failed attempts are recorded in the statement that books them. Accepted ones are in the message's row: one row more
+# for every message would be the most expensive part of booking it.
 _NOTED = """noted AS (
                 INSERT INTO mail_attempts (mail_id, attempt, outcome, stage, reason, reply)
                 SELECT id, attempts, state, stage, reason, reply FROM booked WHERE tried"""
@@ -31,7 +31,7 @@ _NOTED = """noted AS (
 
 @dataclass(frozen=True)
 class Sent:
-    """The server accepted the mail."""
+    """The server accepted the message."""
 
     job: Job
     reply: str
@@ -39,15 +39,15 @@ class Sent:
 
 @dataclass(frozen=True)
 class Retry:
-    """The mail is to be tried again, after so long at the latest.
+    """The message is to be retried, at the latest after `after`.
 
     Args:
-        job: of the attempt.
-        after: until the next try.
+        job: the claimed job.
+        after: time until the next attempt.
         reason: of the delay.
-        reply: what the server said.
-        stage: at which it said so; None if the mail was not tried.
-        alike: others were refused in the same words, so that it waits for the server as they do.
+        reply: reply of the server.
+        stage: stage of the reply; None without an attempt.
+        alike: others were refused in the same words, so it waits for the server like them.
     """
 
     job: Job
@@ -59,23 +59,23 @@ class Retry:
 
     @property
     def waits(self) -> bool:
-        """Whether it is due as soon as the server recovers."""
+        """Return whether it is due as soon as the server recovers."""
         return self.alike or waits_for_server(self.reason, self.stage)
 
     @property
     def refused(self) -> bool:
-        """Whether it failed where its recipient is known: it is the last to find out whether the server is back."""
+        """Return whether a recipient-stage refusal makes it the last choice for a probe."""
         return self.stage is not None and self.stage not in EARLY
 
 
 @dataclass(frozen=True)
 class Held:
-    """The mail waits for its address's turn, and nobody is shown that it does.
+    """The message waits for its address's turn, invisibly to clients.
 
     Args:
-        job: of the mail.
-        until: when its turn comes.
-        leader: the mail that has the turn, if it is known.
+        job: the claimed job.
+        until: time of its turn.
+        leader: message that has the turn, if known.
     """
 
     job: Job
@@ -85,7 +85,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Ended:
-    """The mail will not be sent. `tried`: that is what came of an attempt; a mail is never cancelled by one."""
+    """The message will not be sent; `tried` if an attempt decided that, which never cancels."""
 
     job: Job
     state: Ending
@@ -96,10 +96,9 @@ class Ended:
 
 
 async def book_sent(conn: Connection, sent: Sequence[tuple[Sent, SentAs]]) -> list[UUID]:
-    """Book accepted mails and return their ids, less those that were booked before.
+    """Book accepted messages, and return the ids of those not booked before.
 
-    The lease is not asked for: the mail is in the server's hands, and whoever took it up meanwhile must not send
-    it again.
+    The lease is not checked: the server has the message, and another worker that has claimed it must not send it again.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
@@ -123,7 +122,7 @@ async def book_sent(conn: Connection, sent: Sequence[tuple[Sent, SentAs]]) -> li
 
 
 async def book_retries(conn: Connection, retries: Sequence[Retry]) -> list[UUID]:
-    """Delay mails that are still ours, note the attempts, and return their ids.
+    """Delay messages whose leases are held, record the attempts, and return the ids.
 
     Those that wait for the server are due at its next recovery.
     """
@@ -131,13 +130,13 @@ async def book_retries(conn: Connection, retries: Sequence[Retry]) -> list[UUID]
 
 
 async def hold_jobs(conn: Connection, held: Sequence[Retry], *, since: int | None = None) -> list[UUID]:
-    """Delay mails that are still ours and were not tried, so that no attempt counts, and return their ids.
+    """Delay messages whose leases are held without counting an attempt, and return the ids.
 
     Args:
-        conn: writes.
-        held: what is held.
-        since: the number of the last recovery when it was decided to hold them: the next one makes them due, even if
-            that has come meanwhile.
+        conn: connection to write with.
+        held: jobs with their delays.
+        since: number of the last recovery at the time of the decision. The next one makes them due, even if it
+            has already happened.
     """
     return await _delay(conn, held, tried=False, since=since)
 
@@ -181,9 +180,9 @@ async def _delay(
 
 
 async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
-    """Let mails that are still ours wait for their turn, no attempt counted, and return their ids.
+    """Make messages whose leases are held wait for their turn without counting an attempt, and return the ids.
 
-    Those of their address that waited already are cancelled: the newest that waits is the one that is sent.
+    Earlier waiting messages of their address are cancelled: only the newest one is sent.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
@@ -202,8 +201,8 @@ async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
             },
         )
         booked = await cursor.fetchall()
-    # One address at a time: what waits elsewhere is not looked at. What has no registration keeps to a schedule of its
-    # own kind.
+    # One address at a time, so that other waiting messages are not read. Those without a registration follow the
+    # schedule of their kind.
     await conn.execute(
         """
         WITH addresses AS (
@@ -237,7 +236,7 @@ async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
 
 
 async def book_ended(conn: Connection, ended: Sequence[Ended]) -> list[UUID]:
-    """End mails that are still ours without sending them, note the attempts that were made, and return their ids."""
+    """End messages whose leases are held without sending them, record their attempts, and return the ids."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"""

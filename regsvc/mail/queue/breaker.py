@@ -1,17 +1,17 @@
-"""The circuit breaker in front of the mail server: one row, so that every process sees the same.
+"""The circuit breaker in front of the mail server: one row, shared by every process.
 
-It opens when the server objects to us (login, sender, policy), or cannot be reached ten times in a row. While it is
-open no mail is tried, but for one every ten seconds that finds out whether the trouble is over; the others are held
-without an attempt being counted, so that no outage burns a mail. Such probes begin with the first failure, of mails
-that would wait for more than a minute: where there is little mail, ten failures in a row take hours. A mail that was
-never refused itself is probed first, so that refused ones do not decide for the rest.
+It opens when the server objects to us (login, sender, policy), or after ten consecutive connection failures. While it
+is open, one message every ten seconds probes the server. The others are held without counting an attempt, so that an
+outage costs no message an attempt. Probes begin with the first failure and take messages that would wait for more than
+a minute: where there is little mail, ten consecutive failures take hours. A message that was never refused is probed
+first, so that refused ones do not decide for the rest.
 
-When a mail shows that the server works, the row alone is written, however many mails waited: each knows the number of
-the recovery that it waits behind, and the next one makes it due. Released mails are taken up slowly at first, and at
-full speed within a minute. `regsvc.mail.queue.verdict` says what outcomes mean.
+When a message shows that the server works, only the breaker's row is written: each waiting message has the number of
+the recovery it waits for, and the next recovery makes it due. Released messages are claimed slowly at first and at full
+speed within a minute. `regsvc.mail.queue.verdict` evaluates outcomes.
 
-The row is read without a lock and written by single statements outside of any transaction, so that a process which
-vanishes never keeps it.
+The row is read without a lock and written by single statements outside any transaction, so a vanished process never
+holds it.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from regsvc.mail.queue.verdict import AWAY, UNKNOWN, Breaker, Evidence, judge, r
 from regsvc.postgres.connection import Connection
 
 PROBE_EVERY = timedelta(seconds=10)
-SPREAD = timedelta(seconds=60)  # from a recovery until what waited is taken up at full speed
-HOLD = timedelta(minutes=30)  # until a held mail is looked at again, if nothing closes the breaker before
+SPREAD = timedelta(seconds=60)  # from a recovery until waiting messages are claimed at full speed
+HOLD = timedelta(minutes=30)  # until a held message is claimed again, if the breaker does not close before
 
-_TRIES = 5  # to write the row while other processes do
-# What a look at the server without a mail can find out.
+_TRIES = 5  # attempts to write the row against concurrent processes
+# What a probe without a message can find out.
 CHECKED: frozenset[Stage] = frozenset({"connect", "tls", "greeting", "ehlo", "starttls", "auth"})
 
 
 async def get_breaker(conn: Connection) -> Breaker:
-    """Return how the breaker stands."""
+    """Return the state of the breaker."""
     async with conn.cursor(row_factory=class_row(Breaker)) as cursor:
         await cursor.execute(
             """
@@ -53,14 +53,14 @@ async def get_breaker(conn: Connection) -> Breaker:
 
 
 async def note_outcomes(conn: Connection, evidence: Sequence[Evidence]) -> bool | None:
-    """Open or close the breaker as outcomes say.
+    """Open or close the breaker according to outcomes.
 
     Args:
-        conn: not in a transaction, which would keep the row from every other process.
-        evidence: the outcomes, the latest last.
+        conn: not in a transaction, which would lock the row for every other process.
+        evidence: outcomes, latest last.
 
     Returns:
-        True when this opened it, False when this closed it, None when it stands as before.
+        True if this call opened it, False if it closed it, None otherwise.
     """
     for _ in range(_TRIES):
         before = await get_breaker(conn)
@@ -69,11 +69,11 @@ async def note_outcomes(conn: Connection, evidence: Sequence[Evidence]) -> bool 
             return None
         if await _write(conn, before, after):
             return None if after.open == before.open else after.open
-    return None  # others write it all the time, with outcomes as new as ours
+    return None  # concurrent processes keep writing it, with outcomes as new as ours
 
 
 async def _write(conn: Connection, before: Breaker, after: Breaker) -> bool:
-    """Write the breaker's row unless it was changed since it was read, and return whether it was written."""
+    """Write the breaker's row unless it has changed since it was read, and return whether it was written."""
     cursor = await conn.execute(
         """
         WITH written AS (
@@ -110,7 +110,7 @@ async def _write(conn: Connection, before: Breaker, after: Breaker) -> bool:
 
 
 async def get_due_probe(conn: Connection) -> Stage | None:
-    """Return at which stage the server failed, if it is time to find out whether it is back; else None."""
+    """Return the stage at which the server failed if a probe is due, else None."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             "SELECT coalesce(stage, 'mail') FROM mail_breaker WHERE (open OR failures > 0) AND probe_at <= now()"
@@ -119,7 +119,7 @@ async def get_due_probe(conn: Connection) -> Stage | None:
 
 
 async def take_probe(conn: Connection) -> bool:
-    """Take the turn to probe, which comes every ten seconds, and return whether it was to be had."""
+    """Take the turn to probe, due every ten seconds, and return whether it was available."""
     cursor = await conn.execute(
         """
         UPDATE mail_breaker SET probe_at = now() + %(every)s
@@ -131,9 +131,9 @@ async def take_probe(conn: Connection) -> bool:
 
 
 async def claim_probe(conn: Connection, state: Breaker) -> list[Job]:
-    """Claim the one mail that finds out whether the server is back, for the process that took the turn.
+    """Claim the message that probes the server, for the process that took the turn.
 
-    Nothing is claimed while the server works, nor a mail that waits for its recipient or its turn.
+    Nothing is claimed while the server works, nor a message that waits for its recipient or its turn.
     """
     if state.open:
         return await jobs.claim_waiting(conn, None, beyond=timedelta(0), avoid=refused_domains(state))
@@ -145,13 +145,13 @@ async def claim_probe(conn: Connection, state: Breaker) -> list[Job]:
 async def claim_next(
     conn: Connection, state: Breaker, *, limit: int, overdue: timedelta = timedelta(0)
 ) -> list[Job]:
-    """Claim mails that are due, and then those that the last recovery has released.
+    """Claim due messages, then those that the last recovery released.
 
     Args:
-        conn: writes.
-        state: how the breaker stands.
-        limit: mails at most.
-        overdue: for how long a mail must have been due.
+        conn: connection to write with.
+        state: state of the breaker.
+        limit: maximum number of messages.
+        overdue: how long a message must have been due.
     """
     due = await jobs.claim_due(conn, limit, overdue=overdue)
     if state.open or state.recovered_for is None or len(due) == limit:
@@ -168,9 +168,9 @@ async def claim_next(
 
 
 async def note_released(conn: Connection, state: Breaker) -> None:
-    """Note that nothing is left of what the last recovery released, once that cannot change any more.
+    """Record that all messages released by the last recovery are claimed, once that is final.
 
-    For a minute a mail may still be booked that was held before the recovery.
+    For a minute a message held before the recovery may still be booked.
     """
     if state.recovered_for is not None and state.recovered_for > SPREAD.total_seconds():
         await conn.execute(

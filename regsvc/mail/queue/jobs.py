@@ -1,14 +1,14 @@
-"""The mail job: a state machine whose every state stands in one row of `mails`.
+"""The mail job: a state machine stored in one row of `mails`.
 
     queued ──claim──▶ sending ──▶ sent
       ▲                 │  ├────▶ bounced      the server says never
       │ relay           │  ├────▶ dead         given up after 48 h
-      │                 │  └────▶ cancelled    not wanted any more
+      │                 │  └────▶ cancelled    no longer wanted
       └── delayed ◀─────┘
 
-`due_at` is the job's one clock, and always the database's. Any worker may claim an open mail that is due. That single
-rule is the relay's work list, the local mailer's, and the recovery from every crash: a lease that ran out, a message
-that never came back, a delay that is over. All functions take the caller's connection; none commits.
+`due_at` is the job's one clock, and always the database's: any worker may claim a job that is open and due.
+That rule is the relay's work list, the local mailer's, and the recovery from every crash: a lease that expired, a
+broker message that was lost, a delay that is over. All functions take the caller's connection; none commits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from regsvc.postgres.connection import Connection
 LEASE = timedelta(seconds=45)
 GIVE_UP = timedelta(hours=48)
 DUE_CHANNEL = "mail_due"
-_LOOKED_AT = 200  # of the newest held mails, for one to another domain
+_LOOKED_AT = 200  # newest held messages searched for one to another domain
 
 SentAs = Literal[
     "confirm",
@@ -46,15 +46,15 @@ SentAs = Literal[
 
 @dataclass(frozen=True)
 class Job:
-    """A mail that is ours to send until the lease runs out.
+    """A message claimed by this process until the lease expires.
 
     Args:
-        id: the mail.
-        registration_id: the attempt it is for; None until that is decided.
-        lease: proves to the row that it is still ours.
-        attempts: this one included.
-        age: of the mail, since it was asked for or replayed.
-        follows: it was in hand before, and has not had its address's turn.
+        id: id of the message.
+        registration_id: its registration; None until decided.
+        lease: proves the claim to the row.
+        attempts: attempts, including this one.
+        age: time since the message was requested or replayed.
+        follows: whether it was claimed before without having its address's turn.
     """
 
     id: UUID
@@ -66,12 +66,12 @@ class Job:
 
     @property
     def given_up(self) -> bool:
-        """Whether the mail is too old to be tried again (`GIVE_UP`): this attempt is the last."""
+        """Return whether the message is older than `GIVE_UP`: this attempt is the last."""
         return self.age >= GIVE_UP
 
 
 async def add_job(conn: Connection, mail_id: UUID, registration_id: UUID) -> None:
-    """Insert the mail of a registration, due now, in the caller's transaction, and wake the senders."""
+    """Insert the message of a registration, due now, in the caller's transaction, and wake the workers."""
     await conn.execute(
         """
         WITH added AS (
@@ -84,9 +84,9 @@ async def add_job(conn: Connection, mail_id: UUID, registration_id: UUID) -> Non
 
 
 async def add_resend(conn: Connection, mail_id: UUID, email_key: str, *, wanted: UUID | None) -> None:
-    """Insert a mail that was requested by address. The claim decides which attempt it is for, if any.
+    """Insert a message requested by address; the sender that claims it decides its registration.
 
-    `wanted` is the registration whose handle was shown, if one was.
+    `wanted` is the registration whose handle the client showed, if any.
     """
     await conn.execute(
         """
@@ -101,9 +101,9 @@ async def add_resend(conn: Connection, mail_id: UUID, email_key: str, *, wanted:
 
 
 async def claim_mails(conn: Connection, mail_ids: Sequence[UUID]) -> list[Job]:
-    """Claim those of the mails that wait to be sent; the others are sent, in hand elsewhere, or not due yet.
+    """Claim those of the messages that are due; the others are sent, claimed elsewhere, or not yet due.
 
-    A mail that another transaction holds is left alone: its holder may have lost power in the middle of a claim. See
+    Messages held by another transaction are skipped: its process may have lost power during a claim. See
     `find_claimable`.
     """
     return await _claim(
@@ -119,7 +119,7 @@ async def claim_mails(conn: Connection, mail_ids: Sequence[UUID]) -> list[Job]:
 
 
 async def find_claimable(conn: Connection, mail_ids: Collection[UUID]) -> set[UUID]:
-    """Return those of these mails that wait to be sent: after a claim, what another transaction holds."""
+    """Return those of these messages that are due: after a claim, those another transaction holds."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
@@ -133,7 +133,7 @@ async def find_claimable(conn: Connection, mail_ids: Collection[UUID]) -> set[UU
 
 
 async def claim_due(conn: Connection, limit: int, *, overdue: timedelta = timedelta(0)) -> list[Job]:
-    """Claim mails that have been due for at least `overdue`, the oldest first."""
+    """Claim messages that have been due for at least `overdue`, oldest first."""
     return await _claim(
         conn,
         """
@@ -149,14 +149,14 @@ async def claim_due(conn: Connection, limit: int, *, overdue: timedelta = timede
 async def claim_released(
     conn: Connection, limit: int, *, recovered: int, closed: int, away: Collection[str]
 ) -> list[Job]:
-    """Claim mails that waited for the server until one of its recoveries, those never refused first.
+    """Claim messages released by a recovery of the server, those never refused first.
 
     Args:
-        conn: writes.
-        limit: mails at most.
-        recovered: what waits since before this recovery, for one of the reasons in `away`, is due.
-        closed: what waits since before this recovery, for any other reason, is due.
-        away: reasons for which a mail waits until the server can be reached.
+        conn: connection to write with.
+        limit: maximum number of messages.
+        recovered: messages waiting since before this recovery for a reason in `away` are due.
+        closed: messages waiting since before this recovery for any other reason are due.
+        away: reasons that mean the server is unreachable.
     """
     return await _claim(
         conn,
@@ -176,15 +176,15 @@ async def claim_released(
 async def claim_waiting(
     conn: Connection, reasons: Collection[str] | None, *, beyond: timedelta, avoid: Collection[str] = ()
 ) -> list[Job]:
-    """Claim one mail to find out whether the server is back: of those never refused, the one untouched for longest.
+    """Claim one message to probe the server: of those never refused, the one untouched for longest.
 
-    A mail that waits for the server comes before one that is due; one that was refused itself comes last.
+    A message that waits for the server precedes one that is due; one that was refused itself comes last.
 
     Args:
-        conn: writes.
-        reasons: of the delays that may be cut short; None: of all that wait for the server.
-        beyond: a delay that is over in less than this is left to end by itself.
-        avoid: digests of domains that were refused: one of the newest mails to any other comes first of all.
+        conn: connection to write with.
+        reasons: reasons of delays that may be cut short; None means all that wait for the server.
+        beyond: delays with less time left than this are not cut short.
+        avoid: digests of refused domains: one of the newest messages to any other domain comes first.
     """
     waiting = "m.state = 'delayed' AND m.waits IS NOT NULL AND m.due_at > now() + %(beyond)s"
     if reasons is not None:
@@ -223,9 +223,9 @@ async def claim_waiting(
 
 
 async def _claim(conn: Connection, which: str, **params: object) -> list[Job]:
-    """Claim the mails whose ids a statement gives.
+    """Claim the messages whose ids a statement returns.
 
-    They are handed over as an array, so that its plan is the primary key's, however many mails there might be.
+    The ids are passed as an array, so that the plan uses the primary key for any number of messages.
     """
     async with conn.cursor(row_factory=class_row(Job)) as cursor:
         await cursor.execute(
@@ -243,7 +243,7 @@ async def _claim(conn: Connection, which: str, **params: object) -> list[Job]:
 
 
 async def seconds_until_due(conn: Connection) -> float | None:
-    """Return the seconds until the next mail is due (0 or less: now), or None when none is open."""
+    """Return the seconds until the next message is due (0 or less: now), or None if none is open."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """

@@ -1,4 +1,4 @@
-"""Leases of claimed mails: renewed while a process has them in hand, and given back."""
+"""Leases of claimed messages: renewed while a process holds them, and released."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from regsvc.postgres.connection import Connection
 
 RENEW_EVERY = timedelta(seconds=15)
 
-# Several mails are locked in the order of their ids, by every statement that writes them, or two could wait for each
-# other. Selects those that are still ours.
+# Every statement that writes several messages locks them in the order of their ids, to prevent deadlocks.
+# Selects those still leased by the caller.
 LEASED: Final = """
     SELECT m.id FROM mails m
       JOIN unnest(%(ids)s::uuid[], %(leases)s::uuid[]) AS held (id, lease) ON m.id = held.id AND m.lease = held.lease
@@ -23,9 +23,9 @@ LEASED: Final = """
 
 
 async def renew_leases(conn: Connection, jobs: Sequence[Job]) -> set[UUID]:
-    """Renew the leases of these jobs and return the ids of those that were.
+    """Renew the leases of these jobs and return the ids of the renewed ones.
 
-    The others are not ours any more, or another transaction holds their rows: see `find_leased`.
+    The others are lost, or another transaction holds their rows: see `find_leased`.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
@@ -40,7 +40,7 @@ async def renew_leases(conn: Connection, jobs: Sequence[Job]) -> set[UUID]:
 
 
 async def find_leased(conn: Connection, jobs: Sequence[Job]) -> set[UUID]:
-    """Return the ids of those jobs that are still ours."""
+    """Return the ids of the jobs whose leases are still held."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(LEASED, {"ids": [job.id for job in jobs], "leases": [job.lease for job in jobs]})
         return set(await cursor.fetchall())
@@ -53,13 +53,13 @@ async def release_jobs(
     admitted: Collection[UUID] = (),
     after: timedelta = timedelta(0),
 ) -> None:
-    """Give back what was claimed and not tried, with no attempt counted.
+    """Release claimed jobs that were not attempted, without counting an attempt.
 
     Args:
-        conn: writes.
-        jobs: what is given back.
-        admitted: those that have had their address's turn, which is not asked for again.
-        after: until they are due.
+        conn: connection to write with.
+        jobs: the jobs to release.
+        admitted: those whose turn was taken and need no other.
+        after: time until they are due again.
     """
     await conn.execute(
         f"""

@@ -1,8 +1,8 @@
-"""What the broker has been told of: the part of a mail's life that a relay writes.
+"""What the broker holds: the part of a message's state that a relay writes.
 
-A published mail stays `queued`; `published_at` says that a message for it should be in the broker's queue. As long as
-it should be there no relay publishes it again, or every reset of a connection would make the queue longer by the whole
-backlog. A worker that needs no broker may claim it all the same once it is due.
+A published message stays `queued`; `published_at` records that the broker's queue should hold a message for it. While
+it should, no relay publishes it again: otherwise every reset of a connection would add the whole backlog to the queue.
+A worker without a broker may still claim it once it is due: the claim decides.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from psycopg.rows import scalar_row
 
 from regsvc.postgres.connection import Connection
 
-PUBLISHING = timedelta(seconds=20)  # that a relay has for publishing what it took
+PUBLISHING = timedelta(seconds=20)  # for a relay to publish what it took
 UNCLAIMED = timedelta(minutes=5)  # after which a published message may have been lost
-BROKER_MISSED = timedelta(seconds=10)  # after which mails are taken past the broker
-BATCH = 1_000  # mails that one statement changes at most: a tenth of a second or so
+BROKER_MISSED = timedelta(seconds=10)  # after which messages bypass the broker
+BATCH = 1_000  # messages changed per statement at most: about a tenth of a second
 REVIEWED = 20_000  # messages in the queue beyond which nothing is counted
 
 
 @dataclass(frozen=True)
 class Review:
-    """What a look at late messages came to.
+    """The result of a review of late messages.
 
     Args:
-        kept: mails that a broker that was gone for a moment may bring after all.
-        released: mails whose message is not there any more: they are to be published again.
+        kept: messages that the broker may still deliver.
+        released: messages missing from the queue, to be published again.
     """
 
     kept: int = 0
@@ -37,7 +37,7 @@ class Review:
 
 
 async def take_for_publishing(conn: Connection, limit: int) -> list[UUID]:
-    """Take due mails for the broker. A relay that dies before `note_published` delays them by 20 s only."""
+    """Take due messages for the broker; if the relay crashes before `note_published`, they are delayed for 20 s."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
@@ -56,9 +56,9 @@ async def take_for_publishing(conn: Connection, limit: int) -> list[UUID]:
 
 
 async def note_published(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Note that the broker has these mails; unclaimed, they are due again after 5 minutes.
+    """Record that the broker has these messages; unclaimed, they are due again after 5 minutes.
 
-    A mail that is locked is being claimed: there is nothing left to note.
+    A locked message is being claimed: there is nothing left to record.
     """
     await conn.execute(
         """
@@ -70,7 +70,7 @@ async def note_published(conn: Connection, mail_ids: Sequence[UUID]) -> None:
 
 
 async def release_unpublished(conn: Connection, mail_ids: Sequence[UUID]) -> None:
-    """Release mails that could not be published, at once, to workers that need no broker."""
+    """Release unpublished messages at once to workers without a broker."""
     await conn.execute(
         "UPDATE mails SET due_at = now() - %(missed)s WHERE id = ANY(%(ids)s) AND state = 'queued'",
         {"ids": list(mail_ids), "missed": BROKER_MISSED},
@@ -78,14 +78,13 @@ async def release_unpublished(conn: Connection, mail_ids: Sequence[UUID]) -> Non
 
 
 async def strand_published(conn: Connection, *, limit: int = BATCH) -> int:
-    """Give what was published to those who need no broker, at once, and return how many mails that are.
+    """Release published messages at once to workers without a broker, and return the count.
 
-    The broker is gone, perhaps for good and perhaps for a second: their messages may be where they were, so no relay
-    publishes them again.
+    The broker may be gone for good or for a second. It may still hold the messages, so no relay publishes them again.
 
     Args:
-        conn: writes.
-        limit: mails at most; as many returned say that there may be more.
+        conn: connection to write with.
+        limit: maximum number of messages; if as many are returned, there may be more.
     """
     cursor = await conn.execute(
         """
@@ -104,15 +103,15 @@ async def strand_published(conn: Connection, *, limit: int = BATCH) -> int:
 async def release_published(
     conn: Connection, *, unclaimed_for: timedelta = timedelta(0), limit: int = BATCH
 ) -> int:
-    """Make published mails due that no worker has claimed: the broker's queue is empty.
+    """Make unclaimed published messages due, because the queue is empty; return the count.
 
     Args:
-        conn: writes.
-        unclaimed_for: how long ago it must have been published.
-        limit: mails at most; as many returned say that there may be more.
+        conn: connection to write with.
+        unclaimed_for: minimum time since publishing.
+        limit: maximum number of messages; if as many are returned, there may be more.
 
     Returns:
-        How many mails that are.
+        Number of messages made due.
     """
     cursor = await conn.execute(
         """
@@ -129,19 +128,19 @@ async def release_published(
 
 
 async def review_published(conn: Connection, ready: int) -> Review:
-    """Decide what becomes of mails that were published and are due again, in a transaction of the caller's.
+    """Decide about published messages that are due again, in the caller's transaction.
 
-    While as many messages wait in the queue as mails are published, each is there and only has not had its turn. What
-    is missing was lost, or is in a consumer's hands: so many mails, those that were due first and were published more
-    than five minutes ago, are published again. So whoever lost messages has them back, and a queue that nobody reads
-    does not grow. Its mails go past it: what nobody claimed for five minutes stays due for those who need no broker.
+    While the queue holds as many messages as are published, none is lost: each only waits for its turn. Missing ones
+    were lost or are with a consumer: that many, due first and published more than five minutes ago, are published
+    again. So lost messages come back, and an unread queue does not grow: after five minutes without a claim its
+    messages are due for workers without a broker.
 
-    Counting costs more the more is published, so beside a long queue nothing is counted, and a batch at a time is
-    released: what is not mended now is mended later, or goes past the queue.
+    Counting costs more the more is published. So a long queue is not counted, and messages are released in batches: the
+    rest follows later or bypasses the queue.
 
     Args:
         conn: in a transaction.
-        ready: how many messages wait in the queue.
+        ready: messages waiting in the queue.
     """
     if ready > REVIEWED:
         return Review()

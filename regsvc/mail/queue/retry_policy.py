@@ -1,9 +1,8 @@
-"""What is done with a mail next: decided from what is known alone, without a clock, a server or the database.
+"""The retry policy: decides the next step of a message without a clock, a server or the database.
 
-When a mail is tried is decided in three places. Here: after each failure, later and later, for 48 hours. In
-`regsvc.mail.queue.breaker`: while the server cannot be reached or refuses us, one mail every ten seconds finds out
-whether it is back, and when it is, all that waited for it is due. In `regsvc.accounts.limits.mail_schedule`: not before
-the address's turn has come.
+Three places decide when an attempt is made. This one: after each failure, at growing intervals, for 48 hours.
+`regsvc.mail.queue.breaker`: while the server is unreachable or refuses us, one message every ten seconds probes it, and
+its recovery makes all waiting messages due. `regsvc.accounts.limits.mail_schedule`: not before the address's turn.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from regsvc.mail.queue.breaker import HOLD
 from regsvc.mail.queue.jobs import GIVE_UP, Job
 from regsvc.mail.queue.verdict import Breaker, is_about_us, refuses_us
 
-_REPLY = 500  # characters of a server's reply that are kept
+_REPLY = 500  # characters kept of a server's reply
 _DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)
 _JITTER = 0.2
 _LONGEST_HOLD = timedelta(hours=4)
@@ -30,8 +29,8 @@ def retry_delay(attempt: int, *, rng: random.Random | None = None) -> timedelta:
     back together: attempt 1 waits 4 to 6 s, attempt 4 8 to 12 min, attempt 40 48 to 72 min.
 
     Args:
-        attempt: how many attempts there were, from 1.
-        rng: where the jitter comes from.
+        attempt: number of attempts so far, from 1.
+        rng: source of the jitter.
     """
     base = _DELAYS[min(max(attempt, 1), len(_DELAYS)) - 1]
     return timedelta(seconds=base * (rng or random).uniform(1 - _JITTER, 1 + _JITTER))
@@ -45,18 +44,18 @@ def next_step(
     alike: bool = False,
     rng: random.Random | None = None,
 ) -> Sent | Retry | Ended:
-    """Return what comes of an attempt.
+    """Return the next step after an attempt.
 
-    Accepted is sent, bounced has ended, and everything else is tried again for 48 hours; but what the server has
-    against us is no reason to ever give a mail up, nor to bounce it. A refusal at the recipient or later may be one
-    recipient's own: where it is about us all the same, others meet it, too, and the mail is held.
+    Accepted messages are sent, bounced ones ended, and all others retried for 48 hours. But objections of the server to
+    us never end or bounce a message. A refusal at the recipient stage or later may concern that recipient only; if it
+    concerns us, other messages meet it, too, and this one is held.
 
     Args:
-        job: of this attempt.
-        outcome: of it.
-        probing: the mail was tried while the breaker is open.
-        alike: so many others were refused in the same words that it is about us.
-        rng: where the jitter comes from.
+        job: the claimed job.
+        outcome: outcome of the attempt.
+        probing: the message was a probe, sent while the breaker is open.
+        alike: enough other recipients were refused in the same words to blame us.
+        rng: source of the jitter.
     """
     reply = outcome.reply[:_REPLY].replace("\0", "")
     match outcome:
@@ -75,18 +74,18 @@ def next_step(
 def put_off(
     job: Job, reason: str, reply: str = "", stage: Stage | None = None, *, rng: random.Random | None = None
 ) -> Retry | Ended:
-    """Return what comes of an attempt that failed and may be repeated: the next one, or the end after 48 hours."""
+    """Return the next step after a retryable failure: a retry, or the end after 48 hours."""
     if job.given_up:
         return Ended(job, "dead", reason, reply, stage)
     return Retry(job, retry_delay(job.attempts, rng=rng), reason, reply, stage)
 
 
 def hold(job: Job, state: Breaker) -> Retry | Ended:
-    """Return what comes of a mail that is not tried because the breaker is open.
+    """Return the next step for a message that is not attempted because the breaker is open.
 
-    It is due when that closes. If nothing closes it, the mail is looked at again after half an hour, later on whenever
-    its age has doubled, after four hours at the most. A server that cannot be reached for 48 hours is waited for no
-    longer; one that refuses us is, until an operator has seen to it.
+    It is due when the breaker closes. If it stays open, the message is looked at again after half an hour, then each
+    time its age has doubled, at the latest after four hours. The wait for an unreachable server ends after 48 hours.
+    The wait for a server that refuses us lasts until an operator has intervened.
     """
     reason, reply = state.reason or "", state.reply or ""
     after = min(max(HOLD, job.age), _LONGEST_HOLD)

@@ -1,4 +1,4 @@
-"""Mails that follow: another mail has the turn of their address, and what becomes of that one is shown for them."""
+"""Followers: messages that show the outcome of the message that has their address's turn."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from regsvc.mail.queue import retry_policy
 from regsvc.mail.queue.bookings import Ended, Held, Retry
 from regsvc.postgres.connection import Connection
 
-AGAIN = timedelta(
-    seconds=1
-)  # until a follower is looked at again while the mail that has the turn is in hand
+AGAIN = timedelta(seconds=1)  # until a follower is looked at again while its leader is in hand
 
 
 @dataclass(frozen=True)
 class Leader:
-    """A mail that has the turn of its address.
+    """A message that has the turn of its address.
 
     Args:
-        id: the mail.
-        state: where it stands.
+        id: id of the message.
+        state: state of the message.
         reason: of its delay or its end.
-        reply: what the server said then.
+        reply: reply of the server.
     """
 
     id: UUID
@@ -37,7 +35,7 @@ class Leader:
 
 
 async def note_turns(conn: Connection, *, had: Collection[UUID], follow: Collection[UUID]) -> None:
-    """Note which mails have their turn now, and which follow the one that has it."""
+    """Record which messages have their turn now, and which follow the one that has it."""
     await conn.execute(
         """
         UPDATE mails SET follows = id = ANY(%(follow)s)
@@ -48,7 +46,7 @@ async def note_turns(conn: Connection, *, had: Collection[UUID], follow: Collect
 
 
 async def find_leaders(conn: Connection, mail_ids: Collection[UUID]) -> dict[UUID, Leader]:
-    """Return how these mails stand, without those that are deleted."""
+    """Return these messages' leaders by id, without deleted ones."""
     async with conn.cursor(row_factory=class_row(Leader)) as cursor:
         await cursor.execute(
             "SELECT id, state, reason, reply FROM mails WHERE id = ANY(%(ids)s)", {"ids": list(mail_ids)}
@@ -57,17 +55,17 @@ async def find_leaders(conn: Connection, mail_ids: Collection[UUID]) -> dict[UUI
 
 
 def follow(held: Held, leader: Leader | None) -> Held | Retry | Ended | None:
-    """Return what is shown of a mail whose address's turn another one has.
+    """Return what a message shows whose address's turn another one has.
 
-    It is what became of that one. The times are the follower's own, as if it had been tried itself.
+    It shows the other's outcome, with times of its own, as if it had been attempted itself.
 
     Args:
         held: the follower.
-        leader: the mail that has the turn; None if it is not there any more.
+        leader: message that has the turn; None if it was deleted.
 
     Returns:
-        `Held` if the other was accepted; None if nothing has become of it yet, or it was cancelled or given up: then
-        the follower is looked at again, and finds the turn free.
+        `Held` if the other was accepted; None if it is undecided, cancelled or given up: then the follower is
+        looked at again, and may find the turn free.
     """
     if leader is None or leader.state == "sent":
         return held

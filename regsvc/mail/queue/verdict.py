@@ -1,9 +1,9 @@
 """What outcomes say about the mail server as a whole, decided without a database or a clock.
 
-Blame follows the stage (as Postfix tells site, message and recipient apart). What is said before RCPT is about the
-server: it counts against it whatever the code. What is said of a recipient delays or ends that mail alone. It is about
-us only when several different recipients are refused in the same words and none is accepted in between: no table of
-replies knows every provider.
+Blame follows the stage (as Postfix distinguishes site, message and recipient). Replies before RCPT concern the server
+and count against it, whatever the code. Replies about a recipient delay or end that message only. They concern us only
+if several recipients are refused in the same words and none is accepted in between: no table of replies covers every
+provider.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from regsvc.mail.outcome import (
     Stage,
 )
 
-OPENS_AT: Final = 10  # failures in a row
-ALIKE_DOMAINS: Final = 3  # different domains, refused in the same words, make it ours
-ALIKE_RECIPIENTS: Final = 5  # or so many recipients, whatever their domains
-AGAIN: Final = 5  # times as many, in words that did not stand in another recipient's way before
+OPENS_AT: Final = 10  # consecutive failures
+ALIKE_DOMAINS: Final = 3  # different domains refused in the same words blame us
+ALIKE_RECIPIENTS: Final = 5  # or as many recipients, whatever their domains
+AGAIN: Final = 5  # times as many, in words that have not blocked every recipient before
 _PASSED: Final = "passed"
-_TEXTS: Final = 8  # that are remembered at a time
+_TEXTS: Final = 8  # remembered at a time
 
 EARLY: Final[frozenset[Stage]] = frozenset(
     {"connect", "tls", "greeting", "ehlo", "starttls", "auth", "rset", "mail"}
@@ -40,7 +40,7 @@ EARLY: Final[frozenset[Stage]] = frozenset(
 """Stages before the server has heard of a recipient."""
 _LATE: Final[frozenset[Stage]] = frozenset({"rcpt", "data", "dot"})
 
-# Of delays that end when the server works again, also for what it has against us.
+# Reasons of delays that end when the server works again, including its objections to us.
 SERVER_REASONS: Final = frozenset(get_args(Reason)) - {
     "temporary_failure",
     "mailbox_busy",
@@ -59,20 +59,20 @@ _REFUSALS: Final = SERVER_REASONS - AWAY - {"recipient_refused", "recipient_inva
 
 @dataclass(frozen=True)
 class Breaker:
-    """How the breaker stands.
+    """The state of the breaker.
 
     Args:
-        open: nothing is sent but probes.
-        failures: in a row, weighed.
+        open: only probes are sent.
+        failures: consecutive failures, weighted.
         reason: why it opened, one of `regsvc.mail.outcome.Reason`.
-        reply: what the server said then.
-        opened_at: when that was.
-        stage: at which it said so.
-        alike: digests of recipients by the digest of the words that refused them, since a mail was last accepted.
-        recovered: how often the server has recovered; a mail that waits since an earlier recovery is due.
-        closed: the number of the recovery that closed the breaker last.
-        recovered_for: seconds since the last recovery; None when what it released has all been taken up.
-        version: changes with every change.
+        reply: reply of the server at that time.
+        opened_at: when it opened.
+        stage: stage of the reply.
+        alike: digests of refused recipients by digest of the reply's words, since the last acceptance.
+        recovered: number of recoveries; a message waiting since before the latest is due.
+        closed: number of the recovery that last closed the breaker.
+        recovered_for: seconds since the last recovery; None once all released messages are claimed.
+        version: changes with every write.
     """
 
     open: bool
@@ -93,12 +93,12 @@ UNKNOWN = Breaker(open=False, failures=0, reason=None, reply=None, opened_at=Non
 
 @dataclass(frozen=True)
 class Evidence:
-    """One outcome, with what it takes to tell recipients apart.
+    """An outcome, with what distinguishes recipients.
 
     Args:
-        outcome: of an attempt, or of a probe without a mail.
-        recipient: the address that the mail went to; empty for a probe without a mail.
-        attempt: how many attempts the mail has had, this one included.
+        outcome: of an attempt, or of a probe without a message.
+        recipient: address of the message; empty for a probe without a message.
+        attempt: attempts of the message, including this one.
     """
 
     outcome: Outcome
@@ -107,11 +107,11 @@ class Evidence:
 
 
 def judge(state: Breaker, evidence: Sequence[Evidence]) -> Breaker:
-    """Return how the breaker stands after some outcomes, the latest last; `state` itself if nothing changes.
+    """Return the breaker's state after outcomes, latest last; `state` itself if nothing changes.
 
-    An accepted mail shows that the server works. A connection that failed, or a "not now" before RCPT, weighs 1; a
-    refusal before RCPT all that it takes to open. A word about a recipient shows that the server can be reached, no
-    more: only an accepted mail takes a refusal back.
+    An accepted message shows that the server works. A failed connection, or a temporary refusal before RCPT, weighs 1;
+    a permanent refusal before RCPT opens the breaker. A reply about a recipient only shows that the server is
+    reachable: only an accepted message revokes a refusal.
     """
     for each in evidence:
         state = _add(state, each)
@@ -119,12 +119,12 @@ def judge(state: Breaker, evidence: Sequence[Evidence]) -> Breaker:
 
 
 def is_about_us(outcome: Refused) -> bool:
-    """Return whether a refusal came before the server knew of a recipient, and so is about us for certain."""
+    """Return whether a refusal came before the server knew a recipient, and so concerns us."""
     return outcome.stage in EARLY
 
 
 def is_alike(state: Breaker, each: Evidence) -> bool:
-    """Return whether a recipient was refused in the same words as so many others that it is about us."""
+    """Return whether enough other recipients were refused in the same words to blame us."""
     outcome = each.outcome
     if not isinstance(outcome, Refused | Bounced) or outcome.stage not in _LATE:
         return False
@@ -132,11 +132,11 @@ def is_alike(state: Breaker, each: Evidence) -> bool:
 
 
 def waits_for_server(reason: str, stage: Stage | None) -> bool:
-    """Return whether a delayed mail is due as soon as the server recovers.
+    """Return whether a delayed message is due as soon as the server recovers.
 
     Args:
         reason: of the delay.
-        stage: at which it came; None for a mail that was held without being tried.
+        stage: stage of the failure; None for a message held without an attempt.
     """
     if reason in CONNECTION_REASONS:
         return True
@@ -144,7 +144,7 @@ def waits_for_server(reason: str, stage: Stage | None) -> bool:
 
 
 def refuses_us(state: Breaker) -> bool:
-    """Return whether the trouble is what the server has against us, not that it is away."""
+    """Return whether the server refuses us, rather than being unreachable."""
     late = state.open and state.stage in _LATE and state.reason not in CONNECTION_REASONS
     return late or state.reason in _REFUSALS
 
@@ -165,13 +165,13 @@ def _add(state: Breaker, each: Evidence) -> Breaker:
         return state
     if not refuses_us(state):
         state = _recover(state)
-    if isinstance(outcome, Delayed) or each.attempt > 1:  # the same mail again is not another recipient
+    if isinstance(outcome, Delayed) or each.attempt > 1:  # a repeated attempt is no other recipient
         return state
     return _remember(state, outcome, each.recipient)
 
 
 def _pass(state: Breaker) -> Breaker:
-    """Forget who was refused, but not in which words several were: one recipient has passed all the same."""
+    """Forget refused recipients, but not the words that several met: one recipient has still passed."""
     passed = {
         words: (_PASSED,)
         for words, people in state.alike.items()
@@ -204,7 +204,7 @@ def _fail(state: Breaker, outcome: Failure, weight: int) -> Breaker:
     failures = min(state.failures + weight, 1_000_000)
     state = replace(state, failures=failures, open=state.open or failures >= OPENS_AT)
     if refuses_us(state) and not isinstance(outcome, Refused):
-        return state  # being away for a moment takes no refusal back
+        return state  # a short outage revokes no refusal
     return replace(state, reason=outcome.reason, reply=outcome.reply, stage=outcome.stage)
 
 
@@ -231,7 +231,7 @@ def _remember(state: Breaker, outcome: Refused | Bounced, recipient: str) -> Bre
     )
 
 
-# Mailbox status codes (RFC 3463, 3.2 and 3.3) that name a recipient's own trouble; strangers type such addresses.
+# Mailbox status codes (RFC 3463, 3.2 and 3.3) of a recipient's own trouble; strangers type such addresses.
 _OWN_TROUBLE: Final = re.compile(r"\d{3} 5\.(1\.([1236]|10)|2\.[12])(?![0-9.])")
 
 
@@ -247,7 +247,7 @@ def _count_domains(people: Sequence[str]) -> int:
 
 
 def refused_domains(state: Breaker) -> set[str]:
-    """Return the digests of the domains that were refused since a mail was last accepted."""
+    """Return the digests of the domains refused since a message was last accepted."""
     return {
         person.partition("/")[0] for people in state.alike.values() for person in people if person != _PASSED
     }
@@ -257,9 +257,9 @@ _HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}")
 
 
 def mask(reply: str, recipient: str = "") -> str:
-    """Return the words of a reply with its codes, less all that differs between two mails refused alike.
+    """Return a reply's code and words without what differs between messages refused alike.
 
-    Words with a digit, addresses and host names are masked, and where the recipient or its parts stand.
+    Mask words with a digit, addresses and host names, and the recipient or its parts.
     """
     code, _, rest = reply.lower().partition(" ")
     enhanced = re.match(r"[245]\.\d{1,3}\.\d{1,3}(?![0-9.])", rest)

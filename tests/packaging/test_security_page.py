@@ -15,6 +15,17 @@ def test_every_test_that_the_page_names_is_there() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+def test_every_test_that_the_page_names_by_function_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/.]*)::(\w+)`", PAGE)
+    assert len(named) > 20
+    lacking = [
+        (path, name)
+        for path, name in named
+        if not re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text("utf-8"), re.MULTILINE)
+    ]
+    assert lacking == []
+
+
 def test_no_clause_is_claimed_twice() -> None:
     rows = re.findall(r"^\| ((?:\d+\.\d+\.\d+(?:, )?)+) \|", PAGE, re.MULTILINE)
     clauses = [clause for row in rows for clause in row.split(", ")]

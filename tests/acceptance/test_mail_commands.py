@@ -245,7 +245,7 @@ async def test_a_preview_has_ones_own_brand_and_templates(tmp_path: Path) -> Non
     (it,) = json.loads((await preview(*one, "--json")).stdout)
     assert it["subject"] == "Bestätigen für Acme"
     done = await regsvc("preview", "--kind", "invoice", code=1)
-    assert b"there are confirm, " in done.stderr
+    assert b"Kinds are confirm, " in done.stderr
     assert b" each in de, en, " in done.stderr
 
 

@@ -245,7 +245,7 @@ async def test_a_cluster_of_another_major_version_is_refused(home: Home) -> None
     async with home.server().reserved():
         pass
     (home.data / "PG_VERSION").write_text("9\n")
-    with pytest.raises(ConfigurationError, match="made by PostgreSQL 9"):
+    with pytest.raises(ConfigurationError, match="created by PostgreSQL 9"):
         async with home.server():
             pytest.fail("started")
 

@@ -176,7 +176,7 @@ def test_the_keyboard_alone_is_enough(person: Person, visit: Callable[..., Visit
     expect(page.get_by_role("heading", name=CONFIRMED)).to_be_visible()
 
 
-@pytest.mark.parametrize(("path", "way"), [("confirm", "six-digit code"), ("not-me", "ends by itself")])
+@pytest.mark.parametrize(("path", "way"), [("confirm", "six-digit code"), ("not-me", "the sign-up expires")])
 def test_without_scripts_the_page_says_how_to_go_on(
     path: str, way: str, shared_program: SharedProgram, visit: Callable[..., Visit]
 ) -> None:

@@ -46,7 +46,7 @@ _DONE = {
 
 @blueprint.get("/account")
 async def open_account() -> Response:
-    """Show the account of whoever is logged in; others are led to the log-in."""
+    """Show the account of the user who is logged in, or redirect to the login page."""
     visitor = await find_visitor()
     if visitor is not None:
         return await _show(visitor, done=request.args.get("done", ""))
@@ -136,7 +136,7 @@ async def submit_delete() -> Response:
 
 
 async def _do(part: str, deed: Deed, *, away: str = "") -> Response:
-    """Do what a form of one part of the page asks for; what is wrong with it is said in that part."""
+    """Run the action of a form, and show an error in the part of the page that the form is in."""
     form = await read_form()
     visitor = await find_visitor()
     if visitor is None:

@@ -37,13 +37,13 @@ async def find_visitor() -> AccessToken | None:
 
 
 def keep_session(response: Response, granted: Grant) -> None:
-    """Have a browser be in a session that was just started; its refresh token is given to nobody."""
+    """Set the cookie of a new session. The refresh token is not handed out."""
     g.pop("session_cookie", None)
     _set(response, SessionCookie(granted.session_id))
 
 
 def forget_session(response: Response) -> None:
-    """Have a browser be in no session any more."""
+    """Delete the session cookie."""
     g.pop("session_cookie", None)
     set_cookie(response, _COOKIE, "")
 
@@ -57,7 +57,7 @@ def lead_to_login() -> Response:
 
 @blueprint.after_request
 async def renew_cookie(response: Response) -> Response:
-    """Have the browser keep the cookie that was renewed in this request."""
+    """Set the session cookie that was renewed in this request."""
     renewed = g.pop("session_cookie", None)
     if renewed is not None:
         _set(response, renewed)

@@ -1,4 +1,4 @@
-"""The mailbox of `regsvc dev`: every mail that was sent, whomever it is for, as it comes.
+"""The mailbox of `regsvc dev`: every mail that was sent, live.
 
 It exists in `dev` alone and shows links and codes, so it answers this machine only, and by its own names only: a page
 elsewhere cannot have its own name lead here.
@@ -138,7 +138,7 @@ def _find_maildir() -> Path | None:
     settings = get_context().settings
     named = urlsplit(f"//{request.host}").hostname or ""
     own = named in {"localhost", urlsplit(settings.public_url).hostname} or _is_loopback(named)
-    if not own or not is_local():  # anybody on the network may send either alone
+    if not own or not is_local():  # any host on the network may send either alone
         raise NotFound
     where = parse_mail_url(settings.smtp_url.get_secret_value())
     return where.path if isinstance(where, MaildirFolder) else None

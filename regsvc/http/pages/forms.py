@@ -53,7 +53,7 @@ def check_same_origin() -> None:
         allowed = site == "same-origin"
     else:
         own = {get_context().settings.public_url}
-        if not is_secure():  # TLS ends before us, so there `http://host` is anybody on the way
+        if not is_secure():  # TLS ends before us, so there `http://host` may be any host on the way
             own.add(f"http://{request.host}")
         allowed = request.headers.get("Origin") in own
     if not allowed:
@@ -71,9 +71,9 @@ def comes_from(path: str) -> bool:
 
 
 def set_cookie(response: Response, name: str, value: str, *, seconds: int | None = None) -> None:
-    """Have a browser keep a secret for this host alone, out of the reach of scripts and other sites.
+    """Set a cookie for this host alone, out of the reach of scripts and other sites.
 
-    Where REGSVC_PUBLIC_URL is http, the cookie is not `Secure`: browsers would drop it, and nobody could log in.
+    Where REGSVC_PUBLIC_URL is http, the cookie is not `Secure`: browsers would drop it, and logging in would fail.
 
     Args:
         response: what it goes with.

@@ -25,7 +25,7 @@ _DONE = ("logged_out", "deleted")
 
 @blueprint.get("/login")
 async def open_login() -> Response:
-    """Show the form, or the account of whoever is logged in already."""
+    """Show the form, or redirect to the account of a user who is logged in."""
     if await find_visitor() is not None:
         return lead_to("/account")
     done = request.args.get("done", "")

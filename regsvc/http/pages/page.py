@@ -142,7 +142,7 @@ def _find_way_back() -> str:
 
 
 async def show_cookies_needed(back: str) -> Response:
-    """Tell a person that their browser did not keep our cookie.
+    """Show that the browser did not keep our cookie.
 
     Args:
         back: path of the page to try again on.
@@ -151,7 +151,7 @@ async def show_cookies_needed(back: str) -> Response:
 
 
 async def tell_when(page: Response, error: RegsvcError) -> Response:
-    """Say beside a page that shows an error when to come again, if the API would say so."""
+    """Copy the Retry-After header of an error to the page that shows it."""
     problem = await answer_known(error)
     if "Retry-After" in problem.headers:
         page.headers["Retry-After"] = problem.headers["Retry-After"]
@@ -159,7 +159,7 @@ async def tell_when(page: Response, error: RegsvcError) -> Response:
 
 
 def only_in_dev() -> None:
-    """Have a page of `dev` exist there alone.
+    """Return 404 for a page of `dev` in other modes.
 
     Raises:
         NotFound: this is not `regsvc dev`.

@@ -1,7 +1,7 @@
-"""The page to sign up on, and what it asks while somebody types.
+"""The sign-up page, and the check of its fields while the user types.
 
 What is typed is checked by the very code that the API checks with, here as there: the page's script asks
-`/signup/check`, so no rule is written twice and no list of passwords is sent to anybody.
+`/signup/check`, so no rule is written twice and no list of passwords is sent to browsers.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ async def submit_signup() -> Response:
 
 @blueprint.post("/signup/check")
 async def check() -> Response:
-    """Say what the API would have against the form so far, in the reader's words, and how strong the password is."""
+    """Return the field errors of the form so far in the reader's words, and the strength of the password."""
     check_same_origin()
     body = await read_body(_Typed)
     await throttle(get_context(), get_caller(), SIGNUP_CHECK)

@@ -52,7 +52,7 @@ _REASONS = {
 
 
 def keep_handle(response: Response, registration_id: UUID) -> None:
-    """Have a browser without scripts know the sign-up that it made."""
+    """Set the cookie by which a browser without scripts finds its sign-up."""
     handle = mint_handle(get_context().secrets, registration_id)
     set_cookie(response, _COOKIE, f"{registration_id}.{handle}")
 
@@ -80,7 +80,7 @@ async def submit_code() -> Response:
 
 @blueprint.post("/signup/resend")
 async def submit_resend() -> Response:
-    """Have the mail sent again."""
+    """Send the mail again."""
 
     async def ask(context: Context, known: UUID, _: Mapping[str, str]) -> None:
         if (await _get(context, known)).state in FINAL:  # its address may have been erased
@@ -92,7 +92,7 @@ async def submit_resend() -> Response:
 
 @blueprint.post("/signup/address")
 async def submit_address() -> Response:
-    """Have the mail sent elsewhere."""
+    """Send the mail to another address."""
 
     async def change(context: Context, known: UUID, form: Mapping[str, str]) -> None:
         body = read_values(AddressBody, {"email": form.get("email", "")})
@@ -102,7 +102,7 @@ async def submit_address() -> Response:
 
 
 async def _do(deed: Callable[[Context, UUID, Mapping[str, str]], Awaitable[None]]) -> Response:
-    """Do what a form asks for and lead back to the status, or show the status with what is wrong."""
+    """Run the action of a form, and redirect to the status, or show the status with the error."""
     form = await read_form()
     try:
         await deed(get_context(), _read_handle(), form)

@@ -1,4 +1,4 @@
-"""The operators' console: how the service does, and its parts, to whoever has the role `admin`.
+"""The console's overview, for users with the role `admin`: sign-ups, open messages, child tasks.
 
 It is in English, as are the log and the command line. Everything it does is done by the functions behind the API's
 calls for administrators, and is in the audit log likewise.
@@ -40,16 +40,16 @@ class NotLoggedInError(RegsvcError):
 
 @blueprint.errorhandler(NotLoggedInError)
 async def lead_to_login(_: NotLoggedInError) -> Response:
-    """Have whoever is not logged in do so."""
+    """Redirect to the login page."""
     return lead_to("/login")
 
 
 async def get_operator() -> AccessToken:
-    """Return which administrator is looking.
+    """Return the administrator who is logged in.
 
     Raises:
-        NotLoggedInError: nobody is logged in.
-        ForbiddenError: somebody else is.
+        NotLoggedInError: no user is logged in.
+        ForbiddenError: the user is no administrator.
     """
     visitor = await find_visitor()
     if visitor is None:

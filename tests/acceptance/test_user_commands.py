@@ -93,7 +93,7 @@ async def test_users_are_listed_shown_and_changed(database: str, pool: Pool) -> 
     await regsvc(database, "role", "admin", "ann@example.com", "bob@example.com")
     done = await regsvc(database, "disable", "ann@example.com", "bob@example.com", "x", code=1)
     assert done.stdout.decode() == "ann@example.com  user disabled\n"
-    assert b"bob@example.com  Nobody else could administer" in done.stderr
+    assert b"bob@example.com  This is the only administrator" in done.stderr
     assert b"x  There is no such user." in done.stderr
     results = await as_json(database, "enable", "ann@example.com", "x", code=1)
     assert [result.get("code", "done") for result in results] == ["done", "user_not_found"]

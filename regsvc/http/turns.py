@@ -15,10 +15,10 @@ PATIENCE = 5.0  # seconds
 
 
 class Turns:
-    """Let each client have some requests worked on; its further ones wait, and other clients' do not.
+    """Bound the requests of each client that are worked on at the same time; its further ones wait.
 
-    Without it the requests of a client with thousands of connections stand in line for the database before everybody
-    else's.
+    Otherwise the requests of a client with thousands of connections stand in line for the database before those of
+    all other clients.
 
     Args:
         at_once: requests of one client.

@@ -53,8 +53,8 @@ def find_client(
     """Return the client of a request, believing `X-Forwarded-For` as far as trusted proxies wrote it.
 
     An entry that cannot be read makes the client unknown: falling back to the proxy's own address would give
-    strangers its rights. So do other forwarding headers without an entry: the request is somebody else's, and nothing
-    says whose. Empty list elements are skipped (RFC 9110, 5.6.1).
+    strangers its rights. Other forwarding headers without an entry have the same effect: the request came through the
+    proxy, and nothing says from which client. Empty list elements are skipped (RFC 9110, 5.6.1).
 
     Args:
         peer: the address at the other end of the connection; anything else for a Unix socket, whose peers are

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,6 +208,7 @@ async def run_program(
     cwd: Path | None = None,
     user: int | None = None,
     python: str = sys.executable,
+    prefix: Sequence[str] = (),
 ) -> AsyncIterator[Program]:
     """Run `regsvc ARGUMENTS` as long as the block lasts; whatever is left of it then is killed.
 
@@ -220,13 +221,14 @@ async def run_program(
         cwd: where it runs.
         user: whom it runs as, if not as us.
         python: what runs it.
+        prefix: a command that runs the command line behind it.
     """
     port = port or take_port()
     whole = clean_environ({"REGSVC_HTTP_PORT": str(port), **(environ or {})})
     output = folder / f"program-{next(_numbers)}.log"
     with output.open("wb") as file:
         process = await trio.lowlevel.open_process(
-            [python, "-m", "regsvc", *arguments],
+            [*prefix, python, "-m", "regsvc", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -9,7 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ import psycopg
 import pytest
 import trio
 
+from tests.acceptance.test_streams import CLOSED
 from tests.polling import wait_until
 from tests.programs import Program, run_program, talk_to
 
@@ -52,7 +53,9 @@ class Home:
         pointer = self.data / "postgres.path"
         return Path(pointer.read_text().strip()) if pointer.exists() else self.data / "postgres"
 
-    def start(self, *, ready: bool = True, port: int | None = None) -> AbstractAsyncContextManager[Program]:
+    def start(
+        self, *, ready: bool = True, port: int | None = None, prefix: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[Program]:
         """Run `regsvc dev` in the folder."""
         return run_program(
             "dev",
@@ -63,6 +66,7 @@ class Home:
             ready=ready,
             user=self.user,
             python=self.python,
+            prefix=prefix,
         )
 
     def server_pid(self) -> int:
@@ -269,4 +273,16 @@ async def test_a_terminal_that_is_closed_ends_it_and_its_database(home: Home) ->
         server = home.server_pid()
         assert await program.stop(signal.SIGHUP) == 0
         program.check_log()
+        assert not is_running(server)
+
+
+async def test_without_any_standard_stream_it_serves_and_ends_cleanly_with_its_database(home: Home) -> None:
+    """The first files that it and its database open must not be taken for the streams."""
+    async with home.start(prefix=CLOSED) as program:
+        server = home.server_pid()
+        async with talk_to(program, home.data) as service:
+            await service.sign_up()
+            await service.wait_mail()
+        assert await program.stop() == 0
+        assert program.log() == ""
         assert not is_running(server)

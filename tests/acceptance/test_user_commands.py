@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from regsvc.cli import main
 from regsvc.commands.import_users import read_users
 from regsvc.postgres.pool import Pool
+from regsvc.postgres.schema import read_migrations
 from tests.accounts.attempts import sign_up
 from tests.accounts.users import add_user
 from tests.programs import clean_environ
@@ -81,6 +82,28 @@ async def test_an_administrator_needs_a_good_password_and_an_address_of_their_ow
     await add_user(pool)
     done = await regsvc(database, "create-admin", "ann@example.com", "--generate", code=1)
     assert b"already has an account" in done.stderr
+    assert done.stdout == b""
+
+
+async def test_users_are_listed_beside_a_newer_schema_that_serves_this_program_and_no_other(
+    database: str, pool: Pool
+) -> None:
+    """As in the middle of an update, with the old program at hand."""
+    await add_user(pool)
+    own = read_migrations()[-1].number
+    async with pool.connection() as conn:
+        await conn.execute("ALTER TABLE users ADD COLUMN size integer NOT NULL DEFAULT 0")
+        await conn.execute(
+            "INSERT INTO schema_migrations (name, checksum, serves) VALUES (%s, 'x', %s)",
+            [f"{own + 1:04}_size", own],
+        )
+    (line,) = (await regsvc(database, "list")).stdout.decode().splitlines()
+    assert line.split()[2:] == ["user", "active", "Ann@example.com", "Ann"]
+    await regsvc(database, "role", "admin", "ann@example.com")
+    async with pool.connection() as conn:
+        await conn.execute("UPDATE schema_migrations SET serves = %s WHERE serves = %s", [own + 1, own])
+    done = await regsvc(database, "list", code=78)
+    assert b"update the program" in done.stderr
     assert done.stdout == b""
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
+import trio
+
 from regsvc.postgres.connection import Connection
-from tests.services import Service, run_test_service
+from tests.services import PASSWORD, Service, run_test_service
 
 
 async def test_the_mail_servers_reply_is_shown_without_what_is_private_in_it(service: Service) -> None:
@@ -41,3 +44,36 @@ async def test_strangers_see_neither_metrics_nor_the_parts(database: str, tmp_pa
 async def test_nobody_sees_metrics_where_nobody_shall(database: str, tmp_path: Path) -> None:
     async with run_test_service(database, tmp_path, {"REGSVC_METRICS_ALLOW": "none"}) as service:
         assert (await service.client.get("/metrics")).status_code == 403
+
+
+async def test_more_requests_than_connections_are_degraded_and_take_nobody_out_of_service(
+    database: str, tmp_path: Path
+) -> None:
+    """A load balancer that took each full process out would fill the others."""
+    async with run_test_service(database, tmp_path, {"REGSVC_DATABASE_POOL_HTTP": "1"}) as service:
+
+        async def press_on() -> None:
+            while True:
+                await service.post("/login", {"email": "ann@example.com", "password": PASSWORD})
+
+        async def ask() -> httpx.Response:
+            answer = await service.client.get("/readyz")
+            assert answer.status_code == 200, answer.text
+            return answer
+
+        async def wait_status(status: str) -> None:
+            with trio.fail_after(20):
+                while (shown := (await ask()).json())["status"] != status:  # noqa: ASYNC110 - the question is HTTP
+                    await trio.sleep(0.02)
+            assert {child["state"] for child in shown["children"].values()} == {"running"}
+            assert not shown["mail_breaker"]["open"]
+
+        await wait_status("ok")
+        async with await Connection.connect(database) as conn, trio.open_nursery() as nursery:
+            async with conn.transaction():
+                await conn.execute("LOCK TABLE users")
+                for _ in range(3):
+                    nursery.start_soon(press_on)
+                await wait_status("degraded")
+            nursery.cancel_scope.cancel()
+        await wait_status("ok")

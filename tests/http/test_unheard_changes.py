@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 import trio
 import trio.testing
 
+from regsvc.accounts.registrations.registration import list_seqs
+from regsvc.consumer import review
 from regsvc.consumer.review import run_review
 from regsvc.live import LiveHub
+from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import sign_up
 from tests.http.test_sockets import read_end, socket_url
@@ -76,7 +80,7 @@ async def test_the_review_wakes_those_who_wait_for_what_moved_and_no_others(pool
             async with pool.connection() as conn:
                 await conn.execute(SILENT_CHANGE, [moved])
             assert hub.watched() == {moved: 1, still: 1, gone: 1}
-            review = await start_review(nursery, pool, hub, stopping)
+            ended = await start_review(nursery, pool, hub, stopping)
             await wait_until(lambda: len(woken) == 2)
             # A doubt has it look again, long before its time.
             async with pool.connection() as conn:
@@ -84,8 +88,47 @@ async def test_the_review_wakes_those_who_wait_for_what_moved_and_no_others(pool
             hub.doubt()
             await wait_until(lambda: len(woken) == 3)
             stopping.set()
-            await review.wait()
+            await ended.wait()
     assert woken[-1] == still
+
+
+async def test_the_review_asks_for_many_at_once_and_wakes_them_in_groups(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All at once they would take every connection that requests have."""
+    asked: list[int] = []
+
+    async def note(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, int]:
+        asked.append(len(ids))
+        return await list_seqs(conn, ids)
+
+    monkeypatch.setattr("regsvc.consumer.review.list_seqs", note)
+    monkeypatch.setattr(review, "BATCH", 3 * review.GROUP)
+    hub, stopping = LiveHub(), trio.Event()
+    many = 4 * review.GROUP
+    reading = most = read = 0
+
+    async def wait(*, task_status: trio.TaskStatus[None]) -> None:
+        nonlocal reading, most, read
+        with hub.waiting(uuid4()) as waiter:
+            waiter.seen = 1
+            task_status.started()
+            await waiter.wait_change()
+            reading += 1
+            most = max(most, reading)
+            await trio.lowlevel.checkpoint()
+            reading -= 1
+            read += 1
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for _ in range(many):
+                await nursery.start(wait)
+            await start_review(nursery, pool, hub, stopping)
+            await wait_until(lambda: read == many)
+            stopping.set()
+    assert asked == [3 * review.GROUP, review.GROUP]
+    assert most <= review.GROUP
 
 
 async def start_review(nursery: trio.Nursery, pool: Pool, hub: LiveHub, stopping: trio.Event) -> trio.Event:

@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import FrozenInstanceError
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -316,3 +317,35 @@ async def test_a_client_of_its_own_share_is_turned_away_while_others_have_places
                 await lane.run(int, owner="greedy")
             nursery.start_soon(partial(lane.run, int, owner="honest"))
             await wait_until(lambda: lane.statistics().waiting == 9)
+
+
+@pytest.mark.parametrize(
+    ("cores", "worked", "lasted", "rests"),
+    [
+        (0.5, 0.25, 0.25, [0.25]),
+        (0.25, 0.25, 0.25, [0.75]),
+        (0.5, 0.25, 0.375, [0.125]),  # it was made to wait for a processor, which is rest as well
+        (0.5, 0.25, 0.75, []),
+        (1.0, 0.25, 0.25, []),
+        (8.0, 0.25, 0.25, []),
+    ],
+)
+async def test_with_less_than_a_processor_the_thread_rests_for_what_others_shall_have_of_it(
+    monkeypatch: pytest.MonkeyPatch, cores: float, worked: float, lasted: float, rests: list[float]
+) -> None:
+    clock = SimpleNamespace(wall=0.0, cpu=0.0)
+    asked: list[float] = []
+    times = SimpleNamespace(
+        perf_counter=lambda: clock.wall, thread_time=lambda: clock.cpu, sleep=asked.append
+    )
+    monkeypatch.setattr("regsvc.security.lane.time", times)
+    monkeypatch.setattr("regsvc.security.lane.usable_cores", lambda: cores)
+
+    def work() -> None:
+        clock.cpu += worked
+        clock.wall += lasted
+
+    async with Lane(threads=1) as lane:
+        await lane.run(work)
+        assert lane.statistics().seconds_each == lasted + sum(rests)  # the next one waits for the rest, too
+    assert asked == rests

@@ -388,7 +388,7 @@ def test_a_recipient_that_is_more_than_one_header_is_refused(recipient: str) -> 
 )
 def test_a_value_that_is_not_its_kind_is_a_bug(change: dict[str, Any]) -> None:
     """Links are URLs that fit a line, codes six digits, moments know their zone."""
-    with pytest.raises(ValueError, match="in a mail"):
+    with pytest.raises(ValueError, match="in a message"):
         render(replace(CONFIRM, **change))
 
 

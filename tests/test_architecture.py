@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -221,6 +223,69 @@ def test_only_dev_reveals_secrets_in_the_log() -> None:
 
 def test_no_file_or_folder_has_a_name_that_says_nothing() -> None:
     assert not {path for path in ROOT.rglob("*") if path.stem in FORBIDDEN_NAMES}
+
+
+NAMED = re.compile(r"`(?:(regsvc(?:\.\w+)+)(?:\(\))?|((?:[\w.-]+/)*[\w-]+\.py)(?:::(\w+))?)`")
+PROJECT = ROOT.parent
+PROGRAMS = [
+    *MODULES,
+    *(path for room in ("tests", "bench") for path in sorted((PROJECT / room).rglob("*.py"))),
+]
+PAGES = [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").rglob("*.md"))]
+
+
+def prose_of(path: Path) -> list[str]:
+    """What a file says to its readers: a page is all prose, a program its strings and comments."""
+    if path.suffix == ".md":
+        return [path.read_text("utf-8")]
+    with path.open("rb") as file:
+        return [
+            token.string
+            for token in tokenize.tokenize(file.readline)
+            if token.type in {tokenize.COMMENT, tokenize.STRING}
+        ]
+
+
+def defines(path: Path, name: str) -> bool:
+    return re.search(rf"\b{name}\b", path.read_text("utf-8")) is not None
+
+
+def has_module(dotted: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    parts = dotted.split(".")[1:]
+    place = ROOT
+    for number, part in enumerate(parts):
+        if (place / part).is_dir():
+            place /= part
+        elif (module := place / f"{part}.py").is_file():
+            return all(defines(module, rest) for rest in parts[number + 1 :])
+        else:
+            return defines(place / "__init__.py", part)
+    return True
+
+
+def has_file(path: str, function: str | None) -> bool:
+    """Whether a path is a program's, from the project's folder or from one further down."""
+    return any(
+        f"/{program.relative_to(PROJECT).as_posix()}".endswith(f"/{path}")
+        and (function is None or defines(program, function))
+        for program in PROGRAMS
+    )
+
+
+@pytest.mark.parametrize("room", ["regsvc", "tests", "bench", "pages"])
+def test_every_module_and_program_that_prose_names_exists(room: str) -> None:
+    """Apart from those named in capitals, which stand for any."""
+    files = PAGES if room == "pages" else [path for path in PROGRAMS if path.is_relative_to(PROJECT / room)]
+    gone = {
+        (path.relative_to(PROJECT).as_posix(), found[0])
+        for path in files
+        for prose in prose_of(path)
+        for found in NAMED.finditer(prose)
+        if not re.search(r"\b[A-Z]{3,}\b", found[0])
+        and not (has_module(found[1]) if found[1] else has_file(found[2], found[3]))
+    }
+    assert not gone
 
 
 WATCH_IMPORTS = """

@@ -107,7 +107,7 @@ class PostOffice:
         self._woken.set()
         return mail
 
-    # -- as `regsvc.mail.jobs`
+    # -- as `regsvc.mail.queue.jobs`
 
     def find_due(self) -> list[SimulatedMail]:
         """What `breaker.claim_next` would claim once the minute after a recovery is over."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
@@ -18,14 +19,13 @@ from regsvc.mail.queue import bookings, breaker, jobs, leases
 from regsvc.mail.queue.bookings import Ended, Retry
 from regsvc.mail.queue.retry_policy import retry_delay
 from regsvc.mail.queue.verdict import UNKNOWN, Evidence, judge, mask
+from regsvc.postgres.pool import Pool
 from tests.accounts import mails
 from tests.accounts.attempts import SECRETS, sign_up
 from tests.mail.test_breaker import note
 from tests.mail.test_courier import run_sending, wait_state
+from tests.proxies import Way, open_proxy
 from tests.smtp_servers import Hold, Reaction, ScriptedServer
-
-if TYPE_CHECKING:
-    from regsvc.postgres.pool import Pool
 
 OK = Accepted("250 ok")
 POLICY = Refused("policy_refused", "rcpt", "554 5.7.1 not from you")
@@ -281,6 +281,35 @@ async def test_a_claim_that_never_ends_holds_up_its_own_mails_alone(pool: Pool, 
                 waiting = await mails.get(pool, again), await mails.get(pool, others[0].mail_id)
             assert {mail.state for mail in waiting} <= {"queued", "sending"}
     assert {mail.recipient for mail in smtp.mails} == {"x@example.com", "y@example.com"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [b"ORDER BY due_at LIMIT", b"FOR NO KEY UPDATE OF r SKIP LOCKED", b"pg_try_advisory_xact_lock"],
+    ids=["claim", "registrations", "turns"],
+)
+async def test_a_worker_whose_network_ends_inside_a_claim_holds_up_no_other_workers_mails(
+    pool: Pool, database: str, statement: bytes
+) -> None:
+    """Nothing of what it says after that arrives, and nothing that it is told: the claim's locks stay for a while."""
+    await send_all(pool, [f"held{n}@example.com" for n in range(3)])
+    parts = urlsplit(database)
+    upstream = Path(parse_qs(parts.query)["host"][0]) / ".s.PGSQL.5432"
+    async with ScriptedServer().running() as smtp, open_proxy(upstream) as proxy:
+        far = f"postgresql://{parts.username}@127.0.0.1:{proxy.port}{parts.path}"
+        trap = proxy.trap(statement, Way.UP, lambda: setattr(proxy, "black_hole", True))
+        lost = Pool(far, application_name="lost")
+        async with run_sending(lost, far, smtp, spaced=True):
+            with trio.fail_after(20):
+                await trap.sprung.wait()
+            await wait_waiting(pool, 0, holds=True)  # the server takes the lost worker for alive
+            others = [f"u{n}@example.com" for n in range(4)]
+            async with run_sending(pool, database, smtp, spaced=True):
+                await send_all(pool, others)
+                await smtp.wait(lambda: {mail.recipient for mail in smtp.mails} >= set(others), seconds=10)
+            proxy.black_hole = False
+            proxy.reset()
+        await lost.aclose()
 
 
 async def test_nobody_waits_for_who_reads_the_breaker_in_a_transaction_that_never_ends(pool: Pool) -> None:

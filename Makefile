@@ -75,6 +75,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	@$(BIN)/squawk --no-error-on-unmatched-pattern regsvc/postgres/migrations/*.sql
+	@$(BIN)/python -m tests.suite.prose
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix

@@ -72,8 +72,8 @@ async def resend(pool: Pool, email_key: str) -> UUID:
 
 async def wait_blocked(pool: Pool) -> None:
     """Wait until some statement waits for another transaction."""
-    with trio.fail_after(10):
-        async with pool.connection(limit=10) as conn:
+    with trio.fail_after(30):
+        async with pool.connection(limit=30) as conn:
             blocked = "SELECT 1 FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
             while (await (await conn.execute(blocked)).fetchone()) is None:  # noqa: ASYNC110 - a lock has no event
                 await trio.sleep(0.01)

@@ -186,12 +186,13 @@ async def failures(pool: Pool) -> int:
 async def locked(pool: Pool, table: str) -> AsyncIterator[None]:
     """Have every statement that reads or writes a table wait as long as the block lasts."""
     async with pool.transaction(limit=30) as conn:
+        await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await conn.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
         yield
 
 
 async def wait_no_failures(pool: Pool) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while await failures(pool):  # noqa: ASYNC110 - a row has no event
             await trio.sleep(0.02)
 
@@ -236,6 +237,7 @@ async def test_a_second_proof_that_is_interrupted_is_no_wrong_guess(service: Ser
         await service.client.put("/api/v1/me/password", json=body, headers=bearer)
 
     async with pool.transaction(limit=30) as conn:
+        await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await conn.execute("LOCK TABLE login_clients IN SHARE MODE")  # to forgive is to write there
         async with trio.open_nursery() as nursery:
             nursery.start_soon(change)

@@ -121,7 +121,7 @@ async def test_before_the_confirmation_log_in_answers_as_for_a_wrong_password(se
     assert pending == await fail("bob@example.com", "wrong password")
     assert pending == await fail("nobody@example.com", "wrong password")
     assert pending == await fail("not an address", "wrong password")
-    assert "confirmation mail" in json.dumps(pending[1])
+    assert "confirmation email" in json.dumps(pending[1])
 
 
 async def test_a_second_sign_up_answers_alike_and_its_mail_tells_the_owner(service: Service) -> None:

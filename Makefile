@@ -39,8 +39,13 @@ run: $(VENV)/.base
 		exec $(BIN)/regsvc dev; \
 	fi
 
+# A test that fails beside others is run once more by itself, and its first failure is shown: some measure what a busy
+# machine cannot give. One that fails alone fails the run.
+INSTALLED := PYTHONPATH='$(CURDIR)/$(WHEEL)' PYTHONSAFEPATH=1 REGSVC_TEST_INSTALLED='$(CURDIR)/$(WHEEL)'
 test: lint $(WHEEL)
-	PYTHONPATH='$(CURDIR)/$(WHEEL)' PYTHONSAFEPATH=1 REGSVC_TEST_INSTALLED='$(CURDIR)/$(WHEEL)' $(BIN)/pytest $(PARALLEL) --durations=15
+	@$(INSTALLED) $(BIN)/pytest $(PARALLEL) --durations=15; code=$$?; [ $$code -eq 1 ] || exit $$code; \
+		echo 'The tests that failed beside others, once more and alone:'; \
+		$(INSTALLED) $(BIN)/pytest --last-failed --last-failed-no-failures none
 
 check: lint
 	$(BIN)/pytest $(PARALLEL) -q -m 'not server'
@@ -66,7 +71,7 @@ fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.http.fuzzer $(FUZZ)
 
 # What docs/performance.md shows; each of them has options and says so with --help.
-BENCHES := mailer logins pool signup_latency live_status pages dev_start memory websockets
+BENCHES := mailer logins fairness pool signup_latency live_status pages dev_start memory websockets
 bench: $(VENV)/.test
 	@for name in $(BENCHES); do echo "== bench/$$name.py" && $(BIN)/python bench/$$name.py || exit 1; done
 

@@ -226,7 +226,7 @@ def test_no_file_or_folder_has_a_name_that_says_nothing() -> None:
 
 
 NAMED = re.compile(r"`(?:(regsvc(?:\.\w+)+)(?:\(\))?|((?:[\w.-]+/)*[\w-]+\.py)(?:::(\w+))?)`")
-PROJECT = ROOT.parent
+PROJECT = Path(__file__).parents[1]
 PROGRAMS = [
     *MODULES,
     *(path for room in ("tests", "bench") for path in sorted((PROJECT / room).rglob("*.py"))),
@@ -264,10 +264,15 @@ def has_module(dotted: str) -> bool:
     return True
 
 
+def within_project(path: Path) -> str:
+    """A file's path within the project, also where the program is tested as it was installed elsewhere."""
+    return path.relative_to(ROOT.parent if path.is_relative_to(ROOT) else PROJECT).as_posix()
+
+
 def has_file(path: str, function: str | None) -> bool:
     """Whether a path is a program's, from the project's folder or from one further down."""
     return any(
-        f"/{program.relative_to(PROJECT).as_posix()}".endswith(f"/{path}")
+        f"/{within_project(program)}".endswith(f"/{path}")
         and (function is None or defines(program, function))
         for program in PROGRAMS
     )
@@ -276,9 +281,13 @@ def has_file(path: str, function: str | None) -> bool:
 @pytest.mark.parametrize("room", ["regsvc", "tests", "bench", "pages"])
 def test_every_module_and_program_that_prose_names_exists(room: str) -> None:
     """Apart from those named in capitals, which stand for any."""
-    files = PAGES if room == "pages" else [path for path in PROGRAMS if path.is_relative_to(PROJECT / room)]
+    files = (
+        PAGES
+        if room == "pages"
+        else [path for path in PROGRAMS if within_project(path).startswith(f"{room}/")]
+    )
     gone = {
-        (path.relative_to(PROJECT).as_posix(), found[0])
+        (within_project(path), found[0])
         for path in files
         for prose in prose_of(path)
         for found in NAMED.finditer(prose)

@@ -78,9 +78,14 @@ class Ledger:
         return entry
 
     async def note_cut(self, tag: str, mail_ids: Sequence[str]) -> None:
-        """Note which of these accepted mails are not booked: each may be delivered once more."""
+        """Note which of these accepted mails are not booked: each may be delivered once more.
+
+        One that failed just now has been delivered once more already, and booked, before this looks.
+        """
         unbooked = await self.query(
-            "SELECT id::text FROM mails WHERE id = ANY(%s::uuid[]) AND state <> 'sent'", list(mail_ids)
+            "SELECT id::text FROM mails m WHERE id = ANY(%s::uuid[]) AND (state <> 'sent' OR EXISTS ("
+            "SELECT FROM mail_attempts a WHERE a.mail_id = m.id AND a.tried_at > now() - interval '10 seconds'))",
+            list(mail_ids),
         )
         for (mail_id,) in unbooked:
             self.windows.setdefault(mail_id, []).append(tag)

@@ -1,3 +1,3 @@
 """Registration, login and email confirmation as one supervised program."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

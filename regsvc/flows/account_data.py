@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import asdict
-from datetime import datetime
-from typing import TYPE_CHECKING
-from uuid import UUID
 
 import structlog
 
@@ -22,12 +18,9 @@ from regsvc.flows.rate_limits import ACCOUNT, EXPORT, throttle_user
 from regsvc.flows.reauthentication import verify_password
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body, PasswordText
-from regsvc.schemas.formats import timestamp
+from regsvc.schemas.rows import show_row
 from regsvc.schemas.users import show_profile
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 log = structlog.get_logger()
 
@@ -72,7 +65,7 @@ async def _write_export(service: Service, user: User, email_key: str) -> AsyncIt
                 if name != current:
                     yield f'{"]" if current else ""}, "{name}": ['
                     current, first = name, True
-                text = ", ".join(_to_json(_show(row)) for row in rows)
+                text = ", ".join(_to_json(show_row(row)) for row in rows)
                 if text:
                     yield text if first else f", {text}"
                     first = False
@@ -101,21 +94,6 @@ async def erase_own(service: Service, caller: Caller, token: AccessToken, body: 
     except UserNotFoundError:  # deleted, or its password changed, at this very moment
         raise AccessTokenInvalidError from None
     log.info("account deleted", user=str(token.user_id))
-
-
-def _show(row: DataclassInstance) -> dict[str, object]:
-    """Return a row in words of the API: its fields, with ids and times as text."""
-    return {name: _show_value(value) for name, value in asdict(row).items()}
-
-
-def _show_value(value: object) -> object:
-    match value:
-        case datetime():
-            return timestamp(value)
-        case UUID():
-            return str(value)
-        case _:
-            return value
 
 
 def _to_json(value: object) -> str:

@@ -12,8 +12,10 @@ from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.idempotency import Once, claim_once, claim_repeat, renew_repeat
 from regsvc.accounts.registrations.registration import (
     NewRegistration,
+    Registration,
     RegistrationNotFoundError,
     add_registration,
+    get_registration,
     waits_at,
 )
 from regsvc.flows.caller import Caller
@@ -127,3 +129,16 @@ def check_handle(service: Service, registration_id: str, handle: str) -> UUID:
     if str(known) != registration_id.lower() or not handle_matches(service.secrets, known, handle):
         raise RegistrationNotFoundError
     return known
+
+
+async def read_registration(service: Service, registration_id: UUID) -> Registration:
+    """Return a registration, whose handle the caller has checked.
+
+    Raises:
+        RegistrationNotFoundError: it has been deleted.
+    """
+    async with service.pool.connection() as conn:
+        registration = await get_registration(conn, registration_id)
+    if registration is None:
+        raise RegistrationNotFoundError
+    return registration

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from datetime import datetime
 from typing import Annotated, Literal, NotRequired
-from uuid import UUID
 
 import structlog
 import trio
@@ -20,7 +19,6 @@ from regsvc.accounts.registrations.registration import (
     Registration,
     RegistrationNotFoundError,
     State,
-    get_registration,
 )
 from regsvc.errors import (
     FieldError,
@@ -28,7 +26,7 @@ from regsvc.errors import (
     ValidationFailedError,
     WeakPasswordError,
 )
-from regsvc.flows.signup import RegisterBody, check_handle, sign_up
+from regsvc.flows.signup import RegisterBody, check_handle, read_registration, sign_up
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request import idempotency
@@ -161,7 +159,7 @@ async def show(registration_id: str) -> Response:
             if get_caller().wide_network:
                 places.enter_context(context.sockets.counted(get_caller().wide_network, PER_SITE))
             places.enter_context(context.sockets.counted(known, PER_REGISTRATION))
-        registration = await _get(context, known)
+        registration = await read_registration(context, known)
         if wait:
             end_turn()
         if wait and seen is None:
@@ -170,12 +168,12 @@ async def show(registration_id: str) -> Response:
             while wait and registration.seq <= (seen or 0) and registration.state not in FINAL:
                 waiter.seen = registration.seq
                 await wait_any(waiter.wait_change, context.stopping.wait)
-                registration = await _get(context, known)
+                registration = await read_registration(context, known)
                 if context.stopping.is_set():
                     break
         if wait and waiting.cancelled_caught:
             # A change may have come unheard, or while it was being read.
-            registration = await _get(context, known)
+            registration = await read_registration(context, known)
     shown: RegistrationShown = {
         "id": str(registration.id),
         "state": registration.state,
@@ -196,14 +194,6 @@ async def _next_resend(context: Context, registration: Registration) -> datetime
     async with context.pool.connection() as conn:
         turn = mail_schedule.registration_key(context.secrets, registration.id)
         return (await mail_schedule.next_turns(conn, [turn])).get(turn)
-
-
-async def _get(context: Context, registration_id: UUID) -> Registration:
-    async with context.pool.connection() as conn:
-        registration = await get_registration(conn, registration_id)
-    if registration is None:
-        raise RegistrationNotFoundError
-    return registration
 
 
 def _prefers_representation() -> bool:

@@ -18,12 +18,11 @@ from regsvc.accounts.registrations.registration import (
     Registration,
     RegistrationNotFoundError,
     RegistrationOverError,
-    get_registration,
 )
 from regsvc.errors import RegsvcError
 from regsvc.flows.confirmation import confirm_by_code
 from regsvc.flows.resend import AddressBody, ask_again, move
-from regsvc.flows.signup import check_handle
+from regsvc.flows.signup import check_handle, read_registration
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.error_texts import explain_error
 from regsvc.http.pages.forms import comes_from, get_cookies, lead_to, read_form, set_cookie
@@ -83,7 +82,7 @@ async def submit_resend() -> Response:
     """Send the mail again."""
 
     async def ask(context: Context, known: UUID, _: Mapping[str, str]) -> None:
-        if (await _get(context, known)).state in FINAL:  # its address may have been erased
+        if (await read_registration(context, known)).state in FINAL:  # its address may have been erased
             raise RegistrationOverError
         await ask_again(context, get_caller(), address_of(await _find_recipient(context, known)), known)
 
@@ -119,7 +118,7 @@ async def _show(status: int = 200, *, problem: str = "") -> Response:
     context = get_context()
     try:
         known = _read_handle()
-        registration, email = await _get(context, known), await _find_recipient(context, known)
+        registration, email = await read_registration(context, known), await _find_recipient(context, known)
     except RegistrationNotFoundError:
         return await show_cookies_needed("/signup") if comes_from("/signup") else lead_to("/signup")
     texts = get_words()
@@ -150,14 +149,6 @@ def _read_handle() -> UUID:
         with suppress(RegistrationNotFoundError):
             return check_handle(get_context(), registration_id, handle)
     raise RegistrationNotFoundError
-
-
-async def _get(context: Context, known: UUID) -> Registration:
-    async with context.pool.connection() as conn:
-        registration = await get_registration(conn, known)
-    if registration is None:
-        raise RegistrationNotFoundError
-    return registration
 
 
 async def _find_recipient(context: Context, known: UUID) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from regsvc.config.settings import Settings
-from regsvc.consumer.letters import Announce
+from regsvc.consumer.sending.letters import Announce
 from regsvc.live import LiveHub
 from regsvc.postgres.pool import Pool
 from regsvc.postgres.readiness import Readiness

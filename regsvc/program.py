@@ -14,7 +14,7 @@ import trio
 
 from regsvc import errors, logs, supervisor
 from regsvc.config.settings import Settings
-from regsvc.consumer.letters import Announce
+from regsvc.consumer.sending.letters import Announce
 from regsvc.http.app import check_templates
 from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
 from regsvc.parts import LAME_DUCK, make_secrets, open_parts

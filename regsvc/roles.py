@@ -19,14 +19,14 @@ from collections.abc import Iterator
 from functools import partial
 
 from regsvc.config.settings import Settings
-from regsvc.consumer.courier import Courier
 from regsvc.consumer.foreign import run_foreign
 from regsvc.consumer.janitor import run_janitor
-from regsvc.consumer.letters import LetterWriter
 from regsvc.consumer.listener import run_listener
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
 from regsvc.consumer.relay import run_relay
 from regsvc.consumer.review import run_review
+from regsvc.consumer.sending.courier import Courier
+from regsvc.consumer.sending.letters import LetterWriter
 from regsvc.consumer.subscriber import run_subscriber
 from regsvc.http.app import create_app
 from regsvc.http.context import Context

@@ -11,9 +11,9 @@ from functools import partial
 
 import trio
 
-from regsvc.consumer.courier import Courier
-from regsvc.consumer.delivery import Taken, probe, take
 from regsvc.consumer.due import listen_due
+from regsvc.consumer.sending.courier import Courier
+from regsvc.consumer.sending.delivery import Taken, probe, take
 from regsvc.mail.queue import breaker, jobs
 from regsvc.postgres.pool import Pool
 from regsvc.waiting import Alarm, wait_any

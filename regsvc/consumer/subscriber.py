@@ -16,8 +16,8 @@ from uuid import UUID
 import structlog
 import trio
 
-from regsvc.consumer.courier import Courier
-from regsvc.consumer.delivery import take
+from regsvc.consumer.sending.courier import Courier
+from regsvc.consumer.sending.delivery import take
 from regsvc.errors import BrokerUnavailableError
 from regsvc.mail.queue import jobs
 from regsvc.mail.queue.jobs import Job

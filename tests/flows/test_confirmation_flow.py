@@ -10,9 +10,9 @@ import pytest
 from regsvc.accounts.registrations.confirmation import CANDIDATES, PasswordNeededError
 from regsvc.config import loading
 from regsvc.flows.caller import Caller
-from regsvc.flows.confirmation import ConfirmBody, confirm_by_link
 from regsvc.flows.service import Service
-from regsvc.flows.signup import RegisterBody, sign_up
+from regsvc.flows.signup.confirmation import ConfirmBody, confirm_by_link
+from regsvc.flows.signup.signup import RegisterBody, sign_up
 from regsvc.postgres.pool import Pool
 from regsvc.security.passwords import HashingLane
 from regsvc.security.tokens import mint_link_token

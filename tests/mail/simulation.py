@@ -214,7 +214,7 @@ class PostOffice:
         self.settle(taken, evidence, probing=probing)
 
     def settle(self, taken: Sequence[Job], evidence: Sequence[Evidence], *, probing: bool) -> None:
-        """As `regsvc.consumer.outcomes`: book what came of mails, then let the breaker know."""
+        """As `regsvc.consumer.sending.outcomes`: book what came of mails, then let the breaker know."""
         judged = judge(self.state, evidence)
         for job, each in zip(taken, evidence, strict=True):
             assert isinstance(each.outcome, Accepted | Failure)

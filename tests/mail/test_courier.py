@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from regsvc.consumer.courier import Courier
-from regsvc.consumer.letters import LetterWriter
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
+from regsvc.consumer.sending.courier import Courier
+from regsvc.consumer.sending.letters import LetterWriter
 from regsvc.mail.message.render import Renderer
 from regsvc.mail.outcome import Delayed
 from regsvc.mail.queue import breaker

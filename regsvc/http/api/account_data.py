@@ -16,7 +16,7 @@ from regsvc.accounts.users.data_export import (
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import LastAdminError
 from regsvc.errors import OverloadedError
-from regsvc.flows.account_data import PasswordBody, begin_export, erase_own
+from regsvc.flows.account.account_data import PasswordBody, begin_export, erase_own
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request.authentication import authenticate

@@ -18,9 +18,9 @@ from regsvc.accounts.registrations import confirmation, link_preview
 from regsvc.accounts.registrations.confirmation_code import CodeInvalidError, CodeTriesExhaustedError
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError
 from regsvc.errors import OverloadedError
-from regsvc.flows import confirmation as flow
-from regsvc.flows.confirmation import ConfirmBody
-from regsvc.flows.signup import check_handle
+from regsvc.flows.signup import confirmation as flow
+from regsvc.flows.signup.confirmation import ConfirmBody
+from regsvc.flows.signup.signup import check_handle
 from regsvc.http.api.registrations import HANDLE, HANDLE_HEADER
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented

@@ -15,7 +15,7 @@ from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenI
 from regsvc.accounts.users.email_change import MoveUnprovedError
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.errors import OverloadedError
-from regsvc.flows.email_change import (
+from regsvc.flows.account.email_change import (
     ConfirmMoveBody,
     LinkBody,
     MoveBody,

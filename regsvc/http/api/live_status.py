@@ -21,7 +21,7 @@ from regsvc.accounts.registrations.registration import (
     get_registration,
 )
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.flows.signup import check_handle
+from regsvc.flows.signup.signup import check_handle
 from regsvc.http.context import Context, get_context
 from regsvc.http.request.client import get_client_network, get_wide_network, limits_apply
 from regsvc.http.response.errors import OriginNotAllowedError

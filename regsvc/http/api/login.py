@@ -13,8 +13,8 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.sessions import refresh_token
 from regsvc.accounts.sessions.refresh_token import Grant
 from regsvc.errors import InvalidCredentialsError, OverloadedError
-from regsvc.flows import sessions
-from regsvc.flows.login import LoginBody, log_in
+from regsvc.flows.login import sessions
+from regsvc.flows.login.login import LoginBody, log_in
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request.authentication import authenticate

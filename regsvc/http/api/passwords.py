@@ -15,7 +15,14 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.errors import OverloadedError, WeakPasswordError
-from regsvc.flows.password import ChangeBody, ForgotBody, ResetBody, ask_for_link, change_own, set_by_link
+from regsvc.flows.account.password import (
+    ChangeBody,
+    ForgotBody,
+    ResetBody,
+    ask_for_link,
+    change_own,
+    set_by_link,
+)
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request import idempotency

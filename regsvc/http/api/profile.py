@@ -7,7 +7,7 @@ from quart import Blueprint, Response
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.users.user import User, get_user
 from regsvc.errors import PreconditionFailedError
-from regsvc.flows.profile import ProfileBody, change_profile
+from regsvc.flows.account.profile import ProfileBody, change_profile
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.authentication import authenticate

@@ -26,7 +26,7 @@ from regsvc.errors import (
     ValidationFailedError,
     WeakPasswordError,
 )
-from regsvc.flows.signup import RegisterBody, check_handle, read_registration, sign_up
+from regsvc.flows.signup.signup import RegisterBody, check_handle, read_registration, sign_up
 from regsvc.http.context import Context, get_context
 from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request import idempotency

@@ -16,8 +16,8 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations import registration
-from regsvc.flows.resend import AddressBody, ask_again, move
-from regsvc.flows.signup import check_handle
+from regsvc.flows.signup.resend import AddressBody, ask_again, move
+from regsvc.flows.signup.signup import check_handle
 from regsvc.http.api.registrations import HANDLE, HANDLE_HEADER
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented

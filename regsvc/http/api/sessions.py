@@ -10,7 +10,7 @@ from regsvc.accounts.sessions.session import (
     SessionNotFoundError,
     list_sessions,
 )
-from regsvc.flows import sessions as flow
+from regsvc.flows.login import sessions as flow
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request.authentication import authenticate

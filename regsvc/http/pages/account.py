@@ -13,11 +13,11 @@ from regsvc.accounts.sessions.session import (
 )
 from regsvc.accounts.users.user import get_user
 from regsvc.errors import RegsvcError
-from regsvc.flows import sessions
-from regsvc.flows.account_data import PasswordBody, begin_export, erase_own
-from regsvc.flows.email_change import MoveBody, ask_move
-from regsvc.flows.password import ChangeBody, change_own_anew
-from regsvc.flows.profile import ProfileBody, change_profile
+from regsvc.flows.account.account_data import PasswordBody, begin_export, erase_own
+from regsvc.flows.account.email_change import MoveBody, ask_move
+from regsvc.flows.account.password import ChangeBody, change_own_anew
+from regsvc.flows.account.profile import ProfileBody, change_profile
+from regsvc.flows.login import sessions
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session, lead_to_login
 from regsvc.http.pages.error_texts import explain_error

@@ -10,7 +10,7 @@ from quart import Response, g
 
 from regsvc.accounts.sessions.refresh_token import Grant
 from regsvc.accounts.sessions.session import LIFE
-from regsvc.flows.sessions import resume
+from regsvc.flows.login.sessions import resume
 from regsvc.http.context import get_context
 from regsvc.http.pages.forms import get_cookies, lead_to, set_cookie
 from regsvc.http.pages.page import blueprint

@@ -14,7 +14,7 @@ from typing import Any
 
 from quart import Response, request
 
-from regsvc.flows.email_change import ConfirmMoveBody, confirm_move
+from regsvc.flows.account.email_change import ConfirmMoveBody, confirm_move
 from regsvc.http.context import get_context
 from regsvc.http.pages.browser_session import find_visitor
 from regsvc.http.pages.error_texts import get_lengths

@@ -7,9 +7,9 @@ from quart import Response, request
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import InvalidCredentialsError, OverloadedError, ValidationFailedError
-from regsvc.flows.login import LoginBody, log_in
-from regsvc.flows.password import ForgotBody, ask_for_link
-from regsvc.flows.sessions import log_out
+from regsvc.flows.account.password import ForgotBody, ask_for_link
+from regsvc.flows.login.login import LoginBody, log_in
+from regsvc.flows.login.sessions import log_out
 from regsvc.http.context import get_context
 from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session
 from regsvc.http.pages.error_texts import explain_error

@@ -14,9 +14,9 @@ from quart import Response
 from regsvc.accounts.address import AddressError, parse_address
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import FieldError, OverloadedError, ValidationFailedError, WeakPasswordError
-from regsvc.flows.new_password import check_new_password
+from regsvc.flows.account.new_password import check_new_password
 from regsvc.flows.rate_limits import SIGNUP_CHECK, throttle
-from regsvc.flows.signup import RegisterBody, sign_up
+from regsvc.flows.signup.signup import RegisterBody, sign_up
 from regsvc.http.context import get_context
 from regsvc.http.pages.error_texts import explain_error, explain_fields, get_lengths
 from regsvc.http.pages.forms import check_same_origin, lead_to, read_form

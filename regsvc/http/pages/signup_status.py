@@ -20,9 +20,9 @@ from regsvc.accounts.registrations.registration import (
     RegistrationOverError,
 )
 from regsvc.errors import RegsvcError
-from regsvc.flows.confirmation import confirm_by_code
-from regsvc.flows.resend import AddressBody, ask_again, move
-from regsvc.flows.signup import check_handle, read_registration
+from regsvc.flows.signup.confirmation import confirm_by_code
+from regsvc.flows.signup.resend import AddressBody, ask_again, move
+from regsvc.flows.signup.signup import check_handle, read_registration
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.error_texts import explain_error
 from regsvc.http.pages.forms import comes_from, get_cookies, lead_to, read_form, set_cookie

@@ -17,9 +17,9 @@ from regsvc.accounts.mails.account_mails import begin_sending_account, choose_ac
 from regsvc.accounts.mails.legacy import begin_sending_foreign
 from regsvc.accounts.mails.turns import AnyLetter, take_turns
 from regsvc.accounts.registrations import mail_status
-from regsvc.consumer.courier import Courier
-from regsvc.consumer.lease import TRUSTED
-from regsvc.consumer.outcomes import InHand, report_breaker
+from regsvc.consumer.sending.courier import Courier
+from regsvc.consumer.sending.lease import TRUSTED
+from regsvc.consumer.sending.outcomes import InHand, report_breaker
 from regsvc.mail.outcome import Accepted, Outcome
 from regsvc.mail.queue import bookings, breaker, leases, retry_policy
 from regsvc.mail.queue.bookings import Ended, Retry

@@ -14,8 +14,8 @@ from regsvc.accounts.users.erasure import erase_user
 from regsvc.accounts.users.user import User, UserNotFoundError, find_address, get_user
 from regsvc.errors import OverloadedError
 from regsvc.flows.caller import Caller
+from regsvc.flows.login.reauthentication import verify_password
 from regsvc.flows.rate_limits import ACCOUNT, EXPORT, throttle_user
-from regsvc.flows.reauthentication import verify_password
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body, PasswordText
 from regsvc.schemas.rows import show_row

@@ -18,10 +18,10 @@ import structlog
 import trio
 
 from regsvc.accounts.limits.mail_schedule import Turn
-from regsvc.consumer.lease import keep_leases
-from regsvc.consumer.letters import LetterWriter
-from regsvc.consumer.line import Line
-from regsvc.consumer.outcomes import Booking, InHand, book
+from regsvc.consumer.sending.lease import keep_leases
+from regsvc.consumer.sending.letters import LetterWriter
+from regsvc.consumer.sending.line import Line
+from regsvc.consumer.sending.outcomes import Booking, InHand, book
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.logs import mask_email
 from regsvc.mail.mailbox import UnusableAddressError

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from regsvc.consumer.outcomes import InHand
+from regsvc.consumer.sending.outcomes import InHand
 
 SLOW: Final = 2.0  # seconds per message, above which its domain counts as slow
 

@@ -18,8 +18,8 @@ from regsvc.accounts.registrations.registration import (
     get_registration,
     waits_at,
 )
+from regsvc.flows.account.new_password import check_new_password
 from regsvc.flows.caller import Caller
-from regsvc.flows.new_password import check_new_password
 from regsvc.flows.rate_limits import REGISTER, REGISTER_DAY, throttle
 from regsvc.flows.service import Service
 from regsvc.logs import mask_email

@@ -17,10 +17,10 @@ from regsvc.accounts.registrations.confirmation import TokenInvalidError
 from regsvc.accounts.users import email_change, email_undo, user
 from regsvc.errors import FieldError, ValidationFailedError
 from regsvc.flows.caller import Caller
+from regsvc.flows.login.reauthentication import verify_password, verify_password_of
 from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, throttle, throttle_user
-from regsvc.flows.reauthentication import verify_password, verify_password_of
-from regsvc.flows.resend import take_turn
 from regsvc.flows.service import Service
+from regsvc.flows.signup.resend import take_turn
 from regsvc.schemas.fields import Body, EmailText, PasswordText, TokenText
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import AccountToken, read_account_token

@@ -19,12 +19,12 @@ from regsvc.accounts.registrations.confirmation import TokenInvalidError
 from regsvc.accounts.sessions.refresh_token import Grant, start_session
 from regsvc.accounts.users import password_reset, user
 from regsvc.accounts.users.password import change_password
+from regsvc.flows.account.new_password import check_new_password
 from regsvc.flows.caller import Caller
-from regsvc.flows.new_password import check_new_password
+from regsvc.flows.login.reauthentication import verify_password
 from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, MAIL_REQUEST, throttle, throttle_user
-from regsvc.flows.reauthentication import verify_password
-from regsvc.flows.resend import take_turn
 from regsvc.flows.service import Service
+from regsvc.flows.signup.resend import take_turn
 from regsvc.logs import mask_email
 from regsvc.schemas.fields import Body, EmailText, NewPasswordText, PasswordText, TokenText
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError

@@ -1,0 +1,1 @@
+"""Send claimed mails and record their outcomes."""

@@ -1,0 +1,1 @@
+"""Flows of a user with an account: profile, address, password, data."""

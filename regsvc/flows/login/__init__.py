@@ -1,0 +1,1 @@
+"""Flows that start, prove and end sessions."""

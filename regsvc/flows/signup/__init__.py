@@ -1,0 +1,1 @@
+"""Flows of a sign-up, until it is confirmed."""

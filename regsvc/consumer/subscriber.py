@@ -59,7 +59,7 @@ async def run_subscriber(
     ):
         nursery.start_soon(_acknowledge, consumer, held, to_acknowledge)
         task_status.started()
-        with booked, courier.telling(booked.send_nowait):
+        with booked, courier.in_hand.telling(booked.send_nowait):
             locked: list[Delivery] = []
             while True:
                 await wait_any(stopping.wait, courier.wait_room)

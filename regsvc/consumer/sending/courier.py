@@ -9,24 +9,24 @@ happens in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from datetime import timedelta
-from uuid import UUID
 
 import structlog
 import trio
 
 from regsvc.accounts.limits.mail_schedule import Turn
+from regsvc.consumer.sending.in_hand import InHand, MailsInHand
 from regsvc.consumer.sending.lease import keep_leases
 from regsvc.consumer.sending.letters import LetterWriter
 from regsvc.consumer.sending.line import Line
-from regsvc.consumer.sending.outcomes import Booking, InHand, book
+from regsvc.consumer.sending.outcomes import Booking, book
+from regsvc.consumer.sending.release import release, shed
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.logs import mask_email
 from regsvc.mail.mailbox import UnusableAddressError
 from regsvc.mail.outcome import Aborted, Bounced, Outcome
-from regsvc.mail.queue import leases, retry_policy
+from regsvc.mail.queue import retry_policy
 from regsvc.mail.queue.bookings import Held, Sent
 from regsvc.mail.transport import Transport
 from regsvc.metrics import MAILS
@@ -35,13 +35,9 @@ from regsvc.waiting import Alarm, wait_any
 
 log = structlog.get_logger()
 
-OnBooked = Callable[[Collection[UUID]], None]
-
 _FINISHING = 15.0  # seconds to finish messages in hand, once nothing new is taken
 _USUAL = 0.05  # seconds assumed for sending a message, until measured
 _ROOM = 16  # jobs in hand per session
-_SHED_EVERY = 1.0  # seconds between checks for messages that wait for slow receivers
-_SHED_FOR = timedelta(seconds=15)  # until those are claimed again
 
 
 class Courier:
@@ -75,31 +71,25 @@ class Courier:
         self._writer = writer
         self._sessions = sessions
         self.stopping = stopping
-        self._on_booked: OnBooked | None = None
         self._taking = 0
         self._usual = _USUAL
-        self._changed = trio.Event()  # set and replaced at every change
+        self.in_hand = MailsInHand()
         self._ended = trio.Event()
         self._ended.set()
         self._clear()
 
     def _clear(self) -> None:
-        self._in_hand: dict[UUID, InHand] = {}
         self._outcomes: list[tuple[InHand, Booking | None]] = []
         self._outcome_came = Alarm()
         self._line = Line(self._sessions, self.room)
-        self._note_change()
-
-    def _note_change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self.in_hand.note_change()
 
     # -- for claiming children
 
     @property
     def free(self) -> int:
         """Return how many more jobs may be claimed."""
-        return max(0, self.room - len(self._in_hand)) if self.transport else 0
+        return max(0, self.room - len(self.in_hand)) if self.transport else 0
 
     async def wait_room(self) -> int:
         """Wait until half of the room is free, and return how many jobs may be claimed.
@@ -107,7 +97,7 @@ class Courier:
         The other half keeps the sessions busy meanwhile, and a claim of many jobs costs little more than of one.
         """
         while self.free < self.room / 2:
-            await self._changed.wait()
+            await self.in_hand.wait_change()
         return self.free
 
     @contextmanager
@@ -118,22 +108,13 @@ class Courier:
             yield self.transport
         finally:
             self._taking -= 1
-            self._note_change()
+            self.in_hand.note_change()
 
     def add(self, claimed: Sequence[InHand]) -> None:
         """Put claimed jobs in line."""
         for held in claimed:
-            self._in_hand[held.job.id] = held
+            self.in_hand.add(held)
             self._line.put(held)
-
-    @contextmanager
-    def telling(self, on_booked: OnBooked) -> Iterator[None]:
-        """Call a function with the ids of finished messages after each commit, within the block."""
-        self._on_booked = on_booked
-        try:
-            yield
-        finally:
-            self._on_booked = None
 
     async def wait_ended(self) -> None:
         """Wait until nothing new is taken, and messages in hand are finished or abandoned."""
@@ -153,7 +134,7 @@ class Courier:
                 work, broken = trio.CancelScope(shield=True), trio.Event()
                 nursery.start_soon(self._work, transport, work, broken)
                 self.transport = transport
-                self._note_change()
+                self.in_hand.note_change()
                 task_status.started()
                 try:
                     await self.stopping.wait()
@@ -163,7 +144,7 @@ class Courier:
                     work.cancel()
         finally:
             self.transport = None
-            self._forget(list(self._in_hand.values()))
+            self.in_hand.forget(self.in_hand.list_all())
             self._clear()
             self._ended.set()
 
@@ -175,8 +156,8 @@ class Courier:
                     nursery.start_soon(self._send_mails, transport, nursery)
                 nursery.start_soon(transport.tend)
                 nursery.start_soon(self._book_outcomes, broken)
-                nursery.start_soon(keep_leases, self.pool, lambda: list(self._in_hand.values()))
-                nursery.start_soon(self._shed)
+                nursery.start_soon(keep_leases, self.pool, self.in_hand.list_all)
+                nursery.start_soon(shed, self.pool, self.in_hand, self._line)
 
     async def _send_mails(self, transport: Transport, nursery: trio.Nursery) -> None:
         """Send messages in line one after the other; several of these tasks run concurrently."""
@@ -214,8 +195,8 @@ class Courier:
         """Take as long as sending does, or as the message that has the turn, so that timing reveals nothing."""
         if not held.letter.silent:
             await trio.sleep(self._usual)
-            while turn.mail_id in self._in_hand and held.is_held():
-                await self._changed.wait()
+            while turn.mail_id in self.in_hand and held.is_held():
+                await self.in_hand.wait_change()
         self._note(held, Held(held.job, turn.at, turn.mail_id))
 
     def _settle(self, held: InHand, outcome: Outcome) -> None:
@@ -236,14 +217,6 @@ class Courier:
         log.warning("mail lease lost", mail=str(held.job.id))
         self._note(held, None)
 
-    def _forget(self, done: Sequence[InHand]) -> None:
-        for held in done:
-            if self._in_hand.get(held.job.id) is held:
-                del self._in_hand[held.job.id]
-        if self._on_booked is not None:
-            self._on_booked([held.job.id for held in done])
-        self._note_change()
-
     async def _book_outcomes(self, broken: trio.Event) -> None:
         """Book outcomes as they come, batching those that arrive during a commit."""
         try:
@@ -254,7 +227,7 @@ class Courier:
                 for held, booking in batch:
                     if isinstance(booking, Sent):
                         self._writer.announce(held.letter)
-                self._forget([held for held, _ in batch])
+                self.in_hand.forget([held for held, _ in batch])
         finally:
             broken.set()
 
@@ -268,33 +241,12 @@ class Courier:
 
     async def _wait_finished(self) -> None:
         while self._taking:
-            await self._changed.wait()
+            await self.in_hand.wait_change()
         try:
-            await self._give_back(self._line.take_all())  # other workers may send them at once
+            await release(
+                self.pool, self.in_hand, self._line.take_all()
+            )  # other workers may send them at once
         except DatabaseUnavailableError:
             log.warning("mails in line wait for their leases to run out")
-        while self._in_hand:
-            await self._changed.wait()
-
-    async def _shed(self) -> None:
-        """Release messages that wait for slow receivers beyond half of the room, which is kept for all others."""
-        while True:
-            await trio.sleep(_SHED_EVERY)
-            excess = self._line.take_excess()
-            try:
-                await self._give_back(excess, after=_SHED_FOR)
-            except DatabaseUnavailableError:
-                continue  # their leases expire
-            if excess:
-                log.info("mails put off behind a slow receiver", mails=len(excess))
-
-    async def _give_back(self, waiting: Sequence[InHand], *, after: timedelta = timedelta(0)) -> None:
-        if not waiting:
-            return
-        try:
-            async with self.pool.transaction() as conn:
-                jobs = [held.job for held in waiting]
-                admitted = [held.job.id for held in waiting if held.turn is None]
-                await leases.release_jobs(conn, jobs, admitted=admitted, after=after)
-        finally:
-            self._forget(waiting)
+        while self.in_hand:
+            await self.in_hand.wait_change()

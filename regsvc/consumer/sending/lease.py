@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from regsvc.consumer.sending.outcomes import InHand
+from regsvc.consumer.sending.in_hand import InHand
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.mail.queue import leases
 from regsvc.mail.queue.jobs import LEASE

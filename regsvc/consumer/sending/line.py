@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from regsvc.consumer.sending.outcomes import InHand
+from regsvc.consumer.sending.in_hand import InHand
 
 SLOW: Final = 2.0  # seconds per message, above which its domain counts as slow
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 import trio
 
-from regsvc.accounts.limits.mail_schedule import Turn
-from regsvc.accounts.mails.turns import AnyLetter
 from regsvc.accounts.registrations import mail_status
-from regsvc.accounts.registrations.mail_status import Letter
+from regsvc.consumer.sending.in_hand import InHand
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.logs import mask_email
-from regsvc.mail.outcome import Bounced, Outcome, Refused
+from regsvc.mail.outcome import Bounced, Refused
 from regsvc.mail.queue import bookings, breaker, leases, retry_policy, turns
 from regsvc.mail.queue.bookings import Ended, Held, Retry, Sent
 from regsvc.mail.queue.jobs import Job
@@ -22,7 +19,6 @@ from regsvc.mail.queue.verdict import Breaker, Evidence, is_alike, judge
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
-from regsvc.waiting import lease_time
 
 log = structlog.get_logger()
 
@@ -30,48 +26,6 @@ Booking = Sent | Retry | Held | Ended
 
 _LIMIT = 10.0  # seconds that one attempt to commit may take
 _PAUSE = 0.5  # seconds between attempts while the database is unavailable
-
-
-@dataclass(eq=False)
-class InHand:
-    """A claimed job with its letter and lease.
-
-    Args:
-        job: the claimed job.
-        letter: recipient and contents.
-        held_until: end of the lease by its clock, margin deducted.
-        turn: next turn of its address, if another message has the present one.
-        probing: whether it probes the mail server.
-        outcome: result of the transport, once known.
-    """
-
-    job: Job
-    letter: AnyLetter
-    held_until: float
-    turn: Turn | None = None
-    probing: bool = False
-    outcome: Outcome | None = None
-
-    @property
-    def domain(self) -> str:
-        """Return the recipient's domain."""
-        return self.letter.email.rpartition("@")[2].lower()
-
-    @property
-    def evidence(self) -> Evidence | None:
-        """Return what its outcome says about the server, once there is one."""
-        if self.outcome is None:
-            return None
-        return Evidence(self.outcome, self.letter.email, self.job.attempts)
-
-    @property
-    def is_shown(self) -> bool:
-        """Return whether a registration shows its outcome."""
-        return isinstance(self.letter, Letter) and not self.letter.silent
-
-    def is_held(self) -> bool:
-        """Return whether the lease is held, so that the message may be sent."""
-        return lease_time() < self.held_until
 
 
 Batch = Sequence[tuple[InHand, Booking]]

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import structlog
 import trio
+from keeper import keep
 
 from regsvc.postgres.embedded import EmbeddedPostgres
 from regsvc.postgres.migrate import migrate
@@ -41,6 +42,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 def run(main: Callable[..., Awaitable[None]], *arguments: object) -> None:
     """Run a bench; SIGTERM ends it as Ctrl-C does, with all that it started, and what it exits with is said plainly."""
+    keep()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         trio.run(main, *arguments)
@@ -72,6 +74,12 @@ async def open_database(folder: Path) -> AsyncIterator[str]:
     async with EmbeddedPostgres(folder / "database", root_dir=folder) as server:
         await migrate(server.conninfo)
         yield server.conninfo
+
+
+async def new_database(server: str, name: str) -> str:
+    """Create an empty database beside the one with this URI and return its URI."""
+    await execute(server, f"CREATE DATABASE {name}")
+    return server.replace("@/postgres?", f"@/{name}?")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tokenize
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,22 @@ def test_hypercorn_is_known_in_the_server_alone() -> None:
         for module in MODULES
         if "hypercorn" in outside(module)
     )
+
+
+def test_of_hypercorn_only_public_names_are_used() -> None:
+    """A private one may be another in any release."""
+    names = {
+        (node.module, alias.name)
+        for module in MODULES
+        for node in ast.walk(ast.parse(module.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").partition(".")[0] in {"hypercorn", "wsproto"}
+        for alias in node.names
+    }
+    assert len(names) > 5
+    for module_name, name in names:
+        assert not any(part.startswith("_") for part in (*str(module_name).split("."), name)), name
+        assert hasattr(import_module(str(module_name)), name), name
 
 
 def test_no_room_is_crowded() -> None:

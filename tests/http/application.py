@@ -48,6 +48,7 @@ class Application(QuartTrio):
         self.add_url_rule("/held", view_func=self.held)
         self.add_url_rule("/hung", view_func=self.hung)
         self.add_url_rule("/trailing", view_func=self.trailing)
+        self.add_url_rule("/pieces", view_func=self.pieces)
         self.add_url_rule("/invalid", view_func=self.invalid)
         self.add_url_rule("/nothing", view_func=self.nothing)
         self.add_url_rule("/background", view_func=self.background)
@@ -99,6 +100,15 @@ class Application(QuartTrio):
             await self.happenings.wait_for("release")
 
         return Response(body(), headers={"Content-Length": "3"})
+
+    async def pieces(self) -> Response:
+        """Send a body whose length is not known when it begins."""
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"one"
+            yield b"two"
+
+        return Response(body())
 
     async def invalid(self) -> Response:
         """Answer what is not HTTP."""

@@ -1,166 +1,237 @@
-"""One connection: read, written and ended under deadlines."""
+"""One connection in one task: a request is read whole, handed to the application, and answered.
+
+Reading it whole is what keeps the rest simple: limits and deadlines lie behind when the application starts, it never
+waits for a slow client, and a refusal never races an answer.
+"""
 
 from __future__ import annotations
 
 import socket
-import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from enum import Enum, auto
+from math import inf
+from random import getrandbits
+from time import time
+from typing import Any
+from urllib.parse import unquote
 
 import trio
-from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.typing import ConnectionState
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework
 from hypercorn.utils import parse_socket_addr
 
-from regsvc.http.server.application_tasks import ApplicationTasks
-from regsvc.http.server.protocol import Protocol
+from regsvc.http.server.answer import Answer
+from regsvc.http.server.events import ApplicationFailed
+from regsvc.http.server.hang_ups import HangUps
+from regsvc.http.server.limits import Limits
+from regsvc.http.server.refusals import RefusedError
+from regsvc.http.server.reporter import Reporter, bare, request_line
+from regsvc.http.server.request import Head, find_line, read_body, read_head, take_head
+from regsvc.http.server.websocket import WebSocket
+from regsvc.http.server.wire import GONE, Wire
 
-if TYPE_CHECKING:
-    from hypercorn.app_wrappers import ASGIWrapper
-    from hypercorn.trio.worker_context import WorkerContext
-
-    from regsvc.http.server.hypercorn_config import ServerConfig
-
-_RECEIVE_BYTES = 16_384
-_SEND_BYTES = 16_384
-_LINGER_READS = 64
-_ABANDON_SECONDS = 2.0
-_RESET = struct.pack("ii", 1, 0)
-
-_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+_ASGI = {"spec_version": "2.3", "version": "3.0"}
 
 
-class Connection(TCPServer):
-    """Reads one connection until it ends, and writes to it.
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all connections of a server work with.
 
     Args:
         app: the application.
-        config: with our limits.
-        context: `terminate` is set when the server is asked to stop (from then on answers say
-            `Connection: close`), `terminated` when it no longer takes connections (idle ones end, websockets
-            get 1012).
-        stream: the connection.
-
-    Attributes:
-        cut: it was ended because the client took nothing for too long.
+        limits: of each.
+        reporter: who is told of requests and errors.
+        context: `terminate` is set when the server is asked to stop (from then on answers say `Connection: close`),
+            `terminated` when it no longer takes connections (idle ones end, websockets get 1012).
+        hang_ups: watches clients while they wait.
     """
 
-    config: ServerConfig
-    protocol: Protocol  # type: ignore[assignment]  # there is one, and nothing to switch to
-    stream: trio.SocketStream  # type: ignore[assignment]  # TLS ends at the proxy
+    app: ASGIFramework
+    limits: Limits
+    reporter: Reporter
+    context: WorkerContext
+    hang_ups: HangUps
 
-    def __init__(
-        self,
-        app: ASGIWrapper,
-        config: ServerConfig,
-        context: WorkerContext,
-        stream: trio.SocketStream,
-    ) -> None:
-        super().__init__(app, config, context, {}, stream)  # type: ignore[arg-type]  # no TLS
-        del self.idle_task  # the deadline of the reader does its work, at less memory
-        self.cut = False
-        self._aborted = False
-        self._woken = False
-        self._waiting = trio.CancelScope()
+
+class _Stage(Enum):
+    IDLE = auto()
+    READING = auto()
+    ANSWERING = auto()
+
+
+class Connection:
+    """Serves one connection.
+
+    Args:
+        shared: with all others.
+        sock: not blocking; closed by this.
+
+    Attributes:
+        wire: its bytes.
+        client: address and port of the other end; None for a Unix socket.
+        request_id: of the current request.
+    """
+
+    def __init__(self, shared: Shared, sock: socket.socket) -> None:
+        self.shared = shared
+        self.wire = Wire(sock, shared.limits)
+        self.client = self._server = None
+        with suppress(OSError):  # reset before it was accepted, which reading will tell
+            self.client = parse_socket_addr(sock.family, sock.getpeername())
+            self._server = parse_socket_addr(sock.family, sock.getsockname())
+        self._stage = _Stage.IDLE
+        self._closing = False  # behind the current answer
+        self._scope = trio.CancelScope()  # of requests, awaited or answered
+        self._head = b""  # of the current request
+        self._websocket: WebSocket | None = None
+        self.request_id = _make_id()
 
     async def run(self) -> None:
         """Serve the connection to its end."""
-        sock = self.stream.socket
         try:
-            client = parse_socket_addr(sock.family, sock.getpeername())
-            server = parse_socket_addr(sock.family, sock.getsockname())
-        except OSError:
-            return  # reset before it was accepted
-        tasks = ApplicationTasks(self.config)
-        async with tasks:
-            self.protocol = Protocol(
-                self.app,
-                self.config,
-                self.context,
-                tasks,
-                ConnectionState({}),
-                ssl=False,
-                client=client,
-                server=server,
-                send=self.protocol_send,
-            )
-            await self._read_data()
-            await self.protocol.handle(Closed())
-            tasks.cancel_after(_ABANDON_SECONDS)
+            with suppress(*GONE):
+                await self._serve()
+                if not self.wire.gone:
+                    await self.wire.linger()
+        finally:
+            self.wire.close()
 
-    async def protocol_send(self, event: Event) -> None:
-        """Write bytes; for other events, have the reader look at what changed."""
-        if isinstance(event, RawData):
-            await self._send(event.data)
-        elif isinstance(event, Updated) and event.idle:
-            self._waiting.deadline = self.protocol.deadline  # has changed; there is nothing else to see to
-        else:
-            self.wake()
+    async def turn_away(self) -> None:
+        """Say that there is no room."""
+        with suppress(*GONE):
+            await Answer(self, "", b"", close=True).fail(503)
+            await self.wire.linger()
 
     def wake(self) -> None:
-        """Wake the reader, which calls `Protocol.advance`."""
-        self._woken = True
-        self._waiting.cancel()
+        """Have an idle connection end, and a websocket look whether it should: the server stops."""
+        if self._websocket is not None:
+            self._websocket.wake()
+        elif self._stage is _Stage.IDLE:
+            self._scope.cancel()
+
+    def hang_up(self) -> None:
+        """Cancel what is done for a client that is gone."""
+        self.wire.gone = True
+        self._scope.cancel()
+        if self._websocket is not None:
+            self._websocket.wake()
 
     def abort(self) -> None:
-        """End the connection with a reset, forgetting what was not sent yet."""
-        with suppress(OSError):
-            self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.stream.socket.close()
-        self._aborted = True
-        self.wake()
+        """End the connection with a reset."""
+        self.wire.abort()
+        self.hang_up()
 
-    async def _read_data(self) -> None:
-        await self.protocol.advance()
-        while not self.protocol.closing:
-            try:
-                data = await self._receive()
-            except _GONE:
+    async def call_application(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Run the application for one request; its errors are reported."""
+        try:
+            await self.shared.app(scope, receive, send)  # type: ignore[arg-type]  # of either kind
+        except* Exception as errors:  # noqa: BLE001 - the barrier
+            self.shared.reporter.event(ApplicationFailed(bare(errors), self.request_id))
+
+    def make_scope(self, head: Head, kind: str) -> dict[str, Any]:
+        """Return what the application is told of a request (ASGI)."""
+        path, _, query = head.target.partition(b"?")
+        text = path.decode("ascii")
+        return {
+            "type": kind,
+            "asgi": _ASGI,
+            "http_version": head.version,
+            "method": head.method,
+            "scheme": "http",
+            "path": unquote(text) if "%" in text else text,
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": head.headers,
+            "client": self.client,
+            "server": self._server,
+            "state": {"request_id": self.request_id},
+            "extensions": {},
+        }
+
+    async def _serve(self) -> None:
+        while not (self._closing or self.wire.gone or self._websocket):
+            refused = 0
+            with trio.CancelScope() as self._scope:
+                try:
+                    await self._serve_requests(self._scope)
+                except RefusedError as refusal:
+                    refused = refusal.status
+            if self._scope.cancelled_caught:
+                self._closing = True
+                refused = 408 if self._stage is _Stage.READING else 0
+            if refused and not self.wire.gone:
+                self._closing = True
+                await self._refuse(refused)
+        if self._websocket:
+            await self._websocket.run()
+
+    async def _serve_requests(self, scope: trio.CancelScope) -> None:
+        """Serve one request after the other. What comes just as the scope is cancelled is left in the buffer."""
+        wire, limits = self.wire, self.shared.limits
+        while not (self._closing or scope.cancel_called):
+            if not wire.buffer:
+                if self.shared.context.terminated.is_set():
+                    self._closing = True
+                    return
+                scope.deadline = trio.current_time() + limits.keep_alive
+                self._closing = not await wire.receive()
+                continue
+            self._stage = _Stage.READING
+            self._head = await take_head(wire, scope)
+            head = read_head(self._head, limits)
+            body = await read_body(wire, head, scope) if head.length or head.chunked else b""
+            if scope.cancel_called:  # at the last moment, when nothing waited any more
+                raise RefusedError(408)
+            scope.deadline = inf
+            self._stage = _Stage.ANSWERING
+            if head.wants_websocket:
+                self._websocket = WebSocket(self, head)
                 return
-            if data == b"" and self.protocol.stream is not None:
-                async with self.send_lock:
-                    return  # a client that hangs up during its answer does not want the rest
-            if self._aborted:
-                return
-            if data is not None:
-                await self.protocol.handle(RawData(data))
-            await self.protocol.advance()
-        with suppress(*_GONE), trio.move_on_after(self.config.limits.linger_seconds):
-            await self._linger()
-        await trio.aclose_forcefully(self.stream)
+            await self._answer(head, body)
+            self._stage = _Stage.IDLE
+            self._head = b""
+            self.request_id = _make_id()
+            if wire.buffer:
+                await (
+                    trio.lowlevel.checkpoint()
+                )  # a client that pipelines gets its share of time, not all of it
 
-    async def _receive(self) -> bytes | None:
-        """Return what came, nothing at the end of it, None when there is something else to see to first."""
-        if not self._woken:
-            with trio.CancelScope(deadline=self.protocol.deadline) as self._waiting:
-                if self.protocol.full:
-                    await trio.sleep_forever()
-                return bytes(await self.stream.receive_some(_RECEIVE_BYTES))
-        self._woken = False
-        return None
+    async def _answer(self, head: Head, body: bytes) -> None:
+        shared, started = self.shared, time()
+        scope = self.make_scope(head, "http")
+        answer = Answer(self, head.method, head.target, version=head.version, close=not head.keeps_alive)
+        unread = [body]
 
-    async def _send(self, data: bytes) -> None:
-        """Write bytes; a client that takes none for `send_seconds` is cut off.
+        async def receive() -> dict[str, Any]:
+            if not unread:
+                await trio.sleep_forever()  # the end of the client is told by a cancellation
+            return {"type": "http.request", "body": unread.pop(), "more_body": False}
 
-        A cancellation waits for that long at most: half an answer or half a frame would spoil what follows.
-        """
-        seconds = self.config.limits.send_seconds
-        scope = trio.CancelScope(shield=True, deadline=trio.current_time() + seconds)
-        with suppress(*_GONE), scope:
-            async with self.send_lock:
-                for start in range(0, len(data), _SEND_BYTES):
-                    scope.deadline = trio.current_time() + seconds
-                    await self.stream.send_all(data[start : start + _SEND_BYTES])
-            return
-        self.cut |= scope.cancelled_caught
-        self.abort()
-        await self.protocol.handle(Closed())
+        shared.hang_ups.watch(self)
+        try:
+            await self.call_application(scope, receive, answer.send)
+            if not answer.done:
+                await answer.fail()
+        finally:
+            shared.hang_ups.forget(self)
+            self._closing |= answer.close
+            shared.reporter.request(request_line(scope, answer.status, time() - started))
 
-    async def _linger(self) -> None:
-        """Send FIN and read on for a little: closing at once could lose the answer to a reset."""
-        async with self.send_lock:
-            await self.stream.send_eof()
-        for _ in range(_LINGER_READS):
-            if not await self.stream.receive_some(_RECEIVE_BYTES):
-                break
+    async def _refuse(self, status: int) -> None:
+        """Answer the request that is being read with a problem."""
+        method, target = find_line(self._head) or ("", b"")
+        scope = {
+            "type": "http",
+            "method": method,
+            "raw_path": target,
+            "client": self.client,
+            "state": {"request_id": self.request_id},
+        }
+        self.shared.reporter.request(request_line(scope, status, 0.0))
+        await Answer(self, method, target, close=True).fail(status)
+
+
+def _make_id() -> str:
+    return f"{getrandbits(128):032x}"  # a name, not a secret

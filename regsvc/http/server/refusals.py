@@ -4,17 +4,6 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from time import time
-from typing import TYPE_CHECKING
-from wsgiref.handlers import format_date_time
-
-from hypercorn.protocol.events import Body, EndBody, Response
-
-if TYPE_CHECKING:
-    from hypercorn.protocol.http_stream import HTTPStream
-    from hypercorn.protocol.ws_stream import WSStream
-
-from regsvc.http.server.reporter import told_path
 
 REQUEST_ID = b"x-request-id"
 
@@ -73,44 +62,6 @@ def problem(status: int, request_id: str, path: str) -> tuple[list[tuple[bytes, 
         (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
         (b"referrer-policy", b"no-referrer"),
         (b"x-content-type-options", b"nosniff"),
-        (b"connection", b"close"),
         (REQUEST_ID, request_id.encode()),
         *_HEADERS.get(status, []),
     ], body
-
-
-def answer(status: int, request_id: str, *, now: float, path: str = "", with_body: bool = True) -> bytes:
-    """Return a whole refusal as it goes over the wire.
-
-    Args:
-        status: see `problem`.
-        request_id: see `problem`.
-        now: seconds since 1970, for `Date`.
-        path: see `problem`.
-        with_body: false for HEAD, which is told the length alone.
-    """
-    headers, body = problem(status, request_id, path)
-    headers.append((b"date", format_date_time(now).encode()))
-    lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
-        *(b": ".join(field) for field in headers),
-    ]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + (body if with_body else b"")
-
-
-async def send_problem(stream: HTTPStream | WSStream, status: int) -> None:
-    """Refuse a request that reached the application, which has nothing to say to it.
-
-    Args:
-        stream: of the request; its answer has not begun.
-        status: see `problem`.
-    """
-    path = told_path(stream.scope["raw_path"])
-    headers, body = problem(status, stream.scope["state"]["request_id"], path)
-    await stream.send(Response(stream.stream_id, headers=headers, status_code=status))
-    if stream.scope["type"] != "http" or stream.scope["method"] != "HEAD":
-        await stream.send(Body(stream.stream_id, data=body))
-    await stream.send(EndBody(stream.stream_id))
-    await stream.config.log.access(
-        stream.scope, {"status": status, "headers": []}, time() - stream.start_time
-    )

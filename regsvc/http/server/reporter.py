@@ -7,15 +7,12 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
-from hypercorn.logging import Logger
 
 from regsvc.http.server.events import ApplicationFailed, Event, RequestLine
 from regsvc.logs import client_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from hypercorn.typing import ResponseSummary, WWWScope
+    from collections.abc import Callable, Mapping
 
 log = structlog.get_logger()
 SWITCHED: Final = 101
@@ -25,8 +22,8 @@ _PATH_END = re.compile(rb"[?#]|%(?:25)*23")
 T = TypeVar("T")
 
 
-class Reporter(Logger):
-    """Hypercorn's logger, that calls hooks. A hook that raises ends nothing.
+class Reporter:
+    """Calls hooks; one that raises ends nothing. To Hypercorn's lifespan it is a logger.
 
     Args:
         on_request: told of every request.
@@ -36,8 +33,6 @@ class Reporter(Logger):
     def __init__(
         self, on_request: Callable[[RequestLine], None] | None, on_event: Callable[[Event], None]
     ) -> None:
-        # Not the parent's constructor: that one opens handlers of the standard library's logging.
-        self.access_logger = self.error_logger = None
         self._on_request = on_request
         self._on_event = on_event
 
@@ -49,12 +44,6 @@ class Reporter(Logger):
     def event(self, event: Event) -> None:
         """Report an event of the server."""
         _call(self._on_event, event)
-
-    async def access(self, request: WWWScope, response: ResponseSummary | None, request_time: float) -> None:
-        """Report an answer; called by Hypercorn's streams."""
-        status = None if response is None else int(response["status"])
-        if status != SWITCHED:  # an open websocket is told of at its end
-            self.request(request_line(request, status, request_time))
 
     async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - not ours
         """Report an error in the application's lifespan; called by Hypercorn."""
@@ -85,9 +74,9 @@ def told_path(target: bytes) -> str:
 
 
 def request_line(
-    scope: WWWScope, status: int | None, seconds: float, *, close_code: int | None = None
+    scope: Mapping[str, Any], status: int | None, seconds: float, *, close_code: int | None = None
 ) -> RequestLine:
-    """Return the line of a request that reached the application.
+    """Return the line of a request.
 
     The client is who is at the other end of the connection, unless the application knows better (a proxy) and
     left it in `scope["state"]["client_prefix"]`.

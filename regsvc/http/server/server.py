@@ -7,21 +7,21 @@ anything for longer than a deadline, and a stop is orderly.
 from __future__ import annotations
 
 import resource
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from time import time
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import LifespanTimeoutError
 
 from regsvc.http.listeners import name_address, open_listeners
-from regsvc.http.server.connection import Connection
+from regsvc.http.server.connection import Connection, Shared
 from regsvc.http.server.events import (
     ConnectionFailed,
     DrainFinished,
@@ -32,14 +32,12 @@ from regsvc.http.server.events import (
     log_event,
     log_request,
 )
-from regsvc.http.server.hypercorn_config import ServerConfig
+from regsvc.http.server.hang_ups import HangUps
 from regsvc.http.server.limits import Limits
 from regsvc.http.server.peers import LOOPBACK, CrowdedError, Network, Peers
-from regsvc.http.server.refusals import answer
 from regsvc.http.server.reporter import Reporter, bare
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Sequence
 
     from hypercorn.typing import ASGIFramework
@@ -101,7 +99,7 @@ class Server:
         on_request: Callable[[RequestLine], None] | None = log_request,
         on_event: Callable[[Event], None] = log_event,
     ) -> None:
-        self._app = ASGIWrapper(app)
+        self._app = app
         self._hosts = tuple(hosts)
         self._port = port
         self._stopping = stopping
@@ -111,7 +109,6 @@ class Server:
         self._lame_duck = lame_duck
         self._grace = grace
         self._reporter = Reporter(on_request, on_event)
-        self._config = ServerConfig(self._limits, self._reporter)
         self._connections: set[Connection] = set()
         self._left = trio.lowlevel.ParkingLot()
         self._turning_away = self._accepted = self._refused = self._cut = self._caught = 0
@@ -137,7 +134,7 @@ class Server:
             OSError: the address cannot be listened on, before anything is started.
         """
         with open_listeners(self._hosts, self._port) as sockets:
-            lifespan = Lifespan(self._app, self._config, {})
+            lifespan = Lifespan(ASGIWrapper(self._app), _make_config(self._reporter), {})
             async with trio.open_nursery() as nursery:
                 await nursery.start(lifespan.handle_lifespan)
                 await lifespan.wait_for_startup()
@@ -151,9 +148,11 @@ class Server:
     ) -> None:
         addresses = [name_address(sock) for sock in sockets]
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
-        context = WorkerContext(None)
-        handler = partial(self._serve_connection, context)
+        context, hang_ups = WorkerContext(None), HangUps()
+        shared = Shared(self._app, self._limits, self._reporter, context, hang_ups)
+        handler = partial(self._serve_connection, shared)
         async with trio.open_nursery() as connections:
+            connections.start_soon(hang_ups.run)
             try:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(
@@ -183,28 +182,29 @@ class Server:
         self._cut += len(self._connections)
         self._reporter.event(DrainFinished(len(self._connections)))
 
-    async def _serve_connection(self, context: WorkerContext, stream: trio.SocketStream) -> None:
+    async def _serve_connection(self, shared: Shared, stream: trio.SocketStream) -> None:
         """Serve one connection behind a barrier: no error of one ends another or the server."""
         self._accepted += 1
         try:
+            connection = Connection(shared, _take_socket(stream))
             try:
-                peer = self._admit(stream)
+                peer = self._admit(connection)
             except CrowdedError:
                 self._refused += 1
-                await self._turn_away(stream)
+                await self._turn_away(connection)
                 return
             try:
-                await self._run(Connection(self._app, self._config, context, stream))
+                await self._run(connection)
             finally:
                 self._peers.leave(peer)
         except* Exception as errors:  # noqa: BLE001 - the barrier
             self._caught += 1
             self._reporter.event(ConnectionFailed(bare(errors), self._caught))
 
-    def _admit(self, stream: trio.SocketStream) -> Network | None:
+    def _admit(self, connection: Connection) -> Network | None:
         if len(self._connections) >= self._room:
             raise CrowdedError
-        return self._peers.enter(_peer_host(stream))
+        return self._peers.enter(connection.client[0] if connection.client else "")
 
     async def _run(self, connection: Connection) -> None:
         self._connections.add(connection)
@@ -212,30 +212,36 @@ class Server:
             await connection.run()
         finally:
             self._connections.discard(connection)
-            self._cut += connection.cut
+            self._cut += connection.wire.cut
             self._left.unpark_all()
 
-    async def _turn_away(self, stream: trio.SocketStream) -> None:
+    async def _turn_away(self, connection: Connection) -> None:
         if self._turning_away == _TURNED_AWAY:
+            connection.wire.close()
             return
         self._turning_away += 1
         try:
-            with suppress(trio.BrokenResourceError), trio.move_on_after(_TURNING_AWAY_SECONDS):
-                await stream.send_all(answer(503, uuid4().hex, now=time()))
-                await stream.send_eof()
-                while await stream.receive_some():
-                    pass
+            with trio.move_on_after(_TURNING_AWAY_SECONDS):
+                await connection.turn_away()
         finally:
             self._turning_away -= 1
+            connection.wire.close()
 
 
-def _peer_host(stream: trio.SocketStream) -> str:
-    """Return the address at the other end; empty for a Unix socket, or a peer that is gone already."""
-    try:
-        name = stream.socket.getpeername()
-    except OSError:
-        return ""
-    return name[0] if isinstance(name, tuple) else ""
+def _make_config(reporter: Reporter) -> Config:
+    """Return what Hypercorn's lifespan goes by."""
+    config = Config()
+    config.startup_timeout, config.shutdown_timeout = 10.0, 2.0
+    config.logger_class = lambda _config: reporter  # type: ignore[assignment,return-value]  # as good as one
+    return config
+
+
+def _take_socket(stream: trio.SocketStream) -> socket.socket:
+    """Return the plain socket of a stream: Trio's own has no way to send without a wait."""
+    sock = stream.socket
+    plain = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+    plain.settimeout(0)
+    return plain
 
 
 def _find_room(limits: Limits) -> int:

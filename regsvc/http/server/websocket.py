@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from enum import Enum, auto
 from time import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import trio
-from hypercorn.protocol.events import Data, Event, StreamClosed
-from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WebsocketBuffer, WSStream
-from wsproto.events import CloseConnection, Message, Ping
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer
+from wsproto.connection import Connection as Frames
+from wsproto.connection import ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import LocalProtocolError, generate_accept_token, split_comma_header
 
-from regsvc.http.server.refusals import send_problem
+from regsvc.http.server.answer import Answer, InvalidAnswerError
 from regsvc.http.server.reporter import SWITCHED, request_line
+from regsvc.http.server.wire import GONE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from hypercorn.typing import ASGISendEvent
-
-    from regsvc.http.server.hypercorn_config import ServerConfig
+    from regsvc.http.server.connection import Connection
+    from regsvc.http.server.request import Head
 
 SILENT = 4408
+RESTARTING = 1012
+_READ_AHEAD = 65_536  # bytes kept of what a client sends before it is its turn
+_MESSAGES = 10  # that wait for the application
+_ABANDON_SECONDS = 2.0
+
+
+class _State(Enum):
+    ASKED = auto()
+    OPEN = auto()
+    CLOSED = auto()  # by the application, which may still run
 
 
 class MessageBuffer(WebsocketBuffer):
@@ -40,102 +52,195 @@ class MessageBuffer(WebsocketBuffer):
                 raise FrameTooLargeError
 
 
-class WebSocket(WSStream):
-    """One websocket. The connection's reader feeds it, the application's task sends."""
+class WebSocket:
+    """One websocket. The connection's task reads, the application's sends.
 
-    config: ServerConfig
+    Args:
+        connection: that it takes over.
+        head: of the request for it.
+    """
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.buffer = MessageBuffer(self.config.websocket_max_message_size)
-        self.close_code = int(CloseReason.ABNORMAL_CLOSURE)
+    def __init__(self, connection: Connection, head: Head) -> None:
+        self._connection = connection
+        self._wire = connection.wire
+        self._limits = connection.shared.limits
+        self._fields = dict(head.headers)
+        protocols = split_comma_header(self._fields.get(b"sec-websocket-protocol", b""))
+        self._scope = connection.make_scope(head, "websocket")
+        self._scope |= {
+            "scheme": "ws",
+            "subprotocols": protocols,
+            "extensions": {"websocket.http.response": {}},
+        }
+        self._answer = Answer(connection, "GET", head.target, close=True)
+        self._frames = Frames(ConnectionType.SERVER, [])
+        self._buffer = MessageBuffer(self._limits.websocket_message)
+        self._to_app, self._from_client = trio.open_memory_channel[dict[str, Any]](_MESSAGES)
+        self._sending = trio.Lock()
+        self._state = _State.ASKED
+        self._over = self._woken = False
+        self._waiting = trio.CancelScope()
+        self._close_code = int(CloseReason.ABNORMAL_CLOSURE)
         self._heard = trio.current_time()
-        self._next_ping = self._heard + self.config.limits.ping
+        self._next_ping = self._heard + self._limits.ping
 
-    @property
-    def accepted(self) -> bool:
-        """Whether the application took the websocket; what comes before waits."""
-        return self.handshake.accepted
+    async def run(self) -> None:
+        """Serve the websocket to its end."""
+        started = time()
+        self._to_app.send_nowait({"type": "websocket.connect"})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_application)
+            try:
+                await self._read()
+            except GONE:
+                self._connection.hang_up()
+            finally:
+                self._over = True
+                self._report(time() - started)
+            with suppress(trio.WouldBlock):  # an application that reads nothing is cancelled below
+                self._to_app.send_nowait({"type": "websocket.disconnect", "code": self._close_code})
+            nursery.cancel_scope.deadline = trio.current_time() + _ABANDON_SECONDS
 
-    async def handle(self, event: Event) -> None:
-        """Take what came from the client, or the end of the connection."""
-        if isinstance(event, Data):
-            self._heard = trio.current_time()
-        elif isinstance(event, StreamClosed) and not self.closed:
-            self._report_end()
-        await super().handle(event)
+    def wake(self) -> None:
+        """Have the reader look at what changed: the application's doings, or the server's stop."""
+        self._woken = True
+        self._waiting.cancel()
 
-    async def app_send(self, message: ASGISendEvent | None) -> None:
-        """Take what the application sends."""
-        if message is not None:
-            # Sending to a client that is gone takes no time: an application that sends on would stop all others.
-            await trio.lowlevel.checkpoint()
-            if message["type"] == "websocket.close" and not self.closed:
-                self.close_code = int(message.get("code", CloseReason.NORMAL_CLOSURE))
-        elif self.state is ASGIWebsocketState.CONNECTED and not self.closed:
-            self.close_code = int(CloseReason.INTERNAL_ERROR)  # it ended without closing
-        await super().app_send(message)
+    async def _read(self) -> None:
+        while not (self._over or self._wire.gone):
+            deadline = float("inf")
+            if self._state is not _State.ASKED:
+                await self._take_frames()
+                if not self._over and self._connection.shared.context.terminated.is_set():
+                    await self._end(RESTARTING)
+                if not self._over:
+                    deadline = await self._check_liveness()
+            if not (self._woken or self._over):
+                with trio.CancelScope(deadline=deadline) as self._waiting:
+                    if len(self._wire.buffer) > _READ_AHEAD:
+                        await trio.sleep_forever()
+                    if not await self._wire.receive():
+                        self._over = True
+                    self._heard = trio.current_time()
+            self._woken = False
 
-    async def end(self, code: int) -> None:
-        """Close the websocket, tell the application, and have the connection closed.
+    async def _take_frames(self) -> None:
+        if not self._wire.buffer:
+            return
+        self._frames.receive_data(bytes(self._wire.buffer))
+        self._wire.buffer.clear()
+        for event in self._frames.events():
+            if isinstance(event, Message):
+                await self._take(event)
+            elif isinstance(event, Ping):
+                await self._send_frame(event.response())
+            elif isinstance(event, CloseConnection):
+                # Their close, which is echoed; or bytes that are not of the protocol, with the code for that.
+                await self._end(int(event.code))
+            if self._over:
+                return
+            await trio.lowlevel.checkpoint()  # a flood of small frames gets its share of time, not all of it
 
-        Args:
-            code: for the client, if it was not told one before.
-        """
-        await self._send_wsproto_event(CloseConnection(code=code))
-        self.close_code = int(code)
-        await self.send(StreamClosed(stream_id=self.stream_id))
+    async def _take(self, part: Message[Any]) -> None:
+        if self._state is _State.CLOSED:
+            return  # its client did not know yet
+        try:
+            self._buffer.extend(part)
+            if part.message_finished:
+                with trio.fail_after(self._limits.take_seconds):
+                    await self._to_app.send(self._buffer.to_message())
+                self._buffer.clear()
+        except FrameTooLargeError:
+            await self._end(CloseReason.MESSAGE_TOO_BIG)
+        except trio.TooSlowError:
+            await self._end(CloseReason.POLICY_VIOLATION)
 
-    async def check_liveness(self) -> float:
+    async def _check_liveness(self) -> float:
         """Ping when it is time and end a silent websocket; return when to look again.
 
         Any byte is a sign of life: a client that answers pings is never silent.
         """
         now = trio.current_time()
-        silent = self._heard + self.config.limits.silence
+        silent = self._heard + self._limits.silence
         if now >= silent:
-            await self.end(SILENT)
+            await self._end(SILENT)
         elif now >= self._next_ping:
-            self._next_ping = now + self.config.limits.ping
-            await self._send_wsproto_event(Ping())
+            self._next_ping = now + self._limits.ping
+            await self._send_frame(Ping())
         return min(self._next_ping, silent)
 
-    async def _handle_events(self) -> None:
-        for event in self.connection.events():
-            if isinstance(event, Message):
-                await self._take(event)
-            elif isinstance(event, Ping):
-                await self._send_wsproto_event(event.response())
-            elif isinstance(event, CloseConnection):
-                # Their close, which is echoed; or bytes that are not of the protocol, with the code for that.
-                await self.end(int(event.code))
-            if self.closed:
-                return
-            await trio.lowlevel.checkpoint()  # a flood of small frames gets its share of time, not all of it
+    async def _run_application(self) -> None:
+        await self._connection.call_application(self._scope, self._from_client.receive, self._send)
+        if self._state is _State.ASKED and not self._over:
+            await self._answer.fail()
+        elif self._state is _State.OPEN and not self._over:
+            await self._end(CloseReason.INTERNAL_ERROR)  # it ended without closing
+        self._over = True
+        self.wake()
 
-    async def _take(self, part: Message[Any]) -> None:
-        if self.state is ASGIWebsocketState.CLOSED:
-            return  # the application closed; its client did not know yet
-        try:
-            self.buffer.extend(part)
-            if part.message_finished:
-                put = cast("Callable[[dict[Any, Any]], Awaitable[None]]", self.app_put)
-                await put(self.buffer.to_message())
-                self.buffer.clear()
-        except FrameTooLargeError:
-            await self.end(CloseReason.MESSAGE_TOO_BIG)
-        except trio.TooSlowError:
-            await self.end(CloseReason.POLICY_VIOLATION)
-
-    async def _send_error_response(self, status_code: int) -> None:
-        await send_problem(self, status_code)
-
-    def _report_end(self) -> None:
-        seconds = time() - self.start_time
-        if self.accepted:
-            line = request_line(self.scope, SWITCHED, seconds, close_code=self.close_code)
-        elif self.state is ASGIWebsocketState.HANDSHAKE:
-            line = request_line(self.scope, None, seconds)
+    async def _send(self, message: Any) -> None:
+        """Take what the application sends (ASGI); nothing of it goes to a client that is gone."""
+        # Sending to such a client takes no time: an application that sends on would stop all others.
+        await trio.lowlevel.checkpoint()
+        kind = message["type"]
+        if self._over or self._answer.done:
+            return
+        if kind == "websocket.accept" and self._state is _State.ASKED:
+            await self._accept(message)
+        elif kind == "websocket.close" and self._state is _State.ASKED:
+            await self._answer.fail(403)
+        elif kind.startswith("websocket.http.response.") and self._state is _State.ASKED:
+            await self._answer.send({**message, "type": kind.removeprefix("websocket.")})
+        elif kind == "websocket.send" and self._state is _State.OPEN:
+            data = message.get("bytes")
+            await self._send_frame(
+                TextMessage(message["text"]) if data is None else BytesMessage(bytes(data))
+            )
+        elif kind == "websocket.close" and self._state is _State.OPEN:
+            self._state, self._close_code = (
+                _State.CLOSED,
+                int(message.get("code", CloseReason.NORMAL_CLOSURE)),
+            )
+            await self._send_frame(CloseConnection(self._close_code, message.get("reason")))
         else:
-            return  # it was refused, and told of then
-        self.config.reporter.request(line)
+            raise InvalidAnswerError(kind)
+
+    async def _accept(self, message: Any) -> None:
+        token = generate_accept_token(self._fields[b"sec-websocket-key"])
+        headers = [
+            (b"upgrade", b"websocket"),
+            (b"connection", b"Upgrade"),
+            (b"sec-websocket-accept", token),
+            *message.get("headers", ()),
+        ]
+        if (chosen := message.get("subprotocol")) is not None:
+            headers.append((b"sec-websocket-protocol", chosen.encode()))
+        await self._answer.switch(headers)
+        self._state = _State.OPEN
+        self.wake()  # what the client sent before can be read
+
+    async def _end(self, code: int) -> None:
+        """Close the websocket from our side, or echo the client's close."""
+        self._over, self._close_code = True, int(code)
+        await self._send_frame(CloseConnection(self._close_code))
+
+    async def _send_frame(self, event: Event) -> None:
+        try:
+            data = self._frames.send(event)
+        except LocalProtocolError:
+            return  # it is closed already
+        try:
+            async with self._sending:
+                await self._wire.write(data)
+        except GONE:
+            self._connection.hang_up()
+
+    def _report(self, seconds: float) -> None:
+        opened = self._state is not _State.ASKED
+        line = request_line(
+            self._scope,
+            SWITCHED if opened else self._answer.status,
+            seconds,
+            close_code=self._close_code if opened else None,
+        )
+        self._connection.shared.reporter.request(line)

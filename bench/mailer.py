@@ -1,6 +1,6 @@
 """Mails a second of one worker with claim, rendering and bookkeeping: from PostgreSQL alone and through RabbitMQ.
 
-    python bench/mailer.py [--mails 6000] [--sessions 4] [--way database|broker|queue]
+    python bench/mailer.py [--mails 6000] [--sessions 4] [--way database|broker|queue] [--behind 0]
 
 So many sign-ups wait in a real PostgreSQL (every commit on disk); then one `regsvc serve --role worker` is started
 that sends to `bench/smtp_sink.py`. It takes the mails
@@ -9,7 +9,8 @@ that sends to `bench/smtp_sink.py`. It takes the mails
     broker     from RabbitMQ, and carries their ids there itself meanwhile;
     queue      from RabbitMQ, where a `regsvc serve --role api` has carried all ids before.
 
-The clock runs from the first mail that the sink has to the last; then the books are read: every mail sent once.
+The clock runs from the first mail that the sink has to the last; then the books are read: every mail sent once. With
+`--behind 100000` so many more mails are due and wait behind those that are measured.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ BLOCKS = 10
 WAYS = ("database", "broker", "queue")
 
 
-async def measure(mails: int, sessions: int, way: str, level: str) -> None:
+async def measure(mails: int, sessions: int, way: str, level: str, behind: int) -> None:
     """Send so many mails one way and print what it took."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(short_folder())
@@ -47,19 +48,22 @@ async def measure(mails: int, sessions: int, way: str, level: str) -> None:
         settings = serve_settings(database, sink.url, smtp_sessions=str(sessions), log_level=level)
         if way != "database":
             settings["amqp_url"] = await trio.to_thread.run_sync(stack.enter_context, open_broker())
-        await add_due_mails(database, mails)
+        await add_due_mails(database, mails + behind)
         if way == "queue":
             with open_program(folder, "serve", "--role", "api", environ=settings):
-                await wait_all(database, "published_at IS NOT NULL", seconds=60)
+                await wait_all(database, "published_at IS NOT NULL", seconds=60 + (mails + behind) / 500)
         started = time.monotonic()
         stack.enter_context(open_program(folder, "serve", "--role", "worker", environ=settings, wait=False))
         blocks, before = [await sink.wait_block()], computed()
         began = time.monotonic() - blocks[0]
         blocks += [await sink.wait_block() for _ in range(BLOCKS - 1)]
         seconds, after = time.monotonic() - began, computed()
-        await wait_all(database, "state = 'sent'", seconds=10)
-        ((twice, bookings),) = await execute(
-            database, "SELECT count(*) FILTER (WHERE attempts <> 1), count(DISTINCT sent_at) FROM mails"
+        if not behind:
+            await wait_all(database, "state = 'sent'", seconds=10)
+        ((sent, twice, bookings),) = await execute(
+            database,
+            "SELECT count(*), count(*) FILTER (WHERE attempts <> 1), count(DISTINCT sent_at)"
+            " FROM mails WHERE state = 'sent'",
         )
     rates = sorted(mails / BLOCKS / block for block in blocks)
     each = {
@@ -67,7 +71,7 @@ async def measure(mails: int, sessions: int, way: str, level: str) -> None:
     }
     print(
         f"{way:<9} {mails / seconds:5.0f} mails/s (slowest tenth {rates[0]:.0f}, fastest {rates[-1]:.0f});"
-        f" {mails} sent, {twice} tried more than once, {mails / bookings:.1f} a booking;"
+        f" {sent} sent, {behind} behind, {twice} tried more than once, {sent / bookings:.1f} a booking;"
         f" first after {began - started:.2f} s"
     )
     print(
@@ -83,11 +87,11 @@ async def wait_all(database: str, condition: str, *, seconds: float) -> None:
             await trio.sleep(0.05)
 
 
-async def main(mails: int, sessions: int, ways: list[str], level: str) -> None:
+async def main(mails: int, sessions: int, ways: list[str], level: str, behind: int) -> None:
     """Measure one way after the other."""
     be_quiet()
     for way in ways:
-        await measure(mails, sessions, way, level)
+        await measure(mails, sessions, way, level, behind)
     print(f"{sessions} sessions, log level {level}; {describe_machine()}  (floor: 500 mails/s, goal: 1,000)")
 
 
@@ -99,5 +103,7 @@ if __name__ == "__main__":
     parser.add_argument("--sessions", type=int, default=4)
     parser.add_argument("--way", choices=WAYS, help="all if not said")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.add_argument("--behind", type=int, default=0, help="mails that are due behind those measured")
     chosen = parser.parse_args()
-    run(main, chosen.mails, chosen.sessions, [chosen.way] if chosen.way else list(WAYS), chosen.log_level)
+    ways = [chosen.way] if chosen.way else list(WAYS)
+    run(main, chosen.mails, chosen.sessions, ways, chosen.log_level, chosen.behind)

@@ -223,7 +223,8 @@ async def add_due_mails(database: str, count: int) -> None:
               FROM generate_series(1, %s) n, format('person%%s@d%%s.example.org', n, n %% 20) AS email
             RETURNING id
         )
-        INSERT INTO mails (id, registration_id, kind) SELECT gen_random_uuid(), id, 'signup' FROM people
+        INSERT INTO mails (id, registration_id, kind, due_at)
+        SELECT gen_random_uuid(), id, 'signup', clock_timestamp() - interval '1 minute' FROM people
         """,
         count,
     )

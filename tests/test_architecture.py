@@ -30,6 +30,7 @@ FLOORS = (
     {"schemas"},
     {"accounts"},
     {"mail", "security"},
+    {"jobs"},
     {"postgres", "rabbitmq"},
     {"config"},
     {"logs"},

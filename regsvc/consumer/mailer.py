@@ -11,10 +11,12 @@ from functools import partial
 
 import trio
 
-from regsvc.consumer.due import listen_due
 from regsvc.consumer.sending.courier import Courier
 from regsvc.consumer.sending.delivery import Taken, probe, take
-from regsvc.mail.queue import breaker, jobs
+from regsvc.jobs.claims import seconds_until_due
+from regsvc.jobs.due import listen_due
+from regsvc.mail.queue import breaker
+from regsvc.mail.queue.jobs import MAIL_JOBS
 from regsvc.postgres.pool import Pool
 from regsvc.waiting import Alarm, wait_any
 
@@ -47,7 +49,7 @@ async def run_mailer(
     woken = Alarm()
     async with trio.open_nursery() as nursery:
         if overdue == AT_ONCE:
-            await nursery.start(listen_due, conninfo, courier.pool, woken)
+            await nursery.start(listen_due, conninfo, courier.pool, MAIL_JOBS, woken)
         task_status.started()
         while True:
             await wait_any(stopping.wait, courier.wait_room)
@@ -68,7 +70,7 @@ async def _seconds_to_wait(pool: Pool, overdue: timedelta, taken: Taken) -> floa
         return _BREATH
     async with pool.connection() as conn:
         await breaker.note_released(conn, taken.state)
-        seconds = await jobs.seconds_until_due(conn)
+        seconds = await seconds_until_due(conn, MAIL_JOBS)
     if seconds is None:
         return _POLL
     if not taken.claimed and seconds + overdue.total_seconds() <= 0:

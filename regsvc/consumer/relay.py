@@ -16,9 +16,10 @@ from uuid import UUID
 import structlog
 import trio
 
-from regsvc.consumer.due import listen_due
 from regsvc.errors import BrokerUnavailableError, DatabaseUnavailableError
+from regsvc.jobs.due import listen_due
 from regsvc.mail.queue import publishing
+from regsvc.mail.queue.jobs import MAIL_JOBS
 from regsvc.metrics import PUBLISHED, QUEUED
 from regsvc.postgres.pool import Pool
 from regsvc.rabbitmq import Publisher, open_publisher, queues
@@ -56,7 +57,7 @@ async def run_relay(
     try:
         async with open_publisher(url) as publisher, trio.open_nursery() as nursery:
             woken = Alarm()
-            await nursery.start(listen_due, conninfo, pool, woken)
+            await nursery.start(listen_due, conninfo, pool, MAIL_JOBS, woken)
             nursery.start_soon(publisher.wait_closed)
             nursery.start_soon(_watch_dead_letters, publisher)
             task_status.started()

@@ -19,6 +19,7 @@ import trio
 from regsvc.consumer.sending.courier import Courier
 from regsvc.consumer.sending.delivery import take
 from regsvc.errors import BrokerUnavailableError
+from regsvc.jobs.claims import find_claimable
 from regsvc.mail.queue import jobs
 from regsvc.mail.queue.jobs import Job
 from regsvc.mail.queue.verdict import Breaker
@@ -100,7 +101,7 @@ async def _take(
         claimed = await jobs.claim_mails(conn, list(wanted))
         others = wanted - {job.id for job in claimed}
         if others:
-            locked.update(await jobs.find_claimable(conn, others))
+            locked.update(await find_claimable(conn, jobs.MAIL_JOBS, others))
         return claimed
 
     taken = await take(courier, claim)

@@ -20,6 +20,7 @@ from regsvc.accounts.admin import (
 from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.record import ActorKind, By
 from regsvc.consumer import janitor
+from regsvc.jobs.claims import seconds_until_due
 from regsvc.mail.queue import breaker, jobs, publishing
 from regsvc.postgres.pool import Pool
 from tests.services import PASSWORD, Service
@@ -194,7 +195,7 @@ async def publish(pool: Pool) -> None:
         await publishing.release_unpublished(conn, taken)
         await publishing.strand_published(conn)
         await publishing.release_published(conn)
-        await jobs.seconds_until_due(conn)
+        await seconds_until_due(conn, jobs.MAIL_JOBS)
         await breaker.get_breaker(conn)
         await breaker.get_due_probe(conn)
     async with pool.transaction(limit=60) as conn:

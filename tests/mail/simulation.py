@@ -18,8 +18,9 @@ from uuid import UUID, uuid4
 
 import trio
 
+from regsvc.jobs.table import LEASE
 from regsvc.mail.outcome import Accepted, Failure
-from regsvc.mail.queue import breaker, jobs, retry_policy
+from regsvc.mail.queue import breaker, retry_policy
 from regsvc.mail.queue.bookings import Ended, Retry, Sent
 from regsvc.mail.queue.jobs import Job
 from regsvc.mail.queue.verdict import AWAY, UNKNOWN, Evidence, is_alike, judge, refused_domains
@@ -128,7 +129,7 @@ class PostOffice:
         now = self.now()
         for mail in mails:
             mail.state, mail.attempts, mail.waits = "sending", mail.attempts + 1, None
-            self.set_due(mail, now + jobs.LEASE)
+            self.set_due(mail, now + LEASE)
             self._set_changed(mail)
         return [Job(mail.id, None, uuid4(), mail.attempts, now - mail.created_at) for mail in mails]
 

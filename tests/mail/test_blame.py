@@ -14,6 +14,7 @@ from regsvc.accounts.admin import mail_actions
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.registrations import mail_status
+from regsvc.jobs.claims import find_claimable
 from regsvc.mail.outcome import Accepted, Bounced, Delayed, Outcome, Refused
 from regsvc.mail.queue import bookings, breaker, jobs, leases
 from regsvc.mail.queue.bookings import Ended, Retry
@@ -276,7 +277,7 @@ async def test_a_claim_that_never_ends_holds_up_its_own_mails_alone(pool: Pool, 
             await smtp.wait(lambda: len(smtp.mails) >= 2)
             async with pool.connection() as other:
                 assert await jobs.claim_mails(other, [new.mail_id for new in first]) == []
-                assert await jobs.find_claimable(other, [new.mail_id for new in first]) == {
+                assert await find_claimable(other, jobs.MAIL_JOBS, [new.mail_id for new in first]) == {
                     new.mail_id for new in first
                 }
                 waiting = await mails.get(pool, again), await mails.get(pool, others[0].mail_id)

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import trio
 
+from regsvc.jobs.leases import renew_leases
 from regsvc.mail.queue import bookings, jobs, leases
 from regsvc.mail.queue.bookings import Ended, Held, Retry, Sent
 from regsvc.mail.queue.jobs import Job
@@ -73,14 +74,14 @@ async def test_a_renewed_lease_holds_and_a_lost_one_says_so(pool: Pool) -> None:
     (job,) = await take_due(pool)
     await rewind(pool, "44 seconds")
     async with pool.connection() as conn:
-        assert await leases.renew_leases(conn, [job]) == {job.id}
+        assert await renew_leases(conn, jobs.MAIL_JOBS, [job]) == {job.id}
     await rewind(pool, "44 seconds")
     assert await take_due(pool) == []
     await rewind(pool, "2 seconds")
     (other,) = await take_due(pool)
     async with pool.connection() as conn:
-        assert await leases.renew_leases(conn, [job]) == set()
-        assert await leases.renew_leases(conn, [other]) == {other.id}
+        assert await renew_leases(conn, jobs.MAIL_JOBS, [job]) == set()
+        assert await renew_leases(conn, jobs.MAIL_JOBS, [other]) == {other.id}
 
 
 async def test_what_was_sent_under_a_lost_lease_is_not_sent_again(pool: Pool) -> None:
@@ -90,7 +91,7 @@ async def test_what_was_sent_under_a_lost_lease_is_not_sent_again(pool: Pool) ->
     (other,) = await take_due(pool)
     async with pool.connection() as conn:
         assert await bookings.book_sent(conn, [(Sent(job, "250 ok"), "confirm")]) == [job.id]
-        assert await leases.renew_leases(conn, [other]) == set()
+        assert await renew_leases(conn, jobs.MAIL_JOBS, [other]) == set()
         assert await bookings.book_retries(conn, [Retry(other, timedelta(seconds=5), "timeout")]) == []
     assert await column(pool, "state") == "sent"
     assert await column(pool, "reply") == "250 ok"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from regsvc.jobs.claims import find_claimable
 from regsvc.mail.queue import jobs, publishing
 from regsvc.mail.queue.publishing import BROKER_MISSED, Review
 from tests.accounts.attempts import sign_up
@@ -133,10 +134,10 @@ async def test_a_message_that_comes_while_its_publishing_is_being_noted_claims_i
         await publishing.note_published(relay, [new.mail_id])
         assert await claim(pool, new.mail_id) == []
         async with pool.connection() as conn:
-            assert await jobs.find_claimable(conn, [new.mail_id]) == {new.mail_id}
+            assert await find_claimable(conn, jobs.MAIL_JOBS, [new.mail_id]) == {new.mail_id}
     assert [job.id for job in await claim(pool, new.mail_id)] == [new.mail_id]
     async with pool.connection() as conn:
-        assert await jobs.find_claimable(conn, [new.mail_id]) == set()
+        assert await find_claimable(conn, jobs.MAIL_JOBS, [new.mail_id]) == set()
 
 
 async def test_when_the_queue_came_back_empty_what_it_held_is_due_at_once(pool: Pool) -> None:

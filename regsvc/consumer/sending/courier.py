@@ -17,17 +17,18 @@ import trio
 
 from regsvc.accounts.limits.mail_schedule import Turn
 from regsvc.consumer.sending.in_hand import InHand, MailsInHand
-from regsvc.consumer.sending.lease import keep_leases
 from regsvc.consumer.sending.letters import LetterWriter
 from regsvc.consumer.sending.line import Line
 from regsvc.consumer.sending.outcomes import Booking, book
 from regsvc.consumer.sending.release import release, shed
 from regsvc.errors import DatabaseUnavailableError
+from regsvc.jobs.keeping import keep_leases
 from regsvc.logs import mask_email
 from regsvc.mail.mailbox import UnusableAddressError
 from regsvc.mail.outcome import Aborted, Bounced, Outcome
 from regsvc.mail.queue import retry_policy
 from regsvc.mail.queue.bookings import Held, Sent
+from regsvc.mail.queue.jobs import MAIL_JOBS
 from regsvc.mail.transport import Transport
 from regsvc.metrics import MAILS
 from regsvc.postgres.pool import Pool
@@ -156,7 +157,7 @@ class Courier:
                     nursery.start_soon(self._send_mails, transport, nursery)
                 nursery.start_soon(transport.tend)
                 nursery.start_soon(self._book_outcomes, broken)
-                nursery.start_soon(keep_leases, self.pool, self.in_hand.list_all)
+                nursery.start_soon(keep_leases, self.pool, MAIL_JOBS, self.in_hand.list_all)
                 nursery.start_soon(shed, self.pool, self.in_hand, self._line)
 
     async def _send_mails(self, transport: Transport, nursery: trio.Nursery) -> None:

@@ -19,8 +19,8 @@ from regsvc.accounts.mails.turns import AnyLetter, take_turns
 from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.sending.courier import Courier
 from regsvc.consumer.sending.in_hand import InHand
-from regsvc.consumer.sending.lease import TRUSTED
 from regsvc.consumer.sending.outcomes import report_breaker
+from regsvc.jobs.keeping import TRUSTED
 from regsvc.mail.outcome import Accepted, Outcome
 from regsvc.mail.queue import bookings, breaker, leases, retry_policy
 from regsvc.mail.queue.bookings import Ended, Retry

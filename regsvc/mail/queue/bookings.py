@@ -14,19 +14,67 @@ from uuid import UUID
 
 from psycopg.rows import scalar_row
 
+from regsvc.jobs.leases import ids_of, update_leased
 from regsvc.mail.outcome import Stage
-from regsvc.mail.queue.jobs import Job, SentAs
-from regsvc.mail.queue.leases import LEASED
+from regsvc.mail.queue.jobs import MAIL_JOBS, Job, SentAs
 from regsvc.mail.queue.verdict import EARLY, waits_for_server
 from regsvc.postgres.connection import Connection
 
 Ending = Literal["bounced", "cancelled", "dead"]
 
+
 # Failed attempts are recorded in the statement that books them. Accepted ones are in the message's row: one row more
 # for every message would be the most expensive part of booking it.
-_NOTED = """noted AS (
-                INSERT INTO mail_attempts (mail_id, attempt, outcome, stage, reason, reply)
-                SELECT id, attempts, state, stage, reason, reply FROM booked WHERE tried"""
+def _note(booking: bytes) -> bytes:
+    return (
+        b"WITH booked AS ("
+        + booking
+        + b"""), noted AS (
+            INSERT INTO mail_attempts (mail_id, attempt, outcome, stage, reason, reply)
+            SELECT id, attempts, state, stage, reason, reply FROM booked WHERE tried)
+        SELECT id FROM booked"""
+    )
+
+
+_DELAYED = _note(
+    update_leased(
+        MAIL_JOBS,
+        """
+    state = 'delayed', due_at = now() + b.after, reason = b.reason, reply = b.reply, refused = j.refused OR b.refused,
+    waits = CASE WHEN b.waits THEN coalesce(%(since)s, (SELECT recovered FROM mail_breaker)) END,
+    attempts = CASE WHEN %(tried)s THEN j.attempts ELSE j.attempts - 1 END
+    """,
+        {
+            "after": "interval",
+            "reason": "text",
+            "reply": "text",
+            "stage": "text",
+            "waits": "boolean",
+            "refused": "boolean",
+        },
+        returned="""
+        j.id, j.attempts, j.state, b.stage, j.reason, j.reply, %(tried)s::boolean AND NOT j.follows AS tried""",
+    )
+)
+_HELD = update_leased(
+    MAIL_JOBS,
+    """
+    state = 'delayed', due_at = b.until, silent = true, attempts = j.attempts - 1, reason = 'held_back', reply = NULL
+    """,
+    {"until": "timestamptz"},
+)
+_ENDED = _note(
+    update_leased(
+        MAIL_JOBS,
+        """
+    state = b.state, due_at = NULL, reason = b.reason, reply = b.reply,
+    attempts = CASE WHEN b.tried THEN j.attempts ELSE j.attempts - 1 END,
+    foreign_token = CASE b.state WHEN 'dead' THEN j.foreign_token END  -- it may be replayed
+    """,
+        {"state": "text", "reason": "text", "reply": "text", "stage": "text", "tried": "boolean"},
+        returned="j.id, j.attempts, j.state, b.stage, j.reason, j.reply, b.tried",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -146,30 +194,13 @@ async def _delay(
 ) -> list[UUID]:
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            f"""
-            WITH booked AS (
-                UPDATE mails m
-                   SET state = 'delayed', due_at = now() + b.after, lease = NULL, changed_at = now(),
-                       reason = b.reason, reply = b.reply, refused = m.refused OR b.refused,
-                       waits = CASE WHEN b.waits
-                                    THEN coalesce(%(since)s, (SELECT recovered FROM mail_breaker)) END,
-                       attempts = CASE WHEN %(tried)s THEN m.attempts ELSE m.attempts - 1 END
-                  FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(afters)s::interval[], %(reasons)s::text[],
-                              %(replies)s::text[], %(stages)s::text[], %(waits)s::boolean[], %(refused)s::boolean[])
-                       AS b (id, lease, after, reason, reply, stage, waits, refused)
-                 WHERE m.id = ANY(ARRAY({LEASED} FOR UPDATE OF m)) AND m.id = b.id AND m.lease = b.lease
-                RETURNING m.id, m.attempts, m.state, b.stage, m.reason, m.reply,
-                          %(tried)s::boolean AND NOT m.follows AS tried
-            ), {_NOTED})
-            SELECT id FROM booked
-            """,  # noqa: S608 - a constant of this module
+            _DELAYED,
             {
-                "ids": [r.job.id for r in retries],
-                "leases": [r.job.lease for r in retries],
-                "afters": [r.after for r in retries],
-                "reasons": [r.reason for r in retries],
-                "replies": [r.reply for r in retries],
-                "stages": [r.stage for r in retries],
+                **ids_of([r.job for r in retries]),
+                "after": [r.after for r in retries],
+                "reason": [r.reason for r in retries],
+                "reply": [r.reply for r in retries],
+                "stage": [r.stage for r in retries],
                 "waits": [not tried or r.waits for r in retries],
                 "refused": [tried and r.refused for r in retries],
                 "tried": tried,
@@ -185,21 +216,7 @@ async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
     Earlier waiting messages of their address are cancelled: only the newest one is sent.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            f"""
-            UPDATE mails m
-               SET state = 'delayed', due_at = b.until, lease = NULL, changed_at = now(), silent = true,
-                   attempts = m.attempts - 1, reason = 'held_back', reply = NULL
-              FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(untils)s::timestamptz[]) AS b (id, lease, until)
-             WHERE m.id = ANY(ARRAY({LEASED} FOR UPDATE OF m)) AND m.id = b.id AND m.lease = b.lease
-            RETURNING m.id
-            """,  # noqa: S608 - a constant
-            {
-                "ids": [h.job.id for h in held],
-                "leases": [h.job.lease for h in held],
-                "untils": [h.until for h in held],
-            },
-        )
+        await cursor.execute(_HELD, {**ids_of([h.job for h in held]), "until": [h.until for h in held]})
         booked = await cursor.fetchall()
     # One address at a time, so that other waiting messages are not read. Those without a registration follow the
     # schedule of their kind.
@@ -239,28 +256,13 @@ async def book_ended(conn: Connection, ended: Sequence[Ended]) -> list[UUID]:
     """End messages whose leases are held without sending them, record their attempts, and return the ids."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            f"""
-            WITH booked AS (
-                UPDATE mails m
-                   SET state = b.state, due_at = NULL, lease = NULL, changed_at = now(),
-                       reason = b.reason, reply = b.reply,
-                       attempts = CASE WHEN b.tried THEN m.attempts ELSE m.attempts - 1 END,
-                       foreign_token = CASE b.state WHEN 'dead' THEN m.foreign_token END  -- it may be replayed
-                  FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(states)s::text[], %(reasons)s::text[],
-                              %(replies)s::text[], %(stages)s::text[], %(tried)s::boolean[])
-                       AS b (id, lease, state, reason, reply, stage, tried)
-                 WHERE m.id = ANY(ARRAY({LEASED} FOR UPDATE OF m)) AND m.id = b.id AND m.lease = b.lease
-                RETURNING m.id, m.attempts, m.state, b.stage, m.reason, m.reply, b.tried
-            ), {_NOTED})
-            SELECT id FROM booked
-            """,  # noqa: S608 - constants
+            _ENDED,
             {
-                "ids": [e.job.id for e in ended],
-                "leases": [e.job.lease for e in ended],
-                "states": [e.state for e in ended],
-                "reasons": [e.reason for e in ended],
-                "replies": [e.reply for e in ended],
-                "stages": [e.stage for e in ended],
+                **ids_of([e.job for e in ended]),
+                "state": [e.state for e in ended],
+                "reason": [e.reason for e in ended],
+                "reply": [e.reply for e in ended],
+                "stage": [e.stage for e in ended],
                 "tried": [e.tried and e.state != "cancelled" for e in ended],
             },
         )

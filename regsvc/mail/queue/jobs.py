@@ -6,9 +6,8 @@
       │                 │  └────▶ cancelled    no longer wanted
       └── delayed ◀─────┘
 
-`due_at` is the job's one clock, and always the database's: any worker may claim a job that is open and due.
-That rule is the relay's work list, the local mailer's, and the recovery from every crash: a lease that expired, a
-broker message that was lost, a delay that is over. All functions take the caller's connection; none commits.
+Claims, leases and `due_at` are those of every job (`regsvc.jobs.table`). All functions take the caller's connection;
+none commits.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
-from uuid import UUID, uuid4
+from typing import Final, Literal
+from uuid import UUID
 
-from psycopg.rows import class_row, scalar_row
-
+from regsvc.jobs import claims
+from regsvc.jobs.claims import claim_selected
+from regsvc.jobs.table import JobTable
 from regsvc.postgres.connection import Connection
 
-LEASE = timedelta(seconds=45)
 GIVE_UP = timedelta(hours=48)
 DUE_CHANNEL = "mail_due"
 _LOOKED_AT = 200  # newest held messages searched for one to another domain
@@ -70,6 +69,16 @@ class Job:
         return self.age >= GIVE_UP
 
 
+MAIL_JOBS: Final = JobTable(
+    "mails",
+    Job,
+    "id, registration_id, lease, attempts, now() - greatest(created_at, replayed_at) AS age, follows",
+    DUE_CHANNEL,
+    claimed="waits = NULL, published_at = NULL",
+)
+"""The mail jobs, as `regsvc.jobs` needs to know them."""
+
+
 async def add_job(conn: Connection, mail_id: UUID, registration_id: UUID) -> None:
     """Insert the message of a registration, due now, in the caller's transaction, and wake the workers."""
     await conn.execute(
@@ -101,49 +110,13 @@ async def add_resend(conn: Connection, mail_id: UUID, email_key: str, *, wanted:
 
 
 async def claim_mails(conn: Connection, mail_ids: Sequence[UUID]) -> list[Job]:
-    """Claim those of the messages that are due; the others are sent, claimed elsewhere, or not yet due.
-
-    Messages held by another transaction are skipped: its process may have lost power during a claim. See
-    `find_claimable`.
-    """
-    return await _claim(
-        conn,
-        """
-        SELECT id FROM mails
-         WHERE id = ANY(%(ids)s) AND state IN ('queued', 'sending', 'delayed')
-           AND (state = 'queued' OR due_at <= now())
-         ORDER BY id FOR UPDATE SKIP LOCKED
-        """,
-        ids=list(mail_ids),
-    )
-
-
-async def find_claimable(conn: Connection, mail_ids: Collection[UUID]) -> set[UUID]:
-    """Return those of these messages that are due: after a claim, those another transaction holds."""
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            """
-            SELECT id FROM mails
-             WHERE id = ANY(%(ids)s) AND state IN ('queued', 'sending', 'delayed')
-               AND (state = 'queued' OR due_at <= now())
-            """,
-            {"ids": list(mail_ids)},
-        )
-        return set(await cursor.fetchall())
+    """Claim those of the messages that are due; the others are sent, claimed elsewhere, or not yet due."""
+    return await claims.claim_ids(conn, MAIL_JOBS, mail_ids)
 
 
 async def claim_due(conn: Connection, limit: int, *, overdue: timedelta = timedelta(0)) -> list[Job]:
     """Claim messages that have been due for at least `overdue`, oldest first."""
-    return await _claim(
-        conn,
-        """
-        SELECT id FROM mails
-         WHERE state IN ('queued', 'sending', 'delayed') AND due_at <= now() - %(overdue)s
-         ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-        """,
-        overdue=overdue,
-        limit=limit,
-    )
+    return await claims.claim_due(conn, MAIL_JOBS, limit, overdue=overdue)
 
 
 async def claim_released(
@@ -158,10 +131,11 @@ async def claim_released(
         closed: messages waiting since before this recovery for any other reason are due.
         away: reasons that mean the server is unreachable.
     """
-    return await _claim(
+    return await claim_selected(
         conn,
+        MAIL_JOBS,
         """
-        SELECT id FROM mails
+        SELECT id FROM {table}
          WHERE state = 'delayed' AND waits IS NOT NULL
            AND waits < CASE WHEN reason = ANY(%(away)s) THEN %(recovered)s ELSE %(closed)s END
          ORDER BY refused, changed_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
@@ -197,8 +171,9 @@ async def claim_waiting(
              ORDER BY m.refused DESC, m.changed_at DESC LIMIT {_LOOKED_AT}) AS newest
          WHERE left(encode(sha256(convert_to(lower(substring(newest.email FROM '[^@]*$')), 'UTF8')), 'hex'), 16)
                <> ALL(%(avoid)s::text[]) LIMIT 1"""  # noqa: S608 - literals above
-    return await _claim(
+    return await claim_selected(
         conn,
+        MAIL_JOBS,
         f"""
         SELECT id FROM (
             SELECT id, 0 AS place FROM (
@@ -220,36 +195,3 @@ async def claim_waiting(
         reasons=None if reasons is None else list(reasons),
         avoid=list(avoid),
     )
-
-
-async def _claim(conn: Connection, which: str, **params: object) -> list[Job]:
-    """Claim the messages whose ids a statement returns.
-
-    The ids are passed as an array, so that the plan uses the primary key for any number of messages.
-    """
-    async with conn.cursor(row_factory=class_row(Job)) as cursor:
-        await cursor.execute(
-            f"""
-            UPDATE mails
-               SET state = 'sending', lease = %(lease)s, due_at = now() + %(life)s, waits = NULL,
-                   attempts = attempts + 1, published_at = NULL, changed_at = now()
-             WHERE id = ANY(ARRAY({which}))
-            RETURNING id, registration_id, lease, attempts, now() - greatest(created_at, replayed_at) AS age,
-                      follows
-            """,  # noqa: S608 - literals above
-            {"lease": uuid4(), "life": LEASE, **params},
-        )
-        return await cursor.fetchall()
-
-
-async def seconds_until_due(conn: Connection) -> float | None:
-    """Return the seconds until the next message is due (0 or less: now), or None if none is open."""
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            """
-            SELECT extract(epoch FROM min(due_at) - now())::float8
-              FROM mails
-             WHERE state IN ('queued', 'sending', 'delayed')
-            """
-        )
-        return await cursor.fetchone()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
+from regsvc.jobs.back_off import BackOff
 from regsvc.mail.outcome import Accepted, Bounced, Failure, Refused, Stage
 from regsvc.mail.queue.bookings import Ended, Retry, Sent
 from regsvc.mail.queue.breaker import HOLD
@@ -17,8 +18,7 @@ from regsvc.mail.queue.jobs import GIVE_UP, Job
 from regsvc.mail.queue.verdict import Breaker, is_about_us, refuses_us
 
 _REPLY = 500  # characters kept of a server's reply
-_DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)
-_JITTER = 0.2
+_BACK_OFF = BackOff((5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0), jitter=0.2, give_up=GIVE_UP)
 _LONGEST_HOLD = timedelta(hours=4)
 
 
@@ -32,8 +32,7 @@ def retry_delay(attempt: int, *, rng: random.Random | None = None) -> timedelta:
         attempt: number of attempts so far, from 1.
         rng: source of the jitter.
     """
-    base = _DELAYS[min(max(attempt, 1), len(_DELAYS)) - 1]
-    return timedelta(seconds=base * (rng or random).uniform(1 - _JITTER, 1 + _JITTER))
+    return _BACK_OFF.delay(attempt, rng=rng)
 
 
 def next_step(
@@ -75,9 +74,10 @@ def put_off(
     job: Job, reason: str, reply: str = "", stage: Stage | None = None, *, rng: random.Random | None = None
 ) -> Retry | Ended:
     """Return the next step after a retryable failure: a retry, or the end after 48 hours."""
-    if job.given_up:
+    after = _BACK_OFF.next_delay(job.attempts, job.age, rng=rng)
+    if after is None:
         return Ended(job, "dead", reason, reply, stage)
-    return Retry(job, retry_delay(job.attempts, rng=rng), reason, reply, stage)
+    return Retry(job, after, reason, reply, stage)
 
 
 def hold(job: Job, state: Breaker) -> Retry | Ended:

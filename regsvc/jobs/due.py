@@ -1,11 +1,13 @@
-"""Notifications of due messages."""
+"""Notifications of due jobs."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import structlog
 import trio
 
-from regsvc.mail.queue.jobs import DUE_CHANNEL
+from regsvc.jobs.table import JobTable
 from regsvc.postgres.listening import NotHeardError, open_listener, wait_notifications
 from regsvc.postgres.pool import Pool
 from regsvc.waiting import Alarm
@@ -14,18 +16,25 @@ log = structlog.get_logger()
 
 
 async def listen_due(
-    conninfo: str, pool: Pool, alarm: Alarm, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    conninfo: str,
+    pool: Pool,
+    table: JobTable[Any],
+    alarm: Alarm,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Sound an alarm whenever a new sign-up makes a message due; report started once listening.
+    """Sound an alarm whenever a new job is due; report started once listening.
 
-    If notifications do not arrive, log that and return: a poll finds new messages anyway.
+    If notifications do not arrive, log that and return: a poll finds new jobs anyway.
 
     Raises:
         psycopg.OperationalError: the connection failed.
         DatabaseUnavailableError: the pool has no connection.
     """
     try:
-        async with open_listener(conninfo, DUE_CHANNEL, pool, application_name="regsvc due mails") as conn:
+        async with open_listener(
+            conninfo, table.channel, pool, application_name=f"regsvc due {table.name}"
+        ) as conn:
             task_status.started()
             while True:
                 await wait_notifications(conn)

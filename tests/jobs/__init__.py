@@ -1,0 +1,1 @@
+"""Tests of `regsvc.jobs`, on a table of their own."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import struct
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiormq
+import trio
 from aiormq.abc import ChannelFrame
 from pamqp import commands, frame
 from pamqp.body import ContentBody
-from trio_asyncio import aio_as_trio, open_loop  # type: ignore[import-untyped]  # ships no types
+
+from regsvc.rabbitmq.loop import open_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -82,10 +85,14 @@ class RawChannel:
 @asynccontextmanager
 async def open_channel(url: str) -> AsyncIterator[RawChannel]:
     """Open a connection of its own with one channel (Trio flavour)."""
-    async with open_loop() as loop, aio_as_trio(aiormq.connect(url)) as connection:
+    async with open_loop() as loop:
 
         async def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-            # Said explicitly: a test may have several loops open, and the innermost is the current one.
-            return await aio_as_trio(function, loop=loop)(*args, **options)
+            return await loop.run(partial(function, *args, **options))
 
-        yield RawChannel(await call(connection.channel, timeout=SECONDS), call)
+        connection = await call(aiormq.connect, url)
+        try:
+            yield RawChannel(await call(connection.channel, timeout=SECONDS), call)
+        finally:
+            with trio.CancelScope(shield=True):
+                await call(connection.close)

@@ -10,7 +10,6 @@ that uses it has plain synchronous tests, and the server they look at is a proce
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -51,15 +50,10 @@ def prepare(config: pytest.Config) -> None:
 def browser() -> Iterator[Browser]:
     """Give a Chromium with a profile of its own; make contexts of it, they are as apart as two people's."""
     program = _find() or do_without("no browser here: install chromium or set REGSVC_TEST_CHROMIUM")
-    # Playwright needs asyncio's own event loop; trio-asyncio steps aside for a policy that somebody set.
-    asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
-    try:
-        with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(executable_path=program, headless=True, args=_FLAGS)
-            yield chromium
-            chromium.close()
-    finally:
-        asyncio.set_event_loop_policy(None)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, headless=True, args=_FLAGS)
+        yield chromium
+        chromium.close()
 
 
 def _find() -> str | None:

@@ -18,19 +18,18 @@ from aiormq.exceptions import (
     InvalidFrameError,
     ProbableAuthenticationError,
 )
-from trio_asyncio import aio_as_trio, open_loop  # type: ignore[import-untyped]  # ships no types
 from yarl import URL
 
 from regsvc.config.broker_url import BrokerServer, parse_broker_urls
 from regsvc.errors import BrokerTopologyError, BrokerUnavailableError, ConfigurationError
 from regsvc.rabbitmq import queues
-from regsvc.rabbitmq.bursts import run_in_bursts
 from regsvc.rabbitmq.declaration import declare_queue
 from regsvc.rabbitmq.dial import FAILURES, Connection, Dial
+from regsvc.rabbitmq.loop import Loop, open_loop
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 
     from aiormq.abc import FrameType
     from aiormq.channel import Channel
@@ -75,7 +74,6 @@ async def open_link(
     servers = parse_broker_urls(urls)
     failure: Exception | None = None
     async with open_loop() as loop:
-        run_in_bursts(loop)
         loop.set_exception_handler(_log_leftover)
         try:
             link = await _connect_any(
@@ -86,7 +84,7 @@ async def open_link(
                 yield link
             finally:
                 await link.leave()
-        except Exception as error:  # noqa: BLE001 - the loop's two nurseries would wrap it in two groups
+        except Exception as error:  # noqa: BLE001 - the loop's nursery would wrap it in a group
             failure = error
     if failure is not None:
         raise failure
@@ -115,7 +113,7 @@ class Link:
     connection: Connection
     channel: Channel
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: BrokerServer, timeout: float) -> None:
+    def __init__(self, loop: Loop, server: BrokerServer, timeout: float) -> None:
         self._server = server
         self._loop = loop
         self._timeout = timeout
@@ -144,10 +142,10 @@ class Link:
             self._why = why
             self._ended.set()
 
-    async def run(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    async def run(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Run an asyncio function (Trio flavour). Errors of aiormq become BrokerUnavailableError."""
         try:
-            return cast("T", await aio_as_trio(function, loop=self._loop)(*args))
+            return await self._loop.run(function, *args)
         except FAILURES as error:
             raise self._error(error) from error
 
@@ -212,7 +210,7 @@ class Link:
     async def leave(self) -> None:
         """Close the connection within two or three seconds, even if the broker does not answer (Trio flavour)."""
         with trio.CancelScope(shield=True):
-            await aio_as_trio(self._leave, loop=self._loop)()
+            await self._loop.run(self._leave)
         self.end("the connection was closed")
 
     async def _leave(self) -> None:
@@ -277,7 +275,7 @@ class Link:
 
 
 def _log_leftover(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what asyncio left unhandled. trio-asyncio's own handler would raise it into the nursery."""
+    """Log what asyncio left unhandled."""
     error = context.get("exception")
     structlog.get_logger().debug(
         "broker connection leftover", what=context.get("message"), error=error and repr(error)

@@ -1,4 +1,4 @@
-# `make run` needs Python 3.11, 3.12 or 3.13, and a network the first time; nothing is installed anew until a
+# `make run` needs Python 3.11 or newer, and a network the first time; nothing is installed anew until a
 # requirement changes. `make help` lists the targets.
 
 PYTHON ?=
@@ -90,9 +90,8 @@ docs: $(VENV)/.test
 	$(BIN)/python -m tests.suite.api_page >/dev/null
 
 $(BIN)/python:
-	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
-		$$python -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
-			|| continue; \
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+		$$python -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 		echo "Making $(VENV) with $$($$python --version) …"; \
 		mkdir -p build && $$python -m venv --clear $(VENV) >build/venv.log 2>&1 && exit 0; \
 		$$python -m virtualenv --quiet --clear $(VENV) 2>/dev/null && exit 0; \
@@ -100,7 +99,7 @@ $(BIN)/python:
 		echo "$$python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; \
 		exit 1; \
 	done; \
-	echo 'regsvc needs Python 3.11, 3.12 or 3.13; name one with: make run PYTHON=/path/to/python3' >&2; \
+	echo 'regsvc needs Python 3.11 or newer; name one with: make run PYTHON=/path/to/python3' >&2; \
 	exit 1
 
 # The lists have hashes, so pip takes nothing else. What builds the project itself comes from such a list, too.

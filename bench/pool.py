@@ -1,12 +1,10 @@
 """One-row queries a second: regsvc's pool on Trio beside psycopg's own async connections on asyncio.
 
-Three sides take turns against one embedded PostgreSQL, each in a process of its own, with the same statement and the
+Two sides take turns against one embedded PostgreSQL, each in a process of its own, with the same statement and the
 same number of connections and tasks:
 
 trio        `regsvc.postgres.pool.Pool`, which queues, checks, limits and takes back;
-plain       psycopg's `AsyncConnection`s on asyncio, lent out by the cheapest pool there is, a queue;
-patched     the same in a process that has imported trio-asyncio, as regsvc's has for RabbitMQ: that replaces asyncio's
-            compiled futures and tasks by those in Python, so this is what asyncio would be in regsvc.
+asyncio     psycopg's `AsyncConnection`s on asyncio, lent out by the cheapest pool there is, a queue;
 
     python bench/pool.py [--seconds 2] [--rounds 5] [--connections 4] [--tasks 32]
 """
@@ -15,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import logging
 import statistics
 import sys
@@ -29,7 +26,7 @@ import trio
 
 STATEMENT = "SELECT id, name FROM people WHERE id = %s"
 ROWS = 1000
-SIDES = ("trio", "plain", "patched")
+SIDES = ("trio", "asyncio")
 
 
 async def measure_trio(conninfo: str, seconds: float, connections: int, tasks: int) -> float:
@@ -83,8 +80,6 @@ async def measure_asyncio(conninfo: str, seconds: float, connections: int, tasks
 
 def measure(side: str, arguments: argparse.Namespace) -> float:
     """Measure one side in this process."""
-    if side != "plain":
-        importlib.import_module("trio_asyncio")
     each = (arguments.conninfo, arguments.seconds, arguments.connections, arguments.tasks)
     return trio.run(measure_trio, *each) if side == "trio" else asyncio.run(measure_asyncio(*each))
 

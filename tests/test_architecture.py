@@ -105,7 +105,6 @@ def outside(module: Path) -> set[str]:
     ("library", "room"),
     [
         ("asyncio", "rabbitmq"),
-        ("trio_asyncio", "rabbitmq"),
         ("aiormq", "rabbitmq"),
         ("trio_websocket", "watch"),
     ],

@@ -1,6 +1,6 @@
 """RabbitMQ: publish and consume the ids of mails. Only this package uses asyncio.
 
-aiormq uses asyncio, the rest of the program Trio; trio-asyncio runs one on the other. The docstring of every async
+aiormq uses asyncio, the rest of the program Trio; `loop.py` runs one inside the other. The docstring of every async
 function here names its flavour; the public functions are of Trio flavour. Each publisher or consumer has its own loop,
 connection and channel, because an alarm of the broker blocks whole connections that publish. Nothing here reconnects:
 a lost connection raises BrokerUnavailableError, and the supervisor restarts the child.

@@ -39,7 +39,7 @@ def make_run(tmp_path: Path, python: str) -> subprocess.CompletedProcess[str]:
 def test_no_fitting_python_is_named_as_the_reason(tmp_path: Path) -> None:
     run = make_run(tmp_path, "exit 1")
     assert run.returncode == 2
-    assert run.stderr.startswith("regsvc needs Python 3.11, 3.12 or 3.13")
+    assert run.stderr.startswith("regsvc needs Python 3.11 or newer")
 
 
 def test_a_python_without_environments_is_named_as_the_reason_and_leaves_no_half_of_one(

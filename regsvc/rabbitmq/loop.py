@@ -93,17 +93,17 @@ class Loop(asyncio.SelectorEventLoop):
                 self._asleep = None
 
     def call_soon(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        """Have a callback run with the next burst."""
+        """Schedule a callback for the next burst."""
         self._wake()
         return super().call_soon(*args, **options)
 
     def call_at(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        """Have a callback run at a time of this loop."""
+        """Schedule a callback for a time of this loop."""
         self._wake()
         return super().call_at(*args, **options)
 
     def _wake(self) -> None:
-        """Have the next burst begin now."""
+        """Begin the next burst now."""
         self._waits.patience = 0
         if self._asleep is not None:
             self._asleep.cancel()

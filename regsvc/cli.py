@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,31 @@ import trio
 
 from regsvc import __version__, logs
 from regsvc.accounts.address_keys import bring_up
-from regsvc.commands.check import check
-from regsvc.commands.keys import keys
-from regsvc.commands.mail import mail
 from regsvc.commands.runner import EX_FAILURE, configure_logs, run_command
-from regsvc.commands.selftest import selftest
-from regsvc.commands.users import users
 from regsvc.config import loading, settings
 from regsvc.dev import run_dev
 from regsvc.program import heed_signals, run_service
-from regsvc.watch import watch_registration
 
 log = structlog.get_logger()
 
 
+_ELSEWHERE = {name: f"regsvc.commands.{name}" for name in ("check", "keys", "mail", "selftest", "users")}
+"""The module of each command that is imported when it is run: a service loads none of them."""
+
+
 class _Program(click.Group):
     """The group of commands. Exit with 1 on a usage error: click's own 2 is not among the documented exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, importing it if it is of another module."""
+        if cmd_name in _ELSEWHERE:
+            command: click.Command = getattr(import_module(_ELSEWHERE[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         try:
@@ -118,11 +128,6 @@ def watch(registration_url: str, handle: str) -> None:
     REGISTRATION_URL is the service's URL followed by the Location from the response to the sign-up, such as
     http://localhost:8080/api/v1/registrations/…
     """
+    from regsvc.watch import watch_registration  # noqa: PLC0415 - it has a websocket client of its own
+
     run_command(partial(watch_registration, registration_url, handle, click.echo))
-
-
-main.add_command(check)
-main.add_command(keys)
-main.add_command(mail)
-main.add_command(selftest)
-main.add_command(users)

@@ -12,16 +12,15 @@ import psycopg
 import structlog
 import trio
 
-from regsvc import errors, logs, supervisor
+from regsvc import errors, garbage, logs, supervisor
 from regsvc.config.settings import Settings
 from regsvc.consumer.sending.letters import Announce
-from regsvc.http.app import check_templates
+from regsvc.http.own_texts import check_templates
 from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
 from regsvc.parts import LAME_DUCK, make_secrets, open_parts
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.schema import check_rights, check_schema
 from regsvc.roles import make_children
-from regsvc.security.key_store import load_key_ring
 from regsvc.supervisor import Supervisor, SupervisorStatistics
 
 log = structlog.get_logger()
@@ -71,7 +70,10 @@ async def run_service(
     async with open_parts(
         settings, stopping, children, restart, announcer=announcer, dev=dev, lame_duck=lame_duck, newer=newer
     ) as parts:
-        supervisors.append(Supervisor(make_children(parts), stopping=stopping, hook=report, grace=GRACE))
+        with garbage.spared():  # what a role needs is imported here
+            family = make_children(parts)
+        garbage.keep_imports()
+        supervisors.append(Supervisor(family, stopping=stopping, hook=report, grace=GRACE))
         async with trio.open_nursery() as nursery:
 
             async def supervise(*, task_status: trio.TaskStatus[None]) -> None:
@@ -115,6 +117,8 @@ async def check_database(settings: Settings) -> tuple[str, ...]:
                 log.warning("schema is newer than this program, but compatible", newer=newer)
             await check_rights(conn)
             if settings.role != "worker":
+                from regsvc.security.key_store import load_key_ring  # noqa: PLC0415 - heavy, and a worker signs nothing
+
                 await load_key_ring(conn, make_secrets(settings), settings.public_url)
     except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
         log.warning("database not usable yet", error=" ".join(str(error).split()))

@@ -19,17 +19,14 @@ from collections.abc import Iterator
 from functools import partial
 
 from regsvc.config.settings import Settings
-from regsvc.consumer.foreign import run_foreign
 from regsvc.consumer.janitor import run_janitor
 from regsvc.consumer.listener import run_listener
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
-from regsvc.consumer.relay import run_relay
 from regsvc.consumer.review import run_review
 from regsvc.consumer.sending.courier import Courier
 from regsvc.consumer.sending.letters import LetterWriter
-from regsvc.consumer.subscriber import run_subscriber
-from regsvc.http.app import create_app
-from regsvc.http.context import Context
+from regsvc.http.health.application import HealthApplication
+from regsvc.http.health.standing import Process
 from regsvc.http.request_log import note_request
 from regsvc.http.server.peers import LOOPBACK
 from regsvc.http.server.server import Limits, Server
@@ -39,7 +36,6 @@ from regsvc.mail.smtp.client_name import choose_client_name
 from regsvc.mail.smtp.connection import Deadlines
 from regsvc.mail.transport import Transport, open_transport
 from regsvc.parts import Parts
-from regsvc.security.key_rings import KeyRings
 from regsvc.supervisor import Backoff, Child
 
 # A child that waits for a dependency must be back within 5 s of its return, however long that was away.
@@ -63,32 +59,27 @@ def make_children(parts: Parts) -> list[Child]:
 
 
 def _http(parts: Parts) -> Iterator[Child]:
-    yield Child("http", _server(parts, health_only=False).serve, CRASHING, give_up_after=HTTP_ATTEMPTS)
+    from regsvc.serving import make_server  # noqa: PLC0415 - a worker loads no web framework
+
+    yield Child("http", make_server(parts).serve, CRASHING, give_up_after=HTTP_ATTEMPTS)
 
 
 def _health(parts: Parts) -> Iterator[Child]:
     """Serve a worker's health endpoints. It keeps working when their port is taken, so this child never gives up."""
-    if parts.settings.http_port:
-        yield Child("http", _server(parts, health_only=True).serve, CRASHING)
-
-
-def _server(parts: Parts, *, health_only: bool) -> Server:
     settings = parts.settings
-    context = Context(
-        settings=settings,
-        secrets=parts.secrets,
-        pool=parts.http_pool,
-        lane=parts.lane,
-        hub=parts.hub,
-        readiness=parts.readiness,
-        key_rings=KeyRings(parts.http_pool, parts.secrets, settings.public_url),
-        stopping=parts.stopping,
-        children=parts.children,
-        restart=parts.restart,
-        dev=parts.dev,
+    if not settings.http_port:
+        return
+    process = Process(
+        settings,
+        parts.http_pool,
+        parts.lane,
+        parts.hub,
+        parts.readiness,
+        parts.stopping,
+        parts.children,
     )
-    return Server(
-        create_app(context, health_only=health_only),
+    server = Server(
+        HealthApplication(process),
         hosts=settings.http_host,
         port=settings.http_port,
         limits=Limits(keep_alive=settings.http_idle_seconds),
@@ -97,6 +88,7 @@ def _server(parts: Parts, *, health_only: bool) -> Server:
         lame_duck=parts.lame_duck,
         on_request=note_request,
     )
+    yield Child("http", server.serve, CRASHING)
 
 
 def _listener(parts: Parts) -> Iterator[Child]:
@@ -113,6 +105,8 @@ def _listener(parts: Parts) -> Iterator[Child]:
 
 
 def _relay(parts: Parts) -> Iterator[Child]:
+    from regsvc.consumer.relay import run_relay  # noqa: PLC0415 - without a broker none of it is loaded
+
     assert parts.settings.amqp_url is not None  # noqa: S101 - the caller looked
     run = partial(
         run_relay,
@@ -137,6 +131,8 @@ def _sending(parts: Parts) -> Iterator[Child]:
     )
     yield Child("courier", courier.run, DEPENDENT)
     if settings.amqp_url is not None:
+        from regsvc.consumer.subscriber import run_subscriber  # noqa: PLC0415 - likewise
+
         url = settings.amqp_url.get_secret_value()
         subscribe = partial(run_subscriber, courier=courier, url=url, stopping=parts.stopping)
         yield Child("subscriber", subscribe, DEPENDENT)
@@ -151,6 +147,8 @@ def _sending(parts: Parts) -> Iterator[Child]:
 
 
 def _foreign(parts: Parts) -> Iterator[Child]:
+    from regsvc.consumer.foreign import run_foreign  # noqa: PLC0415 - likewise
+
     settings = parts.settings
     assert settings.foreign_amqp_url is not None  # noqa: S101 - the settings saw to it
     assert settings.foreign_queue is not None  # noqa: S101 - likewise

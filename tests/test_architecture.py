@@ -24,6 +24,7 @@ FLOORS = (
     {"dev", "checks"},
     {"program", "watch", "selftest"},
     {"roles"},
+    {"serving"},
     {"parts"},
     {"http", "consumer"},
     {"flows"},
@@ -34,7 +35,7 @@ FLOORS = (
     {"postgres", "rabbitmq"},
     {"config"},
     {"logs"},
-    {"errors", "live", "metrics", "supervisor", "waiting"},
+    {"errors", "garbage", "live", "metrics", "supervisor", "waiting"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -137,7 +138,10 @@ def is_within(name: str, prefix: str) -> bool:
         ("regsvc.http.api", ("regsvc.http.app",)),
         ("regsvc.http.pages", ("regsvc.http.app",)),
         ("regsvc.http.admin", ("regsvc.http.app", "regsvc.http.pages.console")),
-        ("regsvc.http.server", ("regsvc.http.openapi", "regsvc.http.request_log", "regsvc.roles")),
+        (
+            "regsvc.http.server",
+            ("regsvc.http.openapi", "regsvc.http.request_log", "regsvc.roles", "regsvc.serving"),
+        ),
         (
             "regsvc.accounts.admin",
             (

@@ -8,7 +8,6 @@ from quart.ctx import RequestContext
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
-from regsvc.config.settings import Settings
 from regsvc.http.admin import audit_log, mails, signing_keys, supervisor, users
 from regsvc.http.admin import registrations as admin_registrations
 from regsvc.http.api import (
@@ -37,7 +36,6 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
 from regsvc.http.pages import login as login_page  # noqa: F401 - likewise
 from regsvc.http.pages.api_reference import add_reference
 from regsvc.http.pages.console import lists, mail_templates, overview  # noqa: F401 - likewise
-from regsvc.http.pages.texts import check_texts
 from regsvc.http.request.client import get_client_network, get_origin, limits_apply
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id
@@ -77,13 +75,8 @@ class _Application(QuartTrio):
             return await super().dispatch_request(request_context)
 
 
-def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
-    """Return the ASGI application.
-
-    Args:
-        context: what the handlers work with.
-        health_only: serve `/healthz`, `/readyz` and `/metrics` alone, as a worker does.
-    """
+def create_app(context: Context) -> QuartTrio:
+    """Return the ASGI application."""
     app = _Application("regsvc.http", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["BODY_TIMEOUT"] = None  # the server's own deadline is nearer to the socket
@@ -96,23 +89,12 @@ def create_app(context: Context, *, health_only: bool = False) -> QuartTrio:
     app.before_websocket(_begin)
     app.after_request(_finish)
     app.register_blueprint(health.blueprint)
-    if not health_only:
-        for room in _API:
-            app.register_blueprint(room.blueprint, url_prefix=PREFIX)
-        page.dress(app, context.settings)
-        app.register_blueprint(page.blueprint)
-        add_reference(app, document.describe(app, public_url=context.settings.public_url))
+    for room in _API:
+        app.register_blueprint(room.blueprint, url_prefix=PREFIX)
+    page.dress(app, context.settings)
+    app.register_blueprint(page.blueprint)
+    add_reference(app, document.describe(app, public_url=context.settings.public_url))
     return app
-
-
-def check_templates(settings: Settings) -> None:
-    """Check the operator's texts, so that none fails when it is first shown.
-
-    Raises:
-        ConfigurationError: naming each file and key that cannot be used.
-    """
-    if settings.templates is not None:
-        check_texts(settings.templates)
 
 
 async def _begin() -> None:

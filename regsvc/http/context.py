@@ -10,6 +10,7 @@ import trio
 from quart import current_app
 
 from regsvc.flows.service import Service
+from regsvc.http.health.standing import Process
 from regsvc.http.request.forwarding import ForwardingTroubles
 from regsvc.http.turns import Turns
 from regsvc.http.websocket_limits import OpenSockets
@@ -48,6 +49,20 @@ class Context(Service):
     sockets: OpenSockets = field(default_factory=OpenSockets)
     turns: Turns = field(default_factory=Turns)
     forwarding: ForwardingTroubles = field(default_factory=ForwardingTroubles)
+
+    @property
+    def process(self) -> Process:
+        """What probes are told of."""
+        return Process(
+            self.settings,
+            self.pool,
+            self.lane,
+            self.hub,
+            self.readiness,
+            self.stopping,
+            self.children,
+            self.forwarding,
+        )
 
 
 def put_context(config: dict[str, object], context: Context) -> None:

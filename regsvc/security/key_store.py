@@ -19,15 +19,13 @@ from psycopg.rows import class_row
 
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
-from regsvc.security.keys import ACCESS_TOKEN_LIFE, LEEWAY, KeyRing, SealError
+from regsvc.security.key_lives import ANNOUNCED, SERVED
+from regsvc.security.keys import KeyRing, SealError
 from regsvc.security.seals import UnsealError, reseal, seal, unseal
 from regsvc.security.tokens import Secrets
 
 log = structlog.get_logger()
 
-STALE = timedelta(minutes=2)  # how long a process signs with and publishes what it read before
-ANNOUNCED = timedelta(minutes=10) + STALE  # before a key signs: clients cache published keys for ten minutes
-SERVED = ACCESS_TOKEN_LIFE + LEEWAY + STALE  # after a key stops signing
 _SEAL = "signing-key-seal"
 _LOCK = 0x5245_4753_4B45_5953  # "REGSKEYS": only one process at a time creates or reseals keys
 
@@ -174,19 +172,6 @@ async def withdraw_key(conn: Connection, kid: str) -> None:
         """,
         {"signer": None if signer is None else signer.kid},
     )
-
-
-async def purge_keys(conn: Connection, limit: int) -> int:
-    """Delete keys whose tokens have all expired, with their private halves, and return how many."""
-    cursor = await conn.execute(
-        """
-        DELETE FROM signing_keys
-         WHERE kid IN (SELECT kid FROM signing_keys WHERE retired_at <= now() - %(served)s
-                        LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-        """,
-        {"served": SERVED, "limit": limit},
-    )
-    return cursor.rowcount
 
 
 async def _lock_keys(conn: Connection) -> None:

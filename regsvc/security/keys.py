@@ -11,16 +11,15 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from regsvc.errors import ConfigurationError, RegsvcError
+from regsvc.security.key_lives import ACCESS_TOKEN_LIFE, LEEWAY
 
-ACCESS_TOKEN_LIFE = timedelta(minutes=10)
-LEEWAY = timedelta(seconds=30)
 MAX_TOKEN_BYTES = 4096
 _ALGORITHM = "EdDSA"
 _TYPE = "at+jwt"

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import secrets as random
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from regsvc.errors import RegsvcError
 from regsvc.security.tokens import Secrets
 
@@ -26,6 +23,8 @@ def seal(secrets: Secrets, label: str, plain: bytes, *, bound: bytes) -> bytes:
         plain: the secret to seal.
         bound: identity of its owner; a seal that is moved elsewhere does not open.
     """
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - 6 MB, and most workers seal nothing
+
     nonce = random.token_bytes(_NONCE_BYTES)
     return nonce + AESGCM(secrets.key(label)).encrypt(nonce, plain, bound)
 
@@ -36,6 +35,9 @@ def unseal(secrets: Secrets, label: str, sealed: bytes, *, bound: bytes) -> byte
     Raises:
         UnsealError: it was sealed with another key, for another use, or for another owner.
     """
+    from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+
     nonce, encrypted = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
     for key in secrets.keys(label):
         try:

@@ -64,6 +64,24 @@ async def test_the_api_takes_sign_ups_without_a_worker_and_a_worker_sends_withou
         assert await worker.stop() == 0
 
 
+SERVING = {"quart", "werkzeug", "flask", "cryptography", "jwt"}  # what only answering people needs
+
+
+async def test_a_worker_loads_no_more_than_it_works_with(database: str, tmp_path: Path) -> None:
+    """Every process of the service has its memory to itself: what is imported in vain is paid for in each."""
+    environ = serve_environ(database, tmp_path, metrics_allow="127.0.0.1/32")
+    environ["PYTHONPROFILEIMPORTTIME"] = "1"  # Python names each module that it imports
+    async with run_program("serve", "--role", "worker", folder=tmp_path, environ=environ) as worker:
+        assert (await worker.wait_answer("/metrics", 200)).text.startswith("# HELP")
+        assert (await worker.wait_answer("/api/v1/me", 404)).json()["code"] == "not_found"
+        assert await worker.stop() == 0
+    lines = [line for line in worker.log().splitlines() if line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert {"trio", "psycopg"} <= imported
+    assert not imported & SERVING
+    assert not imported & {"aiormq", "trio_asyncio"}, "there is no broker"
+
+
 async def test_a_worker_works_on_when_its_port_is_taken(database: str, tmp_path: Path) -> None:
     port = take_port()
     environ = serve_environ(database, tmp_path)

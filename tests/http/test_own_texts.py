@@ -8,7 +8,7 @@ import pytest
 
 from regsvc.config import loading
 from regsvc.errors import ConfigurationError
-from regsvc.http.app import check_templates
+from regsvc.http.own_texts import check_templates
 from regsvc.http.request.languages import choose_tag
 from tests.services import PASSWORD, run_test_service
 

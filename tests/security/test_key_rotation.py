@@ -9,13 +9,13 @@ import trio
 
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.postgres.pool import Pool
+from regsvc.security.key_lives import purge_keys
 from regsvc.security.key_rings import KeyRings
 from regsvc.security.key_store import (
     KeyInUseError,
     KeyNotFoundError,
     list_keys,
     load_key_ring,
-    purge_keys,
     rotate_keys,
     withdraw_key,
 )

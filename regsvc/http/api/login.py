@@ -23,7 +23,8 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer, empty
 from regsvc.schemas.fields import Body, TokenText
 from regsvc.schemas.formats import Nothing
-from regsvc.security.keys import ACCESS_TOKEN_LIFE, SealError
+from regsvc.security.key_lives import ACCESS_TOKEN_LIFE
+from regsvc.security.keys import SealError
 
 log = structlog.get_logger()
 blueprint = Blueprint("sessions", __name__)

@@ -9,11 +9,10 @@ from typing import cast
 
 from quart import current_app, request
 
-from regsvc.errors import ConfigurationError
+from regsvc.http.own_texts import PAGE_TEXTS
 from regsvc.http.request.languages import choose_tag
-from regsvc.mail.message.languages import FALLBACK, MAIL_TEXTS, find_text_errors, read_texts
+from regsvc.mail.message.languages import FALLBACK, read_texts
 
-_OWN = Path(__file__).with_name("texts")
 _KEY = "REGSVC_PAGE_WORDS"
 
 Texts = Mapping[str, str]
@@ -45,7 +44,7 @@ def load_words(brand: str, folder: Path | None) -> Mapping[str, Words]:
     Raises:
         ValueError: a file is not TOML.
     """
-    folders = [_OWN] if folder is None else [_OWN, folder]
+    folders = [PAGE_TEXTS] if folder is None else [PAGE_TEXTS, folder]
     return {
         language: Words(
             language,
@@ -56,20 +55,6 @@ def load_words(brand: str, folder: Path | None) -> Mapping[str, Words]:
         )
         for language, tables in read_texts(folders).items()
     }
-
-
-def check_texts(templates: Path) -> None:
-    """Check an operator's texts of pages and mails.
-
-    Args:
-        templates: their folder.
-
-    Raises:
-        ConfigurationError: naming each file and key that cannot be used.
-    """
-    faults = [*find_text_errors(MAIL_TEXTS, templates), *find_text_errors(_OWN, templates / "pages")]
-    if faults:
-        raise ConfigurationError("\n  ".join(["The texts in REGSVC_TEMPLATES are not usable:", *faults]))
 
 
 def put_words(config: dict[str, object], words: Mapping[str, Words]) -> None:

@@ -28,7 +28,6 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.mail.message.languages import FALLBACK
 from regsvc.mail.queue.breaker import get_breaker
-from regsvc.rabbitmq.queues import DEAD, MAILS
 from regsvc.security.keys import AccessToken
 
 _SHARED = "REGSVC_OVERVIEW"
@@ -107,6 +106,8 @@ def _get_shared_overview() -> SharedOverview:
 
 def _count_messages() -> dict[str, int | None]:
     """Return how many messages wait in RabbitMQ by queue, as this process saw last; None if it does not know."""
+    from regsvc.rabbitmq.queues import DEAD, MAILS  # noqa: PLC0415 - without a broker none of it is loaded
+
     counts = {
         queue: REGISTRY.get_sample_value("regsvc_queue_messages", {"queue": queue}) for queue in (MAILS, DEAD)
     }

@@ -10,6 +10,7 @@ from regsvc.postgres.pool import Pool
 from regsvc.security.key_store import load_key_ring
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError, KeyRing, SealError, UnknownKeyError
 from regsvc.security.tokens import Secrets
+from regsvc.security.verified_tokens import VerifiedTokens
 
 log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ class KeyRings:
         self._ring: KeyRing | None = None
         self._read_at = -_REFRESH
         self._reading = trio.Lock()
+        self._verified = VerifiedTokens()
 
     async def current(self) -> KeyRing:
         """Return the ring. The last one stays in use while the database is unavailable or a newer secret is set.
@@ -69,11 +71,11 @@ class KeyRings:
         """
         ring = await self.current()
         try:
-            return ring.verify(text)
+            return self._verified.verify(ring, text)
         except UnknownKeyError:
             newer = await self._read_newer(ring)
         try:
-            return newer.verify(text)
+            return self._verified.verify(newer, text)
         except UnknownKeyError as error:
             raise AccessTokenInvalidError from error
 
@@ -88,5 +90,6 @@ class KeyRings:
     async def _read(self) -> KeyRing:
         async with self._pool.connection() as conn:
             self._ring = await load_key_ring(conn, self._secrets, self._issuer)
+        self._verified.trust(self._ring)
         self._read_at = trio.current_time()
         return self._ring

@@ -157,6 +157,7 @@ ATTACKS: dict[str, Attack] = {
     "session in other words": lambda f: f.forge(sid="urn:uuid:" + f.claims["sid"]),
     "expired": lambda f: f.forge(exp=f.after(-31)),
     "expired long ago": lambda f: f.forge(exp=0),
+    "expires beyond all numbers": lambda f: f.forge(exp=10**400),
     "not yet good": lambda f: f.forge(nbf=f.after(60)),
     "issued in the future": lambda f: f.forge(iat=f.after(60)),
     **each("claims", ([], "text", 1, True, [{}]), lambda body, f: f.forge(body=body)),

@@ -9,6 +9,7 @@ from typing import cast
 import trio
 from quart import current_app
 
+from regsvc.accounts.users.acting_user import ActingUsers
 from regsvc.flows.service import Service
 from regsvc.http.health.standing import Process
 from regsvc.http.request.forwarding import ForwardingTroubles
@@ -37,6 +38,7 @@ class Context(Service):
         sockets: which are open.
         turns: which requests of each client are worked on.
         forwarding: what was wrong with forwarding headers so far.
+        acting_users: looks up the users of access tokens.
     """
 
     hub: LiveHub
@@ -49,6 +51,10 @@ class Context(Service):
     sockets: OpenSockets = field(default_factory=OpenSockets)
     turns: Turns = field(default_factory=Turns)
     forwarding: ForwardingTroubles = field(default_factory=ForwardingTroubles)
+    acting_users: ActingUsers = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "acting_users", ActingUsers(self.pool))  # as dataclasses says: it is frozen
 
     @property
     def process(self) -> Process:

@@ -67,6 +67,8 @@ class Connection(psycopg.AsyncConnection[Row]):
         self._commit_scope: trio.CancelScope | None = None
         self.expires = math.inf
         """Time at which a pool replaces the connection, by Trio's clock."""
+        self.executions: dict[bytes, int] = {}
+        """How often each `Query` was executed here, until it is prepared."""
         self.lock = Lock()  # type: ignore[assignment]  # psycopg asks of it no more than `async with`
 
     @classmethod

@@ -15,8 +15,8 @@ from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import Position
 from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
-from regsvc.accounts.sessions import session
 from regsvc.accounts.sessions.refresh_token import start_session
+from regsvc.accounts.users.acting_user import find_acting_users
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
@@ -55,7 +55,7 @@ async def log_in(pool: Pool, user_id: UUID) -> UUID:
 
 async def is_alive(pool: Pool, session_id: UUID) -> bool:
     async with pool.connection() as conn:
-        return await session.is_alive(conn, session_id)
+        return session_id in await find_acting_users(conn, [session_id])
 
 
 async def make_admin(pool: Pool, email: str) -> UUID:

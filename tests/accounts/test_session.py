@@ -12,6 +12,7 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.sessions import refresh_token as grants
 from regsvc.accounts.sessions import session
 from regsvc.accounts.sessions.refresh_token import Grant, Reuse
+from regsvc.accounts.users.acting_user import find_acting_users
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import hash_legacy_token
@@ -47,7 +48,7 @@ async def renew(pool: Pool, token: str, *, limited: bool = False) -> Grant:
 
 async def is_alive(pool: Pool, session_id: UUID) -> bool:
     async with pool.connection() as conn:
-        return await session.is_alive(conn, session_id)
+        return session_id in await find_acting_users(conn, [session_id])
 
 
 async def sql(pool: Pool, statement: str) -> None:

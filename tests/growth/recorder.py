@@ -16,6 +16,8 @@ import psycopg
 import pytest
 
 import regsvc
+from regsvc.postgres.connection import Connection
+from regsvc.postgres.query import Query
 
 ROOT = Path(regsvc.__file__).parent
 _SENDERS = {"execute", "executemany"}
@@ -104,6 +106,17 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
         finally:
             recorder.end(cursor.connection, place)
 
+    send_query = Query.execute
+
+    async def execute_query(query: Query, connection: Connection, *values: bytes) -> Any:
+        place = recorder.find_place()
+        recorder.begin(connection)
+        try:
+            return await send_query(query, connection, *values)
+        finally:
+            recorder.end(connection, place)
+
     with monkeypatch.context() as patched:
         patched.setattr(psycopg.AsyncCursor, "execute", execute)
+        patched.setattr(Query, "execute", execute_query)
         yield recorder

@@ -52,6 +52,9 @@ class Proxy:
         for stream in list(self._streams):
             await trio.aclose_forcefully(stream)
 
+    def note(self, source: trio.SocketStream, data: bytes) -> None:
+        """See what one side sent, before it is forwarded; for those who read along."""
+
     async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Listen until cancelled."""
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -73,6 +76,7 @@ class Proxy:
     ) -> None:
         try:
             async for data in source:
+                self.note(source, bytes(data))
                 await self._forwarding.wait()
                 for pattern, replacement in self._rewriting:
                     data = re.sub(pattern, replacement, data)  # noqa: PLW2901 - the piece, as it goes on

@@ -11,6 +11,7 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from regsvc.security.key_rings import VerifiedTokens
 from regsvc.security.keys import (
     ACCESS_TOKEN_LIFE,
     LEEWAY,
@@ -19,7 +20,6 @@ from regsvc.security.keys import (
     KeyRing,
     UnknownKeyError,
 )
-from regsvc.security.verified_tokens import VerifiedTokens
 
 SOMEBODY = AccessToken(uuid4(), uuid4(), "user")
 

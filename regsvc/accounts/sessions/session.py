@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
@@ -103,21 +103,6 @@ async def list_sessions(conn: Connection, user_id: UUID) -> list[Session]:
             {"user_id": user_id, "idle": IDLE_LIFE, "limit": MOST_SHOWN},
         )
         return await cursor.fetchall()
-
-
-async def is_alive(conn: Connection, session_id: UUID) -> bool:
-    """Return whether a session may act: it has not ended, and its user is active."""
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            f"""
-            SELECT true
-              FROM sessions s
-              JOIN users u ON u.id = s.user_id AND u.disabled_at IS NULL
-             WHERE s.id = %(id)s AND {ALIVE}
-            """,  # noqa: S608 - a constant of this module
-            {"id": session_id},
-        )
-        return await cursor.fetchone() is not None
 
 
 async def purge_legacy_tokens(conn: Connection, limit: int) -> int:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from quart import Blueprint, Response
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
-from regsvc.accounts.users.user import User, get_user
+from regsvc.accounts.users.user import User
 from regsvc.errors import PreconditionFailedError
 from regsvc.flows.account.profile import ProfileBody, change_profile
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
-from regsvc.http.request.authentication import authenticate
+from regsvc.http.request.authentication import authenticate, authenticate_user
 from regsvc.http.request.body import read_body
 from regsvc.http.request.caller import get_caller
 from regsvc.http.request.preconditions import entity_tag, is_known, read_if_match
 from regsvc.http.response.json_response import answer, empty
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.users import Profile, show_profile
-from regsvc.security.keys import AccessTokenInvalidError
 
 blueprint = Blueprint("me", __name__)
 
@@ -38,12 +37,7 @@ _IF_NONE_MATCH = Parameter(
 )
 async def show() -> Response:
     """Show the profile. With `If-None-Match`, answer 304 while it is still that version."""
-    context = get_context()
-    token = await authenticate(context)
-    async with context.pool.connection() as conn:
-        user = await get_user(conn, token.user_id)
-    if user is None:
-        raise AccessTokenInvalidError
+    _, user = await authenticate_user(get_context())
     if is_known(user.version):
         unchanged = empty(304)
         unchanged.headers["ETag"] = entity_tag(user.version)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from regsvc.accounts.users.user import get_user
 from regsvc.http.context import Context
-from regsvc.http.request.authentication import authenticate
+from regsvc.http.request.authentication import authenticate_user
 from regsvc.http.response.errors import ForbiddenError
 from regsvc.security.keys import AccessToken
 
@@ -18,10 +17,7 @@ async def authenticate_admin(context: Context) -> AccessToken:
         AccessTokenInvalidError: there is no good access token.
         ForbiddenError: it is not an administrator's, or not any more.
     """
-    token = await authenticate(context)
-    if token.role == ADMIN:
-        async with context.pool.connection() as conn:
-            user = await get_user(conn, token.user_id)
-        if user is not None and user.role == ADMIN:
-            return token
+    token, user = await authenticate_user(context)
+    if token.role == user.role == ADMIN:
+        return token
     raise ForbiddenError

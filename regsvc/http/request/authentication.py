@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quart import request
 
-from regsvc.accounts.sessions import session
+from regsvc.accounts.users.user import User
 from regsvc.http.context import Context
 from regsvc.security.keys import AccessToken, AccessTokenInvalidError
 
@@ -17,12 +17,21 @@ async def authenticate(context: Context) -> AccessToken:
     Raises:
         AccessTokenInvalidError: there is none, it is not good, or its session has ended.
     """
+    return (await authenticate_user(context))[0]
+
+
+async def authenticate_user(context: Context) -> tuple[AccessToken, User]:
+    """Return who is calling, with their profile at this moment.
+
+    Raises:
+        AccessTokenInvalidError: as for `authenticate`.
+    """
     headers = request.headers.getlist("Authorization")
     header = headers[0] if len(headers) == 1 else ""  # of two, a proxy may have looked at the other one
     if not header.lower().startswith(_SCHEME):
         raise AccessTokenInvalidError
     token = await context.key_rings.verify(header[len(_SCHEME) :].strip())
-    async with context.pool.connection() as conn:
-        if not await session.is_alive(conn, token.session_id):
-            raise AccessTokenInvalidError
-    return token
+    user = await context.acting_users.find(token.session_id)
+    if user is None or user.id != token.user_id:
+        raise AccessTokenInvalidError
+    return token, user

@@ -1,0 +1,108 @@
+"""Statements that nearly every request executes: prepared once a connection, without a cursor.
+
+A cursor of psycopg finds out at every execution how to adapt parameters and load results. For a query whose types are
+known this costs more than the query. Without prepared statements, as behind some poolers, it is parsed every time.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
+
+from psycopg import pq
+from psycopg.errors import error_from_result
+from psycopg.generators import execute as receive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from regsvc.postgres.connection import Connection
+
+Reader: TypeAlias = "Callable[[bytes], Any]"
+
+UUID_ARRAY = 2951  # the type's number in every PostgreSQL (pg_type.dat)
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def read_uuid(octets: bytes) -> UUID:
+    """Return a `uuid`."""
+    return UUID(bytes=octets)
+
+
+def read_text(octets: bytes) -> str:
+    """Return a `text`."""
+    return octets.decode()
+
+
+def read_integer(octets: bytes) -> int:
+    """Return an `integer` of any size."""
+    return int.from_bytes(octets, "big", signed=True)
+
+
+def read_timestamp(octets: bytes) -> datetime:
+    """Return a `timestamptz`."""
+    return _EPOCH + timedelta(microseconds=int.from_bytes(octets, "big", signed=True))
+
+
+def write_array(items: Sequence[object]) -> bytes:
+    """Return an array of items whose text has no comma, quote or brace, such as ids."""
+    return f"{{{','.join(map(str, items))}}}".encode()
+
+
+class Query:
+    """A SELECT whose parameters are written $1, $2 and so on.
+
+    Args:
+        sql: the statement.
+        parameters: their types' numbers.
+        columns: what reads each column of the result, which may not be null.
+    """
+
+    def __init__(self, sql: str, parameters: Sequence[int], columns: Sequence[Reader]) -> None:
+        self._sql = sql.encode()
+        # By its text: behind a pooler, a name may turn out to be another process's.
+        self._name = b"regsvc_" + sha256(self._sql).hexdigest()[:16].encode()
+        self._parameters = tuple(parameters)
+        self._columns = tuple(columns)
+
+    async def execute(self, conn: Connection, *values: bytes) -> list[tuple[Any, ...]]:
+        """Execute the query on a connection, with values in PostgreSQL's text notation, and return the rows.
+
+        Raises:
+            psycopg.Error: as for any statement.
+        """
+        pgconn = conn.pgconn
+        async with conn.lock:
+            name = await self._prepare(conn)
+            if name is None:
+                pgconn.send_query_params(self._sql, values, self._parameters, None, pq.Format.BINARY)
+            else:
+                pgconn.send_query_prepared(name, values, None, pq.Format.BINARY)
+            result = await _receive(conn, pq.ExecStatus.TUPLES_OK)
+        get = result.get_value
+        return [
+            tuple([read(get(row, column) or b"") for column, read in enumerate(self._columns)])
+            for row in range(result.ntuples)
+        ]
+
+    async def _prepare(self, conn: Connection) -> bytes | None:
+        """Return the name of the prepared statement; None while the connection has seldom executed it."""
+        threshold = conn.prepare_threshold
+        seen = conn.executions.get(self._sql, 0)
+        if threshold is None or seen < threshold:
+            conn.executions[self._sql] = seen + 1
+            return None
+        if seen == threshold:
+            conn.pgconn.send_prepare(self._name, self._sql, self._parameters)
+            await _receive(conn, pq.ExecStatus.COMMAND_OK)
+            conn.executions[self._sql] = seen + 1
+        return self._name
+
+
+async def _receive(conn: Connection, wanted: pq.ExecStatus) -> pq.abc.PGresult:
+    result: pq.abc.PGresult = (await conn.wait(receive(conn.pgconn)))[-1]
+    if result.status != wanted:
+        raise error_from_result(result, encoding="utf-8")
+    return result

@@ -1,0 +1,42 @@
+"""How often a request asks PostgreSQL, counted on the wire: time is a fact about machines, a round trip is not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.postgres.wire import Wire, open_wire
+from tests.services import Service, run_test_service
+
+HTTP = "regsvc http"  # the connections of requests
+
+
+@asynccontextmanager
+async def run_watched(database: str, folder: Path) -> AsyncIterator[tuple[Service, Wire]]:
+    """Run the service with its limits on, its connections watched."""
+    async with open_wire(database) as wire:
+        environ = {"REGSVC_RATE_LIMITS": "on", "REGSVC_DATABASE_LISTEN_URL": database}
+        async with run_test_service(wire.conninfo(), folder, environ) as service:
+            yield service, wire
+
+
+@pytest.fixture
+async def watched(database: str, tmp_path: Path) -> AsyncIterator[tuple[Service, Wire]]:
+    """A running service and what it sends to PostgreSQL."""
+    async with run_watched(database, tmp_path) as found:
+        yield found
+
+
+async def test_reading_the_profile_takes_one_round_trip(watched: tuple[Service, Wire]) -> None:
+    service, wire = watched
+    await service.confirm()
+    header = await service.log_in()
+    for _ in range(8):  # until it is prepared on the connection
+        await service.client.get("/api/v1/me", headers=header)
+    wire.take(HTTP)
+    for _ in range(3):
+        assert (await service.client.get("/api/v1/me", headers=header)).status_code == 200
+    assert len(wire.take(HTTP)) == 3

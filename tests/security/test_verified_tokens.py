@@ -11,15 +11,9 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from regsvc.security.key_lives import ACCESS_TOKEN_LIFE, LEEWAY
 from regsvc.security.key_rings import VerifiedTokens
-from regsvc.security.keys import (
-    ACCESS_TOKEN_LIFE,
-    LEEWAY,
-    AccessToken,
-    AccessTokenInvalidError,
-    KeyRing,
-    UnknownKeyError,
-)
+from regsvc.security.keys import AccessToken, AccessTokenInvalidError, KeyRing, UnknownKeyError
 
 SOMEBODY = AccessToken(uuid4(), uuid4(), "user")
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from hashlib import md5
 from itertools import product
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import trio
 
@@ -23,15 +22,12 @@ from regsvc.consumer import janitor
 from regsvc.jobs.claims import seconds_until_due
 from regsvc.mail.queue import breaker, jobs, publishing
 from regsvc.postgres.pool import Pool
+from tests.growth.deeds import try_all
+from tests.growth.rows import an_id
 from tests.services import PASSWORD, Service
 
 OPERATOR = By("operator")
 LATE = "2020-01-01T00:00:00Z"
-
-
-def an_id(letter: str, number: int = 4) -> UUID:
-    """Return the id of a generated row."""
-    return UUID(md5(f"{letter}{number}".encode(), usedforsecurity=False).hexdigest())
 
 
 async def live(service: Service, pool: Pool) -> None:  # noqa: PLR0915 - one thing after the other
@@ -209,3 +205,4 @@ async def keep(pool: Pool) -> None:
     await look(pool)
     await publish(pool)
     await keep_house(pool)
+    await try_all(pool)

@@ -60,24 +60,47 @@ class Recorder:
         self.plans: dict[str, str] = {}
         self._places = list_places()
         self._said: WeakKeyDictionary[psycopg.AsyncConnection[Any], list[str]] = WeakKeyDictionary()
+        self._sent: dict[str, str] = {}
 
     def begin(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Collect what the server says of the statement that this connection is about to send."""
-        said = self._said.get(connection)
-        if said is None:
-            said = self._said[connection] = []
-            connection.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
-        said.clear()
-
-    def end(self, connection: psycopg.AsyncConnection[Any], place: str | None) -> None:
-        """Note what it said."""
-        said = [text[text.index("{") :] for text in self._said[connection] if "plan:" in text]
-        if place is None or not said:
+        if connection in self._said:
+            self._note(connection, None)
             return
-        plans = [json.loads(text)["Plan"] for text in said]
-        read = sum(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] for plan in plans)
-        if read >= self.blocks.get(place, -1):
-            self.blocks[place], self.plans[place] = read, "\n".join(said)
+        said = self._said[connection] = []
+        connection.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+
+    def end(self, cursor: psycopg.AsyncCursor[Any], place: str | None) -> None:
+        """Note what it said."""
+        if place is not None and cursor._query is not None:
+            self._sent[cursor._query.query.decode()] = place
+        self._note(cursor.connection, place)
+
+    def finish(self) -> None:
+        """Note what was said since."""
+        for connection in list(self._said):
+            self._note(connection, None)
+
+    def _note(self, connection: psycopg.AsyncConnection[Any], place: str | None) -> None:
+        """Add up plans by the place whose statement they are of.
+
+        A query in a transaction is explained when its portal is closed, which the next statement does. What triggers
+        and functions do belongs to the statement that is being sent.
+        """
+        said = self._said[connection]
+        plans: defaultdict[str, list[str]] = defaultdict(list)
+        for text in [text[text.index("{") :] for text in said if "plan:" in text]:
+            owner = self._sent.get(json.loads(text)["Query Text"], place)
+            if owner is not None:
+                plans[owner].append(text)
+        said.clear()
+        for owner, texts in plans.items():
+            read = sum(
+                plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+                for plan in (json.loads(text)["Plan"] for text in texts)
+            )
+            if read >= self.blocks.get(owner, -1):
+                self.blocks[owner], self.plans[owner] = read, "\n".join(texts)
 
     def find_place(self) -> str | None:
         """Return the place in the product whose call is being made, innermost first."""
@@ -104,7 +127,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
         try:
             return await send(cursor, *args, **kwargs)
         finally:
-            recorder.end(cursor.connection, place)
+            recorder.end(cursor, place)
 
     send_query = Query.execute
 
@@ -120,3 +143,4 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
         patched.setattr(psycopg.AsyncCursor, "execute", execute)
         patched.setattr(Query, "execute", execute_query)
         yield recorder
+        recorder.finish()

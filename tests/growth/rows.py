@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hashlib import md5
+from uuid import UUID
+
 import psycopg
 
 # Addresses, ids and times of `n` are the same in every database, however many rows it has.
@@ -93,6 +96,11 @@ _INDEXES = """
       FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace s ON s.oid = c.relnamespace
      WHERE s.nspname = 'public' AND NOT i.indisunique
 """
+
+
+def an_id(letter: str, number: int = 4) -> UUID:
+    """Return the id of a generated row."""
+    return UUID(md5(f"{letter}{number}".encode(), usedforsecurity=False).hexdigest())
 
 
 def fill(conninfo: str, rows: int) -> None:

@@ -1,0 +1,190 @@
+"""What workers, operators and upgrades do with the database, called as they call it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from regsvc.accounts import address_keys
+from regsvc.accounts.address import parse_address
+from regsvc.accounts.admin import address_findings, user_actions, user_search
+from regsvc.accounts.admin.user_actions import NewUser
+from regsvc.accounts.audit.record import By
+from regsvc.accounts.limits import login_attempts, mail_schedule
+from regsvc.accounts.limits.rate_limit import RateLimitedError
+from regsvc.accounts.mails import legacy
+from regsvc.accounts.registrations import confirmation, link_preview, mail_status, registration
+from regsvc.accounts.sessions import browser_session, legacy_token
+from regsvc.accounts.users import email_undo, user
+from regsvc.accounts.users.email_change import UNDO_USE
+from regsvc.jobs import claims, failures, leases
+from regsvc.mail.queue import bookings, breaker, jobs, publishing
+from regsvc.mail.queue.leases import release_jobs
+from regsvc.postgres.connection import Connection
+from regsvc.postgres.pool import Pool
+from regsvc.security import key_store
+from regsvc.security.tokens import (
+    Secrets,
+    SessionCookie,
+    mint_account_token,
+    mint_link_token,
+    read_account_token,
+    read_link_token,
+)
+from tests.growth.rows import an_id
+
+OPERATOR = By("operator")
+SECRETS = Secrets(b"a secret for tests, 32 bytes long")
+SECOND = timedelta(seconds=1)
+
+
+async def try_all(pool: Pool) -> None:
+    """Do each once."""
+    await claim_and_book(pool)
+    await review(pool)
+    async with pool.transaction(limit=60) as conn:
+        await ask_about_addresses(conn)
+        await undo_a_move(conn)
+    async with pool.connection(limit=60) as conn:
+        await keep_the_breaker(conn)
+        await limit_logins(conn)
+        await operate(conn)
+        await recompute(conn)
+
+
+async def claim_and_book(pool: Pool) -> None:
+    """Claim mails, and end each in another way."""
+    ids = [uuid4() for _ in range(6)]
+    async with pool.transaction(limit=60) as conn:
+        for number, mail_id in enumerate(ids):
+            await jobs.add_job(conn, mail_id, an_id("r", 3 * number + 3))
+    async with pool.connection(limit=60) as conn:
+        claimed = await jobs.claim_mails(conn, ids)
+        assert len(claimed) == len(ids)
+        await claims.find_claimable(conn, jobs.MAIL_JOBS, ids)
+        await leases.renew_leases(conn, jobs.MAIL_JOBS, claimed)
+        await leases.find_leased(conn, jobs.MAIL_JOBS, claimed)
+        first, second, third, fourth, fifth, _ = claimed
+        assert await bookings.book_retries(conn, [bookings.Retry(first, SECOND, "timeout")])
+        assert await bookings.book_ended(conn, [bookings.Ended(second, "bounced", "mailbox_unavailable")])
+        assert await failures.book_failures(conn, jobs.MAIL_JOBS, [(third, "timeout")], lambda _: SECOND)
+        await release_jobs(conn, [fourth], after=SECOND)
+        await bookings.book_sent(conn, [(bookings.Sent(fifth, "250 OK"), "confirm")])
+        await mail_status.show_delayed(conn, [first.id])
+        await mail_status.show_bounced(conn, [second.id])
+        await mail_status.find_wanted(conn, ids)
+        await jobs.add_resend(conn, uuid4(), "person77@example.org", wanted=an_id("r", 77))
+
+
+async def review(pool: Pool) -> None:
+    """Look at published mails of which the queue has too few, and enough."""
+    for ready, at_the_time in ((0, timedelta(minutes=6)), (5, timedelta())):
+        async with pool.transaction(limit=60) as conn:
+            mail_id = uuid4()
+            await jobs.add_job(conn, mail_id, an_id("r", 30))
+            await conn.execute(
+                "UPDATE mails SET published_at = now() - %s, due_at = now() WHERE id = %s",
+                [at_the_time, mail_id],
+            )
+            await publishing.review_published(conn, ready)
+
+
+async def keep_the_breaker(conn: Connection) -> None:
+    """Open it, take its turn, close it, and end a release."""
+    await conn.execute(
+        "UPDATE mail_breaker SET open = true, reason = 'timeout', opened_at = now(), probe_at = now()"
+    )
+    await breaker.take_probe(conn)
+    state = await breaker.get_breaker(conn)
+    assert await breaker._write(conn, state, replace(state, open=False))
+    state = await breaker.get_breaker(conn)
+    await breaker.note_released(conn, replace(state, recovered_for=3600.0))
+
+
+async def limit_logins(conn: Connection) -> None:
+    """Count wrong guesses from a place until it has to wait, and take one back."""
+    place = login_attempts.Place("192.0.2.1", "Firefox", "192.0.2.0/24")
+    tried = await login_attempts.begin_try(conn, SECRETS, "person77@example.org", place)
+    await login_attempts.withdraw_try(conn, tried)
+    with pytest.raises(RateLimitedError):
+        while True:
+            await login_attempts.begin_try(conn, SECRETS, "person77@example.org", place)
+    await mail_schedule.find_early(conn, [b"x" * 32])
+    await mail_schedule.find_leading(conn, [b"x" * 32])
+
+
+async def ask_about_addresses(conn: Connection) -> None:
+    """Use a link, a cookie, a token of old and legacy mail."""
+    key = "person3@example.org"
+    link = read_link_token(mint_link_token(SECRETS, an_id("r", 3), key))
+    assert link is not None
+    await confirmation.list_candidates(conn, SECRETS, link)
+    await link_preview.get_recipient(conn, an_id("r", 3))
+    await registration.list_seqs(conn, [an_id("r", 3), an_id("r", 4)])
+    await browser_session._renew(conn, SessionCookie(an_id("s"), 0))
+    await legacy_token.spend_token(conn, "t4")
+    await user.replace_password_hash(conn, an_id("u"), old="x", new="y")
+    request = legacy.ForeignRequest(parse_address("cem@example.org"), "token", (b"a", b"b"))
+    assert await legacy.add_foreign_mails(conn, SECRETS, [request])
+
+
+async def undo_a_move(conn: Connection) -> None:
+    """Undo the change of an address, whose new reader has set a password."""
+    await conn.execute(
+        """
+        UPDATE address_moves v SET state = 'done', done_at = now(), proved_at = now(), old_email = 'old@example.org',
+                                   old_key = 'old@example.org', new_email = u.email, new_key = u.email_key
+          FROM users u WHERE u.id = v.user_id AND v.id = %s
+        """,
+        [an_id("v", 12)],
+    )
+    token = read_account_token(mint_account_token(SECRETS, UNDO_USE, an_id("v", 12), "old@example.org"))
+    assert token is not None
+    assert await email_undo.begin_undo(conn, SECRETS, token, OPERATOR) is not None
+    await conn.execute("UPDATE address_moves SET proved_at = NULL WHERE id = %s", [an_id("v", 12)])
+    await email_undo.undo_move(conn, SECRETS, token, "x", OPERATOR)
+
+
+async def operate(conn: Connection) -> None:
+    """Do what the commands of an operator do."""
+    new = NewUser("dea@example.org", "dea@example.org", "Dea", "en", "user", "x", None)
+    added = await user_actions.add_user(conn, new, OPERATOR)
+    await user_actions.import_users(
+        conn, [replace(new, email=f"{n}@x.org", email_key=f"{n}@x.org") for n in range(9)]
+    )
+    await user_actions.set_role(conn, added, "admin", OPERATOR)
+    await user_search.find_person(conn, "person77@example.org")
+    await address_keys._note(conn, an_id("u", 9), "shared", [an_id("u", 10), an_id("r", 10)])
+    assert await address_findings.list_findings(conn)
+    await address_findings.dismiss_findings(conn, [an_id("u", 9)])
+    await key_store._update_seals(conn, {"no such key": b"x"})
+    await conn.execute("DELETE FROM signing_keys")  # sealed with the service's secret
+    for _ in range(2):
+        await key_store.rotate_keys(conn, SECRETS, at_once=True)
+    keys = await key_store.list_keys(conn)
+    signer = key_store._find_signer(keys)
+    await key_store.withdraw_key(conn, next(key.kid for key in keys if key != signer))
+
+
+async def recompute(conn: Connection) -> None:
+    """Recompute a few batches of address keys, with rows that have wrong ones."""
+    for table in ("users", "registrations"):
+        # Folded as they were until 0.2: two of them belong to one key.
+        await conn.execute(
+            f"UPDATE {table} SET email = 'stra\u00dfe@example.org', email_key = 'strasse@example.org'"
+            " WHERE id = (SELECT id FROM {0} ORDER BY id LIMIT 1)".format(table)
+        )
+    await address_keys.schedule_recomputing(conn)
+    for _ in range(3):
+        await address_keys.recompute_batch(conn, 100)
+    for stage in address_keys._STAGES:
+        await conn.execute("UPDATE address_key_progress SET stage = %s, after = NULL", [stage])
+        await address_keys.recompute_batch(conn, 100)
+    await conn.execute(
+        "UPDATE address_key_progress SET stage = %s, after = 'ffffffff-ffff-ffff-ffff-ffffffffffff'",
+        [list(address_keys._STAGES)[-1]],
+    )
+    await address_keys.recompute_keys(conn)

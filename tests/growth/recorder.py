@@ -70,11 +70,11 @@ class Recorder:
         said = self._said[connection] = []
         connection.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
 
-    def end(self, cursor: psycopg.AsyncCursor[Any], place: str | None) -> None:
-        """Note what it said."""
-        if place is not None and cursor._query is not None:
-            self._sent[cursor._query.query.decode()] = place
-        self._note(cursor.connection, place)
+    def end(self, connection: psycopg.AsyncConnection[Any], place: str | None, sent: bytes | None) -> None:
+        """Note what it said of the statement that was sent."""
+        if place is not None and sent is not None:
+            self._sent[sent.decode()] = place
+        self._note(connection, place)
 
     def finish(self) -> None:
         """Note what was said since."""
@@ -127,7 +127,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
         try:
             return await send(cursor, *args, **kwargs)
         finally:
-            recorder.end(cursor, place)
+            recorder.end(cursor.connection, place, cursor._query and cursor._query.query)
 
     send_query = Query.execute
 
@@ -137,7 +137,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
         try:
             return await send_query(query, connection, *values)
         finally:
-            recorder.end(connection, place)
+            recorder.end(connection, place, query._sql)
 
     with monkeypatch.context() as patched:
         patched.setattr(psycopg.AsyncCursor, "execute", execute)

@@ -127,7 +127,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
         try:
             return await send(cursor, *args, **kwargs)
         finally:
-            recorder.end(cursor.connection, place, cursor._query and cursor._query.query)
+            recorder.end(cursor.connection, place, cursor._query.query if cursor._query else None)
 
     send_query = Query.execute
 

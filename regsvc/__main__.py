@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from regsvc import garbage
+from regsvc.processes import garbage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,20 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-import structlog
-import trio
 
 from regsvc import __version__, logs
-from regsvc.accounts.address_keys import bring_up
 from regsvc.commands.runner import EX_FAILURE, configure_logs, run_command
-from regsvc.config import loading, settings
-from regsvc.dev import run_dev
-from regsvc.program import heed_signals, run_service
+from regsvc.config import loading
 
-log = structlog.get_logger()
-
-
-_ELSEWHERE = {name: f"regsvc.commands.{name}" for name in ("check", "keys", "mail", "selftest", "users")}
+_ELSEWHERE = {
+    name: f"regsvc.commands.{name}" for name in ("check", "keys", "mail", "selftest", "serve", "users")
+}
 """The module of each command that is imported when it is run: a service loads none of them."""
 
 
@@ -68,38 +62,15 @@ def main() -> None:
 )
 def dev(data: Path) -> None:
     """Run the whole service on this machine, with its own database and mailbox."""
+    from regsvc.dev import run_dev  # noqa: PLC0415 - other commands do without
+
     run_command(partial(run_dev, data))
-
-
-@main.command()
-@click.option(
-    "--role", type=click.Choice(["all", "api", "worker"]), help="What to run [default: REGSVC_ROLE, or all]."
-)
-def serve(role: settings.Role | None) -> None:
-    """Run the service in production: all of it, the API, or a worker."""
-
-    async def run() -> None:
-        chosen = loading.load(mode="serve", role=role)
-        configure_logs(chosen)
-        for line in chosen.insecurities():
-            log.warning("insecure", setting=line)
-        links = loading.list_service_links()
-        if links:
-            log.info("variables of Kubernetes Services ignored", names=links)
-        async with trio.open_nursery() as nursery:
-            stopping = trio.Event()
-            await nursery.start(heed_signals, stopping)
-            log.info("starting", role=chosen.role, version=__version__)
-            await run_service(chosen, stopping=stopping)
-            nursery.cancel_scope.cancel()
-        log.info("stopped")
-
-    run_command(run)
 
 
 @main.command()
 def migrate() -> None:
     """Migrate the database schema to this version."""
+    from regsvc.accounts.address_keys import bring_up  # noqa: PLC0415 - as above
 
     async def run() -> None:
         chosen = loading.load(mode="migrate")

@@ -24,11 +24,12 @@ from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.config import loading
 from regsvc.config.settings import Settings
 from regsvc.errors import ConfigurationError, RegsvcError
-from regsvc.http.listeners import open_listeners, show_address
 from regsvc.logs import mask_email, reveal
 from regsvc.logs.streams import say
 from regsvc.postgres.embedded import EmbeddedPostgres
-from regsvc.program import heed_signals, report, run_service
+from regsvc.processes.listeners import open_listeners, show_address
+from regsvc.processes.signals import heed_signals
+from regsvc.program import report, run_service
 from regsvc.roles import DEPENDENT
 from regsvc.supervisor import Child, Supervisor
 

@@ -35,3 +35,9 @@ CONNECTIONS = Gauge(
 )
 HASHES = Gauge("regsvc_password_hashes", "Passwords being hashed (busy) and queued (waiting)", ["state"])
 WAITERS = Gauge("regsvc_live_waiters", "Websockets and long polls that wait for a change")
+PROCESS_RUNNING = Gauge(
+    "regsvc_process_running", "1 while a process is at work, of several with one supervisor", ["process"]
+)
+PROCESS_FAILURES = Counter(
+    "regsvc_process_failures", "Deaths of a process, of several with one supervisor", ["process"]
+)

@@ -14,6 +14,8 @@ from regsvc.consumer.sending.letters import Announce
 from regsvc.live import LiveHub
 from regsvc.postgres.pool import Pool
 from regsvc.postgres.readiness import Readiness
+from regsvc.processes.member import Member
+from regsvc.security.cores import hashing_threads
 from regsvc.security.passwords import HashingLane
 from regsvc.security.tokens import Secrets
 from regsvc.supervisor import SupervisorStatistics
@@ -47,6 +49,7 @@ class Parts:
         announcer: receives the link and code of each mail that was sent; only in `dev`.
         dev: whether this is `regsvc dev`.
         lame_duck: seconds for which requests are still accepted after a stop signal.
+        member: this process among its siblings, if there are several.
     """
 
     settings: Settings
@@ -62,6 +65,7 @@ class Parts:
     announcer: Announce | None = None
     dev: bool = False
     lame_duck: float = LAME_DUCK
+    member: Member | None = None
 
     @property
     def spaced(self) -> bool:
@@ -80,6 +84,7 @@ async def open_parts(
     dev: bool = False,
     lame_duck: float = LAME_DUCK,
     newer: Sequence[str] = (),
+    member: Member | None = None,
 ) -> AsyncIterator[Parts]:
     """Open the shared resources for the duration of the block, some connections at once."""
     secrets = make_secrets(settings)
@@ -110,7 +115,7 @@ async def open_parts(
         cost=settings.bcrypt_cost,
         pepper=pepper,
         peppers=peppers,
-        threads=settings.hashing_threads or None,
+        threads=settings.hashing_threads or hashing_threads(settings.processes),
     ) as lane:
         try:
             yield Parts(
@@ -127,6 +132,7 @@ async def open_parts(
                 announcer,
                 dev,
                 lame_duck,
+                member,
             )
         finally:
             with trio.CancelScope(shield=True):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -12,7 +10,7 @@ import psycopg
 import structlog
 import trio
 
-from regsvc import errors, garbage, logs, supervisor
+from regsvc import errors, supervisor
 from regsvc.config.settings import Settings
 from regsvc.consumer.sending.letters import Announce
 from regsvc.http.own_texts import check_templates
@@ -20,6 +18,8 @@ from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
 from regsvc.parts import LAME_DUCK, make_secrets, open_parts
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.schema import check_rights, check_schema
+from regsvc.processes import garbage
+from regsvc.processes.member import Member
 from regsvc.roles import make_children
 from regsvc.supervisor import Supervisor, SupervisorStatistics
 
@@ -39,6 +39,7 @@ async def run_service(
     dev: bool = False,
     lame_duck: float = LAME_DUCK,
     on_ready: Callable[[], None] | None = None,
+    member: Member | None = None,
 ) -> None:
     """Run the children of a role until `stopping` is set, then shut down gracefully.
 
@@ -49,6 +50,7 @@ async def run_service(
         dev: whether this is `regsvc dev`.
         lame_duck: seconds for which requests are still accepted after a stop signal, for load balancers to notice.
         on_ready: called when every child has started or failed once.
+        member: this process among its siblings, if there are several.
 
     Raises:
         ConfigurationError: a mail template of the operator is invalid.
@@ -68,7 +70,15 @@ async def run_service(
         supervisors[0].restart(name)
 
     async with open_parts(
-        settings, stopping, children, restart, announcer=announcer, dev=dev, lame_duck=lame_duck, newer=newer
+        settings,
+        stopping,
+        children,
+        restart,
+        announcer=announcer,
+        dev=dev,
+        lame_duck=lame_duck,
+        newer=newer,
+        member=member,
     ) as parts:
         with garbage.spared():  # what a role needs is imported here
             family = make_children(parts)
@@ -81,6 +91,8 @@ async def run_service(
                 nursery.cancel_scope.cancel()
 
             await nursery.start(supervise)
+            if member is not None:
+                await member.tell_ready()
             if on_ready is not None and not stopping.is_set():
                 on_ready()
 
@@ -124,37 +136,6 @@ async def check_database(settings: Settings) -> tuple[str, ...]:
         log.warning("database not usable yet", error=" ".join(str(error).split()))
         return ()
     return newer
-
-
-async def heed_signals(
-    stopping: trio.Event,
-    *,
-    at_once: Callable[[], None] = lambda: None,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Set `stopping` at the first SIGINT or SIGTERM; exit at once at the second.
-
-    SIGHUP, sent when a terminal closes, counts as well, unless `nohup` ignores it.
-
-    Args:
-        stopping: set to stop everything.
-        at_once: called before the process exits at once.
-        task_status: started once signals are handled.
-    """
-    heeded = {signal.SIGINT, signal.SIGTERM}
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        heeded.add(signal.SIGHUP)
-    with trio.open_signal_receiver(*heeded) as signals:
-        task_status.started()
-        async for number in signals:
-            name = signal.Signals(number).name
-            if stopping.is_set():
-                log.warning("ending at once", signal=name)
-                at_once()
-                logs.drain(0.2)
-                os._exit(1)
-            log.info("stopping", signal=name)
-            stopping.set()
 
 
 def report(event: supervisor.Event) -> None:

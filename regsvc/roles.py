@@ -77,11 +77,13 @@ def _health(parts: Parts) -> Iterator[Child]:
         parts.readiness,
         parts.stopping,
         parts.children,
+        member=parts.member,
     )
     server = Server(
         HealthApplication(process),
         hosts=settings.http_host,
         port=settings.http_port,
+        handed=None if parts.member is None else parts.member.handed,
         limits=Limits(keep_alive=settings.http_idle_seconds),
         spared=(*LOOPBACK, *settings.trusted_proxies),
         stopping=parts.stopping,

@@ -29,11 +29,13 @@ def make_server(parts: Parts) -> Server:
         children=parts.children,
         restart=parts.restart,
         dev=parts.dev,
+        member=parts.member,
     )
     return Server(
         create_app(context),
         hosts=settings.http_host,
         port=settings.http_port,
+        handed=None if parts.member is None else parts.member.handed,
         limits=Limits(keep_alive=settings.http_idle_seconds),
         spared=(*LOOPBACK, *settings.trusted_proxies),
         stopping=parts.stopping,

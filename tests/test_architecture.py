@@ -33,9 +33,10 @@ FLOORS = (
     {"mail", "security"},
     {"jobs"},
     {"postgres", "rabbitmq"},
+    {"processes"},
     {"config"},
     {"logs"},
-    {"errors", "garbage", "live", "metrics", "supervisor", "waiting"},
+    {"errors", "live", "metrics", "supervisor", "waiting"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -29,6 +29,7 @@ def load(
     *,
     mode: Mode,
     role: Role | None = None,
+    processes: int | None = None,
     defaults: Mapping[str, str] | None = None,
 ) -> Settings:
     """Read and validate the settings of a process.
@@ -38,6 +39,7 @@ def load(
         mode: what the process will do, which determines the settings it needs. `migrate` reads only the database and
             log settings; `serve` and `check` refuse insecure ones, the others accept them.
         role: part of the program to run; overrides `REGSVC_ROLE`.
+        processes: how many of them; overrides `REGSVC_PROCESSES`.
         defaults: values by field name, written as in the environment, for settings that are not set.
 
     Raises:
@@ -55,6 +57,8 @@ def load(
     )
     if role is not None:
         values["role"] = role
+    if processes is not None:
+        values["processes"] = str(processes)
     settings = _with_libpq_password(_with_libpq_service(_validated(values, problems), found), found)
     lines = [
         *problems.values(),

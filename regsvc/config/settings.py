@@ -130,6 +130,13 @@ class Settings(BaseModel):
         "usual), or requests meet a closed one",
     )
     role: Annotated[Role, _Lower] = Field("all", description="what `serve` runs: `all`, `api` or `worker`")
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that `serve` runs, on the same addresses and restarted one by one; each has its own "
+        "connections to PostgreSQL and its share of the threads that hash passwords",
+    )
     bcrypt_cost: int = Field(
         12, ge=10, le=15, description="cost of a password hash, 10 to 15; each step doubles the time"
     )

@@ -17,6 +17,7 @@ from regsvc.http.turns import Turns
 from regsvc.http.websocket_limits import OpenSockets
 from regsvc.live import LiveHub
 from regsvc.postgres.readiness import Readiness
+from regsvc.processes.member import Member
 from regsvc.security.key_rings import KeyRings
 from regsvc.supervisor import SupervisorStatistics
 
@@ -35,6 +36,7 @@ class Context(Service):
         children: how the children of this process are.
         restart: starts a child of this process again, by its name.
         dev: this is `regsvc dev`: a newcomer is shown around.
+        member: this process among its siblings, if there are several.
         sockets: which are open.
         turns: which requests of each client are worked on.
         forwarding: what was wrong with forwarding headers so far.
@@ -48,6 +50,7 @@ class Context(Service):
     children: Callable[[], SupervisorStatistics]
     restart: Callable[[str], None]
     dev: bool = False
+    member: Member | None = None
     sockets: OpenSockets = field(default_factory=OpenSockets)
     turns: Turns = field(default_factory=Turns)
     forwarding: ForwardingTroubles = field(default_factory=ForwardingTroubles)
@@ -68,6 +71,7 @@ class Context(Service):
             self.stopping,
             self.children,
             self.forwarding,
+            self.member,
         )
 
 

@@ -24,9 +24,13 @@ def usable_cores() -> float:
     return cores if quota is None else min(cores, quota)
 
 
-def hashing_threads() -> int:
-    """Return the number of hashing threads: one per whole processor, and at least one."""
-    return max(1, math.floor(usable_cores()))
+def hashing_threads(processes: int = 1) -> int:
+    """Return the number of hashing threads: one per whole processor, and at least one.
+
+    Args:
+        processes: that share the processors.
+    """
+    return max(1, math.floor(usable_cores() / processes))
 
 
 def read_quota(cgroup: Path) -> float | None:

@@ -26,7 +26,10 @@ def list_metrics() -> Iterator[tuple[str, str]]:
 def list_commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
     """Yield each command that does something, by its whole name."""
     if isinstance(command, click.Group):
-        for word, each in command.commands.items():
+        context = click.Context(command)
+        for word in command.list_commands(context):
+            each = command.get_command(context, word)
+            assert each is not None
             yield from list_commands(each, f"{name} {word}")
     else:
         yield name, command

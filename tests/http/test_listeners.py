@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trio
 
-from regsvc.http.listeners import name_address, open_listeners, show_address
+from regsvc.processes.listeners import name_address, open_listeners, show_address
 from tests.services import run_test_service
 
 HAS_IPV6 = socket.has_ipv6 and socket.has_dualstack_ipv6()

@@ -21,6 +21,7 @@ NAMED: dict[str, float] = {
     "tests/http/test_admin_audit.py": 28,
     "tests/http/test_openapi.py": 27,
     "tests/acceptance/test_openapi_fuzzed.py": 25,
+    "tests/acceptance/test_processes.py": 45,
     "tests/acceptance/test_roles.py": 23,
     "tests/http/test_admin_users.py": 22,
     "tests/acceptance/test_key_commands.py": 22,

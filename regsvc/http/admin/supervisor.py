@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 import structlog
 from pydantic import Field
@@ -12,6 +12,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 
 from regsvc.accounts.audit.record import By, record
 from regsvc.http.context import Context, get_context
+from regsvc.http.health.standing import ProcessShown, show_processes
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.caller import get_caller
@@ -50,6 +51,12 @@ class SupervisorShown(TypedDict):
     pid: int
     stopping: bool
     children: list[SupervisedShown]
+    processes: NotRequired[
+        Annotated[
+            dict[str, ProcessShown],
+            Field(description="All processes of this machine by number, with `REGSVC_PROCESSES` above 1."),
+        ]
+    ]
 
 
 @blueprint.get("/admin/supervisor")
@@ -96,12 +103,15 @@ async def restart_child(context: Context, child: str, by: By) -> None:
 def show_supervisor(context: Context) -> SupervisorShown:
     """Return this process and its children in words of the API."""
     statistics = context.children()
-    return {
+    shown: SupervisorShown = {
         "role": context.settings.role,
         "pid": os.getpid(),
         "stopping": statistics.stopping,
         "children": [_show_child(child) for child in statistics.children],
     }
+    if context.member is not None:
+        shown["processes"] = show_processes(context.member.states())
+    return shown
 
 
 def _show_child(child: ChildStatistics) -> SupervisedShown:

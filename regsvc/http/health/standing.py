@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NotRequired
 
@@ -22,6 +22,9 @@ from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, WAITERS
 from regsvc.postgres.pool import Pool
 from regsvc.postgres.readiness import Readiness as DatabaseReadiness
 from regsvc.postgres.server import ReadOnlyServerError
+from regsvc.processes.gathering import render_metrics
+from regsvc.processes.member import Member
+from regsvc.processes.states import ProcessState
 from regsvc.schemas.formats import Timestamp, timestamp
 from regsvc.security.passwords import HashingLane
 from regsvc.supervisor import SupervisorStatistics
@@ -49,6 +52,17 @@ class ChildShown(TypedDict):
     next_try_in: Annotated[float | None, Field(description="Seconds, while it waits to be started again.")]
 
 
+class ProcessShown(TypedDict):
+    """How one of several processes does."""
+
+    state: str
+    pid: int | None
+    failures: int
+    failures_in_a_row: int
+    last_error: str | None
+    next_try_in: Annotated[float | None, Field(description="Seconds, while it waits to be started again.")]
+
+
 class BreakerShown(TypedDict):
     """Whether sending is paused, because the mail server refuses us."""
 
@@ -64,6 +78,14 @@ class Readiness(TypedDict):
     status: Literal["ok", "degraded", "unavailable"]
     reason: NotRequired[Annotated[Obstacle, Field(description="Of 503.")]]
     children: NotRequired[Annotated[dict[str, ChildShown], Field(description="For operators' networks.")]]
+    processes: NotRequired[
+        Annotated[
+            dict[str, ProcessShown],
+            Field(
+                description="For operators' networks, with `REGSVC_PROCESSES` above 1: all of them, by number."
+            ),
+        ]
+    ]
     mail_breaker: NotRequired[Annotated[BreakerShown, Field(description="For operators' networks.")]]
     forwarding: NotRequired[
         Annotated[
@@ -90,6 +112,7 @@ class Process:
         stopping: set once the process is asked to end.
         children: returns the state of its children.
         forwarding: what was wrong with forwarding headers so far.
+        member: the process among its siblings, if there are several.
     """
 
     settings: Settings
@@ -100,6 +123,7 @@ class Process:
     stopping: trio.Event
     children: Callable[[], SupervisorStatistics]
     forwarding: ForwardingTroubles = field(default_factory=ForwardingTroubles)
+    member: Member | None = None
 
 
 def may_see_details(process: Process, client: Client) -> bool:
@@ -118,7 +142,9 @@ async def read_readiness(process: Process, *, details: bool) -> Readiness:
     """
     obstacle, breaker = await _look(process)
     children = process.children().children
-    sound = all(child.state == "running" for child in children) and not breaker.open and not _is_full(process)
+    siblings = [] if process.member is None else process.member.states()
+    states = [*(child.state for child in children), *(sibling.state for sibling in siblings)]
+    sound = set(states) <= {"running"} and not breaker.open and not _is_full(process)
     body: Readiness = {"status": "ok" if sound else "degraded"}
     if obstacle is not None:
         body = {"status": "unavailable", "reason": obstacle}
@@ -133,6 +159,8 @@ async def read_readiness(process: Process, *, details: bool) -> Readiness:
             }
             for child in children
         }
+        if siblings:
+            body["processes"] = show_processes(siblings)
         body["mail_breaker"] = {
             "open": breaker.open,
             "reason": breaker.reason,
@@ -143,8 +171,23 @@ async def read_readiness(process: Process, *, details: bool) -> Readiness:
     return body
 
 
+def show_processes(states: Sequence[ProcessState]) -> dict[str, ProcessShown]:
+    """Return several processes in words of the API, by number."""
+    return {
+        str(state.number): {
+            "state": state.state,
+            "pid": state.pid,
+            "failures": state.failures,
+            "failures_in_a_row": state.failures_in_a_row,
+            "last_error": state.last_error,
+            "next_try_in": None if state.next_try is None else round(state.next_try, 1),
+        }
+        for state in states
+    }
+
+
 async def read_metrics(process: Process) -> bytes:
-    """Return the metrics of a process in Prometheus' text format."""
+    """Return the metrics of a process in Prometheus' text format, and those of its siblings with them."""
     _, breaker = await _look(process)
     BREAKER_OPEN.set(breaker.open)
     pool, lane = process.pool.statistics(), process.lane.statistics()
@@ -153,7 +196,10 @@ async def read_metrics(process: Process) -> bytes:
     for state, number in (("busy", lane.busy), ("waiting", lane.waiting)):
         HASHES.labels(state).set(number)
     WAITERS.set(process.hub.statistics().waiters)
-    return generate_latest()
+    member = process.member
+    if member is None:
+        return generate_latest()
+    return render_metrics(member.number, await member.gather_metrics())
 
 
 async def _look(process: Process) -> tuple[Obstacle | None, Breaker]:

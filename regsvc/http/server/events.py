@@ -10,7 +10,7 @@ from typing import Literal
 
 import structlog
 
-from regsvc.http.listeners import show_address
+from regsvc.processes.listeners import show_address
 
 log = structlog.get_logger()
 

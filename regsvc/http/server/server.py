@@ -20,7 +20,6 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import LifespanTimeoutError
 
-from regsvc.http.listeners import name_address, open_listeners
 from regsvc.http.server.connection import Connection, Shared
 from regsvc.http.server.events import (
     ConnectionFailed,
@@ -36,6 +35,8 @@ from regsvc.http.server.hang_ups import HangUps
 from regsvc.http.server.limits import Limits
 from regsvc.http.server.peers import LOOPBACK, CrowdedError, Network, Peers
 from regsvc.http.server.reporter import Reporter, bare
+from regsvc.processes.listeners import name_address, open_listeners
+from regsvc.processes.sockets import Handed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,6 +76,7 @@ class Server:
         app: the application. `scope["state"]["request_id"]` is the id that the answer's `X-Request-Id` has.
         hosts: what to listen on, as `open_listeners` takes it.
         port: 0 for a free one.
+        handed: what to listen on instead, from the supervisor of several processes.
         stopping: stops the server once it is set.
         limits: what a connection may take. One peer may hold half of the connections.
         spared: networks of peers that may hold them all, such as proxies.
@@ -89,8 +91,9 @@ class Server:
         self,
         app: ASGIFramework,
         *,
-        hosts: Sequence[str],
-        port: int,
+        hosts: Sequence[str] = (),
+        port: int = 0,
+        handed: Handed | None = None,
         stopping: trio.Event,
         limits: Limits | None = None,
         spared: Sequence[Network] = LOOPBACK,
@@ -102,6 +105,7 @@ class Server:
         self._app = app
         self._hosts = tuple(hosts)
         self._port = port
+        self._handed = handed
         self._stopping = stopping
         self._limits = limits or Limits()
         self._room = _find_room(self._limits)
@@ -133,7 +137,8 @@ class Server:
         Raises:
             OSError: the address cannot be listened on, before anything is started.
         """
-        with open_listeners(self._hosts, self._port) as sockets:
+        handed = self._handed
+        with open_listeners(self._hosts, self._port) if handed is None else handed.open() as sockets:
             lifespan = Lifespan(ASGIWrapper(self._app), _make_config(self._reporter), {})
             async with trio.open_nursery() as nursery:
                 await nursery.start(lifespan.handle_lifespan)
@@ -164,6 +169,8 @@ class Server:
                     await context.terminate.set()
                     await trio.sleep(self._lame_duck)
                     accepting.cancel_scope.cancel()
+                if self._handed is not None:
+                    self._handed.retire()
                 await context.terminated.set()
                 await self._drain()
             finally:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-_BACKLOG = 1024
+BACKLOG = 1024
 _UNIX = "unix:"
 _UNIX_MODE = 0o660  # the group of the process is the proxy's
 _EVERYWHERE = "*"
@@ -71,7 +71,7 @@ def _open(address: str, port: int) -> socket.socket:
             return _open("0.0.0.0", port)  # noqa: S104 - a machine without IPv6
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     both = address == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server((address, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+    return socket.create_server((address, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
 
 
 def _open_unix(path: Path) -> socket.socket:
@@ -82,7 +82,7 @@ def _open_unix(path: Path) -> socket.socket:
             path.unlink()
         sock.bind(str(path))
         path.chmod(_UNIX_MODE)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 from quart import Response, g, has_request_context, request, websocket
 from quart.ctx import RequestContext
@@ -24,6 +26,7 @@ from regsvc.http.api import (
     sessions,
 )
 from regsvc.http.context import Context, get_context, put_context
+from regsvc.http.framework import LeanApplication, encode_name
 from regsvc.http.openapi import document
 from regsvc.http.pages import (  # noqa: F401 - they add their routes
     account,
@@ -63,10 +66,24 @@ _API = (
     audit_log,
     supervisor,
 )
-_API_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_REQUEST_ID = encode_name(HEADER)
+_EVERYWHERE = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),  # CORS has a list of its own
+]
+_TLS_ALONE = (b"strict-transport-security", b"max-age=31536000")
+_UNLESS_SET = [
+    (b"referrer-policy", b"no-referrer"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+]
 
 
-class _Application(QuartTrio):
+class _Application(LeanApplication):
+    everywhere: Sequence[tuple[bytes, bytes]]  # headers
+
     async def dispatch_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue:
         """Call the handler when it is the client's turn; probes are answered at once."""
         if request.blueprint == health.blueprint.name or not limits_apply():
@@ -74,10 +91,23 @@ class _Application(QuartTrio):
         async with get_context().turns.taken(get_client_network()) as g.end_turn:
             return await super().dispatch_request(request_context)
 
+    def list_headers(self, response: Response) -> list[tuple[bytes, bytes]]:
+        """Return the headers of an answer with those that every answer has (ASVS 5.0 chapter 3.4)."""
+        add_limit_headers(response)
+        add_cors_headers(response)
+        pairs = super().list_headers(response)
+        names = {name for name, _ in pairs}
+        pairs += self.everywhere
+        pairs += [pair for pair in _UNLESS_SET if pair[0] not in names]
+        pairs.append((_REQUEST_ID, get_request_id().encode()))
+        return pairs
+
 
 def create_app(context: Context) -> QuartTrio:
     """Return the ASGI application."""
     app = _Application("regsvc.http", static_folder=None)
+    # TLS ends at a proxy before us: a request here is always plain.
+    app.everywhere = _EVERYWHERE + [_TLS_ALONE] * context.settings.public_url.startswith("https:")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.config["BODY_TIMEOUT"] = None  # the server's own deadline is nearer to the socket
     app.config["RESPONSE_TIMEOUT"] = None
@@ -87,18 +117,18 @@ def create_app(context: Context) -> QuartTrio:
     register_error_handlers(app)
     app.before_request(_begin)
     app.before_websocket(_begin)
-    app.after_request(_finish)
     app.register_blueprint(health.blueprint)
     for room in _API:
         app.register_blueprint(room.blueprint, url_prefix=PREFIX)
     page.dress(app, context.settings)
     app.register_blueprint(page.blueprint)
     add_reference(app, document.describe(app, public_url=context.settings.public_url))
+    app.freeze()
     return app
 
 
 async def _begin() -> None:
-    """Put the request's id on every line that is logged on its behalf (each request is a task of its own).
+    """Put the request's id on every line that is logged on its behalf, in place of the last one's of its connection.
 
     The access log gets the network of the client, which only the application can tell from its proxy's.
     """
@@ -106,19 +136,3 @@ async def _begin() -> None:
     connection = request if has_request_context() else websocket
     # Where the server is not ours, as in a test client, there is no state and no access log.
     connection.scope.get("state", {})["client_prefix"] = get_origin()
-
-
-async def _finish(response: Response) -> Response:
-    """Add the headers that every answer has (ASVS 5.0 chapter 3.4)."""
-    add_limit_headers(response)
-    add_cors_headers(response)
-    headers = response.headers
-    headers[HEADER] = get_request_id()
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers.setdefault("Referrer-Policy", "no-referrer")
-    headers.setdefault("Content-Security-Policy", _API_POLICY)
-    headers["Cross-Origin-Resource-Policy"] = "same-origin"  # CORS has a list of its own
-    # TLS ends at a proxy before us: a request here is always plain.
-    if get_context().settings.public_url.startswith("https:"):
-        headers["Strict-Transport-Security"] = "max-age=31536000"
-    return response

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import structlog
 
+from regsvc.logs.quick import QuickLines
 from regsvc.logs.redaction import Redactor, client_prefix, mask_email, reveal
 from regsvc.logs.writer import Writer
 
@@ -35,6 +36,7 @@ __all__ = [
     "client_prefix",
     "configure",
     "drain",
+    "get_quick_lines",
     "mask_email",
     "reveal",
 ]
@@ -46,6 +48,7 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 _EVENT_WIDTH = 28
 _writers: list[Writer] = []  # the current one, if configured
+_quick: list[QuickLines] = []  # likewise, for JSON that is not to be quiet
 _ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
@@ -73,10 +76,14 @@ def configure(
         lambda _logger, level_name, event: {**redactor.event(event), "level": level_name},
         _Console(colours=out.isatty()) if console else _json,
     ]
+    lines = _Lines(out, processors[-1])
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=_Lines(out, processors[-1]),
+        logger_factory=lines,
+    )
+    _quick[:] = (
+        [QuickLines(lines.writer, redactor)] if _LEVELS[level] <= _LEVELS["info"] and not console else []
     )
     logging.captureWarnings(capture=True)
     logging.basicConfig(
@@ -84,6 +91,11 @@ def configure(
     )
     # It logs a traceback for each broken connection, which also raises in its user and is logged there.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+
+
+def get_quick_lines() -> QuickLines | None:
+    """Return what writes frequent lines with the least work; None where they have to go the ordinary way."""
+    return _quick[0] if _quick else None
 
 
 def drain(seconds: float = 1.0) -> None:

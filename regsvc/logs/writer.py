@@ -45,6 +45,9 @@ class Writer:
         except (OSError, ValueError, AttributeError):
             self._descriptor = None
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._poll = select.poll()
+        if self._descriptor is not None:
+            self._poll.register(self._descriptor, select.POLLOUT)
 
     def write(self, line: str) -> None:
         """Write, queue or drop a line. Never raises and never blocks."""
@@ -80,10 +83,8 @@ class Writer:
         self._drained.wait(seconds)
 
     def _is_ready(self) -> bool:
-        poll = select.poll()
-        poll.register(self._descriptor or 0, select.POLLOUT)
         try:
-            return bool(poll.poll(0))
+            return bool(self._poll.poll(0))
         except OSError:
             return True
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ import trio
 
 from regsvc.accounts.sessions.session import purge_legacy_tokens, purge_sessions
 from regsvc.consumer import janitor
-from regsvc.consumer.relay import run_relay
-from regsvc.errors import BrokerUnavailableError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.embedded import EmbeddedPostgres
 from regsvc.postgres.migrate import migrate
@@ -22,11 +19,8 @@ from regsvc.postgres.pool import Pool
 from tests.databases import _SETTINGS, _TEMPLATE, make_short_directory, name_database, run_sql
 from tests.growth.recorder import list_places
 from tests.growth.test_growth import FEW, MANY, find_grown, measure
-from tests.nodes import PrivateBroker
-from tests.suite.ports import take_port
 
 SESSIONS, TOKENS = 600, 4320  # a session of 30 days that is refreshed every ten minutes
-PUBLISHED = 300_000
 
 
 async def main() -> int:
@@ -37,7 +31,6 @@ async def main() -> int:
             await migrate(name_database(server.conninfo, _TEMPLATE))
             failures = await show_statements(server.conninfo)
             failures += await show_janitor(server.conninfo)
-            failures += await show_published(server.conninfo)
     return failures
 
 
@@ -90,62 +83,6 @@ async def show_janitor(server: str) -> int:
     await pool.aclose()
     took = time.monotonic() - began
     print(f"janitor: {SESSIONS} sessions with {SESSIONS * TOKENS:,} tokens ended in {took:.0f} s")  # noqa: T201
-    return int(scope.cancelled_caught)
-
-
-async def show_published(server: str) -> int:
-    """Have a relay begin beside mails that were published, and a queue that lost them; and one without a broker."""
-    failures = 0
-    with PrivateBroker() as broker:
-        for case, url in (
-            ("empty queue", broker.url("/")),
-            ("broker gone", f"amqp://127.0.0.1:{take_port()}/"),
-        ):
-            name = case.replace(" ", "_")
-            run_sql(server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
-            database = name_database(server, name)
-            run_sql(
-                database,
-                f"""
-                INSERT INTO mails (id, kind, email_key, state, due_at, published_at)
-                SELECT gen_random_uuid(), 'resend', n::text, 'queued',
-                       now() + interval '4 minutes', now() - interval '1 minute'
-                  FROM generate_series(1, {PUBLISHED}) n
-                """,
-                "ANALYZE mails",
-            )
-            failures += await wait_released(case, database, url)
-    return failures
-
-
-async def wait_released(case: str, database: str, url: str) -> int:
-    """Run a relay until no mail waits for the queue that lost it."""
-    pool, stopping, began = Pool(database, application_name="regsvc growth"), trio.Event(), time.monotonic()
-    published_by = datetime.now(UTC)
-
-    async def relay() -> None:
-        while not stopping.is_set():  # as the supervisor does
-            try:
-                await run_relay(pool=pool, conninfo=database, url=url, stopping=stopping)
-            except* BrokerUnavailableError:
-                pass
-
-    with trio.move_on_after(300) as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(relay)
-            while True:
-                async with pool.connection() as conn:
-                    waiting = await conn.execute(
-                        "SELECT FROM mails WHERE published_at <= %s AND due_at > now() LIMIT 1",
-                        [published_by],
-                    )
-                if not waiting.rowcount:
-                    break
-                await trio.sleep(0.2)
-            stopping.set()
-    await pool.aclose()
-    took = time.monotonic() - began
-    print(f"relay: {PUBLISHED:,} published mails, {case}: all free again in {took:.0f} s")  # noqa: T201
     return int(scope.cancelled_caught)
 
 

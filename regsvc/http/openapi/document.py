@@ -5,6 +5,7 @@ Websockets and pages are no part of it: OpenAPI has no words for the former, and
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +23,7 @@ from werkzeug.routing import BaseConverter, Rule
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import FieldError, RegsvcError
 from regsvc.http.openapi.operation import Description, Parameter, description_of
-from regsvc.http.response.json_response import answer
+from regsvc.http.response.prepared import PreparedAnswer
 from regsvc.http.response.problems import MEDIA_TYPE, STATUSES
 from regsvc.http.server.refusals import PROBLEMS
 from regsvc.http.websocket_limits import TooManyWaitingError
@@ -108,8 +109,13 @@ def describe(app: Quart, *, public_url: str) -> Callable[[], dict[str, Any]]:
     def document() -> dict[str, Any]:
         return extension.openapi_provider.schema()
 
+    @cache
+    def prepare() -> PreparedAnswer:
+        headers = {"Content-Type": "application/json", "Cache-Control": "public, max-age=600"}
+        return PreparedAnswer(json.dumps(document(), ensure_ascii=False).encode(), headers)
+
     async def show() -> Response:
-        return answer(document(), headers={"Cache-Control": "public, max-age=600"})
+        return prepare().respond()
 
     app.add_url_rule(PATH, "openapi", show)
     return document

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from quart import Quart, Response
 
-from regsvc.http.pages.page import show_page
+from regsvc.http.pages.page import make_page
 from regsvc.http.pages.texts import get_languages
+from regsvc.http.response.prepared import PreparedAnswer
 from regsvc.mail.message.languages import FALLBACK
 
 PATH = "/docs"
@@ -77,9 +79,10 @@ def add_reference(app: Quart, document: Callable[[], Document]) -> None:
         document: returns the description, once every call is registered.
     """
 
-    async def show() -> Response:
+    @cache
+    def prepare() -> PreparedAnswer:
         known = document()
-        return await show_page(
+        html, headers = make_page(
             "reference.html",
             words=get_languages()[FALLBACK],  # what it tells is in English
             info=known["info"],
@@ -87,6 +90,10 @@ def add_reference(app: Quart, document: Callable[[], Document]) -> None:
             shapes=list(list_shapes(known)),
             always=[(code, reply["description"]) for code, reply in known["components"]["responses"].items()],
         )
+        return PreparedAnswer(html.encode(), headers | {"Cache-Control": "no-cache"})
+
+    async def show() -> Response:
+        return prepare().respond()
 
     app.add_url_rule(PATH, "reference", show)
 

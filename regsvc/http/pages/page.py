@@ -6,12 +6,15 @@ A folder `pages` in REGSVC_TEMPLATES stands in for what is here: its templates b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlsplit
 
-from jinja2 import StrictUndefined
-from quart import Blueprint, Quart, Response, current_app, render_template, request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from quart import Blueprint, Quart, Response, current_app, request
 from werkzeug.exceptions import HTTPException, NotFound
 
 from regsvc.config.notations import is_loopback
@@ -23,9 +26,9 @@ from regsvc.http.pages.texts import Words, fill, get_words, load_words, put_word
 from regsvc.http.response.problems import answer_bug, answer_http, answer_known
 from regsvc.mail.message.render import readable_on
 
-blueprint = Blueprint(
-    "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static"
-)
+blueprint = Blueprint("pages", __name__, static_folder="static", static_url_path="/static")
+_OWN = Path(__file__).with_name("templates")
+_TEMPLATES = "REGSVC_TEMPLATES"
 
 
 def dress(app: Quart, settings: Settings) -> None:
@@ -36,28 +39,37 @@ def dress(app: Quart, settings: Settings) -> None:
     """
     folder = _own_folder(settings)
     put_words(app.config, load_words(settings.brand_name, folder))
-    app.template_folder = None if folder is None else str(folder)
-    app.jinja_env.undefined = StrictUndefined
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters["fill"] = fill
+    app.config[_TEMPLATES] = _make_environment(app, [_OWN] if folder is None else [folder, _OWN])
     app.register_error_handler(HTTPException, show_http_error)
     app.register_error_handler(Exception, show_bug)
 
 
-async def show_page(
-    template: str,
-    status: int = 200,
-    *,
-    words: Words | None = None,
-    submits: bool = False,
-    frames: bool = False,
-    **values: object,
-) -> Response:
+async def show_page(template: str, status: int = 200, **how: Any) -> Response:
     """Return a page that no cache keeps.
 
     Args:
         template: its file.
         status: of the answer.
+        how: as `make_page` takes it.
+    """
+    html, headers = make_page(template, **how)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, 15.5.2
+    return Response(html, status=status, headers=headers)
+
+
+def make_page(
+    template: str,
+    *,
+    words: Words | None = None,
+    submits: bool = False,
+    frames: bool = False,
+    **values: object,
+) -> tuple[str, dict[str, str]]:
+    """Return a page's HTML and headers.
+
+    Args:
+        template: its file.
         words: its language, if not the one that the browser asks for.
         submits: it has a form that works without scripts.
         frames: it shows another answer of ours in a frame.
@@ -65,27 +77,21 @@ async def show_page(
     """
     settings = get_context().settings
     known = words or get_words()
-    html = await render_template(
-        template, brand=settings.brand_name, logo=settings.brand_logo, words=known, **values
+    environment = cast("Environment", current_app.config[_TEMPLATES])
+    # Here and now: the milliseconds of a large page are few, and a thread costs more than most pages.
+    html = environment.get_template(template).render(
+        brand=settings.brand_name, logo=settings.brand_logo, words=known, **values
     )
-    challenge = (
-        {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
-    )  # RFC 9110, 15.5.2
-    return Response(
-        html,
-        status=status,
-        content_type="text/html; charset=utf-8",
-        headers={
-            **challenge,
-            "Content-Security-Policy": _policy(settings.brand_logo, submits=submits, frames=frames),
-            "Content-Language": known.language,
-            # Browsers heed it at trustworthy origins alone, and complain elsewhere.
-            **({"Cross-Origin-Opener-Policy": "same-origin"} if _is_trustworthy(settings) else {}),
-            # A form of a page that sends no referrer has `Origin: null`, which tells it from no other site's.
-            "Referrer-Policy": "same-origin" if submits else "no-referrer",
-            "Cache-Control": "no-store",
-        },
-    )
+    return html, {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": _policy(settings.brand_logo, submits=submits, frames=frames),
+        "Content-Language": known.language,
+        # Browsers heed it at trustworthy origins alone, and complain elsewhere.
+        **({"Cross-Origin-Opener-Policy": "same-origin"} if _is_trustworthy(settings.public_url) else {}),
+        # A form of a page that sends no referrer has `Origin: null`, which tells it from no other site's.
+        "Referrer-Policy": "same-origin" if submits else "no-referrer",
+        "Cache-Control": "no-store",
+    }
 
 
 @blueprint.errorhandler(RegsvcError)
@@ -191,11 +197,33 @@ def _own_folder(settings: Settings) -> Path | None:
     return None if settings.templates is None else settings.templates / "pages"
 
 
-def _is_trustworthy(settings: Settings) -> bool:
-    url = urlsplit(settings.public_url)
+def _make_environment(app: Quart, folders: Sequence[Path]) -> Environment:
+    """Return what compiles each template once, from the first folder that has it."""
+
+    @cache
+    def url_for(endpoint: str, **values: str) -> str:
+        return app.url_map.bind("").build(endpoint, values)
+
+    environment = Environment(
+        loader=FileSystemLoader(folders),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters["fill"] = fill
+    environment.globals["url_for"] = url_for
+    return environment
+
+
+@cache
+def _is_trustworthy(public_url: str) -> bool:
+    url = urlsplit(public_url)
     return url.scheme == "https" or is_loopback(url.hostname or "")
 
 
+@cache
 def _policy(logo: str | None, *, submits: bool, frames: bool) -> str:
     """Allow a page nothing but its own files and the operator's picture: no inline code (CSP level 3)."""
     images = ""

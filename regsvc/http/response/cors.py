@@ -25,7 +25,11 @@ def add_cors_headers(response: Response) -> None:
     """Add the headers that let pages of listed origins send requests and read the answers."""
     if not request.path.startswith(_SHARED):
         return
-    response.vary.add("Origin")  # whether or not one was sent: the answer to another may differ
+    # Whether or not an origin was sent: the answer to another may differ.
+    if "Vary" in response.headers:
+        response.vary.add("Origin")
+    else:
+        response.headers["Vary"] = "Origin"
     origin = request.headers.get("Origin")
     if origin not in get_context().settings.origins:
         return

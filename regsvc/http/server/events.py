@@ -80,22 +80,6 @@ class DrainFinished:
 Event = Listening | ApplicationFailed | ConnectionFailed | DrainStarted | DrainFinished
 
 
-def log_request(line: RequestLine) -> None:
-    """Log a request."""
-    fields = {
-        "method": line.method,
-        "path": line.path,
-        "status": line.status,
-        "ms": round(line.milliseconds, 1),
-    }
-    if line.close_code is not None:
-        fields |= {"close_code": line.close_code}
-    phrase = "request answered" if line.kind == "http" else "websocket closed"
-    if line.status is None:
-        phrase = "request abandoned"
-    log.info(phrase, **fields, client=line.client, request_id=line.request_id)
-
-
 def log_event(event: Event) -> None:
     """Log what happened to the server itself."""
     match event:

@@ -29,7 +29,6 @@ from regsvc.http.server.events import (
     Listening,
     RequestLine,
     log_event,
-    log_request,
 )
 from regsvc.http.server.hang_ups import HangUps
 from regsvc.http.server.limits import Limits
@@ -99,7 +98,7 @@ class Server:
         spared: Sequence[Network] = LOOPBACK,
         lame_duck: float = 1.0,
         grace: float = 15.0,
-        on_request: Callable[[RequestLine], None] | None = log_request,
+        on_request: Callable[[RequestLine], None] | None = None,
         on_event: Callable[[Event], None] = log_event,
     ) -> None:
         self._app = app

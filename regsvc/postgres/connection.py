@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import psycopg
 import trio
@@ -64,6 +64,8 @@ class Connection(psycopg.AsyncConnection[Row]):
         super().__init__(pgconn, row_factory)
         self._autocommit = True
         self._interrupted = False
+        self.commits = False
+        """Whether each statement is a transaction by itself, and is treated as COMMIT is: see `transaction()`."""
         self._commit_scope: trio.CancelScope | None = None
         self.expires = math.inf
         """Time at which a pool replaces the connection, by Trio's clock."""
@@ -121,6 +123,8 @@ class Connection(psycopg.AsyncConnection[Row]):
             interval: unused, because Trio wakes a task whose descriptor is closed.
             timeout: seconds after which `psycopg.errors._WaitTimeout` is raised; the generator can be resumed.
         """
+        if self.commits:
+            return await self._wait_outcome(gen)
         try:
             if self._interrupted:
                 raise trio.ClosedResourceError  # noqa: TRY301 - as if it had come while waiting
@@ -239,14 +243,16 @@ class Connection(psycopg.AsyncConnection[Row]):
             )
         if self.pgconn.transaction_status == IDLE:
             raise psycopg.ProgrammingError("the transaction was ended inside its block")
+        await self._wait_outcome(self._exec_command(b"COMMIT"))
+
+    async def _wait_outcome(self, gen: PQGen[T]) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
-        gen = self._exec_command(b"COMMIT")
         self._commit_scope = trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_SECONDS)
         try:
             with self._commit_scope:
-                await drive(gen, self.pgconn.socket)
-                return
+                return await drive(gen, self.pgconn.socket)
             await self._hurry_commit(gen)
+            return cast("T", None)  # which COMMIT's and cursors' generators return
         except (psycopg.Error, OSError, trio.ClosedResourceError) as error:
             if isinstance(error, psycopg.Error) and not self.closed:
                 raise

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# Seconds between two checks of the deadlines, and so the precision of `wait` and `limit`.
-_LOOK_SECONDS = 0.1
-# Seconds without new connections after the server has refused one.
-_CROWDED_SECONDS = 1.0
+_LOOK_SECONDS = 0.1  # between two checks of the deadlines, and so the precision of `wait` and `limit`
+_CROWDED_SECONDS = 1.0  # without new connections after the server has refused one
 _CLOSED = "The connections to the database are closed."
 
 
@@ -51,13 +49,12 @@ class PoolStatistics:
 class Pool:
     """Connections to one database, opened when needed and kept.
 
-    A task that finds no idle connection waits in line for the first one that is returned or opened. Connections are
-    opened in the background. When the server grants no more, the open ones must suffice.
+    A task that finds no idle connection waits in line for the first one that is returned or opened (in the
+    background). When the server grants no more, the open ones must suffice.
 
     A connection returns to the pool only if it is idle, alive and outside a transaction. When the server turns out to
-    be gone, all connections opened before that moment are dropped, so that only one request fails after a restart,
-    rather than one per connection. Do not rely on session state (SET, LISTEN, temporary tables): the next block may
-    get another connection.
+    be gone, all connections opened before that moment are dropped, so that after a restart one request fails and not
+    one per connection. Do not rely on session state (SET, LISTEN, temporary tables): the next block may differ.
 
     Args:
         conninfo: a libpq URI or key/value string.
@@ -110,22 +107,24 @@ class Pool:
         """Whether the server has refused a write, for a full disk or as read-only, since this was last reset."""
 
     @asynccontextmanager
-    async def connection(self, *, limit: float | None = None) -> AsyncIterator[Connection]:
+    async def connection(
+        self, *, limit: float | None = None, alone: bool = False
+    ) -> AsyncIterator[Connection]:
         """Lend a connection in autocommit mode for the duration of the block.
 
         Args:
-            limit: seconds after which a statement of the block is cancelled (`math.inf`: never); the pool's limit by
-                default.
+            limit: seconds after which a statement of the block is cancelled (`math.inf`: never); by default the pool's.
+            alone: each statement is a transaction by itself, and its outcome is as certain as a COMMIT's.
 
         Raises:
-            DatabaseUnavailableError: no connection became free in time; the server is unreachable, refuses connections,
-                fails during the block, refuses writes (a failover under way, a full disk), or did not finish within
-                `limit`. psycopg's other errors pass.
+            DatabaseUnavailableError: no connection became free in time; the server is unreachable, refuses connections
+                or writes (a failover, a full disk), fails, or exceeds `limit`. psycopg's other errors pass.
         """
         connection = self._take_idle() or await self._take()
         generation = self._generation
         self._lent[connection] = trio.current_time() + (self._limit if limit is None else limit)
         self._watch()
+        connection.commits = alone
         try:
             yield connection
         except psycopg.Error as error:
@@ -257,13 +256,14 @@ class Pool:
 
     def _drop_older(self, generation: int) -> None:
         """Drop connections of `generation` or before: idle ones now, lent ones on their return."""
-        if generation == self._generation:
-            self._generation += 1
-            if not self._closed:
-                log.info("database connections dropped", idle=len(self._idle), lent=len(self._lent))
-            self._count -= len(self._idle)
-            while self._idle:
-                self._drop(self._idle.pop())
+        if generation != self._generation:
+            return
+        self._generation += 1
+        if not self._closed:
+            log.info("database connections dropped", idle=len(self._idle), lent=len(self._lent))
+        self._count -= len(self._idle)
+        while self._idle:
+            self._drop(self._idle.pop())
 
     def _watch(self) -> None:
         if not self._watched:
@@ -291,9 +291,9 @@ class Pool:
 
     def _replace_old(self, now: float) -> None:
         old = [connection for connection in self._idle if connection.expires <= now]
+        self._idle = [connection for connection in self._idle if connection.expires > now]
+        self._count -= len(old)
         for connection in old:
-            self._idle.remove(connection)
             self._drop(connection)
-            self._count -= 1
         if old:
             self.open_ahead()

@@ -30,10 +30,12 @@ class CountingPool(Pool):
     lent = 0
 
     @asynccontextmanager
-    async def connection(self, *, limit: float | None = None) -> AsyncIterator[Connection]:
+    async def connection(
+        self, *, limit: float | None = None, alone: bool = False
+    ) -> AsyncIterator[Connection]:
         """Count, and lend."""
         self.lent += 1
-        async with super().connection(limit=limit) as conn:
+        async with super().connection(limit=limit, alone=alone) as conn:
             yield conn
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres.wire import Wire, open_wire
-from tests.services import Service, run_test_service
+from tests.services import PASSWORD, Service, run_test_service
 
 HTTP = "regsvc http"  # the connections of requests
 
@@ -18,7 +18,11 @@ HTTP = "regsvc http"  # the connections of requests
 async def run_watched(database: str, folder: Path) -> AsyncIterator[tuple[Service, Wire]]:
     """Run the service with its limits on, its connections watched."""
     async with open_wire(database) as wire:
-        environ = {"REGSVC_RATE_LIMITS": "on", "REGSVC_DATABASE_LISTEN_URL": database}
+        environ = {
+            "REGSVC_RATE_LIMITS": "on",
+            "REGSVC_TRUSTED_PROXIES": "127.0.0.1/32",
+            "REGSVC_DATABASE_LISTEN_URL": database,
+        }
         async with run_test_service(wire.conninfo(), folder, environ) as service:
             yield service, wire
 
@@ -40,3 +44,22 @@ async def test_reading_the_profile_takes_one_round_trip(watched: tuple[Service, 
     for _ in range(3):
         assert (await service.client.get("/api/v1/me", headers=header)).status_code == 200
     assert len(wire.take(HTTP)) == 3
+
+
+async def test_a_login_takes_four_round_trips(watched: tuple[Service, Wire]) -> None:
+    """Two that count it before the password is checked, the credentials, and all that it writes."""
+    service, wire = watched
+    await service.confirm()
+    for client in range(8):
+        await log_in_from(service, client)
+    wire.take(HTTP)
+    await log_in_from(service, 8)
+    trips = wire.take(HTTP)
+    assert len(trips) <= 4, trips
+
+
+async def log_in_from(service: Service, client: int) -> None:
+    """Log in as a client of its own, for the limits count by client."""
+    headers = {"X-Forwarded-For": f"192.0.2.{client}"}
+    answer = await service.post("/login", {"email": "ann@example.com", "password": PASSWORD}, headers)
+    assert answer.status_code == 200, answer.text

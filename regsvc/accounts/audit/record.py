@@ -48,6 +48,23 @@ class By:
 ANYONE = By("anonymous")
 
 
+# Adds an event as part of another statement, once for each row of `{0}`; its values come from `event_values`.
+RECORDED = """
+    INSERT INTO audit_events (event, actor, actor_id, user_id, session_id, origin, client, request_id, details)
+    SELECT %(event)s, %(actor)s, %(actor_id)s, %(event_user_id)s, %(session_id)s, %(origin)s, %(client)s,
+           %(request_id)s, %(details)s
+      FROM {0}
+"""
+
+
+def event_values(
+    event: str, by: By, *, user_id: UUID | None = None, **details: str | int | bool | None
+) -> dict[str, object]:
+    """Return the values of an event, as `record` takes them, for a statement with `RECORDED`."""
+    subject = user_id or (by.actor_id if by.actor == "user" else None)
+    return {**vars(by), "event": event, "event_user_id": subject, "details": Jsonb(details)}
+
+
 async def record(
     conn: Connection, event: str, by: By, *, user_id: UUID | None = None, **details: str | int | bool | None
 ) -> None:
@@ -61,17 +78,7 @@ async def record(
         details: further details, neither personal nor secret.
     """
     await conn.execute(
-        """
-        INSERT INTO audit_events (event, actor, actor_id, user_id, session_id, origin, client, request_id, details)
-        VALUES (%(event)s, %(actor)s, %(actor_id)s, %(user_id)s, %(session_id)s, %(origin)s, %(client)s,
-                %(request_id)s, %(details)s)
-        """,
-        {
-            **vars(by),
-            "event": event,
-            "user_id": user_id or (by.actor_id if by.actor == "user" else None),
-            "details": Jsonb(details),
-        },
+        RECORDED.format("(SELECT) AS one"), event_values(event, by, user_id=user_id, **details)
     )
 
 

@@ -140,19 +140,55 @@ async def begin_try(conn: Connection, secrets: Secrets, address: str, place: Pla
         raise RateLimitedError(LIMIT, max(wait[0] if wait else 0.0, 1.0))
 
 
-async def withdraw_try(conn: Connection, tried: LoginTry) -> None:
-    """Withdraw an attempt that was right or that the service was too busy to check."""
-    await conn.execute(
-        """
-        WITH first AS (
-            DELETE FROM login_failures WHERE key = %(counted)s AND failures = 1
-        )
+# Withdraws an attempt as part of another statement, if `{0}` has a row; the values are those of a `LoginTry`.
+_WITHDRAWN = """
+    withdrawn AS (
+        DELETE FROM login_failures WHERE key = %(counted)s AND failures = 1 AND EXISTS (SELECT FROM {0})
+    ), reduced AS (
         UPDATE login_failures
            SET failures = failures - 1,
                last_at = CASE WHEN last_at = %(at)s THEN coalesce(%(before)s, last_at) ELSE last_at END
-         WHERE key = %(counted)s AND failures > 1
-        """,
-        vars(tried),
+         WHERE key = %(counted)s AND failures > 1 AND EXISTS (SELECT FROM {0})
+    )
+"""
+_FORGOTTEN = """
+    forgotten AS (
+        DELETE FROM login_failures WHERE key = %(counted)s AND EXISTS (SELECT FROM {0})
+    )
+"""
+# Trusts clients of an address. Concurrent logins skip rows that another deletes, and never wait for each other.
+_REMEMBERED = """
+    remembered AS (
+        INSERT INTO login_clients (key, address, last_at)
+        SELECT DISTINCT k, %(address)s::bytea, now() FROM {0}, unnest(%(keys)s::bytea[]) AS k ORDER BY k
+        ON CONFLICT (key) DO UPDATE SET last_at = now()
+    ), dropped AS (
+        DELETE FROM login_clients
+         WHERE EXISTS (SELECT FROM {0})
+           AND key IN (SELECT key FROM login_clients
+                        WHERE address = %(address)s AND key <> ALL(%(keys)s)
+                        ORDER BY last_at DESC, key OFFSET %(others)s
+                          FOR UPDATE SKIP LOCKED)
+    )
+"""
+_ONE = "(SELECT) AS one"
+
+
+async def withdraw_try(conn: Connection, tried: LoginTry) -> None:
+    """Withdraw an attempt that was right or that the service was too busy to check."""
+    await conn.execute(f"WITH {_WITHDRAWN.format(_ONE)} SELECT", vars(tried))
+
+
+def forgiven(tried: LoginTry, row: str) -> tuple[str, dict[str, object]]:
+    """Return what `forgive_tries` does as part of another statement: common table expressions, and their values.
+
+    Args:
+        tried: the attempt that succeeded.
+        row: what must have a row, or nothing is done.
+    """
+    failures = _WITHDRAWN if tried.counted == tried.address else _FORGOTTEN
+    return f"{failures}, {_REMEMBERED}".format(row), vars(tried) | _clients(
+        tried.address, [tried.client, tried.network]
     )
 
 
@@ -161,11 +197,8 @@ async def forgive_tries(conn: Connection, tried: LoginTry) -> None:
 
     Strangers' failures stay: an end of their waits would reveal that the owner has logged in.
     """
-    if tried.counted == tried.address:
-        await withdraw_try(conn, tried)
-    else:
-        await conn.execute("DELETE FROM login_failures WHERE key = %(counted)s", vars(tried))
-    await _remember(conn, tried.address, [tried.client, tried.network])
+    clauses, values = forgiven(tried, _ONE)
+    await conn.execute(f"WITH {clauses} SELECT", values)
 
 
 async def know_client(conn: Connection, secrets: Secrets, address: str, by: By) -> None:
@@ -189,22 +222,11 @@ async def is_known(conn: Connection, secrets: Secrets, address: str, origin: str
 
 
 async def _remember(conn: Connection, address: bytes, keys: Sequence[bytes]) -> None:
-    # Concurrent logins skip rows that another deletes, and never wait for each other.
-    await conn.execute(
-        """
-        WITH known AS (
-            INSERT INTO login_clients (key, address, last_at)
-            SELECT DISTINCT k, %(address)s::bytea, now() FROM unnest(%(keys)s::bytea[]) AS k ORDER BY k
-            ON CONFLICT (key) DO UPDATE SET last_at = now()
-        )
-        DELETE FROM login_clients
-         WHERE key IN (SELECT key FROM login_clients
-                        WHERE address = %(address)s AND key <> ALL(%(keys)s)
-                        ORDER BY last_at DESC, key OFFSET %(others)s
-                          FOR UPDATE SKIP LOCKED)
-        """,
-        {"keys": list(keys), "address": address, "others": 2 * (CLIENTS - 1)},
-    )
+    await conn.execute(f"WITH {_REMEMBERED.format(_ONE)} SELECT", _clients(address, keys))
+
+
+def _clients(address: bytes, keys: Sequence[bytes]) -> dict[str, object]:
+    return {"keys": list(keys), "address": address, "others": 2 * (CLIENTS - 1)}
 
 
 async def forget_address(conn: Connection, secrets: Secrets, address: str) -> None:

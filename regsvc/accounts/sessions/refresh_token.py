@@ -11,12 +11,14 @@ Until 0.2 every token was random and had a row. Such tokens are exchanged for nu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from psycopg.rows import class_row, scalar_row
 
+from regsvc.accounts.audit.record import RECORDED, By, event_values
+from regsvc.accounts.limits.login_attempts import LoginTry, forgiven
 from regsvc.accounts.limits.rate_limit import Limit, RateLimitedError
 from regsvc.accounts.sessions import legacy_token
 from regsvc.accounts.sessions.session import ALIVE, IDLE_LIFE, LIFE, end_session
@@ -84,6 +86,51 @@ class _Session:
     pace: float  # seconds of the rate limit that one more refresh would use
 
 
+# Starts a session as part of another statement: `owner` has a row if the user may log in with this password hash.
+_STARTED = """
+    owner AS MATERIALIZED (
+        SELECT id, role FROM users
+         WHERE id = %(user_id)s AND password_hash = %(password_hash)s AND disabled_at IS NULL
+           FOR SHARE
+    ), started AS (
+        INSERT INTO sessions (id, user_id, origin, client, expires_at)
+        SELECT %(id)s, owner.id, %(origin)s, %(client)s, now() + %(life)s FROM owner
+    )
+"""
+
+
+async def log_in(
+    conn: Connection, secrets: Secrets, user_id: UUID, *, password_hash: str, by: By, tried: LoginTry | None
+) -> Grant:
+    """Start a session, forgive the attempt and record the login, all in one statement.
+
+    Args:
+        conn: for the statement, which is a transaction by itself.
+        secrets: derive the token.
+        user_id: the user.
+        password_hash: the hash that the caller verified.
+        by: the client.
+        tried: the attempt; None where no limits apply.
+
+    Raises:
+        CredentialsChangedError: as for `start_session`; nothing is written.
+    """
+    session_id = uuid4()
+    user = replace(by, actor="user", actor_id=user_id, session_id=session_id)
+    clauses, values = forgiven(tried, "owner") if tried is not None else ("", {})
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            f"""
+            WITH {_STARTED}, recorded AS ({RECORDED.format("owner")}){clauses and ", "}{clauses}
+            SELECT role FROM owner
+            """,  # noqa: S608 - constants
+            event_values("logged_in", user)
+            | values
+            | {"id": session_id, "user_id": user_id, "password_hash": password_hash, "life": LIFE},
+        )
+        return _first_grant(secrets, session_id, user_id, await cursor.fetchone())
+
+
 async def start_session(
     conn: Connection, secrets: Secrets, user_id: UUID, *, password_hash: str, origin: str, client: str
 ) -> Grant:
@@ -105,17 +152,7 @@ async def start_session(
     session_id = uuid4()
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            """
-            WITH owner AS MATERIALIZED (
-                SELECT id, role FROM users
-                 WHERE id = %(user_id)s AND password_hash = %(password_hash)s AND disabled_at IS NULL
-                   FOR SHARE
-            ), started AS (
-                INSERT INTO sessions (id, user_id, origin, client, expires_at)
-                SELECT %(id)s, owner.id, %(origin)s, %(client)s, now() + %(life)s FROM owner
-            )
-            SELECT role FROM owner
-            """,
+            f"WITH {_STARTED} SELECT role FROM owner",  # noqa: S608 - a constant
             {
                 "id": session_id,
                 "user_id": user_id,
@@ -125,7 +162,10 @@ async def start_session(
                 "life": LIFE,
             },
         )
-        role = await cursor.fetchone()
+        return _first_grant(secrets, session_id, user_id, await cursor.fetchone())
+
+
+def _first_grant(secrets: Secrets, session_id: UUID, user_id: UUID, role: str | None) -> Grant:
     if role is None:
         raise CredentialsChangedError
     token = mint_refresh_token(secrets, RefreshToken(session_id, 0))

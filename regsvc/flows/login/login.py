@@ -9,7 +9,7 @@ from pydantic import StringConstraints
 
 from regsvc.accounts.address import find_key
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.limits.login_attempts import LoginTry, forgive_tries
+from regsvc.accounts.limits.login_attempts import LoginTry
 from regsvc.accounts.sessions import refresh_token
 from regsvc.accounts.sessions.refresh_token import Grant
 from regsvc.accounts.users import user
@@ -71,21 +71,19 @@ async def _log_in(
         raise InvalidCredentialsError
     stored = credentials.password_hash
     fresh = await _rehash(service, caller, password) if verdict.rehash_needed else None
+    if fresh is not None:
+        async with service.pool.connection() as conn:
+            await user.replace_password_hash(conn, credentials.user_id, old=stored, new=fresh)
     try:
-        async with service.pool.transaction() as conn:
-            if fresh is not None:
-                await user.replace_password_hash(conn, credentials.user_id, old=stored, new=fresh)
-            started = await refresh_token.start_session(
+        async with service.pool.connection(alone=True) as conn:
+            started = await refresh_token.log_in(
                 conn,
                 service.secrets,
                 credentials.user_id,
                 password_hash=fresh or stored,
-                origin=caller.origin,
-                client=caller.client,
+                by=caller.as_anyone(),
+                tried=tried,
             )
-            if tried is not None:
-                await forgive_tries(conn, tried)
-            await record(conn, "logged_in", caller.as_user(started.token()))
     except refresh_token.CredentialsChangedError:
         if not again:
             raise InvalidCredentialsError from None

@@ -34,9 +34,9 @@ async def fetch_ids(conninfo: str) -> list[int]:
 
 async def cut_active(database: str, proxy: Proxy) -> None:
     """Cut all connections once a statement runs."""
-    running = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
+    running = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(60)'"
     async with await Connection.connect(database) as observer:
-        while not (await observer.execute(running.encode())).rowcount:
+        while not (await observer.execute(running.encode())).rowcount:  # noqa: ASYNC110 - another session
             await trio.sleep(0.005)
     await proxy.cut()
 

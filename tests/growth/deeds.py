@@ -17,7 +17,7 @@ from regsvc.accounts.limits import login_attempts, mail_schedule
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.mails import legacy
 from regsvc.accounts.registrations import confirmation, link_preview, mail_status, registration
-from regsvc.accounts.sessions import browser_session, legacy_token
+from regsvc.accounts.sessions import browser_session, legacy_token, refresh_token
 from regsvc.accounts.users import email_undo, user
 from regsvc.accounts.users.email_change import UNDO_USE
 from regsvc.jobs import claims, failures, leases
@@ -127,6 +127,10 @@ async def ask_about_addresses(conn: Connection) -> None:
     await browser_session._renew(conn, SessionCookie(an_id("s"), 0))
     await legacy_token.spend_token(conn, "t4")
     await user.replace_password_hash(conn, an_id("u"), old="x", new="y")
+    with pytest.raises(refresh_token.CredentialsChangedError):
+        await refresh_token.start_session(
+            conn, SECRETS, an_id("u"), password_hash="old", origin="192.0.2.0/24", client="curl"
+        )
     request = legacy.ForeignRequest(parse_address("cem@example.org"), "token", (b"a", b"b"))
     assert await legacy.add_foreign_mails(conn, SECRETS, [request])
 

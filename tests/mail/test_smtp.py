@@ -154,7 +154,8 @@ def test_no_server_makes_sending_raise(step: str, octets: bytes, extensions: tup
         assert (step, octets[:3]) == ("DOT", b"250")
     else:
         assert isinstance(outcome, Delayed | Bounced | Refused)
-        assert not (isinstance(outcome, Delayed) and outcome.after_dot and step != "DOT")
+        if isinstance(outcome, Delayed) and outcome.after_dot:  # a server that said 354 may have had the dot
+            assert step == "DOT" or (step, octets[:3]) == ("DATA", b"354")
 
 
 async def test_nobody_listening_is_a_delay(envelope: Envelope) -> None:

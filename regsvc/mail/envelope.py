@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regsvc.mail.mailbox import read_mailbox
+from regsvc.mail.mailbox import wire_of
 
 MAX_LINE = 998
 """Maximum octets of a line without its CRLF (RFC 5322, 2.1.1)."""
@@ -31,7 +31,7 @@ class Envelope:
     def __post_init__(self) -> None:
         if not self.sender.isascii():
             raise ValueError("the sender's address is not ASCII")
-        read_mailbox(self.sender)
+        wire_of(self.sender)
         ends = self.data.count(b"\r\n")
         if ends != self.data.count(b"\r") or ends != self.data.count(b"\n"):
             raise ValueError("the message has a bare CR or LF")
@@ -39,8 +39,19 @@ class Envelope:
             raise ValueError("the message does not end in CRLF")
         if b"\0" in self.data:
             raise ValueError("the message has a NUL")
-        if max(map(len, self.data.split(b"\r\n"))) > MAX_LINE:
+        if _has_long_line(self.data):
             raise ValueError(f"the message has a line of more than {MAX_LINE} octets")
+
+
+def _has_long_line(data: bytes) -> bool:
+    """Return whether a line is too long: look for the last line end within reach of each, not at every line."""
+    at = 0
+    while at < len(data):
+        end = data.rfind(b"\r\n", at, at + MAX_LINE + 2)
+        if end < 0:
+            return True
+        at = end + 2
+    return False
 
 
 def stuff_dots(data: bytes) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from string import ascii_lowercase, ascii_uppercase
 
 import idna
@@ -71,6 +72,16 @@ def read_mailbox(address: str) -> Mailbox:
     if not at or not _LOCAL.fullmatch(local):
         raise UnusableAddressError
     return Mailbox(local, encode_domain(domain))
+
+
+@lru_cache(maxsize=64)
+def wire_of(address: str) -> str:
+    """Return an address as it stands in a command or header; one mail asks for the same ones several times.
+
+    Raises:
+        UnusableAddressError: as `read_mailbox`.
+    """
+    return read_mailbox(address).wire
 
 
 def encode_domain(domain: str) -> str:

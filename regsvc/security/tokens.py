@@ -65,10 +65,7 @@ class Secrets:
 
 
 def _mac(key: bytes, parts: Sequence[bytes]) -> bytes:
-    digest = hmac.new(key, digestmod=hashlib.sha256)
-    for part in parts:
-        digest.update(len(part).to_bytes(4, "big") + part)
-    return digest.digest()
+    return hmac.digest(key, b"".join(len(part).to_bytes(4, "big") + part for part in parts), "sha256")
 
 
 def _verify(keys: Iterator[bytes], parts: Sequence[bytes], mac: bytes) -> bool:

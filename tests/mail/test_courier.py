@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog.testing
 import trio
 
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
@@ -68,6 +69,18 @@ async def wait_state(pool: Pool, mail_id: UUID, state: str) -> OutboxMail:
         while (mail := await mails.get(pool, mail_id)).state != state:  # noqa: ASYNC110 - it is in the database
             await trio.sleep(0.02)
     return mail
+
+
+async def test_a_mail_has_one_line_at_info(pool: Pool, database: str) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with ScriptedServer({}).running() as smtp, run_sending(pool, database, smtp):
+            mail_id = (await sign_up(pool, "ann@example.com")).mail_id
+            await wait_state(pool, mail_id, "sent")
+            with trio.fail_after(5):
+                while not any(line["event"] == "mail accepted" for line in lines):  # noqa: ASYNC110 - a list
+                    await trio.sleep(0.01)
+    about = [line for line in lines if line.get("mail") == str(mail_id) and line["log_level"] != "debug"]
+    assert [line["event"] for line in about] == ["mail accepted"]
 
 
 async def test_a_courier_that_is_restarted_finishes_what_it_sends_and_gives_back_what_it_holds(

@@ -177,7 +177,9 @@ class Courier:
             nursery.start_soon(self._pretend, held, held.turn)  # it needs no session
             return
         job, email = held.job, held.letter.email
-        log.info("mail sending", mail=str(job.id), recipient=mask_email(email), attempt=job.attempts)
+        # A mail has one line at `info`, its outcome. In `dev`, where people watch, it has this one, too.
+        say = log.debug if self._writer.announcer is None else log.info
+        say("mail sending", mail=str(job.id), recipient=mask_email(email), attempt=job.attempts)
         try:
             envelope = self._writer.write(held.letter)
             begun = trio.current_time()

@@ -19,8 +19,9 @@ TextEncoding: TypeAlias = Literal["7bit", "quoted-printable", "base64"]
 
 _TEXT: Final = "REGSVC-TEXT-PART"
 _HTML: Final = "REGSVC-HTML-PART"
-_LONGEST: Final = 998  # octets of a line (RFC 5322, 2.1.1)
+LONGEST: Final = 998  # octets of a line (RFC 5322, 2.1.1)
 _ROOM: Final = 900
+_ASCII: Final = bytes(range(128))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,13 @@ class Frame:
         before_html, _, after = rest.partition(f"{_HTML}\r\n".encode())
         return cls(own.encode("ascii") + before_text, before_html, after, encoding)
 
-    def fill(self, *, headers: str, text: str, html: str) -> bytes:
+    def fill(self, *, headers: str, text: str, html: bytes) -> bytes:
         """Return the whole message.
 
         Args:
             headers: Lines ending in LF, with checked values.
             text: Lines ending in LF.
-            html: Lines ending in LF.
+            html: As `encode_html` returns it.
         """
         return b"".join(
             (
@@ -81,7 +82,7 @@ class Frame:
                 self._before_text,
                 encode_body(text, self._encoding),
                 self._before_html,
-                b"\r\n".join(fold(line) for line in html.encode("ascii", "xmlcharrefreplace").split(b"\n")),
+                html,
                 self._after,
             )
         )
@@ -92,7 +93,7 @@ def choose_encoding(text: str) -> TextEncoding:
     if text.isascii():
         return "7bit"
     octets = text.encode()
-    wide = sum(octet > 0x7F for octet in octets)  # noqa: PLR2004 - beyond ASCII; such an octet becomes three, as "=C3"
+    wide = len(octets.translate(None, _ASCII))  # such an octet becomes three, as "=C3"
     return "quoted-printable" if wide * 6 < len(octets) else "base64"
 
 
@@ -108,6 +109,11 @@ def encode_body(text: str, encoding: TextEncoding) -> bytes:
     return encoded
 
 
+def encode_html(html: str) -> bytes:
+    """Encode HTML with LF line ends as the octets of a part: ASCII with entities, in lines of legal length."""
+    return b"\r\n".join(fold(line) for line in html.encode("ascii", "xmlcharrefreplace").split(b"\n"))
+
+
 def fold(line: bytes) -> bytes:
     """Split a line of HTML into lines of legal length with the same meaning.
 
@@ -115,7 +121,7 @@ def fold(line: bytes) -> bytes:
     `<wbr>` tag after a character outside any tag.
     """
     folded = []
-    while len(line) > _LONGEST:
+    while len(line) > LONGEST:
         at = line.rfind(b";", 0, _ROOM) + 1
         while at and line.rfind(b"<", 0, at) > line.rfind(b">", 0, at):
             at = line.rfind(b";", 0, at - 1) + 1

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.headerregistry import Address
 from email.utils import format_datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from regsvc.mail.message.frame import Frame, TextEncoding, choose_encoding
 from regsvc.mail.message.kinds import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, checked_values
 from regsvc.mail.message.languages import Language, choose_language, load_languages
+from regsvc.mail.message.slots import Body
 from regsvc.mail.message.values import check_header, check_moment, header_address
 
 if TYPE_CHECKING:
@@ -38,9 +40,7 @@ _TEMPLATES: Final = Path(__file__).with_name("templates")
 class _Edition:
     """One kind of message in one language, with all shared parts."""
 
-    text: Template
-    html: Template
-    context: dict[str, Any]
+    body: Body
     frames: dict[TextEncoding, Frame]
 
 
@@ -73,6 +73,9 @@ class Renderer:
         self._domain = address.rpartition("@")[2]
         self._brand = check_header(brand)
         self._languages = load_languages(reversed(folders))
+        self._slotted = templates is None or not (
+            any(templates.glob("*.txt")) or any(templates.glob("*.html"))
+        )
         self._editions: dict[tuple[str, str], _Edition] = {}
         self._environment = Environment(
             loader=FileSystemLoader(folders),
@@ -114,15 +117,15 @@ class Renderer:
             name: language.say_moment(value) if isinstance(value, datetime) else value
             for name, value in checked_values(mail).items()
         }
-        text = edition.text.render(edition.context, mail=values)
+        text, html = edition.body.write(values)
         return edition.frames[choose_encoding(text)].fill(
             headers=(
-                f"Date: {format_datetime(check_moment(now))}\n"
+                f"Date: {_say_date(check_moment(now).replace(microsecond=0))}\n"
                 f"To: {header_address(recipient)}\n"
                 f"Message-ID: <{mail_id}@{self._domain}>\n"
             ),
             text=text,
-            html=edition.html.render(edition.context, mail=values),
+            html=html,
         )
 
     def _edition(self, kind: str, language: Language) -> _Edition:
@@ -136,8 +139,14 @@ class Renderer:
                 encoding: Frame.build(sender=self._sender, subject=words["subject"], encoding=encoding)
                 for encoding in encodings
             }
-            self._editions[key] = _Edition(text, html, context, frames)
+            self._editions[key] = _Edition(Body(text, html, context, slotted=self._slotted), frames)
         return self._editions[key]
+
+
+@lru_cache(maxsize=2)
+def _say_date(second: datetime) -> str:
+    """Return a time as Date has it (RFC 5322, 3.3); many mails share a second."""
+    return format_datetime(second)
 
 
 def make_renderer(settings: Settings, *, sender: Address | None = None) -> Renderer:

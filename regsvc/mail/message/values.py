@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final, TypeAlias
 
-from regsvc.mail.mailbox import UnusableAddressError, read_mailbox
+from regsvc.mail.mailbox import UnusableAddressError, wire_of
 
 _URL: Final = re.compile(r"https?://[A-Za-z0-9._~:/?#\[\]@!$&*+,;=%-]{1,900}")
 _CODE: Final = re.compile(r"[0-9]{6}")
@@ -52,6 +53,7 @@ def check_code(code: str) -> str:
     return code
 
 
+@lru_cache(maxsize=256)  # browsers and networks repeat
 def clean(text: str) -> str:
     """Return the harmless part of a text that a stranger influenced: letters, digits, some punctuation."""
     kept = "".join(
@@ -90,7 +92,7 @@ def header_address(address: str) -> str:
     """
     if _HEADER_UNSAFE.search(address):
         raise UnusableAddressError
-    return read_mailbox(address).wire
+    return wire_of(address)
 
 
 def mask_address(address: str) -> str:

@@ -65,7 +65,9 @@ class Wire:
         # The name in EHLO if there is no better one: an address literal (RFC 5321, 4.1.3).
         address = str(stream.socket.getsockname()[0]).partition("%")[0]
         self.own_address = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
-        self._stream: trio.abc.Stream = stream
+        # The socket itself, while in clear: Trio's own `send` and `recv` cost a round of its scheduler each.
+        self._socket: socket.socket | None = socket.socket(fileno=stream.socket.detach())
+        self._stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._socket))
         self._deadlines = deadlines
         self._reach_by = begun + deadlines.connect
         self._reader = ReplyReader()
@@ -103,6 +105,7 @@ class Wire:
         """
         if self.pending:  # received in clear, it would be taken for encrypted data (CVE-2011-0411)
             raise SessionFailedError(Refused("starttls_injection", "starttls"))
+        self._socket = None
         self._stream = stream = trio.SSLStream(self._stream, tls, server_hostname=host, https_compatible=True)
         with self._limit("tls"):
             try:
@@ -128,6 +131,16 @@ class Wire:
         """Write octets. A server that has already answered them is out of step, and no longer trusted."""
         if self.pending:
             raise SessionFailedError(Delayed("protocol_error", stage, "the server spoke out of turn"))
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._socket is not None:
+            try:
+                octets = octets[self._socket.send(octets) :]
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise await self._hear(stage, _lost("disconnected", stage, error)) from error
+            if not octets:
+                return
         with self._limit(stage):
             try:
                 await self._stream.send_all(octets)
@@ -145,7 +158,7 @@ class Wire:
             return lost
         with trio.move_on_after(_HEARING_SECONDS), suppress(trio.BrokenResourceError, GarbledReplyError):
             while (reply := self._reader.next_reply()) is None:
-                octets = await self._stream.receive_some(_RECEIVE)
+                octets = await self._receive()
                 if not octets:
                     return lost
                 self._reader.feed(octets)
@@ -160,7 +173,7 @@ class Wire:
                 return reply
             with self._limit(stage):
                 while reply is None:
-                    octets = await self._stream.receive_some(_RECEIVE)
+                    octets = await self._receive()
                     if not octets:
                         raise _lost("disconnected", stage)
                     self._reader.feed(octets)
@@ -171,6 +184,19 @@ class Wire:
         except GarbledReplyError as error:
             raise _lost("protocol_error", stage, error) from error
         raise _lost("timeout", stage)
+
+    async def _receive(self) -> bytes | bytearray:
+        """Wait for octets and return them; none at the end of the connection."""
+        if self._socket is None:
+            return await self._stream.receive_some(_RECEIVE)
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return self._socket.recv(_RECEIVE)
+            except BlockingIOError:
+                continue  # it was not for us
+            except OSError as error:
+                raise trio.BrokenResourceError from error
 
     async def agree(self, stage: Stage, octets: bytes = b"") -> Reply:
         """Write octets, if any, and return the reply. Raise if it is negative."""

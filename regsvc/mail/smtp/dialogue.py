@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from regsvc.mail.envelope import Envelope, stuff_dots
-from regsvc.mail.mailbox import UnusableAddressError, read_mailbox
+from regsvc.mail.mailbox import UnusableAddressError, wire_of
 from regsvc.mail.outcome import Bounced, Failure, Refused, Stage
 from regsvc.mail.smtp.replies import classify
 
@@ -143,7 +143,7 @@ def plan(envelope: Envelope, extensions: Extensions) -> Transaction | Failure:
         ValueError: other content is 8-bit, and the server does not support that: a bug of ours.
     """
     try:
-        recipient = read_mailbox(envelope.recipient).wire
+        recipient = wire_of(envelope.recipient)
     except UnusableAddressError:
         return Bounced("recipient_invalid", "rcpt")
     data, parameters = envelope.data, ""
@@ -180,4 +180,4 @@ def begin_mail(sender: str, size: int, extensions: Extensions, parameters: str =
                 "message_too_large", "mail", f"the server announced a limit of {limit[:20]} octets"
             )
         parameters += f" SIZE={size}"
-    return f"MAIL FROM:<{read_mailbox(sender).wire}>{parameters}\r\n".encode()
+    return f"MAIL FROM:<{wire_of(sender)}>{parameters}\r\n".encode()

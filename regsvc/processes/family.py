@@ -157,7 +157,7 @@ class Family:
         await channel.send({"stop": True})
 
     async def _tell(self) -> None:
-        """Tell each process how all are, whenever that changes."""
+        """Report to each process how all are, whenever that changes."""
         while True:
             with trio.move_on_after(_TOLD_AGAIN):
                 await self._changed.wait()

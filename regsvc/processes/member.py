@@ -74,7 +74,7 @@ class Member:
             stopping.set()
 
     async def tell_ready(self) -> None:
-        """Tell the supervisor that this process is at work."""
+        """Report to the supervisor that this process is at work."""
         await self._channel.send({"ready": True})
 
     def states(self) -> list[ProcessState]:

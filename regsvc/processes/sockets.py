@@ -90,7 +90,7 @@ class Handed:
             yield found
 
     def retire(self) -> None:
-        """Have the kernel send this process no more connections: it accepts none until its end."""
+        """Stop the kernel from sending this process connections: it accepts none until its end."""
         for sock, shared in self._sockets:
             if not shared:
                 sock.close()

@@ -98,13 +98,13 @@ class Connection:
             self.wire.close()
 
     async def turn_away(self) -> None:
-        """Say that there is no room."""
+        """Answer that there is no room."""
         with suppress(*GONE):
             await Answer(self, "", b"", close=True).fail(503)
             await self.wire.linger()
 
     def wake(self) -> None:
-        """Have an idle connection end, and a websocket look whether it should: the server stops."""
+        """End an idle connection, and wake a websocket to see whether it should end: the server stops."""
         if self._websocket is not None:
             self._websocket.wake()
         elif self._stage is _Stage.IDLE:

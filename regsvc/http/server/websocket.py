@@ -102,7 +102,7 @@ class WebSocket:
             nursery.cancel_scope.deadline = trio.current_time() + _ABANDON_SECONDS
 
     def wake(self) -> None:
-        """Have the reader look at what changed: the application's doings, or the server's stop."""
+        """Wake the reader to see what changed: the application's doings, or the server's stop."""
         self._woken = True
         self._waiting.cancel()
 

@@ -20,6 +20,7 @@ from functools import partial
 
 from regsvc.config.settings import Settings
 from regsvc.consumer.janitor import run_janitor
+from regsvc.consumer.legacy_mail import run_legacy_mail
 from regsvc.consumer.listener import run_listener
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
 from regsvc.consumer.review import run_review
@@ -155,7 +156,7 @@ def _foreign(parts: Parts) -> Iterator[Child]:
     assert settings.foreign_amqp_url is not None  # noqa: S101 - the settings saw to it
     assert settings.foreign_queue is not None  # noqa: S101 - likewise
     run = partial(
-        run_foreign,
+        run_legacy_mail,
         pool=parts.work_pool,
         url=settings.foreign_amqp_url.get_secret_value(),
         queue=settings.foreign_queue,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regsvc.errors import BrokerTopologyError, BrokerUnavailableError
-from regsvc.rabbitmq import check_broker, check_dead_letter_queue, check_foreign_queue
+from regsvc.rabbitmq import check_broker, check_dead_letter_queue, check_legacy_queue
 
 if TYPE_CHECKING:
     from regsvc.checks.report import Report
@@ -25,6 +25,6 @@ async def check_rabbitmq(url: str, report: Report) -> None:
         report.notes.append(f"dead letters will be lost: {error}")
 
 
-async def check_foreign(url: str, queue: str, _: Report) -> None:
+async def check_legacy(url: str, queue: str, _: Report) -> None:
     """Check that the queue of the legacy system exists."""
-    await check_foreign_queue(url, queue)
+    await check_legacy_queue(url, queue)

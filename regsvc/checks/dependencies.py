@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from functools import partial
 
-from regsvc.checks.broker import check_foreign, check_rabbitmq
+from regsvc.checks.broker import check_legacy, check_rabbitmq
 from regsvc.checks.database import check_database
 from regsvc.checks.mail_server import check_mail_server
 from regsvc.checks.report import Report, run_check
@@ -24,6 +24,6 @@ async def check_dependencies(settings: Settings) -> AsyncIterator[Report]:
         yield await run_check("rabbitmq", partial(check_rabbitmq, settings.amqp_url.get_secret_value()))
     if settings.accept_foreign_mail and settings.foreign_amqp_url is not None:
         url, queue = settings.foreign_amqp_url.get_secret_value(), settings.foreign_queue or ""
-        yield await run_check("foreign rabbitmq", partial(check_foreign, url, queue))
+        yield await run_check("foreign rabbitmq", partial(check_legacy, url, queue))
     if settings.role != "api":
         yield await run_check("smtp", partial(check_mail_server, settings))

@@ -122,17 +122,17 @@ def _needed(mode: Mode, settings: Settings) -> Iterable[str]:
         return ("database_url",)
     if mode == "operate":
         return ("database_url", "secret_key")
-    foreign = ("foreign_amqp_url", "foreign_queue") if settings.accept_foreign_mail else ()
+    legacy = ("foreign_amqp_url", "foreign_queue") if settings.accept_foreign_mail else ()
     if mode == "dev":
-        return ("secret_key", "smtp_url", *foreign)
+        return ("secret_key", "smtp_url", *legacy)
     mailing = () if settings.role == "api" else ("smtp_url", "mail_from")
-    return ("database_url", "secret_key", "public_url", *mailing, *foreign)
+    return ("database_url", "secret_key", "public_url", *mailing, *legacy)
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
     previous = settings.secret_key_previous
     if previous is not None and previous == settings.secret_key:
         yield "REGSVC_SECRET_KEY_PREVIOUS equals REGSVC_SECRET_KEY; set it to the key before a rotation"
-    foreign = settings.foreign_amqp_url
-    if foreign is not None and foreign == settings.amqp_url and settings.foreign_queue in _OWN_QUEUES:
+    legacy = settings.foreign_amqp_url
+    if legacy is not None and legacy == settings.amqp_url and settings.foreign_queue in _OWN_QUEUES:
         yield "REGSVC_FOREIGN_QUEUE is regsvc's own queue"

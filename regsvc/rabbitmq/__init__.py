@@ -8,11 +8,11 @@ a lost connection raises BrokerUnavailableError, and the supervisor restarts the
 
 from regsvc.rabbitmq.consumer import Consumer, Delivery, open_consumer
 from regsvc.rabbitmq.dead_letters import DeadLetter, DeadLetters, open_dead_letters
-from regsvc.rabbitmq.foreign import (
-    ForeignConsumer,
-    ForeignDelivery,
-    check_foreign_queue,
-    open_foreign_consumer,
+from regsvc.rabbitmq.legacy_queue import (
+    LegacyConsumer,
+    LegacyDelivery,
+    check_legacy_queue,
+    open_legacy_consumer,
 )
 from regsvc.rabbitmq.link import mask_url
 from regsvc.rabbitmq.proof import check_broker, check_dead_letter_queue
@@ -23,17 +23,17 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "Delivery",
-    "ForeignConsumer",
-    "ForeignDelivery",
+    "LegacyConsumer",
+    "LegacyDelivery",
     "PublishFailure",
     "PublishResult",
     "Publisher",
     "check_broker",
     "check_dead_letter_queue",
-    "check_foreign_queue",
+    "check_legacy_queue",
     "mask_url",
     "open_consumer",
     "open_dead_letters",
-    "open_foreign_consumer",
+    "open_legacy_consumer",
     "open_publisher",
 ]

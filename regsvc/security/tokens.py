@@ -179,7 +179,7 @@ def _code(key: bytes, mail_id: UUID, email_key: str) -> str:
 # -- the mails that the legacy system requests
 
 
-def mint_foreign_mail_ids(secrets_: Secrets, parts: Sequence[bytes]) -> Iterator[UUID]:
+def mint_legacy_mail_ids(secrets_: Secrets, parts: Sequence[bytes]) -> Iterator[UUID]:
     """Yield the id of the mail that a message requests, and the id under the previous secret.
 
     The same message has the same id, so that it is mailed once, and the id does not reveal the message (RFC 9562,

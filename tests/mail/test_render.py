@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.mailbox import UnusableAddressError
 from regsvc.mail.message.kinds import ACCOUNT_KINDS, AttemptMail, EmailChangeMail, LinkedMail, WarningMail
-from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
+from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, LegacyConfirmMail, Mail, Renderer
 from regsvc.mail.message.values import clean
 from regsvc.mail.smtp.dialogue import Transaction, plan
 
@@ -41,7 +41,7 @@ CONFIRM = ConfirmMail(
 )
 EXISTS = AccountExistsMail(occurred_at=NOW, origin="2001:db8:1::/48", client="")
 LONGEST_HOST = ".".join(["acme" * 15] * 4)[:240] + ".example"
-FOREIGN = ForeignConfirmMail(link=f"https://{LONGEST_HOST}:65535/confirm#t={'t' * 512}")
+FOREIGN = LegacyConfirmMail(link=f"https://{LONGEST_HOST}:65535/confirm#t={'t' * 512}")
 HEADERS = {
     "Date",
     "To",

@@ -53,7 +53,7 @@ NAMED: dict[str, float] = {
     "tests/rabbitmq/test_link.py": 8,
     "tests/http/test_idempotency.py": 7,
     "tests/http/test_reference_browser.py": 7,
-    "tests/acceptance/test_foreign.py": 7,
+    "tests/acceptance/test_legacy_mail.py": 7,
     "tests/acceptance/test_hang_ups.py": 7,
     "tests/postgres/test_pool.py": 7,
     "tests/mail/test_outages.py": 6,

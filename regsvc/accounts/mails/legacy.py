@@ -23,7 +23,7 @@ from regsvc.errors import MalformedMessageError
 from regsvc.mail.queue.jobs import DUE_CHANNEL, SentAs
 from regsvc.postgres.connection import Connection
 from regsvc.security.seals import seal, unseal
-from regsvc.security.tokens import Secrets, mint_foreign_mail_ids
+from regsvc.security.tokens import Secrets, mint_legacy_mail_ids
 
 MAX_BYTES = 4096  # the longest address and token, fully escaped, are shorter
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,512}")  # the unreserved characters of RFC 3986, 2.3
@@ -31,7 +31,7 @@ _SEAL = "foreign-mail-seal"
 
 
 @dataclass(frozen=True)
-class ForeignRequest:
+class LegacyRequest:
     """A request for legacy mail.
 
     Args:
@@ -46,7 +46,7 @@ class ForeignRequest:
 
 
 @dataclass(frozen=True)
-class ForeignLetter:
+class LegacyLetter:
     """The recipient and contents of claimed legacy mail; see `Letter`."""
 
     mail_id: UUID
@@ -69,7 +69,7 @@ class ForeignLetter:
         return unseal(secrets, _SEAL, self.sealed_token, bound=self.mail_id.bytes).decode("ascii")
 
 
-def read_request(body: bytes, message_id: str | None, local_domains: Collection[str] = ()) -> ForeignRequest:
+def read_request(body: bytes, message_id: str | None, local_domains: Collection[str] = ()) -> LegacyRequest:
     """Parse a request `{"email": …, "confirmation_token": …}`; other fields are ignored.
 
     Args:
@@ -97,17 +97,17 @@ def read_request(body: bytes, message_id: str | None, local_domains: Collection[
         raise MalformedMessageError("wrong address") from error
     if not _TOKEN.fullmatch(token):
         raise MalformedMessageError("wrong token")
-    return ForeignRequest(address, token, (b"id", message_id.encode()) if message_id else (b"body", body))
+    return LegacyRequest(address, token, (b"id", message_id.encode()) if message_id else (b"body", body))
 
 
-async def add_foreign_mails(
-    conn: Connection, secrets: Secrets, requests: Sequence[ForeignRequest]
+async def add_legacy_mails(
+    conn: Connection, secrets: Secrets, requests: Sequence[LegacyRequest]
 ) -> list[UUID]:
     """Insert the messages of requests, due now, in the caller's transaction, and return their ids in any order.
 
     Requests repeated within 30 days are skipped.
     """
-    ids = [[*mint_foreign_mail_ids(secrets, request.origin)] for request in requests]
+    ids = [[*mint_legacy_mail_ids(secrets, request.origin)] for request in requests]
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
@@ -138,9 +138,9 @@ async def add_foreign_mails(
         return await cursor.fetchall()
 
 
-async def begin_sending_foreign(conn: Connection, mail_ids: Sequence[UUID]) -> list[ForeignLetter]:
+async def begin_sending_legacy(conn: Connection, mail_ids: Sequence[UUID]) -> list[LegacyLetter]:
     """Return the letters of claimed messages that are legacy mail."""
-    async with conn.cursor(row_factory=class_row(ForeignLetter)) as cursor:
+    async with conn.cursor(row_factory=class_row(LegacyLetter)) as cursor:
         await cursor.execute(
             """
             SELECT id AS mail_id, email, email_key, created_at, foreign_token AS sealed_token

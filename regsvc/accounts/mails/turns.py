@@ -10,14 +10,14 @@ from uuid import UUID
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.mail_schedule import Turn
 from regsvc.accounts.mails.account_mails import AccountLetter
-from regsvc.accounts.mails.legacy import ForeignLetter
+from regsvc.accounts.mails.legacy import LegacyLetter
 from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.mail.queue import turns as mail_turns
 from regsvc.mail.queue.jobs import Job
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
 
-AnyLetter: TypeAlias = Letter | ForeignLetter | AccountLetter
+AnyLetter: TypeAlias = Letter | LegacyLetter | AccountLetter
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from regsvc.accounts.mails.account_mails import begin_sending_account, choose_accounts
-from regsvc.accounts.mails.legacy import begin_sending_foreign
+from regsvc.accounts.mails.legacy import begin_sending_legacy
 from regsvc.accounts.mails.turns import AnyLetter, take_turns
 from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.sending.courier import Courier
@@ -169,6 +169,6 @@ async def _begin_others(conn: Connection, secrets: Secrets, mail_ids: Sequence[U
     await mail_status.choose_attempts(conn, mail_ids)
     await choose_accounts(conn, secrets, mail_ids)
     return [
-        *await begin_sending_foreign(conn, mail_ids),
+        *await begin_sending_legacy(conn, mail_ids),
         *await begin_sending_account(conn, mail_ids),
     ]

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from regsvc.accounts.mails.account_mails import AccountLetter
-from regsvc.accounts.mails.legacy import ForeignLetter
+from regsvc.accounts.mails.legacy import LegacyLetter
 from regsvc.accounts.mails.turns import AnyLetter
 from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.accounts.registrations.registration import LINK_LIFE
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.message.kinds import ACCOUNT_KINDS, EmailChangeMail, LinkedMail, WarningMail
-from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, Renderer
+from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, LegacyConfirmMail, Mail, Renderer
 from regsvc.security.tokens import Secrets, mint_code, mint_link_token
 
 Announce = Callable[[Letter, str, str], None]
@@ -51,8 +51,8 @@ class LetterWriter:
         return Envelope(sender=self.sender, recipient=letter.email, data=data)
 
     def _mail(self, letter: AnyLetter) -> Mail:
-        if isinstance(letter, ForeignLetter):
-            return ForeignConfirmMail(link=f"{self.public_url}/confirm#t={letter.open_token(self.secrets)}")
+        if isinstance(letter, LegacyLetter):
+            return LegacyConfirmMail(link=f"{self.public_url}/confirm#t={letter.open_token(self.secrets)}")
         if isinstance(letter, AccountLetter):
             return self._account_mail(letter)
         if letter.sent_as == "account_exists":

@@ -72,7 +72,7 @@ class AccountExistsMail(AttemptMail):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignConfirmMail(Mail):
+class LegacyConfirmMail(Mail):
     """To a new user of the legacy system: confirm your address there.
 
     Args:

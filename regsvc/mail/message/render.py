@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from regsvc.mail.message.frame import Frame, TextEncoding, choose_encoding
-from regsvc.mail.message.kinds import AccountExistsMail, ConfirmMail, ForeignConfirmMail, Mail, checked_values
+from regsvc.mail.message.kinds import AccountExistsMail, ConfirmMail, LegacyConfirmMail, Mail, checked_values
 from regsvc.mail.message.languages import Language, choose_language, load_languages
 from regsvc.mail.message.slots import Body
 from regsvc.mail.message.values import check_header, check_moment, header_address
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccountExistsMail",
     "ConfirmMail",
-    "ForeignConfirmMail",
+    "LegacyConfirmMail",
     "Mail",
     "Renderer",
     "make_renderer",

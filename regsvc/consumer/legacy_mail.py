@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 import structlog
 import trio
 
-from regsvc.accounts.mails.legacy import ForeignRequest, add_foreign_mails, read_request
+from regsvc.accounts.mails.legacy import LegacyRequest, add_legacy_mails, read_request
 from regsvc.errors import MalformedMessageError
 from regsvc.metrics import FOREIGN
 from regsvc.postgres.pool import Pool
-from regsvc.rabbitmq import ForeignConsumer, ForeignDelivery, open_foreign_consumer
+from regsvc.rabbitmq import LegacyConsumer, LegacyDelivery, open_legacy_consumer
 from regsvc.security.tokens import Secrets
 from regsvc.waiting import wait_any
 
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 BATCH = 50  # requests held, and committed together, at most
 
 
-async def run_foreign(
+async def run_legacy_mail(
     *,
     pool: Pool,
     url: str,
@@ -48,9 +48,9 @@ async def run_foreign(
         BrokerUnavailableError: the broker is unavailable or has no such queue.
         DatabaseUnavailableError: the database is unavailable; the requests are requeued.
     """
-    async with open_foreign_consumer(url, queue, prefetch=BATCH) as consumer:
+    async with open_legacy_consumer(url, queue, prefetch=BATCH) as consumer:
         task_status.started()
-        messages: list[ForeignDelivery] = []
+        messages: list[LegacyDelivery] = []
 
         async def receive() -> None:
             messages.extend(await consumer.receive(BATCH))
@@ -66,12 +66,12 @@ async def run_foreign(
 async def _take(
     pool: Pool,
     secrets: Secrets,
-    consumer: ForeignConsumer,
-    messages: Sequence[ForeignDelivery],
+    consumer: LegacyConsumer,
+    messages: Sequence[LegacyDelivery],
     local_domains: Collection[str],
 ) -> None:
-    requests: list[ForeignRequest] = []
-    accepted: list[ForeignDelivery] = []
+    requests: list[LegacyRequest] = []
+    accepted: list[LegacyDelivery] = []
     for message in messages:
         try:
             requests.append(read_request(message.body, message.message_id, local_domains))
@@ -84,7 +84,7 @@ async def _take(
     if not requests:
         return
     async with pool.transaction() as conn:
-        added = await add_foreign_mails(conn, secrets, requests)
+        added = await add_legacy_mails(conn, secrets, requests)
     await consumer.ack(accepted)
     FOREIGN.labels("taken").inc(len(added))
     FOREIGN.labels("known").inc(len(requests) - len(added))

@@ -8,13 +8,13 @@ import pytest
 import trio
 
 from regsvc.errors import BrokerUnavailableError
-from regsvc.rabbitmq import check_foreign_queue, open_foreign_consumer
+from regsvc.rabbitmq import check_legacy_queue, open_legacy_consumer
 from tests.amqp import RawChannel
 
 pytestmark = pytest.mark.timeout(60)  # hangs are what some of these tests are about
 
 QUEUE = "confirmations"
-consume = partial(open_foreign_consumer, queue=QUEUE, prefetch=10)
+consume = partial(open_legacy_consumer, queue=QUEUE, prefetch=10)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ async def test_messages_are_taken_whatever_the_queue_is_like(
     amqp_url: str, raw: RawChannel, arguments: dict[str, object]
 ) -> None:
     await raw.declare(QUEUE, **arguments)  # type: ignore[arg-type]  # some are of one type, some of another
-    await check_foreign_queue(amqp_url, QUEUE)
+    await check_legacy_queue(amqp_url, QUEUE)
     await raw.publish(QUEUE, b"one", message_id="1")
     await raw.publish_raw(QUEUE, b"two", b"\0\0")  # no properties at all
     async with consume(amqp_url) as consumer:
@@ -41,7 +41,7 @@ async def test_a_queue_that_is_not_there_is_not_declared(amqp_url: str, raw: Raw
             async with consume(amqp_url):
                 pytest.fail("it opened")
         with pytest.raises(BrokerUnavailableError, match=f"no queue '{QUEUE}'"):
-            await check_foreign_queue(amqp_url, QUEUE)
+            await check_legacy_queue(amqp_url, QUEUE)
 
 
 async def test_what_is_rejected_goes_where_that_queue_says_or_nowhere(amqp_url: str, raw: RawChannel) -> None:
@@ -50,7 +50,7 @@ async def test_what_is_rejected_goes_where_that_queue_says_or_nowhere(amqp_url: 
     await raw.declare("careful", x_dead_letter_exchange="", x_dead_letter_routing_key="failed")
     for queue in (QUEUE, "careful"):
         await raw.publish(queue, b"?")
-        async with open_foreign_consumer(amqp_url, queue, prefetch=10) as consumer:
+        async with open_legacy_consumer(amqp_url, queue, prefetch=10) as consumer:
             await (await anext(consumer)).reject()
         assert await raw.depth(queue) == 0
     assert await raw.depth("failed") == 1

@@ -25,7 +25,7 @@ OURS = ("email_confirm", "email_confirm.dead")
 TOKEN = "8f14e45f-ceea-467a-9575-1f0d2a1b3c4d"
 
 
-def foreign_settings(url: str, queue: str = QUEUE) -> dict[str, str]:
+def legacy_settings(url: str, queue: str = QUEUE) -> dict[str, str]:
     return {
         "REGSVC_ACCEPT_FOREIGN_MAIL": "on",
         "REGSVC_FOREIGN_AMQP_URL": url,
@@ -74,7 +74,7 @@ async def test_a_message_becomes_a_mail_whose_link_has_its_token(
     database: str, tmp_path: Path, amqp_url: str, raw: RawChannel, way: str
 ) -> None:
     """On the same broker our own queue is used as ever, and that system's stays as it was declared."""
-    environ = foreign_settings(amqp_url)
+    environ = legacy_settings(amqp_url)
     if way == "through rabbitmq":
         environ["REGSVC_AMQP_URL"] = amqp_url
     async with run_test_service(database, tmp_path, environ) as service:
@@ -96,7 +96,7 @@ async def test_without_the_switch_nothing_is_taken(
     database: str, tmp_path: Path, amqp_url: str, raw: RawChannel
 ) -> None:
     await raw.publish(QUEUE, make_message())
-    environ = foreign_settings(amqp_url) | {"REGSVC_ACCEPT_FOREIGN_MAIL": "off"}
+    environ = legacy_settings(amqp_url) | {"REGSVC_ACCEPT_FOREIGN_MAIL": "off"}
     async with run_test_service(database, tmp_path, environ) as service:
         await service.confirm("bob@example.com")
         assert "foreign" not in (await service.client.get("/readyz")).json()["children"]
@@ -106,7 +106,7 @@ async def test_without_the_switch_nothing_is_taken(
 async def test_a_message_that_comes_many_times_is_one_mail(
     database: str, tmp_path: Path, amqp_url: str, raw: RawChannel
 ) -> None:
-    async with run_test_service(database, tmp_path, foreign_settings(amqp_url)) as service:
+    async with run_test_service(database, tmp_path, legacy_settings(amqp_url)) as service:
         taken, known = count_messages("taken"), count_messages("known")
         for _ in range(50):
             await raw.publish(QUEUE, make_message(), message_id="1")
@@ -144,7 +144,7 @@ async def test_what_cannot_be_read_is_rejected_and_holds_nothing_up(
     for body in BAD:
         await raw.publish(queue, body)
     rejected = count_messages("rejected")
-    async with run_test_service(database, tmp_path, foreign_settings(amqp_url, queue)) as service:
+    async with run_test_service(database, tmp_path, legacy_settings(amqp_url, queue)) as service:
         await raw.publish(queue, make_message())
         await service.wait_mail()
         await wait_empty(raw, queue)
@@ -163,7 +163,7 @@ async def test_a_worker_that_is_killed_loses_no_message_and_its_successor_mails_
     never = trio.Event()
     script = {"DATA": Hold(never)}
     async with ScriptedServer(script).running() as smtp:
-        environ = serve_environ(database, tmp_path, smtp_url=smtp.url) | foreign_settings(amqp_url)
+        environ = serve_environ(database, tmp_path, smtp_url=smtp.url) | legacy_settings(amqp_url)
         async with run_program(
             "serve", "--role", "worker", folder=tmp_path, environ=environ, ready=False
         ) as worker:
@@ -189,7 +189,7 @@ async def test_while_that_broker_is_away_all_else_goes_on_and_when_it_is_back_it
     database: str, tmp_path: Path, amqp_url: str, raw: RawChannel
 ) -> None:
     async with open_proxy(address_of(amqp_url)) as proxy:
-        environ = foreign_settings(at_port(amqp_url, proxy.port)) | {"REGSVC_AMQP_URL": amqp_url}
+        environ = legacy_settings(at_port(amqp_url, proxy.port)) | {"REGSVC_AMQP_URL": amqp_url}
         async with run_test_service(database, tmp_path, environ) as service:
             await wait_child(service, "running")
             await proxy.refuse()
@@ -206,7 +206,7 @@ async def test_while_that_broker_is_away_all_else_goes_on_and_when_it_is_back_it
 async def test_a_queue_that_is_not_there_yet_is_waited_for(
     database: str, tmp_path: Path, amqp_url: str, raw: RawChannel
 ) -> None:
-    async with run_test_service(database, tmp_path, foreign_settings(amqp_url, "late")) as service:
+    async with run_test_service(database, tmp_path, legacy_settings(amqp_url, "late")) as service:
         child = await wait_child(service, "waiting")
         assert "no queue 'late'" in child["last_error"]
         await service.confirm("bob@example.com")
@@ -219,7 +219,7 @@ async def test_check_looks_for_that_queue(
     database: str, tmp_path: Path, amqp_url: str, raw: RawChannel
 ) -> None:
     for queue, code in ((QUEUE, 0), ("nowhere", 1)):
-        environ = serve_environ(database, tmp_path) | foreign_settings(amqp_url, queue)
+        environ = serve_environ(database, tmp_path) | legacy_settings(amqp_url, queue)
         async with run_program("check", folder=tmp_path, environ=environ, ready=False) as program:
             with trio.fail_after(60):
                 assert await program.process.wait() == code

@@ -12,7 +12,7 @@ import pytest
 from regsvc.accounts.admin import mail_actions
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.mails import legacy
-from regsvc.accounts.mails.legacy import ForeignLetter, ForeignRequest, read_request
+from regsvc.accounts.mails.legacy import LegacyLetter, LegacyRequest, read_request
 from regsvc.accounts.registrations import mail_status, registration
 from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.errors import MalformedMessageError
@@ -35,21 +35,21 @@ def make_body(**changes: object) -> bytes:
     return json.dumps({"email": "Ann@example.com", "confirmation_token": TOKEN, **changes}).encode()
 
 
-def make_request(message_id: str | None = "1", **changes: object) -> ForeignRequest:
+def make_request(message_id: str | None = "1", **changes: object) -> LegacyRequest:
     return read_request(make_body(**changes), message_id)
 
 
-async def add(pool: Pool, *requests: ForeignRequest, secrets: Secrets = SECRETS) -> list[UUID]:
+async def add(pool: Pool, *requests: LegacyRequest, secrets: Secrets = SECRETS) -> list[UUID]:
     async with pool.transaction() as conn:
-        return await legacy.add_foreign_mails(conn, secrets, requests)
+        return await legacy.add_legacy_mails(conn, secrets, requests)
 
 
-async def take(pool: Pool, mail_id: UUID) -> tuple[Job, ForeignLetter]:
+async def take(pool: Pool, mail_id: UUID) -> tuple[Job, LegacyLetter]:
     """Claim a mail the way whoever sends does."""
     async with pool.transaction() as conn:
         (job,) = await jobs.claim_mails(conn, [mail_id])
         await mail_status.choose_attempts(conn, [mail_id])
-        (letter,) = await legacy.begin_sending_foreign(conn, [mail_id])
+        (letter,) = await legacy.begin_sending_legacy(conn, [mail_id])
         assert await mail_status.begin_sending(conn, [mail_id]) == []
     return job, letter
 

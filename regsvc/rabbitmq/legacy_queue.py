@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignDelivery(Unsettled):
+class LegacyDelivery(Unsettled):
     """A message as received.
 
     Args:
@@ -29,14 +29,14 @@ class ForeignDelivery(Unsettled):
 
 
 @asynccontextmanager
-async def open_foreign_consumer(
+async def open_legacy_consumer(
     url: str,
     queue: str,
     *,
     prefetch: int,
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - for each answer
     heartbeat: int = HEARTBEAT,
-) -> AsyncIterator[ForeignConsumer]:
+) -> AsyncIterator[LegacyConsumer]:
     """Connect and consume a queue that another system declared (Trio flavour). Unsettled messages return to the queue.
 
     A rejected message goes to that queue's dead-letter exchange, or is dropped if there is none.
@@ -51,30 +51,30 @@ async def open_foreign_consumer(
     Raises:
         BrokerUnavailableError: the broker is unreachable or refuses, or the queue does not exist.
     """
-    async with open_link(ForeignConsumer, url, "foreign", timeout=timeout, heartbeat=heartbeat) as consumer:
+    async with open_link(LegacyConsumer, url, "foreign", timeout=timeout, heartbeat=heartbeat) as consumer:
         await consumer.run(consumer.find, queue)
         await consumer.run(consumer.subscribe, queue, prefetch)
         yield consumer
 
 
-async def check_foreign_queue(url: str, queue: str, *, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109 - as above
+async def check_legacy_queue(url: str, queue: str, *, timeout: float = TIMEOUT) -> None:  # noqa: ASYNC109 - as above
     """Connect, log in and check that the queue exists (Trio flavour).
 
     Raises:
         BrokerUnavailableError: names what is wrong: address, password, virtual host or queue.
     """
-    async with open_link(ForeignConsumer, url, "check", timeout=timeout) as consumer:
+    async with open_link(LegacyConsumer, url, "check", timeout=timeout) as consumer:
         await consumer.run(consumer.find, queue)
 
 
-class ForeignConsumer(Subscription[ForeignDelivery]):
+class LegacyConsumer(Subscription[LegacyDelivery]):
     """A connection that consumes the legacy system's messages, without interpreting them."""
 
     async def find(self, queue: str) -> None:
         """Check that the queue exists, without declaring it (asyncio flavour)."""
         await self.channel.queue_declare(queue, passive=True, timeout=self._timeout)
 
-    async def read(self, delivered: DeliveredMessage, tag: int) -> ForeignDelivery:
+    async def read(self, delivered: DeliveredMessage, tag: int) -> LegacyDelivery:
         """Return a message as received (asyncio flavour)."""
         message_id = delivered.header.properties.message_id or None
-        return ForeignDelivery(bool(delivered.redelivered), tag, self, delivered.body, message_id)
+        return LegacyDelivery(bool(delivered.redelivered), tag, self, delivered.body, message_id)

@@ -153,7 +153,7 @@ async def _recompute_registrations(conn: Connection, after: UUID | None, batch: 
     return last
 
 
-async def _recompute_moves(conn: Connection, after: UUID | None, batch: int) -> UUID | None:
+async def _recompute_email_changes(conn: Connection, after: UUID | None, batch: int) -> UUID | None:
     old_last, old = await _read(conn, "SELECT id, old_email, old_key FROM address_moves", after, batch)
     _, new = await _read(conn, "SELECT id, new_email, new_key FROM address_moves", after, batch)
     await _set_keys(conn, "UPDATE address_moves t SET old_key = n.key", old)
@@ -174,7 +174,7 @@ _Stage = Callable[[Connection, UUID | None, int], Awaitable[UUID | None]]
 _STAGES: dict[str, _Stage] = {
     "users": _recompute_users,
     "registrations": _recompute_registrations,
-    "address_moves": _recompute_moves,
+    "address_moves": _recompute_email_changes,
     "mails": _recompute_mails,
 }
 

@@ -21,7 +21,7 @@ from regsvc.accounts.limits.rate_limit import purge_throttles
 from regsvc.accounts.mails.legacy import purge_nobodys_mails
 from regsvc.accounts.registrations.registration import expire_registrations, purge_registrations
 from regsvc.accounts.sessions.session import purge_legacy_tokens, purge_sessions
-from regsvc.accounts.users.email_change import purge_moves
+from regsvc.accounts.users.email_change import purge_changes
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
@@ -40,7 +40,7 @@ CHORES: tuple[tuple[str, Chore], ...] = (
     ("registrations expired", expire_registrations),
     ("registrations purged", purge_registrations),
     ("mails of no registration purged", purge_nobodys_mails),
-    ("address changes purged", purge_moves),
+    ("address changes purged", purge_changes),
     ("refresh tokens purged", purge_legacy_tokens),
     ("sessions purged", purge_sessions),
     ("mail schedules purged", purge_schedules),

@@ -47,7 +47,7 @@ class _Call:
     ask: Ask
 
 
-class _Mover:
+class _ChangingUser:
     """A user who asks to change the address of their account; logs in again before the token expires."""
 
     def __init__(self, caller: Caller, account: Account) -> None:
@@ -147,7 +147,7 @@ class Stranger:
             lambda kind: take(self._caller.call("PATCH", path, {"email": self._address(kind)}, handle)),
         )
         if self._other is not None and self._has("POST", "/me/email"):
-            mover = _Mover(self._caller, self._other)
+            mover = _ChangingUser(self._caller, self._other)
             yield _Call("change of an account's address", 202, lambda kind: mover.ask(self._address(kind)))
 
     def _post_address(self, name: str, path: str) -> _Call:

@@ -280,7 +280,7 @@ async def follow_a_sign_up(service: Service) -> None:
     await service.client.post("/api/v1/logout/all", headers=bearer)
     await service.client.post("/api/v1/logout", headers=bearer)
     await choose_passwords(service, address)
-    await move_there_and_back(service, address)
+    await change_there_and_back(service, address)
     await service.client.get("/api/v1/admin/mails", headers=await service.log_in(address))
     await execute(service, "UPDATE users SET role = 'admin' WHERE email = %(email)s", email=address)
     bearer = await service.log_in(address)
@@ -323,10 +323,10 @@ async def choose_passwords(service: Service, address: str) -> None:
         await service.post("/password/reset", {"token": given, "password": password})
 
 
-async def move_there_and_back(service: Service, address: str) -> None:
+async def change_there_and_back(service: Service, address: str) -> None:
     """Move the account to another address, and undo that."""
     bearer, new = await service.log_in(address), f"moved-{address}"
-    await refuse_a_move(service, address, bearer)
+    await refuse_a_change(service, address, bearer)
     known = len(service.mails(address))
     for email, password in ((address, PASSWORD), (new, "wrong"), (new, PASSWORD)):
         await service.post("/me/email", {"email": email, "password": password}, bearer)
@@ -347,7 +347,7 @@ async def move_there_and_back(service: Service, address: str) -> None:
     await service.post("/password/reset", {"token": reset, "password": PASSWORD})
 
 
-async def refuse_a_move(service: Service, address: str, bearer: dict[str, str]) -> None:
+async def refuse_a_change(service: Service, address: str, bearer: dict[str, str]) -> None:
     """Ask to move the account, and have the reader of the mail refuse it."""
     known, new = len(service.mails(address)), f"refused-{address}"
     await service.post("/me/email", {"email": new, "password": PASSWORD}, bearer)

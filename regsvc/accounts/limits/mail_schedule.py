@@ -115,12 +115,12 @@ def reset_client_key(secrets: Secrets, email_key: str, client: str) -> bytes:
     return blind(secrets, _LABEL, "reset-client", client, email_key)
 
 
-def move_key(secrets: Secrets, email_key: str) -> bytes:
+def change_key(secrets: Secrets, email_key: str) -> bytes:
     """Return the key of the schedule of a new address in an email change."""
     return blind(secrets, _LABEL, "move", email_key)
 
 
-def mover_key(secrets: Secrets, user_id: UUID) -> bytes:
+def changer_key(secrets: Secrets, user_id: UUID) -> bytes:
     """Return the key of a user's email change schedule."""
     return blind(secrets, _LABEL, "mover", user_id.bytes)
 

@@ -52,7 +52,7 @@ class AccountLetter:
 
     def turn(self, secrets: Secrets) -> bytes:
         """Return the key of the schedule it follows unless admitted, one for each kind."""
-        key = mail_schedule.reset_key if self.sent_as == "password_reset" else mail_schedule.move_key
+        key = mail_schedule.reset_key if self.sent_as == "password_reset" else mail_schedule.change_key
         return key(secrets, self.email_key)
 
     def mint_link(self, secrets: Secrets) -> tuple[str, timedelta]:
@@ -68,7 +68,7 @@ class AccountLetter:
             return token, password_reset.RESET_LIFE
         if self.sent_as in {"email_moving", "email_changed"}:
             return email_change.mint_undo_token(secrets, self.move_id, self.email_key), email_change.UNDO_LIFE
-        return email_change.mint_move_token(secrets, self.move_id, self.email_key), email_change.MOVE_LIFE
+        return email_change.mint_change_token(secrets, self.move_id, self.email_key), email_change.CHANGE_LIFE
 
 
 async def choose_accounts(conn: Connection, secrets: Secrets, mail_ids: Sequence[UUID]) -> None:

@@ -51,7 +51,7 @@ class PastRegistration:
 
 
 @dataclass(frozen=True)
-class PastMove:
+class PastEmailChange:
     """An email change of the account."""
 
     old_email: str
@@ -132,7 +132,7 @@ _LISTS = (
     ),
     _List(
         "moves",
-        PastMove,
+        PastEmailChange,
         "SELECT id FROM address_moves WHERE user_id = %(user_id)s ORDER BY asked_at DESC, id DESC LIMIT %(most)s",
         """
         SELECT old_email, new_email, state, asked_at, done_at

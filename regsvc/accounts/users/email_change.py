@@ -32,7 +32,7 @@ from regsvc.mail.queue.jobs import DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
 
-MOVE_LIFE = LINK_LIFE  # from the time the mail server accepts the message
+CHANGE_LIFE = LINK_LIFE  # from the time the mail server accepts the message
 UNDO_LIFE = timedelta(days=7)  # from request and change: long enough for an owner who was away
 UNDO_WAIT = timedelta(hours=24)  # from the notice to a new address whose reader has since set a password
 _UNDO_OPEN = timedelta(days=2)  # after that wait, even beyond the seven days
@@ -40,16 +40,16 @@ _UNDO_OPEN = timedelta(days=2)  # after that wait, even beyond the seven days
 _CONFIRM, UNDO_USE = "email-change", "email-undo"
 
 
-class MoveExpiredError(TokenExpiredError):
+class EmailChangeExpiredError(TokenExpiredError):
     """This link is no longer valid. Request the email change again."""
 
 
-class MoveUnprovedError(PasswordNeededError):
+class EmailChangeUnprovedError(PasswordNeededError):
     """Log in to the account that is changing its address, or enter its password."""
 
 
 @dataclass(frozen=True)
-class Move:
+class EmailChange:
     """The state of an email change.
 
     Args:
@@ -76,7 +76,7 @@ class Move:
     disabled: bool
 
 
-def mint_move_token(secrets: Secrets, move_id: UUID, new_key: str) -> str:
+def mint_change_token(secrets: Secrets, move_id: UUID, new_key: str) -> str:
     """Return the token of the link mailed to the new address, which confirms the email change."""
     return mint_account_token(secrets, _CONFIRM, move_id, new_key)
 
@@ -86,7 +86,7 @@ def mint_undo_token(secrets: Secrets, move_id: UUID, old_key: str) -> str:
     return mint_account_token(secrets, UNDO_USE, move_id, old_key)
 
 
-async def ask_move(
+async def ask_change(
     conn: Connection, mail_id: UUID, user_id: UUID, address: Address, *, password_hash: str, by: By
 ) -> None:
     """Request an email change: book the confirmation message and a notice to the current address.
@@ -139,17 +139,17 @@ async def ask_move(
     await record.record(conn, "email_change_asked", by, user_id=user_id)
 
 
-async def find_mover(conn: Connection, secrets: Secrets, token: AccountToken) -> UUID | None:
+async def find_changing_user(conn: Connection, secrets: Secrets, token: AccountToken) -> UUID | None:
     """Return the user whose email change a link confirms, or None if it is already confirmed.
 
     Raises:
-        TokenInvalidError, MoveExpiredError: as `confirm_move`.
+        TokenInvalidError, EmailChangeExpiredError: as `confirm_change`.
     """
-    move = await get_move(conn, token)
-    return None if _check_confirm(secrets, token, move) == "done" else move.user_id
+    change = await get_change(conn, token)
+    return None if _check_confirm(secrets, token, change) == "done" else change.user_id
 
 
-async def confirm_move(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> UUID:
+async def confirm_change(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> UUID:
     """Confirm an email change in the caller's transaction, and return the user's id.
 
     The caller has verified that the client acts for the account, by session or by password. A reader of the message
@@ -158,42 +158,44 @@ async def confirm_move(conn: Connection, secrets: Secrets, token: AccountToken, 
 
     Raises:
         TokenInvalidError: the token was never issued.
-        MoveExpiredError: the link expired or is void, or the address has another account.
+        EmailChangeExpiredError: the link expired or is void, or the address has another account.
     """
-    move = await lock_move(conn, token)
-    if _check_confirm(secrets, token, move) == "done":
-        return move.user_id
-    await add_notice(conn, move.user_id, "email_changed", by, move_id=move.id)  # before the address changes
-    await set_address(conn, move.user_id, move.new_email, move.new_key)
+    change = await lock_change(conn, token)
+    if _check_confirm(secrets, token, change) == "done":
+        return change.user_id
+    await add_notice(
+        conn, change.user_id, "email_changed", by, move_id=change.id
+    )  # before the address changes
+    await set_address(conn, change.user_id, change.new_email, change.new_key)
     await conn.execute(
-        "UPDATE address_moves SET state = 'done', done_at = now() WHERE id = %(id)s", {"id": move.id}
+        "UPDATE address_moves SET state = 'done', done_at = now() WHERE id = %(id)s", {"id": change.id}
     )
-    await know_client(conn, secrets, move.new_key, by)
-    await record.record(conn, "email_changed", by, user_id=move.user_id)
-    return move.user_id
+    await know_client(conn, secrets, change.new_key, by)
+    await record.record(conn, "email_changed", by, user_id=change.user_id)
+    return change.user_id
 
 
-async def repudiate_move(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> None:
+async def repudiate_change(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> None:
     """Void an email change that the reader of the message did not request, in the caller's transaction.
 
     For 30 days at most one such message a day goes to that address. Idempotent.
 
     Raises:
         TokenInvalidError: the token was never issued.
-        MoveExpiredError: the change is already confirmed.
+        EmailChangeExpiredError: the change is already confirmed.
     """
-    move = await lock_move(conn, token)
-    if not token.proves(secrets, _CONFIRM, move.new_key):
+    change = await lock_change(conn, token)
+    if not token.proves(secrets, _CONFIRM, change.new_key):
         raise TokenInvalidError
-    if move.state == "done":
-        raise MoveExpiredError
-    if move.state == "asked":
-        await _void_asked(conn, move.user_id)
-        await record.record(conn, "email_change_repudiated", by, user_id=move.user_id)
-    await mail_schedule.quieten(conn, mail_schedule.move_key(secrets, move.new_key))
+    if change.state == "done":
+        raise EmailChangeExpiredError
+    if change.state == "asked":
+        await _void_asked(conn, change.user_id)
+        await record.record(conn, "email_change_repudiated", by, user_id=change.user_id)
+    await mail_schedule.quieten(conn, mail_schedule.change_key(secrets, change.new_key))
 
 
-async def purge_moves(conn: Connection, limit: int) -> int:
+async def purge_changes(conn: Connection, limit: int) -> int:
     """Delete email changes that ended 30 days ago, with their messages, and return the count."""
     cursor = await conn.execute(
         """
@@ -208,13 +210,13 @@ async def purge_moves(conn: Connection, limit: int) -> int:
     return cursor.rowcount
 
 
-async def get_move(conn: Connection, token: AccountToken) -> Move:
+async def get_change(conn: Connection, token: AccountToken) -> EmailChange:
     """Return the email change of a token without checking the token's proof.
 
     Raises:
         TokenInvalidError: no such email change.
     """
-    async with conn.cursor(row_factory=class_row(Move)) as cursor:
+    async with conn.cursor(row_factory=class_row(EmailChange)) as cursor:
         await cursor.execute(
             """
             SELECT v.id, v.user_id, v.old_email, v.old_key, v.new_email, v.new_key, v.state, v.done_at,
@@ -233,31 +235,31 @@ async def get_move(conn: Connection, token: AccountToken) -> Move:
               JOIN users u ON u.id = v.user_id
              WHERE v.id = %(id)s
             """,
-            {"id": token.id, "life": MOVE_LIFE, "undo": UNDO_LIFE, "wait": UNDO_WAIT, "open": _UNDO_OPEN},
+            {"id": token.id, "life": CHANGE_LIFE, "undo": UNDO_LIFE, "wait": UNDO_WAIT, "open": _UNDO_OPEN},
         )
-        move = await cursor.fetchone()
-    if move is None:
+        change = await cursor.fetchone()
+    if change is None:
         raise TokenInvalidError
-    return move
+    return change
 
 
-async def lock_move(conn: Connection, token: AccountToken) -> Move:
+async def lock_change(conn: Connection, token: AccountToken) -> EmailChange:
     """Return an email change after locking its user."""
-    move = await get_move(conn, token)
-    await conn.execute("SELECT FROM users WHERE id = %(id)s FOR UPDATE", {"id": move.user_id})
-    return await get_move(conn, token)
+    change = await get_change(conn, token)
+    await conn.execute("SELECT FROM users WHERE id = %(id)s FOR UPDATE", {"id": change.user_id})
+    return await get_change(conn, token)
 
 
-def _check_confirm(secrets: Secrets, token: AccountToken, move: Move) -> Literal["asked", "done"]:
-    if not token.proves(secrets, _CONFIRM, move.new_key):
+def _check_confirm(secrets: Secrets, token: AccountToken, change: EmailChange) -> Literal["asked", "done"]:
+    if not token.proves(secrets, _CONFIRM, change.new_key):
         raise TokenInvalidError
-    if move.disabled or not move.confirmable:
-        raise MoveExpiredError
-    if move.state == "done" and move.email_key == move.new_key:
+    if change.disabled or not change.confirmable:
+        raise EmailChangeExpiredError
+    if change.state == "done" and change.email_key == change.new_key:
         return "done"
-    if move.state == "asked" and move.email_key == move.old_key:
+    if change.state == "asked" and change.email_key == change.old_key:
         return "asked"
-    raise MoveExpiredError
+    raise EmailChangeExpiredError
 
 
 async def _void_asked(conn: Connection, user_id: UUID) -> None:
@@ -270,7 +272,7 @@ async def set_address(conn: Connection, user_id: UUID, email: str, email_key: st
     """Set the confirmed address of an account.
 
     Raises:
-        MoveExpiredError: another account has this address.
+        EmailChangeExpiredError: another account has this address.
     """
     try:
         await conn.execute(
@@ -282,4 +284,4 @@ async def set_address(conn: Connection, user_id: UUID, email: str, email_key: st
             {"id": user_id, "email": email, "key": email_key},
         )
     except psycopg.errors.UniqueViolation as error:
-        raise MoveExpiredError from error
+        raise EmailChangeExpiredError from error

@@ -13,10 +13,10 @@ from regsvc.accounts.registrations.confirmation import TokenInvalidError
 from regsvc.accounts.users import password_reset
 from regsvc.accounts.users.email_change import (
     UNDO_USE,
-    Move,
-    MoveExpiredError,
-    get_move,
-    lock_move,
+    EmailChange,
+    EmailChangeExpiredError,
+    get_change,
+    lock_change,
     set_address,
 )
 from regsvc.accounts.users.notices import add_notice
@@ -34,20 +34,20 @@ async def begin_undo(conn: Connection, secrets: Secrets, token: AccountToken, by
         The first use of the link sends them a notice.
 
     Raises:
-        TokenInvalidError, MoveExpiredError: as `undo_move`.
+        TokenInvalidError, EmailChangeExpiredError: as `undo_change`.
     """
-    move = await lock_move(conn, token)
-    if _check(secrets, token, move) != "done" or not move.proved_since or move.waited:
+    change = await lock_change(conn, token)
+    if _check(secrets, token, change) != "done" or not change.proved_since or change.waited:
         return None
-    if move.undo_at is not None:
-        return move.undo_at
-    await conn.execute("UPDATE address_moves SET undo_asked_at = now() WHERE id = %(id)s", {"id": move.id})
-    await add_notice(conn, move.user_id, "email_undoing", by)
-    await record.record(conn, "email_change_undo_asked", by, user_id=move.user_id)
-    return (await get_move(conn, token)).undo_at
+    if change.undo_at is not None:
+        return change.undo_at
+    await conn.execute("UPDATE address_moves SET undo_asked_at = now() WHERE id = %(id)s", {"id": change.id})
+    await add_notice(conn, change.user_id, "email_undoing", by)
+    await record.record(conn, "email_change_undo_asked", by, user_id=change.user_id)
+    return (await get_change(conn, token)).undo_at
 
 
-async def undo_move(
+async def undo_change(
     conn: Connection, secrets: Secrets, token: AccountToken, unknown_hash: str, by: By
 ) -> UUID:
     """Restore the old address of an account in the caller's transaction, and return the user's id.
@@ -64,17 +64,17 @@ async def undo_move(
 
     Raises:
         TokenInvalidError: the token was never issued.
-        MoveExpiredError: the link expired or is void, or the address has another account.
+        EmailChangeExpiredError: the link expired or is void, or the address has another account.
     """
-    move = await lock_move(conn, token)
-    state = _check(secrets, token, move)
+    change = await lock_change(conn, token)
+    state = _check(secrets, token, change)
     if state == "undone":
-        return move.user_id
-    if state == "done" and move.proved_since and not move.waited:
-        raise MoveExpiredError  # the reader of the new address set a password concurrently
+        return change.user_id
+    if state == "done" and change.proved_since and not change.waited:
+        raise EmailChangeExpiredError  # the reader of the new address set a password concurrently
     if state == "done":
-        await set_address(conn, move.user_id, move.old_email, move.old_key)
-    ended = await set_password(conn, move.user_id, unknown_hash, reason="email_change_undone")
+        await set_address(conn, change.user_id, change.old_email, change.old_key)
+    ended = await set_password(conn, change.user_id, unknown_hash, reason="email_change_undone")
     await conn.execute(
         """
         UPDATE address_moves
@@ -82,23 +82,23 @@ async def undo_move(
          WHERE user_id = %(user_id)s
            AND (id = %(id)s OR state = 'asked' OR state = 'done' AND done_at >= %(done_at)s)
         """,
-        {"id": move.id, "user_id": move.user_id, "done_at": move.done_at},
+        {"id": change.id, "user_id": change.user_id, "done_at": change.done_at},
     )
-    for key in (move.new_key, move.old_key):
+    for key in (change.new_key, change.old_key):
         await forget_address(conn, secrets, key)
-    await know_client(conn, secrets, move.old_key, by)
-    await record.record(conn, "email_change_undone", by, user_id=move.user_id, sessions_ended=ended)
-    await password_reset.add_forgot(conn, uuid4(), move.old_key, by, admitted=True)
-    return move.user_id
+    await know_client(conn, secrets, change.old_key, by)
+    await record.record(conn, "email_change_undone", by, user_id=change.user_id, sessions_ended=ended)
+    await password_reset.add_forgot(conn, uuid4(), change.old_key, by, admitted=True)
+    return change.user_id
 
 
-def _check(secrets: Secrets, token: AccountToken, move: Move) -> Literal["asked", "done", "undone"]:
-    if not token.proves(secrets, UNDO_USE, move.old_key):
+def _check(secrets: Secrets, token: AccountToken, change: EmailChange) -> Literal["asked", "done", "undone"]:
+    if not token.proves(secrets, UNDO_USE, change.old_key):
         raise TokenInvalidError
-    if move.disabled or not move.undoable:
-        raise MoveExpiredError
-    if move.state == "done":
+    if change.disabled or not change.undoable:
+        raise EmailChangeExpiredError
+    if change.state == "done":
         return "done"
-    if move.state in {"asked", "undone"} and move.email_key == move.old_key:
-        return move.state
-    raise MoveExpiredError
+    if change.state in {"asked", "undone"} and change.email_key == change.old_key:
+        return change.state
+    raise EmailChangeExpiredError

@@ -28,14 +28,14 @@ from regsvc.security.tokens import AccountToken, read_account_token
 log = structlog.get_logger()
 
 
-class MoveBody(Body):
+class EmailChangeBody(Body):
     """The new address, and the password."""
 
     email: EmailText
     password: PasswordText
 
 
-class ConfirmMoveBody(Body):
+class ConfirmChangeBody(Body):
     """The token of the link and, where the client is not logged in to the account, its password."""
 
     token: TokenText
@@ -48,7 +48,7 @@ class LinkBody(Body):
     token: TokenText
 
 
-async def ask_move(
+async def ask_change(
     service: Service, caller: Caller, token: AccessToken, address: Address, password: str
 ) -> datetime | None:
     """Queue the mail to the new address, and return when the next one may be requested.
@@ -61,7 +61,7 @@ async def ask_move(
     """
     await throttle_user(service, caller, token, ACCOUNT)
     known = await verify_password(service, caller, token, password)
-    turn, mail_id = mail_schedule.mover_key(service.secrets, token.user_id), uuid4()
+    turn, mail_id = mail_schedule.changer_key(service.secrets, token.user_id), uuid4()
     async with service.pool.transaction() as conn:
         owner = await user.get_user(conn, token.user_id)
         if owner is None:
@@ -70,7 +70,7 @@ async def ask_move(
             detail = "Your account has this address already."
             raise ValidationFailedError(detail, fields=[FieldError("/email", "same_address", detail)])
         await take_turn(conn, caller, turn)
-        await email_change.ask_move(
+        await email_change.ask_change(
             conn, mail_id, token.user_id, address, password_hash=known.password_hash, by=caller.as_user(token)
         )
         turns = await mail_schedule.next_turns(conn, [turn])
@@ -78,8 +78,8 @@ async def ask_move(
     return turns.get(turn)
 
 
-async def confirm_move(
-    service: Service, caller: Caller, body: ConfirmMoveBody, visitor: AccessToken | None
+async def confirm_change(
+    service: Service, caller: Caller, body: ConfirmChangeBody, visitor: AccessToken | None
 ) -> None:
     """Give an account its new address, by the token of a link.
 
@@ -91,47 +91,47 @@ async def confirm_move(
 
     Raises:
         RateLimitedError: this client tries too many links or passwords.
-        TokenInvalidError, MoveExpiredError: the link is none of ours, or no longer good.
-        MoveUnprovedError: the client is not logged in to the account and gives no password.
+        TokenInvalidError, EmailChangeExpiredError: the link is none of ours, or no longer good.
+        EmailChangeUnprovedError: the client is not logged in to the account and gives no password.
         WrongPasswordError: it is not the account's.
         OverloadedError: too many passwords wait to be verified.
     """
     await throttle(service, caller, CONFIRM)
     token = _read_token(body.token)
     async with service.pool.connection() as conn:
-        user_id = await email_change.find_mover(conn, service.secrets, token)
+        user_id = await email_change.find_changing_user(conn, service.secrets, token)
     if user_id is None:
         return
     if visitor is None or visitor.user_id != user_id:
         if body.password is None:
-            raise email_change.MoveUnprovedError
+            raise email_change.EmailChangeUnprovedError
         await verify_password_of(service, caller, user_id, body.password, caller.as_anyone())
     async with service.pool.transaction() as conn:
         # A password that is changed meanwhile voids the move.
-        await email_change.confirm_move(conn, service.secrets, token, caller.as_anyone())
+        await email_change.confirm_change(conn, service.secrets, token, caller.as_anyone())
     log.info("address changed", user=str(user_id))
 
 
-async def repudiate_move(service: Service, caller: Caller, body: LinkBody) -> None:
+async def repudiate_change(service: Service, caller: Caller, body: LinkBody) -> None:
     """Cancel an email change by the token of a link: the reader of the mail did not request it.
 
     Raises:
         RateLimitedError: this client tries too many links.
-        TokenInvalidError, MoveExpiredError: the link is none of ours, or the account has moved.
+        TokenInvalidError, EmailChangeExpiredError: the link is none of ours, or the account has moved.
     """
     await throttle(service, caller, CONFIRM)
     token = _read_token(body.token)
     async with service.pool.transaction() as conn:
-        await email_change.repudiate_move(conn, service.secrets, token, caller.as_anyone())
+        await email_change.repudiate_change(conn, service.secrets, token, caller.as_anyone())
     log.info("address change repudiated", move=str(token.id))
 
 
-async def undo_move(service: Service, caller: Caller, body: LinkBody) -> datetime | None:
+async def undo_change(service: Service, caller: Caller, body: LinkBody) -> datetime | None:
     """Undo an email change, or return when that is possible: the new address is notified first.
 
     Raises:
         RateLimitedError: this client tries too many links.
-        TokenInvalidError, MoveExpiredError: the link is none of ours, or no longer good.
+        TokenInvalidError, EmailChangeExpiredError: the link is none of ours, or no longer good.
         OverloadedError: too many passwords wait to be hashed.
     """
     await throttle(service, caller, CONFIRM)
@@ -143,7 +143,7 @@ async def undo_move(service: Service, caller: Caller, body: LinkBody) -> datetim
         return undo_at
     unknown_hash = await service.lane.hash(secrets.token_urlsafe(32), owner=caller.line)
     async with service.pool.transaction() as conn:
-        user_id = await email_undo.undo_move(conn, service.secrets, token, unknown_hash, caller.as_anyone())
+        user_id = await email_undo.undo_change(conn, service.secrets, token, unknown_hash, caller.as_anyone())
     log.warning("address change undone", user=str(user_id))
     return None
 

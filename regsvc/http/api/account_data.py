@@ -54,7 +54,7 @@ class ExportedRegistration(TypedDict):
     changed_at: Timestamp
 
 
-class ExportedMove(TypedDict):
+class ExportedEmailChange(TypedDict):
     """An email change."""
 
     old_email: str
@@ -92,7 +92,7 @@ class Export(TypedDict):
     profile: Profile
     sessions: Annotated[list[ExportedSession], Field(description=f"Of each list, the newest {MOST}.")]
     registrations: list[ExportedRegistration]
-    moves: list[ExportedMove]
+    moves: list[ExportedEmailChange]
     mails: list[ExportedMail]
     events: list[ExportedEvent]
 

@@ -12,17 +12,17 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
-from regsvc.accounts.users.email_change import MoveUnprovedError
+from regsvc.accounts.users.email_change import EmailChangeUnprovedError
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.errors import OverloadedError
 from regsvc.flows.account.email_change import (
-    ConfirmMoveBody,
+    ConfirmChangeBody,
+    EmailChangeBody,
     LinkBody,
-    MoveBody,
-    ask_move,
-    confirm_move,
-    repudiate_move,
-    undo_move,
+    ask_change,
+    confirm_change,
+    repudiate_change,
+    undo_change,
 )
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
@@ -42,7 +42,7 @@ _VOIDED: Message = {"message": "email change voided"}
 _UNDONE: Message = {"message": "email restored"}
 
 
-class MoveAsked(TypedDict):
+class ChangeAsked(TypedDict):
     """The new address is asked to confirm."""
 
     message: str
@@ -58,8 +58,8 @@ class UndoWaits(TypedDict):
 
 @blueprint.post("/me/email")
 @documented(
-    {202: MoveAsked},
-    body=MoveBody,
+    {202: ChangeAsked},
+    body=EmailChangeBody,
     needs_token=True,
     errors=[
         WrongPasswordError,
@@ -79,11 +79,11 @@ async def ask() -> Response:
     """
     context = get_context()
     token = await authenticate(context)
-    body = await read_body(MoveBody)
-    shown: MoveAsked = {
+    body = await read_body(EmailChangeBody)
+    shown: ChangeAsked = {
         "message": "The new address gets a mail; open its link to confirm.",
         "next_resend_at": timestamp(
-            await ask_move(context, get_caller(), token, address_of(body.email), body.password)
+            await ask_change(context, get_caller(), token, address_of(body.email), body.password)
         ),
     }
     return answer(shown, 202)
@@ -92,12 +92,12 @@ async def ask() -> Response:
 @blueprint.post("/me/email/confirm")
 @documented(
     {200: Message},
-    body=ConfirmMoveBody,
+    body=ConfirmChangeBody,
     errors=[
         TokenInvalidError,
         AccessTokenInvalidError,
         WrongPasswordError,
-        MoveUnprovedError,
+        EmailChangeUnprovedError,
         TokenExpiredError,
         RateLimitedError,
         OverloadedError,
@@ -112,7 +112,7 @@ async def confirm() -> Response:
     """
     context = get_context()
     visitor = await authenticate(context) if "Authorization" in request.headers else None
-    await confirm_move(context, get_caller(), await read_body(ConfirmMoveBody), visitor)
+    await confirm_change(context, get_caller(), await read_body(ConfirmChangeBody), visitor)
     return answer(_MOVED)
 
 
@@ -127,7 +127,7 @@ async def repudiate() -> Response:
 
     The link cannot move the account any more, and for 30 days at most one such mail a day goes to this address.
     """
-    await repudiate_move(get_context(), get_caller(), await read_body(LinkBody))
+    await repudiate_change(get_context(), get_caller(), await read_body(LinkBody))
     return answer(_VOIDED)
 
 
@@ -150,7 +150,7 @@ async def undo() -> Response:
     void, too. If a password was chosen by a mail to the new address since, the answer is 202: that address is told
     first, and the same link works from `undo_at` on, 24 hours later, for two days.
     """
-    undo_at = await undo_move(get_context(), get_caller(), await read_body(LinkBody))
+    undo_at = await undo_change(get_context(), get_caller(), await read_body(LinkBody))
     if undo_at is None:
         return answer(_UNDONE)
     waits: UndoWaits = {"message": "the new address has been told", "undo_at": timestamp(undo_at)}

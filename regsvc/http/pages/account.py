@@ -14,7 +14,7 @@ from regsvc.accounts.sessions.session import (
 from regsvc.accounts.users.user import get_user
 from regsvc.errors import RegsvcError
 from regsvc.flows.account.account_data import PasswordBody, begin_export, erase_own
-from regsvc.flows.account.email_change import MoveBody, ask_move
+from regsvc.flows.account.email_change import EmailChangeBody, ask_change
 from regsvc.flows.account.password import ChangeBody, change_own_anew
 from regsvc.flows.account.profile import ProfileBody, change_profile
 from regsvc.flows.login import sessions
@@ -71,8 +71,8 @@ async def submit_new_address() -> Response:
 
     async def move(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
         typed = {"email": form.get("email", "").strip(), "password": form.get("password", "")}
-        body = read_values(MoveBody, typed)
-        await ask_move(context, get_caller(), visitor, address_of(body.email), body.password)
+        body = read_values(EmailChangeBody, typed)
+        await ask_change(context, get_caller(), visitor, address_of(body.email), body.password)
 
     return await _do("address", move)
 

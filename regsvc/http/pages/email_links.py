@@ -14,7 +14,7 @@ from typing import Any
 
 from quart import Response, request
 
-from regsvc.flows.account.email_change import ConfirmMoveBody, confirm_move
+from regsvc.flows.account.email_change import ConfirmChangeBody, confirm_change
 from regsvc.http.context import get_context
 from regsvc.http.pages.browser_session import find_visitor
 from regsvc.http.pages.error_texts import get_lengths
@@ -63,8 +63,8 @@ async def open_email_change() -> Response:
 async def submit_email_change() -> Response:
     """Confirm an account's new address for a browser, whose cookie may say that it is logged in to the account."""
     check_same_origin()
-    body = await read_body(ConfirmMoveBody)
-    await confirm_move(get_context(), get_caller(), body, await find_visitor())
+    body = await read_body(ConfirmChangeBody)
+    await confirm_change(get_context(), get_caller(), body, await find_visitor())
     return answer({"message": "email changed"})
 
 

@@ -72,7 +72,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     ChildNotFoundError: HTTPStatus.NOT_FOUND,
     mail_search.MailNotFoundError: HTTPStatus.NOT_FOUND,
     confirmation.PasswordNeededError: HTTPStatus.CONFLICT,
-    email_change.MoveUnprovedError: HTTPStatus.CONFLICT,
+    email_change.EmailChangeUnprovedError: HTTPStatus.CONFLICT,
     confirmation.AlreadyConfirmedError: HTTPStatus.CONFLICT,
     confirmation.TokenExpiredError: HTTPStatus.GONE,
     idempotency.RequestInFlightError: HTTPStatus.CONFLICT,

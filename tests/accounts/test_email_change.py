@@ -21,6 +21,6 @@ async def test_a_move_is_forgotten_30_days_after_it_was_asked_for_or_done(pool: 
             """,
         )
     async with pool.connection() as conn:
-        assert await email_change.purge_moves(conn, 10) == 1
+        assert await email_change.purge_changes(conn, 10) == 1
         cursor = await conn.execute("SELECT old_email FROM address_moves ORDER BY 1")
         assert await cursor.fetchall() == [("29 days",), ("31 days",)]

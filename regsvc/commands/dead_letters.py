@@ -22,15 +22,15 @@ letter_ids = click.argument("letter_ids", metavar="[ID]...", nargs=-1)
 every = click.option("--all", "every", is_flag=True, help="All messages.")
 
 
-@click.group()
-def poison() -> None:
+@click.group("poison")
+def dead_letters() -> None:
     """Messages that could not be processed, in the queue email_confirm.dead.
 
     No mail depends on them: a mail whose message is lost is sent all the same.
     """
 
 
-@poison.command("list")
+@dead_letters.command("list")
 @click.option("--limit", type=click.IntRange(1, _ALL), default=100, show_default=True)
 @as_json
 def list_(limit: int, *, machine: bool) -> None:
@@ -49,7 +49,7 @@ def list_(limit: int, *, machine: bool) -> None:
     run_command(run)
 
 
-@poison.command()
+@dead_letters.command()
 @letter_ids
 @every
 @as_json
@@ -59,7 +59,7 @@ def drop(letter_ids: Sequence[str], *, every: bool, machine: bool) -> None:
     run_command(partial(_drop, letter_ids, machine=machine))
 
 
-@poison.command()
+@dead_letters.command()
 @letter_ids
 @every
 @as_json

@@ -17,7 +17,7 @@ from regsvc.accounts.admin.mail_search import Filters, OutboxMail
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import MAX_PAGE, Page, Position
 from regsvc.accounts.registrations.registration import RegistrationOverError
-from regsvc.commands.dead_letters import poison
+from regsvc.commands.dead_letters import dead_letters
 from regsvc.commands.mail_preview import preview
 from regsvc.commands.runner import (
     ACTOR,
@@ -52,7 +52,7 @@ def mail() -> None:
 
 
 mail.add_command(preview)
-mail.add_command(poison)
+mail.add_command(dead_letters)
 
 
 @mail.command("list")

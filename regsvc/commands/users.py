@@ -19,7 +19,7 @@ from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import MAX_PAGE, Position
 from regsvc.accounts.name import NameInvalidError, check_name
-from regsvc.accounts.registrations.activation import enrol_by_hand
+from regsvc.accounts.registrations.activation import activate_by_hand
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.commands.address_collisions import collisions
 from regsvc.commands.import_users import import_
@@ -221,7 +221,7 @@ def confirm(registration_id: UUID, *, machine: bool) -> None:
 
     async def run() -> None:
         async with open_operation() as conn, conn.transaction():
-            user_id = await enrol_by_hand(conn, registration_id, by_operator())
+            user_id = await activate_by_hand(conn, registration_id, by_operator())
             person = await get_person(conn, user_id)
         log.info("address confirmed", actor=ACTOR, registration=str(registration_id), by="hand")
         if machine:

@@ -13,7 +13,7 @@ from regsvc.accounts.admin.user_actions import OwnAccountError
 from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_person, list_people
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import Position
-from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
+from regsvc.accounts.registrations.activation import AddressTakenError, activate_by_hand
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
 from regsvc.accounts.sessions.refresh_token import start_session
 from regsvc.accounts.users.acting_user import find_acting_users
@@ -190,7 +190,7 @@ async def test_a_user_is_found_by_id_or_address(pool: Pool) -> None:
 async def test_a_registration_is_confirmed_by_hand_once(pool: Pool) -> None:
     new, other = await sign_up(pool), await sign_up(pool)
     async with pool.transaction() as conn:
-        user_id = await enrol_by_hand(conn, new.id, OPERATOR)
+        user_id = await activate_by_hand(conn, new.id, OPERATOR)
     assert ((await person(pool, user_id)).email, await state_of(pool, new.id)) == (
         "ann@example.com",
         "confirmed",
@@ -203,4 +203,4 @@ async def test_a_registration_is_confirmed_by_hand_once(pool: Pool) -> None:
     ):
         with pytest.raises(error):
             async with pool.transaction() as conn:
-                await enrol_by_hand(conn, registration_id, OPERATOR)
+                await activate_by_hand(conn, registration_id, OPERATOR)

@@ -31,7 +31,7 @@ async def lock_address(conn: Connection, email_key: str) -> None:
     await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%(key)s, 0))", {"key": email_key})
 
 
-async def enrol(conn: Connection, registration_id: UUID, email_key: str, by: By) -> UUID:
+async def activate(conn: Connection, registration_id: UUID, email_key: str, by: By) -> UUID:
     """Activate an attempt, show it as confirmed, and return the user's id; the caller has locked the address.
 
     Raises:
@@ -69,7 +69,7 @@ async def enrol(conn: Connection, registration_id: UUID, email_key: str, by: By)
     return user_id
 
 
-async def enrol_by_hand(conn: Connection, registration_id: UUID, by: By) -> UUID:
+async def activate_by_hand(conn: Connection, registration_id: UUID, by: By) -> UUID:
     """Activate an attempt by decision of an operator, and return the user's id.
 
     Raises:
@@ -89,4 +89,4 @@ async def enrol_by_hand(conn: Connection, registration_id: UUID, by: By) -> UUID
         )
         if await cursor.fetchone() is None:
             raise RegistrationOverError
-    return await enrol(conn, registration_id, email_key, by)
+    return await activate(conn, registration_id, email_key, by)

@@ -15,7 +15,7 @@ from psycopg.rows import class_row, scalar_row
 from regsvc.accounts.audit.record import ANYONE, By
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.login_attempts import know_client
-from regsvc.accounts.registrations.activation import LIVE, AddressTakenError, enrol, lock_address
+from regsvc.accounts.registrations.activation import LIVE, AddressTakenError, activate, lock_address
 from regsvc.accounts.registrations.registration import STATE_CHANNEL, State, alive
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
@@ -108,7 +108,7 @@ async def confirm_by_link(
             raise PasswordNeededError
         winner = attempt.id
     try:
-        await enrol(conn, winner, attempt.email_key, by)
+        await activate(conn, winner, attempt.email_key, by)
     except AddressTakenError:
         raise TokenExpiredError from None
     await know_client(conn, secrets, attempt.email_key, by)

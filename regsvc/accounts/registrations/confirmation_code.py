@@ -19,7 +19,7 @@ from psycopg.rows import class_row, scalar_row
 from regsvc.accounts.audit.record import ANYONE, By
 from regsvc.accounts.limits import code_attempts
 from regsvc.accounts.limits.login_attempts import know_client
-from regsvc.accounts.registrations.activation import AddressTakenError, enrol, lock_address
+from regsvc.accounts.registrations.activation import AddressTakenError, activate, lock_address
 from regsvc.accounts.registrations.registration import LINK_LIFE, State, alive
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
@@ -110,7 +110,7 @@ async def _guess(
         await code_attempts.spend(conn, [signup, *left, *(address if allowed else ())])
         return "wrong"
     try:
-        await enrol(conn, attempt.id, attempt.email_key, by)
+        await activate(conn, attempt.id, attempt.email_key, by)
     except AddressTakenError:
         return "expired"
     await know_client(conn, secrets, attempt.email_key, by)

@@ -66,7 +66,7 @@ async def ask_again(
     return turns.get(turn)
 
 
-async def move(service: Service, caller: Caller, known: UUID, address: Address) -> datetime | None:
+async def correct_address(service: Service, caller: Caller, known: UUID, address: Address) -> datetime | None:
     """Send the mail of a registration to another address. The caller has checked the handle.
 
     Raises:

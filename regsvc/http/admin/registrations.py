@@ -8,7 +8,7 @@ from quart import Blueprint, Response
 from regsvc.accounts.admin import registration_search
 from regsvc.accounts.admin.user_search import get_person
 from regsvc.accounts.cursor import MAX_PAGE
-from regsvc.accounts.registrations.activation import AddressTakenError, enrol_by_hand
+from regsvc.accounts.registrations.activation import AddressTakenError, activate_by_hand
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
@@ -80,6 +80,6 @@ async def confirm(registration_id: str) -> Response:
     token = await authenticate_admin(context)
     wanted = read_id(registration_id, RegistrationNotFoundError)
     async with context.pool.transaction() as conn:
-        person = await get_person(conn, await enrol_by_hand(conn, wanted, get_caller().as_admin(token)))
+        person = await get_person(conn, await activate_by_hand(conn, wanted, get_caller().as_admin(token)))
     log.info("address confirmed", actor=str(token.user_id), registration=str(wanted), by="hand")
     return answer(show_row(person))

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic reads this one alone before 
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations import registration
-from regsvc.flows.signup.resend import AddressBody, ask_again, move
+from regsvc.flows.signup.resend import AddressBody, ask_again, correct_address
 from regsvc.flows.signup.signup import check_handle
 from regsvc.http.api.registrations import HANDLE, HANDLE_HEADER
 from regsvc.http.context import get_context
@@ -105,6 +105,8 @@ async def change_address(registration_id: str) -> Response:
     body = await read_body(AddressBody)
     shown: Resent = {
         "message": "The mail goes to the new address.",
-        "next_resend_at": timestamp(await move(context, get_caller(), known, address_of(body.email))),
+        "next_resend_at": timestamp(
+            await correct_address(context, get_caller(), known, address_of(body.email))
+        ),
     }
     return answer(shown, 202)

@@ -21,7 +21,7 @@ from regsvc.accounts.registrations.registration import (
 )
 from regsvc.errors import RegsvcError
 from regsvc.flows.signup.confirmation import confirm_by_code
-from regsvc.flows.signup.resend import AddressBody, ask_again, move
+from regsvc.flows.signup.resend import AddressBody, ask_again, correct_address
 from regsvc.flows.signup.signup import check_handle, read_registration
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.error_texts import explain_error
@@ -95,7 +95,7 @@ async def submit_address() -> Response:
 
     async def change(context: Context, known: UUID, form: Mapping[str, str]) -> None:
         body = read_values(AddressBody, {"email": form.get("email", "")})
-        await move(context, get_caller(), known, address_of(body.email))
+        await correct_address(context, get_caller(), known, address_of(body.email))
 
     return await _do(change)
 

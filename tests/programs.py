@@ -22,7 +22,7 @@ import trio
 from regsvc.config import loading
 from tests.browsers import LAN_NAME
 from tests.databases import clone_database
-from tests.services import SECRET, Service
+from tests.services import PLAIN, SECRET, Service
 from tests.suite.ports import take_port
 
 _numbers = itertools.count(1)
@@ -90,7 +90,7 @@ class Program:
     async def wait_answer(self, path: str, status: int, *, seconds: float = 30) -> httpx.Response:
         """Wait until a path answers with a status."""
         answer: httpx.Response | None = None
-        async with httpx.AsyncClient(base_url=self.url, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=self.url, verify=PLAIN, timeout=10) as client:
             with trio.move_on_after(seconds):
                 while True:
                     assert self.process.returncode is None, self.log()
@@ -187,7 +187,7 @@ def _share_program(
 async def talk_to_shared(program: SharedProgram) -> AsyncIterator[Service]:
     """Hold what speaks to the API of the session's program."""
     chosen = loading.load(program.environ, mode="dev")
-    async with httpx.AsyncClient(base_url=program.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=program.url, verify=PLAIN, timeout=60) as client:
         yield Service(program.url, client, chosen, program.folder / "mail")
 
 
@@ -256,7 +256,7 @@ async def talk_to(program: Program, folder: Path) -> AsyncIterator[Service]:
     """Hold what tests speak to a program's API with; its mail is in the folder."""
     defaults = {"secret_key": SECRET, "smtp_url": f"maildir:{folder / 'mail'}"}  # what `dev` finds by itself
     chosen = loading.load(program.environ, mode="dev", defaults=defaults)
-    async with httpx.AsyncClient(base_url=program.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=program.url, verify=PLAIN, timeout=60) as client:
         yield Service(program.url, client, chosen, folder / "mail")
 
 

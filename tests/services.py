@@ -5,8 +5,9 @@ from __future__ import annotations
 import email
 import email.policy
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
@@ -18,10 +19,15 @@ import trio
 from regsvc.config import loading
 from regsvc.config.settings import Settings
 from regsvc.program import run_service
+from regsvc.security import passwords
 from tests.suite.ports import take_port
 
 SECRET = "a secret of the tests that is long enough"
 PASSWORD = "correct horse battery"
+# bcrypt's least: a test hashes some ten passwords, and what hashes cost is shown where it is the subject.
+CHEAP_COST = 4
+# For clients that use no TLS: httpx would read all authorities of the machine for each.
+PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,15 @@ class Service:
                 await trio.sleep(0.02)
         return found[-1]
 
+    async def wait_link(self, page: str, address: str = "ann@example.com") -> str:
+        """Wait for a mail to an address with a link to a page, and return the newest such link's token."""
+        with trio.fail_after(20):
+            while True:
+                for mail in reversed(self.mails(address)):
+                    with suppress(AssertionError):
+                        return mail.token_for(page)
+                await trio.sleep(0.02)
+
     def mails(self, address: str) -> list[Mail]:
         """Return the mails to an address, in the order of their files."""
         return read_mails(self.mailbox, address)
@@ -121,6 +136,14 @@ def read_all_mails(mailbox: Path) -> list[Mail]:
     return found
 
 
+@contextmanager
+def cheap_hashes() -> Iterator[None]:
+    """Allow hashing lanes that are made within the block a cost that no setting allows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "MIN_COST", CHEAP_COST)
+        yield
+
+
 @asynccontextmanager
 async def run_test_service(
     database: str, folder: Path, environ: Mapping[str, str] | None = None, *, dev: bool = False
@@ -142,12 +165,13 @@ async def run_test_service(
             "REGSVC_MAIL_FROM": "regsvc <no-reply@example.org>",
             "REGSVC_PUBLIC_URL": f"http://127.0.0.1:{port}",
             "REGSVC_HTTP_PORT": str(port),
-            "REGSVC_BCRYPT_COST": "10",
             "REGSVC_RATE_LIMITS": "off",
             **(environ or {}),
         },
         mode="dev",
     )
+    if "REGSVC_BCRYPT_COST" not in (environ or {}):
+        chosen = chosen.model_copy(update={"bcrypt_cost": CHEAP_COST})
     stopping, ready = trio.Event(), trio.Event()
     url = f"http://127.0.0.1:{chosen.http_port}"
     async with trio.open_nursery() as nursery:
@@ -155,10 +179,10 @@ async def run_test_service(
         async def run() -> None:
             await run_service(chosen, stopping=stopping, dev=dev, lame_duck=0, on_ready=ready.set)
 
-        nursery.start_soon(run)
-        with trio.fail_after(20):
+        with cheap_hashes(), trio.fail_after(20):
+            nursery.start_soon(run)
             await ready.wait()
-        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=url, verify=PLAIN, timeout=60) as client:
             yield Service(url, client, chosen, folder / "mail")
         stopping.set()
 

@@ -24,6 +24,7 @@ from regsvc.http.context import get_context
 from regsvc.http.pages.error_texts import explain_error
 from regsvc.http.pages.texts import Words, fill, get_words, load_words, put_words
 from regsvc.http.response.problems import answer_bug, answer_http, answer_known
+from regsvc.mail.message import compiled
 from regsvc.mail.message.render import readable_on
 
 blueprint = Blueprint("pages", __name__, static_folder="static", static_url_path="/static")
@@ -211,6 +212,7 @@ def _make_environment(app: Quart, folders: Sequence[Path]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        bytecode_cache=compiled.PAGES,
     )
     environment.filters["fill"] = fill
     environment.globals["url_for"] = url_for

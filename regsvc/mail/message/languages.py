@@ -79,7 +79,7 @@ def read_texts(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
     read: dict[str, dict[str, Any]] = {}
     for folder in folders:
         for file in sorted(folder.glob("*.toml")):
-            _overlay(read.setdefault(file.stem.lower(), {}), tomllib.loads(file.read_text("utf-8")))
+            _overlay(read.setdefault(file.stem.lower(), {}), _parse(file, file.stat().st_mtime_ns))
     languages = {}
     for tag, own in read.items():
         texts: dict[str, Any] = {}
@@ -87,6 +87,11 @@ def read_texts(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
         _overlay(texts, own)
         languages[tag] = texts
     return languages
+
+
+@lru_cache(maxsize=64)
+def _parse(file: Path, _changed: int) -> dict[str, Any]:
+    return tomllib.loads(file.read_text("utf-8"))
 
 
 @lru_cache(maxsize=8)

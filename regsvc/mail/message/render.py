@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from regsvc.mail.message import compiled
 from regsvc.mail.message.frame import Frame, TextEncoding, choose_encoding
 from regsvc.mail.message.kinds import AccountExistsMail, ConfirmMail, LegacyConfirmMail, Mail, checked_values
 from regsvc.mail.message.languages import Language, choose_language, load_languages
@@ -85,6 +86,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
+            bytecode_cache=compiled.MAILS,
         )
         self._environment.filters["fill"] = str.format
         self._environment.globals.update(brand=brand, color=color, on_color=readable_on(color), logo=logo)

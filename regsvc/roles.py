@@ -20,7 +20,6 @@ from functools import partial
 
 from regsvc.config.settings import Settings
 from regsvc.consumer.janitor import run_janitor
-from regsvc.consumer.legacy_mail import run_legacy_mail
 from regsvc.consumer.listener import run_listener
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
 from regsvc.consumer.review import run_review
@@ -150,7 +149,7 @@ def _sending(parts: Parts) -> Iterator[Child]:
 
 
 def _foreign(parts: Parts) -> Iterator[Child]:
-    from regsvc.consumer.foreign import run_foreign  # noqa: PLC0415 - likewise
+    from regsvc.consumer.legacy_mail import run_legacy_mail  # noqa: PLC0415 - likewise
 
     settings = parts.settings
     assert settings.foreign_amqp_url is not None  # noqa: S101 - the settings saw to it

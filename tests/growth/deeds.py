@@ -131,8 +131,8 @@ async def ask_about_addresses(conn: Connection) -> None:
         await refresh_token.start_session(
             conn, SECRETS, an_id("u"), password_hash="old", origin="192.0.2.0/24", client="curl"
         )
-    request = legacy.ForeignRequest(parse_address("cem@example.org"), "token", (b"a", b"b"))
-    assert await legacy.add_foreign_mails(conn, SECRETS, [request])
+    request = legacy.LegacyRequest(parse_address("cem@example.org"), "token", (b"a", b"b"))
+    assert await legacy.add_legacy_mails(conn, SECRETS, [request])
 
 
 async def undo_a_move(conn: Connection) -> None:
@@ -149,7 +149,7 @@ async def undo_a_move(conn: Connection) -> None:
     assert token is not None
     assert await email_undo.begin_undo(conn, SECRETS, token, OPERATOR) is not None
     await conn.execute("UPDATE address_moves SET proved_at = NULL WHERE id = %s", [an_id("v", 12)])
-    await email_undo.undo_move(conn, SECRETS, token, "x", OPERATOR)
+    await email_undo.undo_change(conn, SECRETS, token, "x", OPERATOR)
 
 
 async def operate(conn: Connection) -> None:

@@ -39,13 +39,15 @@ run: $(VENV)/.base
 		exec $(BIN)/regsvc dev; \
 	fi
 
-# A test that fails beside others is run once more by itself, and its first failure is shown: some measure what a busy
-# machine cannot give. One that fails alone fails the run.
+# A test that fails beside others is run once more by itself: some measure what a busy machine cannot give. What failed
+# is shown both times, and the last lines name what passed alone only: a test that is often among them has a fault.
 INSTALLED := PYTHONPATH='$(CURDIR)/$(WHEEL)' PYTHONSAFEPATH=1 REGSVC_TEST_INSTALLED='$(CURDIR)/$(WHEEL)'
+FAILED := $(BIN)/python -c 'import json; print(*json.load(open(".pytest_cache/v/cache/lastfailed")), sep="\n")'
 test: lint $(WHEEL)
 	@$(INSTALLED) $(BIN)/pytest $(PARALLEL) --durations=15; code=$$?; [ $$code -eq 1 ] || exit $$code; \
-		echo 'The tests that failed beside others, once more and alone:'; \
-		$(INSTALLED) $(BIN)/pytest --last-failed --last-failed-no-failures none
+		failed=$$($(FAILED)); printf '\n=== FAILED BESIDE OTHERS; once more, and alone: ===\n%s\n' "$$failed"; \
+		$(INSTALLED) $(BIN)/pytest --last-failed --last-failed-no-failures none; code=$$?; \
+		printf '\n=== FAILED BESIDE OTHERS, whatever the second look says: ===\n%s\n' "$$failed"; exit $$code
 
 check: lint
 	$(BIN)/pytest $(PARALLEL) -q -m 'not server'

@@ -1,9 +1,9 @@
 """A lane for CPU-heavy work: a few threads of low priority behind a bounded queue.
 
 Hashing a password deliberately costs a core a quarter of a second. In ordinary threads, some dozens of logins at once
-would starve requests that take a millisecond. In these threads the kernel runs everything else first, and hashes get
-the rest of the time, which is all of it when the service is idle. The lane has its own threads because a lowered
-priority cannot be raised again, and Trio reuses its threads for other work.
+would starve requests that take a millisecond. So the kernel lets the event loop have its turn before these threads
+(see `regsvc.security.cores`), and hashes get the rest of the time, which is all of it when the service is idle. The
+lane has its own threads because a lowered priority cannot be raised again, and Trio reuses its threads for other work.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import trio
 
 from regsvc.errors import OverloadedError
-from regsvc.security.cores import hashing_threads, lower_own_priority, usable_cores
+from regsvc.security.cores import (
+    hashing_threads,
+    hurry_own_turns,
+    lower_own_priority,
+    usable_cores,
+)
 from regsvc.security.fair_queue import FairQueue
 
 if TYPE_CHECKING:
@@ -198,6 +203,7 @@ class Lane:
 
     def _start_threads(self) -> None:
         token = trio.lowlevel.current_trio_token()
+        hurry_own_turns()
         for number in range(self._size):
             threading.Thread(target=self._work, args=(token,), name=f"lane {number}", daemon=True).start()
             self._alive += 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ import trio
 import trio.testing
 
 from regsvc.errors import OverloadedError
+from regsvc.security import cores
 from regsvc.security.cores import hashing_threads
 from regsvc.security.lane import Lane
 
@@ -105,15 +108,50 @@ def test_by_default_there_are_as_many_threads_as_cores() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux")
-async def test_its_threads_have_the_lowest_priority_and_nobody_elses_changes() -> None:
+async def test_its_threads_have_a_lower_priority_and_nobody_elses_changes() -> None:
     def priority() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     before = priority()
     async with Lane(threads=1) as lane:
-        assert await lane.run(priority) == 19
+        assert await lane.run(priority) == before + cores.NICE > before
         assert await trio.to_thread.run_sync(priority) == before
     assert priority() == before
+
+
+SLICE = """
+import ctypes, os, struct, sys, threading, trio
+from regsvc.security.lane import Lane
+
+def slice_of():
+    buffer = ctypes.create_string_buffer(48)
+    number = {"x86_64": 315, "aarch64": 275}[os.uname().machine]
+    if ctypes.CDLL(None).syscall(number, 0, buffer, 48, 0):
+        sys.exit("sched_getattr is not there")
+    return struct.unpack("=IIQiIQQQ", buffer.raw)[5]
+
+async def main():
+    usual = slice_of()
+    async with Lane(threads=1) as lane:
+        hashing = await lane.run(slice_of)
+        other = await trio.to_thread.run_sync(slice_of)
+    print(usual, slice_of(), hashing, other)
+
+trio.run(main)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (6, 12),
+    reason="slices of threads came with Linux 6.12",
+)
+def test_the_event_loop_has_short_turns_and_hashing_long_ones() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SLICE], capture_output=True, text=True, check=True, timeout=30
+    )
+    usual, loop, hashing, other = map(int, done.stdout.split())
+    assert (loop, hashing) == (100_000, 100_000_000)
+    assert loop < other == usual < hashing
 
 
 async def test_it_costs_no_thread_before_the_first_job() -> None:

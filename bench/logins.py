@@ -7,7 +7,8 @@ process; then the clients log in, first alone (their number is compared with bar
 them. A request's delay counts from when it was due, so that a stall delays the requests behind it as it would a
 person's. This process makes the load: it computes a few per cent of one core, which is part of what is measured.
 
-The lane hashes at a low priority (nice 5); bare bcrypt gets the same priority here. On a machine that has nothing else to do, `--priority 0` asks for the harder comparison.
+The lane hashes at a low priority (nice 5), and so does bare bcrypt here. On a machine that has nothing else to do,
+`--priority 0` asks for the harder comparison.
 """
 
 from __future__ import annotations

@@ -17,12 +17,14 @@ from regsvc.jobs.claims import seconds_until_due
 from regsvc.jobs.due import listen_due
 from regsvc.mail.queue import breaker
 from regsvc.mail.queue.jobs import MAIL_JOBS
+from regsvc.mail.queue.verdict import Breaker
 from regsvc.postgres.pool import Pool
 from regsvc.waiting import Alarm, wait_any
 
 AT_ONCE = timedelta(0)
 _POLL = 5.0  # seconds between polls when nothing is due earlier
 _BREATH = 0.05  # seconds between polls at least
+_SOON = 0.5  # seconds after a claim until the database is asked what is due next
 _AGAIN = 0.25  # seconds until rows held by another transaction are polled again
 
 
@@ -55,13 +57,36 @@ async def run_mailer(
             await wait_any(stopping.wait, courier.wait_room)
             if stopping.is_set():
                 break
-            await probe(courier)
             room = courier.free
             taken = await take(courier, partial(breaker.claim_next, limit=room, overdue=overdue))
-            if taken is not None and taken.claimed < room:
+            if taken is None:
+                continue
+            if taken.state.open or taken.state.failures:
+                await probe(courier)
+            if taken.claimed < room and not (
+                taken.claimed and await _is_woken_soon(stopping, woken, taken.state)
+            ):
                 seconds = await _seconds_to_wait(courier.pool, overdue, taken)
                 await wait_any(stopping.wait, woken.wait, seconds=seconds)
         nursery.cancel_scope.cancel()
+
+
+async def _is_woken_soon(stopping: trio.Event, woken: Alarm, state: Breaker) -> bool:
+    """Return whether another mail, or the end, comes within a moment: the next claim shows what is due anyway.
+
+    Nothing that was just claimed is due again within that moment.
+    """
+    if state.open or state.failures or state.recovered_for is not None:
+        return False  # a probe may be due, or more be released
+    came = False
+
+    async def wait() -> None:
+        nonlocal came
+        await woken.wait()
+        came = True
+
+    await wait_any(stopping.wait, wait, seconds=_SOON)
+    return came or stopping.is_set()
 
 
 async def _seconds_to_wait(pool: Pool, overdue: timedelta, taken: Taken) -> float:

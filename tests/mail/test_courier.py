@@ -6,15 +6,17 @@ import time
 from contextlib import asynccontextmanager
 from email.headerregistry import Address
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog.testing
 import trio
 
+from regsvc.consumer import mailer
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
 from regsvc.consumer.sending.courier import Courier
 from regsvc.consumer.sending.letters import LetterWriter
+from regsvc.jobs.claims import seconds_until_due
 from regsvc.mail.message.render import Renderer
 from regsvc.mail.outcome import Delayed
 from regsvc.mail.queue import breaker
@@ -50,10 +52,10 @@ async def run_sending(
         spaced=spaced,
         stopping=stopping,
     )
-    mailer = partial(run_mailer, courier=courier, conninfo=database, overdue=AT_ONCE, stopping=stopping)
+    claiming = partial(run_mailer, courier=courier, conninfo=database, overdue=AT_ONCE, stopping=stopping)
     hurried = Backoff(initial=0.01, cap=0.04)
     supervisor = Supervisor(
-        [Child("courier", courier.run, hurried), Child("mailer", mailer, hurried)], stopping=stopping
+        [Child("courier", courier.run, hurried), Child("mailer", claiming, hurried)], stopping=stopping
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(supervisor.run)
@@ -81,6 +83,25 @@ async def test_a_mail_has_one_line_at_info(pool: Pool, database: str) -> None:
                     await trio.sleep(0.01)
     about = [line for line in lines if line.get("mail") == str(mail_id) and line["log_level"] != "debug"]
     assert [line["event"] for line in about] == ["mail accepted"]
+
+
+async def test_a_claim_that_emptied_the_list_is_not_followed_by_a_look_around(
+    pool: Pool, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def look(*args: Any) -> float | None:
+        nonlocal looks
+        looks += 1
+        return await seconds_until_due(*args)
+
+    monkeypatch.setattr(mailer, "seconds_until_due", look)
+    monkeypatch.setattr(mailer, "_SOON", 60)
+    async with ScriptedServer({}).running() as smtp, run_sending(pool, database, smtp):
+        for number in range(5):
+            added = await sign_up(pool, f"person{number}@example.com")
+            await wait_state(pool, added.mail_id, "sent")
+    assert looks <= 1  # before the first
 
 
 async def test_a_courier_that_is_restarted_finishes_what_it_sends_and_gives_back_what_it_holds(

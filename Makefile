@@ -60,7 +60,7 @@ figures: $(VENV)/.test
 	$(BIN)/python -m tests.faults outage many plan held
 
 # What takes a cluster, a proxy, or versions that few have. REALITIES names files of tests/realities.
-REALITIES := $(addprefix tests/realities/,broker_cluster.py broker_4.py proxies.py)
+REALITIES := $(addprefix tests/realities/,broker_cluster.py broker_4.py proxies.py full_disk.py)
 realities: $(VENV)/.test
 	$(BIN)/pytest -s -p no:cacheprovider $(REALITIES)
 

@@ -62,7 +62,7 @@ async def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path, short_direc
             accepted = [number for number in range(5) if await sign_up(service.client, number) == 201]
             assert len(accepted) == 5
             await trio.to_thread.run_sync(fill, disk / "filler")
-            statuses = []
+            statuses: list[int] = []
             with trio.fail_after(120):
                 while 503 not in statuses:  # what PostgreSQL has allocated before is used up first
                     statuses.append(await sign_up(service.client, 100 + len(statuses)))

@@ -177,7 +177,7 @@ class PostOffice:
     def _waits(self, mail: SimulatedMail) -> bool:
         if mail.state != "delayed" or mail.waits is None or mail.due_at <= self.now():
             return False
-        return self.state.open or (mail.due_at > self.now() + breaker.SPREAD and mail.reason in AWAY)
+        return self.state.open or (mail.due_at > self.now() + breaker.PROBE_EVERY and mail.reason in AWAY)
 
     def note(self, evidence: Sequence[Evidence]) -> None:
         """As `breaker.note_outcomes`."""

@@ -130,9 +130,16 @@ async def test_after_one_failed_connection_a_mail_that_has_long_to_wait_is_tried
     assert await probe(pool, seconds=1) == [mail]
 
 
-async def test_what_is_tried_soon_anyway_is_no_probe(pool: Pool) -> None:
+async def test_a_lone_mail_is_tried_at_the_next_probe_however_long_it_would_wait(pool: Pool) -> None:
+    """Its server may be back by then, and there is no other mail to find that out."""
     await note(pool, LOST)
-    await delay(pool, "connect_failed", after=timedelta(seconds=30))
+    (mail,) = await delay(pool, "connect_failed", after=timedelta(seconds=50))
+    assert await probe(pool, seconds=10) == [mail]
+
+
+async def test_what_is_tried_before_the_next_probe_is_no_probe(pool: Pool) -> None:
+    await note(pool, LOST)
+    await delay(pool, "connect_failed", after=timedelta(seconds=5))
     assert await probe(pool, seconds=10) == []
 
 

@@ -2,9 +2,9 @@
 
 It opens when the server objects to us (login, sender, policy), or after ten consecutive connection failures. While it
 is open, one message every ten seconds probes the server. The others are held without counting an attempt, so that an
-outage costs no message an attempt. Probes begin with the first failure and take messages that would wait for more than
-a minute: where there is little mail, ten consecutive failures take hours. A message that was never refused is probed
-first, so that refused ones do not decide for the rest.
+outage costs no message an attempt. Probes begin with the first failure and take messages that would wait until after
+the next probe: where there is little mail, ten consecutive failures take hours. A message that was never refused is
+probed first, so that refused ones do not decide for the rest.
 
 When a message shows that the server works, only the breaker's row is written: each waiting message has the number of
 the recovery it waits for, and the next recovery makes it due. Released messages are claimed slowly at first and at full
@@ -138,7 +138,7 @@ async def claim_probe(conn: Connection, state: Breaker) -> list[Job]:
     if state.open:
         return await jobs.claim_waiting(conn, None, beyond=timedelta(0), avoid=refused_domains(state))
     if state.failures:
-        return await jobs.claim_waiting(conn, AWAY, beyond=SPREAD)
+        return await jobs.claim_waiting(conn, AWAY, beyond=PROBE_EVERY)
     return []
 
 

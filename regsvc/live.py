@@ -86,6 +86,11 @@ class LiveHub:
             if (seen := [waiter.seen for waiter in waiters if waiter.seen])
         }
 
+    @property
+    def has_waiters(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._waiters)
+
     def statistics(self) -> HubStatistics:
         """Return a snapshot of the counts."""
         return HubStatistics(sum(len(w) for w in self._waiters.values()), len(self._waiters))

@@ -15,11 +15,15 @@ import trio
 from regsvc.accounts.registrations.registration import STATE_CHANNEL
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.live import LiveHub
-from regsvc.postgres.listening import NotHeardError, open_listener, wait_notifications
+from regsvc.postgres.listening import NotHeardError, hear, open_listener
 from regsvc.postgres.pool import Pool
 from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
+
+IDLE_PAUSE = (
+    0.05  # seconds between two looks while no client waits; one that begins to wait reads the state first
+)
 
 
 async def run_listener(
@@ -44,15 +48,15 @@ async def run_listener(
         NotHeardError: notifications do not arrive.
     """
 
+    def take(payload: bytes) -> None:
+        if hub.has_waiters and (registration_id := _read_id(payload)) is not None:
+            hub.announce(registration_id)
+
     async def listen() -> None:
         async with open_listener(conninfo, STATE_CHANNEL, pool, application_name="regsvc listener") as conn:
             hub.doubt()
             task_status.started()
-            while True:
-                for notification in await wait_notifications(conn):
-                    registration_id = _read_id(notification.payload)
-                    if registration_id is not None:
-                        hub.announce(registration_id)
+            await hear(conn, take, pause=lambda: 0.0 if hub.has_waiters else IDLE_PAUSE)
 
     try:
         await wait_any(listen, stopping.wait)
@@ -63,10 +67,10 @@ async def run_listener(
         raise DatabaseUnavailableError from group
 
 
-def _read_id(payload: str) -> UUID | None:
+def _read_id(payload: bytes) -> UUID | None:
     """Return the registration's id of an `id:seq` payload, or None for any other payload."""
     try:
-        return UUID(payload.partition(":")[0])
+        return UUID(payload.partition(b":")[0].decode())
     except ValueError:
         log.warning("notification malformed")
         return None

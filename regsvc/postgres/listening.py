@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import psycopg
 import trio
@@ -14,7 +14,7 @@ from regsvc.errors import ConfigurationError
 from regsvc.postgres.connection import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from psycopg import Notify
 
@@ -101,11 +101,49 @@ async def wait_notifications(
                 # psycopg's handler puts what arrives into the backlog before anything can be cancelled.
                 await connection.wait(generators.notifies(connection.pgconn))
         if silence.cancelled_caught:
-            with trio.move_on_after(patience) as waiting:
-                await connection.command(b"SELECT 1")
-            if waiting.cancelled_caught:
-                connection.close_nowait()
-                raise psycopg.OperationalError(f"the server did not answer within {patience:g} s")
+            await _probe(connection, patience)
     taken = list(backlog)
     backlog.clear()
     return taken
+
+
+async def hear(
+    connection: Connection,
+    take: Callable[[bytes], None],
+    *,
+    pause: Callable[[], float] = lambda: 0.0,
+    heartbeat: float = 10.0,
+    patience: float = 5.0,
+) -> NoReturn:
+    """Hand over the payload of every notification, as it came: most processes want few of many.
+
+    Args:
+        connection: as for `wait_notifications`, which no other task may call for it any more.
+        take: gets each payload.
+        pause: seconds without a look after each one; what arrives meanwhile is handed over together.
+        heartbeat: as for `wait_notifications`.
+        patience: as for `wait_notifications`.
+
+    Raises:
+        psycopg.OperationalError: as for `wait_notifications`.
+    """
+    connection.pgconn.notify_handler = lambda notification: take(notification.extra)
+    while connection.notified:
+        take(connection.notified.popleft().payload.encode())
+    while True:
+        with trio.move_on_after(heartbeat) as silence:
+            while True:
+                async with connection.lock:
+                    await connection.wait(generators.notifies(connection.pgconn))
+                silence.deadline = trio.current_time() + heartbeat
+                if seconds := pause():
+                    await trio.sleep(seconds)
+        await _probe(connection, patience)
+
+
+async def _probe(connection: Connection, patience: float) -> None:
+    with trio.move_on_after(patience) as waiting:
+        await connection.command(b"SELECT 1")
+    if waiting.cancelled_caught:
+        connection.close_nowait()
+        raise psycopg.OperationalError(f"the server did not answer within {patience:g} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -10,7 +11,7 @@ import trio
 import trio.testing
 
 from regsvc.postgres.connection import Connection
-from regsvc.postgres.listening import wait_notifications
+from regsvc.postgres.listening import hear, wait_notifications
 from tests.postgres.proxies import open_proxy
 
 if TYPE_CHECKING:
@@ -97,3 +98,63 @@ async def test_a_quiet_server_passes_the_heartbeat(listener: Connection, sender:
     with trio.fail_after(5):
         (notification,) = await wait_notifications(listener, heartbeat=0.01)
     assert notification.payload == "late"
+
+
+async def test_payloads_are_heard_in_order_from_the_first_on(
+    listener: Connection, sender: Connection
+) -> None:
+    heard: list[bytes] = []
+    done = trio.Event()
+
+    def take(payload: bytes) -> None:
+        heard.append(payload)
+        if payload == b"99":
+            done.set()
+
+    await sender.execute("SELECT pg_notify('news', '0')")
+    await listener.execute("SELECT 1")  # which it arrives with
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(hear, listener, take))
+            for number in range(1, 100):
+                await sender.execute("SELECT pg_notify('news', %s)", [str(number)])
+            await done.wait()
+            nursery.cancel_scope.cancel()
+    assert heard == [b"%d" % number for number in range(100)]
+
+
+async def test_what_is_sent_in_a_pause_is_heard_together(listener: Connection, sender: Connection) -> None:
+    heard: list[bytes] = []
+    looks = 0
+    looked, last = trio.Event(), trio.Event()
+
+    def take(payload: bytes) -> None:
+        heard.append(payload)
+        if payload == b"last":
+            last.set()
+
+    def pause() -> float:
+        nonlocal looks
+        looks += 1
+        looked.set()
+        return 1.0
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(hear, listener, take, pause=pause))
+            await sender.execute("NOTIFY news, 'first'")
+            await looked.wait()
+            for payload in ("a", "b", "c", "last"):
+                await sender.execute("SELECT pg_notify('news', %s)", [payload])
+            await last.wait()
+            nursery.cancel_scope.cancel()
+    assert heard == [b"first", b"a", b"b", b"c", b"last"]
+    assert looks <= 2
+
+
+async def test_a_server_that_falls_silent_is_noticed_while_hearing(database: str) -> None:
+    async with open_proxy(database) as proxy, await Connection.connect(proxy.conninfo()) as listener:
+        await listener.execute("LISTEN news")
+        proxy.fall_silent()
+        with trio.fail_after(5), pytest.raises(psycopg.OperationalError, match="did not answer within"):
+            await hear(listener, lambda _: None, heartbeat=0.1, patience=0.1)

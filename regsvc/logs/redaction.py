@@ -80,6 +80,7 @@ def mask_email(address: str) -> str:
     return f"{local[:1]}{MASK}@{domain}" if at else MASK
 
 
+@lru_cache(maxsize=4096)
 def client_prefix(address: str) -> str:
     """Return the network of a client's address, too coarse to identify a household: /24 of IPv4, /48 of IPv6."""
     try:

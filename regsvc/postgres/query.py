@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Reader: TypeAlias = "Callable[[bytes], Any]"
 
-UUID_ARRAY = 2951  # the type's number in every PostgreSQL (pg_type.dat)
+BYTEA, UUID_TYPE, UUID_ARRAY = 17, 2950, 2951  # types' numbers in every PostgreSQL (pg_type.dat)
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -46,6 +46,16 @@ def read_timestamp(octets: bytes) -> datetime:
     return _EPOCH + timedelta(microseconds=int.from_bytes(octets, "big", signed=True))
 
 
+def or_null(read: Reader) -> Reader:
+    """Return what reads a column that may be null, and is never empty otherwise."""
+    return lambda octets: read(octets) if octets else None
+
+
+def write_bytes(octets: bytes) -> bytes:
+    """Return a `bytea`."""
+    return b"\\x" + octets.hex().encode()
+
+
 def write_array(items: Sequence[object]) -> bytes:
     """Return an array of items whose text has no comma, quote or brace, such as ids."""
     return f"{{{','.join(map(str, items))}}}".encode()
@@ -57,7 +67,7 @@ class Query:
     Args:
         sql: the statement.
         parameters: their types' numbers.
-        columns: what reads each column of the result, which may not be null.
+        columns: what reads each column of the result; null is read as nothing.
     """
 
     def __init__(self, sql: str, parameters: Sequence[int], columns: Sequence[Reader]) -> None:

@@ -68,6 +68,15 @@ class _Attempt:
     password_hash: str | None
 
 
+async def check_link(conn: Connection, secrets: Secrets, token: LinkToken) -> None:
+    """Refuse a link that confirms nothing, by one look outside a transaction.
+
+    Raises:
+        TokenInvalidError, TokenExpiredError: as `confirm_by_link`.
+    """
+    await _get_attempt(conn, secrets, token)
+
+
 async def confirm_by_link(
     conn: Connection,
     secrets: Secrets,

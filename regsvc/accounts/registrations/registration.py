@@ -13,12 +13,19 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from psycopg.rows import class_row
-
 from regsvc.accounts.address import Address
 from regsvc.errors import RegsvcError
 from regsvc.mail.queue import jobs
 from regsvc.postgres.connection import Connection
+from regsvc.postgres.query import (
+    UUID_TYPE,
+    Query,
+    or_null,
+    read_integer,
+    read_text,
+    read_timestamp,
+    read_uuid,
+)
 
 State = Literal["queued", "sending", "sent", "delayed", "bounced", "confirmed", "expired", "repudiated"]
 
@@ -85,6 +92,26 @@ class Registration:
     expires_at: datetime | None
 
 
+_VISIBLE = Query(
+    """
+    SELECT id, state, seq, attempts, next_try_at, reason, changed_at, expires_at
+      FROM registrations
+     WHERE id = $1
+    """,
+    [UUID_TYPE],
+    [
+        read_uuid,
+        read_text,
+        read_integer,
+        read_integer,
+        or_null(read_timestamp),
+        or_null(read_text),
+        read_timestamp,
+        or_null(read_timestamp),
+    ],
+)
+
+
 async def add_registration(conn: Connection, new: NewRegistration) -> None:
     """Insert an attempt and its message atomically."""
     await conn.execute(
@@ -121,16 +148,8 @@ async def waits_at(conn: Connection, registration_id: UUID, email_key: str) -> b
 
 async def get_registration(conn: Connection, registration_id: UUID) -> Registration | None:
     """Return the visible state of an attempt, or None if no attempt has this id."""
-    async with conn.cursor(row_factory=class_row(Registration)) as cursor:
-        await cursor.execute(
-            """
-            SELECT id, state, seq, attempts, next_try_at, reason, changed_at, expires_at
-              FROM registrations
-             WHERE id = %(id)s
-            """,
-            {"id": registration_id},
-        )
-        return await cursor.fetchone()
+    rows = await _VISIBLE.execute(conn, str(registration_id).encode())
+    return Registration(*rows[0]) if rows else None
 
 
 class RegistrationNotFoundError(RegsvcError):

@@ -49,6 +49,8 @@ async def confirm_by_link(service: Service, caller: Caller, body: ConfirmBody, h
     """
     token = read_token(body.token)
     await throttle(service, caller, CONFIRM)
+    async with service.pool.connection() as conn:
+        await confirmation.check_link(conn, service.secrets, token)
     chosen = None
     if body.password is not None:
         chosen = await _find_attempt(service, caller, token, body.password)

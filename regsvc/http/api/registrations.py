@@ -193,7 +193,7 @@ async def _next_resend(context: Context, registration: Registration) -> datetime
         return None
     async with context.pool.connection() as conn:
         turn = mail_schedule.registration_key(context.secrets, registration.id)
-        return (await mail_schedule.next_turns(conn, [turn])).get(turn)
+        return await mail_schedule.next_turn(conn, turn)
 
 
 def _prefers_representation() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, Literal, get_args
 
@@ -120,6 +121,7 @@ def _read_hops(value: str) -> Iterator[str]:
             yield hop
 
 
+@lru_cache(maxsize=4096)
 def _parse(text: str) -> IPAddress | None:
     match = _WITH_PORT.fullmatch(text)
     try:

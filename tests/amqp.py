@@ -31,11 +31,18 @@ class RawChannel:
         self._channel = channel
         self._call = call
 
-    async def declare(self, queue: str, *, durable: bool = True, **arguments: Any) -> None:
+    async def declare(
+        self, queue: str, *, durable: bool = True, exclusive: bool = False, **arguments: Any
+    ) -> None:
         """Declare a queue; `x_queue_type="quorum"` becomes the argument `x-queue-type`."""
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         await self._call(
-            self._channel.queue_declare, queue, durable=durable, arguments=named, timeout=SECONDS
+            self._channel.queue_declare,
+            queue,
+            durable=durable,
+            exclusive=exclusive,
+            arguments=named,
+            timeout=SECONDS,
         )
 
     async def depth(self, queue: str) -> int:

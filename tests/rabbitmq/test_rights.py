@@ -128,13 +128,15 @@ async def test_queues_of_the_operator_are_taken_as_they_are(
         assert await take(consumer, 1) == [mail_id]
 
 
-@pytest.mark.parametrize("hindrance", ["declared otherwise", "no right"])
+@pytest.mark.parametrize("hindrance", ["declared otherwise", "another connection's", "no right"])
 async def test_what_only_catches_dead_letters_holds_up_nothing(
     amqp_url: str, raw: RawChannel, rabbitmq: Broker, hindrance: str
 ) -> None:
     url = amqp_url
     if hindrance == "declared otherwise":
         await raw.declare(DEAD, x_message_ttl=1000)
+    elif hindrance == "another connection's":
+        await raw.declare(DEAD, durable=False, exclusive=True)
     else:
         url = await limit(rabbitmq, amqp_url, "^email_confirm$", "^amq\\.default$", "^email_confirm$")
     mail_id = uuid4()

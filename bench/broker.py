@@ -1,9 +1,9 @@
-"""Ids through RabbitMQ by regsvc's own client: rates, delays, processor time; two checkouts in one run if told.
+"""Ids through RabbitMQ by regsvc's own client: rates, delays, processor time; version 0.2.0 beside it.
 
-    python bench/broker.py [--ids 10240] [--rounds 3] [--beside /path/to/another/checkout]
+    python bench/broker.py [--ids 10240] [--rounds 3]
 
-Each round runs `bench/broker_side.py` once with each checkout's own interpreter (`.venv/bin/python`) against the same
-node. A line is the median of the rounds; with two checkouts it ends with this one's figure by the other's.
+Each round runs `bench/broker_side.py` once with each version against the same node. A line is the median of the
+rounds, ours first, and ends with ours by the other's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import trio
+from contenders import install_released
 from stand import describe_machine, median, open_broker, run
 
 SIDE = Path(__file__).with_name("broker_side.py")
@@ -27,9 +28,10 @@ def measure(python: str, url: str, ids: int) -> dict[str, float]:
     return found
 
 
-async def main(ids: int, rounds: int, beside: Path | None) -> None:
+async def main(ids: int, rounds: int) -> None:
     """Measure and print."""
-    sides = [sys.executable, *([str(beside / ".venv/bin/python")] if beside else [])]
+    released = install_released()
+    sides = [sys.executable, *([str(released[0])] if released else [])]
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     with open_broker() as url:
         for _ in range(rounds):
@@ -37,7 +39,7 @@ async def main(ids: int, rounds: int, beside: Path | None) -> None:
                 found[side].append(await trio.to_thread.run_sync(measure, side, url, ids))
     for name in found[sides[0]][0]:
         values = [median([each[name] for each in found[side]]) for side in sides]
-        ratio = f"   by the other: {values[0] / values[1]:.2f}" if beside else ""
+        ratio = f"   by the other: {values[0] / values[1]:.2f}" if released else ""
         print(f"{name:<45}" + "".join(f"{value:10.2f}" for value in values) + ratio)
     print(describe_machine())
 
@@ -48,6 +50,5 @@ if __name__ == "__main__":
     )
     parser.add_argument("--ids", type=int, default=10_240)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--beside", type=Path, help="another checkout with its .venv")
     chosen = parser.parse_args()
-    run(main, chosen.ids, chosen.rounds, chosen.beside)
+    run(main, chosen.ids, chosen.rounds)

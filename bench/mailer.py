@@ -1,6 +1,6 @@
 """Mails a second of one worker with claim, rendering and bookkeeping: from PostgreSQL alone and through RabbitMQ.
 
-    python bench/mailer.py [--mails 6000] [--sessions 4] [--way database|broker|queue] [--behind 0]
+    python bench/mailer.py [--mails 6000] [--sessions 4] [--way database|broker|queue] [--behind 0] [--released]
 
 So many sign-ups wait in a real PostgreSQL (every commit on disk); then one `regsvc serve --role worker` is started
 that sends to `bench/smtp_sink.py`. It takes the mails
@@ -10,16 +10,22 @@ that sends to `bench/smtp_sink.py`. It takes the mails
     queue      from RabbitMQ, where a `regsvc serve --role api` has carried all ids before.
 
 The clock runs from the first mail that the sink has to the last; then the books are read: every mail sent once. With
-`--behind 100000` so many more mails are due and wait behind those that are measured.
+`--behind 100000` so many more mails are due and wait behind those that are measured. With `--released`, version 0.2.0
+sends as many before and after, and this version's figures are printed by its.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import trio
+from contenders import install_released
 from stand import (
     add_due_mails,
     be_quiet,
@@ -39,21 +45,35 @@ BLOCKS = 10
 WAYS = ("database", "broker", "queue")
 
 
-async def measure(mails: int, sessions: int, way: str, level: str, behind: int) -> None:
-    """Send so many mails one way and print what it took."""
+@dataclass(frozen=True)
+class Load:
+    """What is to be sent, and how."""
+
+    mails: int
+    sessions: int
+    level: str
+    behind: int
+
+
+async def measure(load: Load, way: str, python: Path) -> tuple[float, float]:
+    """Send so many mails one way, print what it took, and return mails a second and regsvc's microseconds a mail."""
+    mails, behind = load.mails, load.behind
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(short_folder())
         database = await stack.enter_async_context(open_database(folder))
         sink = stack.enter_context(open_sink(mails // BLOCKS))
-        settings = serve_settings(database, sink.url, smtp_sessions=str(sessions), log_level=level)
+        settings = serve_settings(database, sink.url, smtp_sessions=str(load.sessions), log_level=load.level)
         if way != "database":
             settings["amqp_url"] = await trio.to_thread.run_sync(stack.enter_context, open_broker())
         await add_due_mails(database, mails + behind)
         if way == "queue":
-            with open_program(folder, "serve", "--role", "api", environ=settings):
+            with open_program(folder, "serve", "--role", "api", environ=settings, python=python):
                 await wait_all(database, "published_at IS NOT NULL", seconds=60 + (mails + behind) / 500)
         started = time.monotonic()
-        stack.enter_context(open_program(folder, "serve", "--role", "worker", environ=settings, wait=False))
+        worker = open_program(
+            folder, "serve", "--role", "worker", environ=settings, wait=False, python=python
+        )
+        stack.enter_context(worker)
         blocks, before = [await sink.wait_block()], computed()
         began = time.monotonic() - blocks[0]
         blocks += [await sink.wait_block() for _ in range(BLOCKS - 1)]
@@ -77,6 +97,7 @@ async def measure(mails: int, sessions: int, way: str, level: str, behind: int) 
     print(
         f"{'':<9} processor time a mail: " + ", ".join(f"{n} {us:.0f} us" for n, us in sorted(each.items()))
     )
+    return mails / seconds, each["regsvc"]
 
 
 async def wait_all(database: str, condition: str, *, seconds: float) -> None:
@@ -87,12 +108,29 @@ async def wait_all(database: str, condition: str, *, seconds: float) -> None:
             await trio.sleep(0.05)
 
 
-async def main(mails: int, sessions: int, ways: list[str], level: str, behind: int) -> None:
+async def compare(load: Load, way: str, released: Path) -> None:
+    """Measure 0.2.0, this version and 0.2.0 again, and print this one's figures by the other's."""
+    before = await measure(load, way, released)
+    rate, spent = await measure(load, way, Path(sys.executable))
+    after = await measure(load, way, released)
+    print(
+        f"{'':<9} by 0.2.0, before and after: {2 * rate / (before[0] + after[0]):.2f} of its mails a second,"
+        f" {2 * spent / (before[1] + after[1]):.2f} of its processor time a mail"
+    )
+
+
+async def main(load: Load, ways: list[str], *, beside_released: bool) -> None:
     """Measure one way after the other."""
     be_quiet()
+    released = install_released() if beside_released else None
     for way in ways:
-        await measure(mails, sessions, way, level, behind)
-    print(f"{sessions} sessions, log level {level}; {describe_machine()}  (floor: 500 mails/s, goal: 1,000)")
+        if released is None:
+            await measure(load, way, Path(sys.executable))
+        else:
+            await compare(load, way, released[0])
+    print(
+        f"{load.sessions} sessions, log level {load.level}; {describe_machine()}  (goals: 1,500; by RabbitMQ 1,000)"
+    )
 
 
 if __name__ == "__main__":
@@ -104,6 +142,8 @@ if __name__ == "__main__":
     parser.add_argument("--way", choices=WAYS, help="all if not said")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     parser.add_argument("--behind", type=int, default=0, help="mails that are due behind those measured")
+    parser.add_argument("--released", action="store_true", help="compare with version 0.2.0")
     chosen = parser.parse_args()
     ways = [chosen.way] if chosen.way else list(WAYS)
-    run(main, chosen.mails, chosen.sessions, ways, chosen.log_level, chosen.behind)
+    load = Load(chosen.mails, chosen.sessions, chosen.log_level, chosen.behind)
+    run(partial(main, load, ways, beside_released=chosen.released))

@@ -152,9 +152,21 @@ class Program:
 
 @contextmanager
 def open_program(
-    folder: Path, *arguments: str, environ: Mapping[str, str], wait: bool = True
+    folder: Path,
+    *arguments: str,
+    environ: Mapping[str, str],
+    wait: bool = True,
+    python: Path = Path(sys.executable),
 ) -> Iterator[Program]:
-    """Run `regsvc ARGUMENTS`, its log in a file as a container's would be in a pipe."""
+    """Run `regsvc ARGUMENTS`, its log in a file as a container's would be in a pipe.
+
+    Args:
+        folder: for its log.
+        arguments: of its command line.
+        environ: its settings.
+        wait: until it is ready.
+        python: interpreter of the environment that has it.
+    """
     port = free_port()
     settings = {
         f"REGSVC_{name.upper()}": value for name, value in ({"http_port": str(port)} | dict(environ)).items()
@@ -163,7 +175,7 @@ def open_program(
     with (
         output.open("wb") as file,
         subprocess.Popen(
-            [sys.executable, "-m", "regsvc", *arguments],
+            [python, "-m", "regsvc", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

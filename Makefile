@@ -60,7 +60,8 @@ figures: $(VENV)/.test
 	$(BIN)/python -m tests.faults outage many plan held
 
 # What takes a cluster, a proxy, or versions that few have. REALITIES names files of tests/realities.
-REALITIES := $(addprefix tests/realities/,broker_cluster.py broker_4.py proxies.py full_disk.py)
+REALITIES := $(addprefix tests/realities/,broker_cluster.py broker_4.py proxies.py full_disk.py wheels.py \
+	python_next.py)
 realities: $(VENV)/.test
 	$(BIN)/pytest -s -p no:cacheprovider $(REALITIES)
 
@@ -92,7 +93,7 @@ docs: $(VENV)/.test
 	$(BIN)/python -m tests.suite.api_page >/dev/null
 
 $(BIN)/python:
-	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	@for python in $(PYTHON) python3 python3.15 python3.14 python3.13 python3.12 python3.11; do \
 		$$python -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 		echo "Making $(VENV) with $$($$python --version) …"; \
 		mkdir -p build && $$python -m venv --clear $(VENV) >build/venv.log 2>&1 && exit 0; \

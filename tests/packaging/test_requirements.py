@@ -71,7 +71,7 @@ def test_every_line_is_a_version_with_the_hashes_of_its_files(name: str) -> None
 
 @pytest.mark.parametrize("system", ["Linux", "Darwin"])
 @pytest.mark.parametrize("machine", ["x86_64", "arm64", "aarch64"])
-@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14", "3.15"])
 @pytest.mark.parametrize("name", DECLARED)
 def test_each_machine_gets_one_version_of_a_package(
     name: str, python: str, machine: str, system: str

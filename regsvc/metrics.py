@@ -6,6 +6,11 @@ from prometheus_client import Counter, Gauge
 
 MAILS = Counter("regsvc_mails_total", "Mails by outcome of a delivery attempt", ["outcome"])
 BREAKER_OPEN = Gauge("regsvc_mail_breaker_open", "1 while sending is paused because the mail server fails")
+REPORTS = Counter(
+    "regsvc_mail_reports_total",
+    "Reports about accepted mails, by source and event or outcome",
+    ["source", "report"],
+)
 PUBLISHED = Counter("regsvc_messages_published_total", "Mail ids that the broker confirmed")
 QUEUED = Gauge(
     "regsvc_queue_messages", "Messages waiting in RabbitMQ; absent while it is unavailable", ["queue"]

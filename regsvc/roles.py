@@ -189,4 +189,5 @@ def _writer(parts: Parts) -> LetterWriter:
         sender=settings.mail_from.addr_spec,
         public_url=settings.public_url,
         announcer=parts.announcer,
+        return_path=None if settings.mail_return_path is None else settings.mail_return_path.addr_spec,
     )

@@ -5,8 +5,9 @@ Imported only by a process that serves: the web framework weighs 20 MB.
 
 from __future__ import annotations
 
-from regsvc.http.app import create_app
+from regsvc.http.app import PREFIX, create_app
 from regsvc.http.context import Context
+from regsvc.http.feedback.sources import MOST_BYTES
 from regsvc.http.request_log import note_request
 from regsvc.http.server.peers import LOOPBACK
 from regsvc.http.server.server import Limits, Server
@@ -36,7 +37,10 @@ def make_server(parts: Parts) -> Server:
         hosts=settings.http_host,
         port=settings.http_port,
         handed=None if parts.member is None else parts.member.handed,
-        limits=Limits(keep_alive=settings.http_idle_seconds),
+        limits=Limits(
+            keep_alive=settings.http_idle_seconds,
+            larger_bodies=((f"{PREFIX}/feedback/".encode(), MOST_BYTES),),
+        ),
         spared=(*LOOPBACK, *settings.trusted_proxies),
         stopping=parts.stopping,
         lame_duck=parts.lame_duck,

@@ -86,5 +86,7 @@ def _live_url(url: str) -> str:
 
 
 def _line(frame: dict[str, object]) -> str:
-    details = [f"{name} {frame[name]}" for name in ("reason", "next_try_at") if frame.get(name)]
+    details = [
+        f"{name} {frame[name]}" for name in ("reason", "next_try_at", "delivered_at") if frame.get(name)
+    ]
     return "  ".join([str(frame["at"]), str(frame["state"]), *details])

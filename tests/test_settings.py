@@ -146,10 +146,18 @@ def test_names_of_tests_and_of_watch_are_left_alone() -> None:
     serve(TEST_CHROMIUM="/usr/bin/chromium", HANDLE="abc")
 
 
+SHAPED = {  # secrets whose form is checked
+    "feedback_resend": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "feedback_sendgrid": "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF"
+    "9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==",
+}
+
+
 @pytest.mark.parametrize("field", sorted(SECRETS))
 def test_every_secret_may_come_from_a_file(field: str, tmp_path: Path) -> None:
     name = f"REGSVC_{field.upper()}"
     example = f"{KEY}-previous" if "key" in field else "amqps://app:correct-horse@rabbitmq/"
+    example = SHAPED.get(field, example)
     value = GOOD.get(name, GOOD["REGSVC_DATABASE_URL"] if "database" in field else example)
     file = tmp_path / "secret"
     file.write_text(f"{value}\n")

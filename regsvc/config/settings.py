@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     DirectoryPath,
@@ -23,6 +22,7 @@ from pydantic import (
 
 from regsvc.config import notations, urls
 from regsvc.config.environment import variable
+from regsvc.config.feedback_settings import FeedbackSettings
 from regsvc.config.insecurities import KNOWN_PASSWORDS, Insecurity, Topic, find_insecurities
 from regsvc.logs import LogFormat, LogLevel
 
@@ -43,7 +43,7 @@ _Switch = Annotated[bool, BeforeValidator(notations.switch)]
 _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-class Settings(BaseModel):
+class Settings(FeedbackSettings):
     """The settings of one process. Those that are not set and not needed in its mode are empty or None."""
 
     model_config = ConfigDict(

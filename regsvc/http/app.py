@@ -26,6 +26,7 @@ from regsvc.http.api import (
     sessions,
 )
 from regsvc.http.context import Context, get_context, put_context
+from regsvc.http.feedback import intake
 from regsvc.http.framework import LeanApplication, encode_name
 from regsvc.http.openapi import document
 from regsvc.http.pages import (  # noqa: F401 - they add their routes
@@ -46,7 +47,6 @@ from regsvc.http.response.cors import add_cors_headers
 from regsvc.http.response.problems import register_error_handlers
 
 PREFIX = "/api/v1"
-MAX_BODY = 16 * 1024  # bytes
 
 _API = (
     registrations,
@@ -65,7 +65,9 @@ _API = (
     signing_keys,
     audit_log,
     supervisor,
+    intake,
 )
+_UNCOUNTED = {health.blueprint.name, intake.blueprint.name}
 _REQUEST_ID = encode_name(HEADER)
 _EVERYWHERE = [
     (b"x-content-type-options", b"nosniff"),
@@ -86,7 +88,7 @@ class _Application(LeanApplication):
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue:
         """Call the handler when it is the client's turn; probes are answered at once."""
-        if request.blueprint == health.blueprint.name or not limits_apply():
+        if request.blueprint in _UNCOUNTED or not limits_apply():
             return await super().dispatch_request(request_context)
         async with get_context().turns.taken(get_client_network()) as g.end_turn:
             return await super().dispatch_request(request_context)
@@ -108,7 +110,7 @@ def create_app(context: Context) -> QuartTrio:
     app = _Application("regsvc.http", static_folder=None)
     # TLS ends at a proxy before us: a request here is always plain.
     app.everywhere = _EVERYWHERE + [_TLS_ALONE] * context.settings.public_url.startswith("https:")
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_CONTENT_LENGTH"] = None  # the server refuses what is too large
     app.config["BODY_TIMEOUT"] = None  # the server's own deadline is nearer to the socket
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 0  # revalidate: a page and its script are of one version

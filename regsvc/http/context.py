@@ -11,6 +11,7 @@ from quart import current_app
 
 from regsvc.accounts.users.acting_user import ActingUsers
 from regsvc.flows.service import Service
+from regsvc.http.feedback.state import Intake
 from regsvc.http.health.standing import Process
 from regsvc.http.request.forwarding import ForwardingTroubles
 from regsvc.http.turns import Turns
@@ -39,6 +40,7 @@ class Context(Service):
         member: this process among its siblings, if there are several.
         sockets: which are open.
         turns: which requests of each client are worked on.
+        intake: what requests with reports about mails share.
         forwarding: what was wrong with forwarding headers so far.
         acting_users: looks up the users of access tokens.
     """
@@ -53,6 +55,7 @@ class Context(Service):
     member: Member | None = None
     sockets: OpenSockets = field(default_factory=OpenSockets)
     turns: Turns = field(default_factory=Turns)
+    intake: Intake = field(default_factory=Intake)
     forwarding: ForwardingTroubles = field(default_factory=ForwardingTroubles)
     acting_users: ActingUsers = field(init=False)
 

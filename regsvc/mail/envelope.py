@@ -18,6 +18,7 @@ class Envelope:
         sender: ASCII address for MAIL FROM, to which bounces go.
         recipient: address for RCPT TO, as the user typed it.
         data: the message with CRLF line ends, not dot-stuffed, ending in a CRLF.
+        envid: names the mail in delivery status notifications (RFC 3461, 4.4).
 
     Raises:
         ValueError: `data` has a bare CR or LF, a NUL, a line over 998 octets or no final CRLF, or the sender is
@@ -27,6 +28,7 @@ class Envelope:
     sender: str
     recipient: str
     data: bytes
+    envid: str = ""
 
     def __post_init__(self) -> None:
         if not self.sender.isascii():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
+from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.admin.registration_search import Entry
 from regsvc.accounts.cursor import MAX_PAGE, Position
-from regsvc.accounts.registrations.registration import State
+from regsvc.accounts.registrations.registration import Registration, State
+from regsvc.mail.reports.bounces import explain_bounce
 from regsvc.schemas.fields import Body, EmailText
 from regsvc.schemas.rows import describe_page, describe_row
 
@@ -26,3 +28,18 @@ class RegistrationQuery(Body):
 
 EntryShown = describe_row(Entry, "EntryShown")
 RegistrationPage = describe_page("RegistrationPage", "registrations", EntryShown)
+
+
+class BounceShown(TypedDict):
+    """Why a mail did not arrive: `hard` for good, `soft` for now, `block` for what it is or where it comes from."""
+
+    kind: Literal["hard", "soft", "block"]
+    reason: str
+
+
+def show_bounce(registration: Registration) -> BounceShown | None:
+    """Return why a registration's mail bounced; None if it did not."""
+    if registration.state != "bounced":
+        return None
+    kind, reason = explain_bounce(registration.bounce_kind, registration.reason)
+    return {"kind": kind, "reason": reason}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -13,6 +13,8 @@ from regsvc.accounts.address import parse_address
 from regsvc.accounts.admin import address_findings, user_actions, user_search
 from regsvc.accounts.admin.user_actions import NewUser
 from regsvc.accounts.audit.record import By
+from regsvc.accounts.deliveries import families, reports, showing, tokens
+from regsvc.accounts.deliveries.attribution import Senders
 from regsvc.accounts.limits import login_attempts, mail_schedule
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.mails import legacy
@@ -23,6 +25,8 @@ from regsvc.accounts.users.email_change import UNDO_USE
 from regsvc.jobs import claims, failures, leases
 from regsvc.mail.queue import bookings, breaker, jobs, publishing
 from regsvc.mail.queue.leases import release_jobs
+from regsvc.mail.reports.report import Clues, Event, Report
+from regsvc.mail.reports.standing import Standing
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from regsvc.security import key_store
@@ -45,6 +49,7 @@ async def try_all(pool: Pool) -> None:
     """Do each once."""
     await claim_and_book(pool)
     await review(pool)
+    await take_reports(pool)
     async with pool.transaction(limit=60) as conn:
         await ask_about_addresses(conn)
         await undo_a_move(conn)
@@ -90,6 +95,22 @@ async def review(pool: Pool) -> None:
                 [at_the_time, mail_id],
             )
             await publishing.review_published(conn, ready)
+
+
+async def take_reports(pool: Pool) -> None:
+    """Take two reports about a mail that was sent, one of them signed with a token that counts once."""
+    clues = Clues(mail_ids=(str(an_id("m", 77)),))
+    events: tuple[Event, ...] = ("delivered", "bounced")
+    for number, event in enumerate(events):
+        report = Report("postmark", str(number), event, datetime.now(UTC), "hard", "no_such_mailbox", clues)
+        async with pool.transaction(limit=60) as conn:
+            await reports.apply_report(conn, SECRETS, Senders("example.org"), report)
+    async with pool.transaction(limit=60) as conn:
+        await reports.show_reported(conn, SECRETS, [an_id("m", 77)])
+        await showing.show_standing(conn, [an_id("r", 77)], Standing("delivered"), deliveries_shown=True)
+        await families.refresh_families(conn)
+        await tokens.use_token(conn, b"x" * 32, b"y" * 32)
+        await tokens.purge_tokens(conn, 1)
 
 
 async def keep_the_breaker(conn: Connection) -> None:

@@ -96,7 +96,8 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
             ), moved AS (
                 UPDATE registrations r
                    SET state = 'sending', seq = r.seq + 1, attempts = r.attempts + 1,
-                       next_try_at = NULL, reason = NULL, changed_at = now()
+                       next_try_at = NULL, reason = NULL, changed_at = now(), delivered_at = NULL,
+                       bounce_kind = NULL
                  WHERE r.id IN (SELECT registration_id FROM taken WHERE NOT silent AND NOT shown)
                    AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
                 RETURNING r.id, r.seq
@@ -148,7 +149,7 @@ async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:
         ), moved AS (
             UPDATE registrations r
                SET state = CASE WHEN r.state = 'confirmed' THEN r.state ELSE 'sent' END,
-                   seq = r.seq + 1, next_try_at = NULL, reason = NULL, changed_at = now(),
+                   seq = r.seq + 1, next_try_at = NULL, reason = NULL, changed_at = now(), bounce_kind = NULL,
                    expires_at = least(now() + %(life)s, r.created_at + %(attempt_life)s)
               FROM sent
              WHERE r.id = sent.registration_id AND r.state NOT IN ('expired', 'repudiated')

@@ -16,6 +16,7 @@ from uuid import UUID
 from regsvc.accounts.address import Address
 from regsvc.errors import RegsvcError
 from regsvc.mail.queue import jobs
+from regsvc.mail.reports.report import Kind
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.query import (
     UUID_TYPE,
@@ -90,11 +91,13 @@ class Registration:
     reason: str | None
     changed_at: datetime
     expires_at: datetime | None
+    delivered_at: datetime | None
+    bounce_kind: Kind | None
 
 
 _VISIBLE = Query(
     """
-    SELECT id, state, seq, attempts, next_try_at, reason, changed_at, expires_at
+    SELECT id, state, seq, attempts, next_try_at, reason, changed_at, expires_at, delivered_at, bounce_kind
       FROM registrations
      WHERE id = $1
     """,
@@ -108,6 +111,8 @@ _VISIBLE = Query(
         or_null(read_text),
         read_timestamp,
         or_null(read_timestamp),
+        or_null(read_timestamp),
+        or_null(read_text),
     ],
 )
 
@@ -180,6 +185,7 @@ async def change_address(conn: Connection, registration_id: UUID, address: Addre
             UPDATE registrations
                SET email = %(email)s, email_key = %(email_key)s, state = 'queued', seq = seq + 1, attempts = 0,
                    expires_at = NULL, next_try_at = NULL, reason = NULL, changed_at = now(),
+                   delivered_at = NULL, bounce_kind = NULL,
                    address_since = now()
              WHERE id = %(id)s AND state <> 'confirmed' AND {alive()}
             RETURNING id, seq

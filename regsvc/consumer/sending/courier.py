@@ -226,7 +226,11 @@ class Courier:
             while True:
                 await self._outcome_came.wait()
                 batch, self._outcomes = self._outcomes, []
-                await book(self.pool, [(held, booking) for held, booking in batch if booking is not None])
+                await book(
+                    self.pool,
+                    self.secrets,
+                    [(held, booking) for held, booking in batch if booking is not None],
+                )
                 for held, booking in batch:
                     if isinstance(booking, Sent):
                         self._writer.announce(held.letter)

@@ -15,6 +15,7 @@ from regsvc.accounts.registrations.registration import LINK_LIFE
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.message.kinds import ACCOUNT_KINDS, EmailChangeMail, LinkedMail, WarningMail
 from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, LegacyConfirmMail, Mail, Renderer
+from regsvc.security.feedback.return_paths import mint_return_path
 from regsvc.security.tokens import Secrets, mint_code, mint_link_token
 
 Announce = Callable[[Letter, str, str], None]
@@ -29,6 +30,7 @@ class LetterWriter:
         secrets: derive links and codes.
         renderer: fills the templates.
         sender: envelope sender, a bare address.
+        return_path: address whose tagged forms are the envelope senders instead; None without one.
         public_url: base URL of links; never taken from a request.
         announcer: receives link and code once a message is accepted.
     """
@@ -38,6 +40,7 @@ class LetterWriter:
     sender: str
     public_url: str
     announcer: Announce | None = None
+    return_path: str | None = None
 
     def write(self, letter: AnyLetter) -> Envelope:
         """Return the message of a letter, identical in every attempt but for its date."""
@@ -48,7 +51,10 @@ class LetterWriter:
             locale=letter.locale,
             now=datetime.now(UTC),
         )
-        return Envelope(sender=self.sender, recipient=letter.email, data=data)
+        sender = self.sender
+        if self.return_path is not None:
+            sender = mint_return_path(self.secrets, self.return_path, letter.mail_id)
+        return Envelope(sender=sender, recipient=letter.email, data=data, envid=str(letter.mail_id))
 
     def _mail(self, letter: AnyLetter) -> Mail:
         if isinstance(letter, LegacyLetter):

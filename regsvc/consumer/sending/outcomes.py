@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import structlog
 import trio
 
+from regsvc.accounts.deliveries.reports import show_reported
 from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.sending.in_hand import InHand
 from regsvc.errors import DatabaseUnavailableError
@@ -19,6 +20,7 @@ from regsvc.mail.queue.verdict import Breaker, Evidence, is_alike, judge
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
+from regsvc.security.tokens import Secrets
 
 log = structlog.get_logger()
 
@@ -31,7 +33,7 @@ _PAUSE = 0.5  # seconds between attempts while the database is unavailable
 Batch = Sequence[tuple[InHand, Booking]]
 
 
-async def book(pool: Pool, batch: Batch) -> None:
+async def book(pool: Pool, secrets: Secrets, batch: Batch) -> None:
     """Commit outcomes, retrying as long as necessary: a restart must not forget an acceptance.
 
     If they cannot be committed together, commit them one by one, so that a row held by a vanished process delays no
@@ -40,23 +42,23 @@ async def book(pool: Pool, batch: Batch) -> None:
     if not batch:
         return
     try:
-        booked = await _commit(pool, batch)
+        booked = await _commit(pool, secrets, batch)
     except DatabaseUnavailableError:
         log.warning("mail outcomes wait for the database", outcomes=len(batch))
-        booked = await _commit_each(pool, batch)
+        booked = await _commit_each(pool, secrets, batch)
     for held, booking in booked:
         _report(held, booking)
     await _note_outcomes(pool, batch)
 
 
-async def _commit_each(pool: Pool, batch: Batch) -> Batch:
+async def _commit_each(pool: Pool, secrets: Secrets, batch: Batch) -> Batch:
     booked: list[tuple[InHand, Booking]] = []
     waiting = list(batch)
     while waiting:
         await trio.sleep(_PAUSE)
         for each in list(waiting):
             try:
-                booked += await _commit(pool, [each])
+                booked += await _commit(pool, secrets, [each])
             except DatabaseUnavailableError:
                 continue
             waiting.remove(each)
@@ -65,13 +67,13 @@ async def _commit_each(pool: Pool, batch: Batch) -> Batch:
     return booked
 
 
-async def _commit(pool: Pool, batch: Batch) -> Batch:
+async def _commit(pool: Pool, secrets: Secrets, batch: Batch) -> Batch:
     """Commit outcomes and return them as booked: refusals that concern us are held instead of bounced."""
     async with pool.transaction(limit=_LIMIT) as conn:
         if any(isinstance(held.outcome, Refused | Bounced) for held, _ in batch):
             state = judge(await breaker.get_breaker(conn), _evidence(batch))
             batch = [(held, _judge(held, booking, state)) for held, booking in batch]
-        await _write(conn, batch)
+        await _write(conn, secrets, batch)
     return batch
 
 
@@ -99,14 +101,16 @@ async def _note_outcomes(pool: Pool, batch: Batch) -> None:
     report_breaker(state, opened=opened)
 
 
-async def _write(conn: Connection, batch: Sequence[tuple[InHand, Booking]]) -> None:
+async def _write(conn: Connection, secrets: Secrets, batch: Sequence[tuple[InHand, Booking]]) -> None:
     sent = [(booking, held.letter.sent_as) for held, booking in batch if isinstance(booking, Sent)]
     batch, unknown = await _follow(conn, batch)
     waiting = [(booking, held.letter.silent) for held, booking in batch if isinstance(booking, Held)]
     retries = [booking for _, booking in batch if isinstance(booking, Retry)]
     ended = [booking for _, booking in batch if isinstance(booking, Ended)]
     if sent:
-        await mail_status.show_sent(conn, await bookings.book_sent(conn, sent))
+        booked = await bookings.book_sent(conn, sent)
+        await mail_status.show_sent(conn, booked)
+        await show_reported(conn, secrets, booked)
     if waiting:
         # Waiting messages are shown as sent before their rows become silent.
         await mail_status.show_sent(conn, [booking.job.id for booking, silent in waiting if not silent])

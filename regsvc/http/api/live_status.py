@@ -28,6 +28,7 @@ from regsvc.http.response.errors import OriginNotAllowedError
 from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, PER_SITE, TooManyWaitingError
 from regsvc.metrics import RATE_LIMITED
 from regsvc.schemas.formats import timestamp
+from regsvc.schemas.registrations import show_bounce
 from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
@@ -115,6 +116,8 @@ def _frame(registration: Registration) -> dict[str, object]:
         "next_try_at": timestamp(registration.next_try_at),
         "reason": registration.reason,
         "expires_at": timestamp(registration.expires_at),
+        "delivered_at": timestamp(registration.delivered_at),
+        "bounce": show_bounce(registration),
     }
 
 

@@ -36,6 +36,7 @@ from regsvc.http.response.json_response import answer
 from regsvc.http.turns import end_turn
 from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, PER_SITE, TooManyWaitingError
 from regsvc.schemas.formats import Id, Timestamp, timestamp
+from regsvc.schemas.registrations import BounceShown, show_bounce
 from regsvc.security.tokens import mint_handle
 from regsvc.waiting import wait_any
 
@@ -78,6 +79,10 @@ class RegistrationShown(TypedDict):
     expires_at: Annotated[
         Timestamp | None, Field(description="The end of link and code, once a mail was accepted.")
     ]
+    delivered_at: Annotated[
+        Timestamp | None, Field(description="When the mailbox was reported to have the mail.")
+    ]
+    bounce: Annotated[BounceShown | None, Field(description="Why it is `bounced`.")]
 
 
 _WHOLE = {"type": "integer", "minimum": 0}
@@ -183,6 +188,8 @@ async def show(registration_id: str) -> Response:
         "reason": registration.reason,
         "next_resend_at": timestamp(await _next_resend(context, registration)),
         "expires_at": timestamp(registration.expires_at),
+        "delivered_at": timestamp(registration.delivered_at),
+        "bounce": show_bounce(registration),
     }
     return answer(shown)
 

@@ -36,6 +36,7 @@ from regsvc.errors import (
     ValidationFailedError,
     WeakPasswordError,
 )
+from regsvc.http.feedback.certificates import SnsUnavailableError
 from regsvc.http.request_id import get_request_id
 from regsvc.http.response.errors import (
     ChildNotFoundError,
@@ -47,8 +48,10 @@ from regsvc.http.response.errors import (
     UnsupportedMediaTypeError,
 )
 from regsvc.http.websocket_limits import TooManyWaitingError
+from regsvc.mail.reports import report
 from regsvc.schemas.formats import timestamp
 from regsvc.security import keys
+from regsvc.security.feedback import signatures
 
 log = structlog.get_logger()
 
@@ -58,6 +61,8 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     ValidationFailedError: HTTPStatus.BAD_REQUEST,
     confirmation.TokenInvalidError: HTTPStatus.BAD_REQUEST,
     confirmation_code.CodeInvalidError: HTTPStatus.BAD_REQUEST,
+    report.ReportUnreadableError: HTTPStatus.BAD_REQUEST,
+    signatures.FeedbackSignatureError: HTTPStatus.UNAUTHORIZED,
     InvalidCredentialsError: HTTPStatus.UNAUTHORIZED,
     keys.AccessTokenInvalidError: HTTPStatus.UNAUTHORIZED,
     refresh_token.RefreshTokenInvalidError: HTTPStatus.UNAUTHORIZED,
@@ -95,6 +100,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     errors.DatabaseUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SchemaMismatchError: HTTPStatus.SERVICE_UNAVAILABLE,
     keys.SealError: HTTPStatus.SERVICE_UNAVAILABLE,
+    SnsUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """Our own errors. Anything else that is raised is a bug: 500 `internal_error`, and its traceback in the log."""

@@ -12,6 +12,7 @@ class Limits:
     Args:
         header_bytes: of a request line and its header together; more is 431 (RFC 6585 section 5).
         body_bytes: of a request's body; more is 413, before `100 Continue` where the length is announced.
+        larger_bodies: prefixes of paths whose bodies may have more bytes.
         header_seconds: from the first byte of a request to the end of its header; more is 408.
         body_seconds: from there to the end of its body; more is 408.
         keep_alive: seconds that a connection may be idle between requests and before the first.
@@ -28,6 +29,7 @@ class Limits:
 
     header_bytes: int = 16_384
     body_bytes: int = 16_384
+    larger_bodies: tuple[tuple[bytes, int], ...] = ()
     header_seconds: float = 10
     body_seconds: float = 15
     keep_alive: float = 75
@@ -38,3 +40,10 @@ class Limits:
     ping: float = 20
     silence: float = 45
     take_seconds: float = 10
+
+    def most_of_body(self, target: bytes) -> int:
+        """Return how many bytes the body of a request to this target may have."""
+        for prefix, most in self.larger_bodies:
+            if target.startswith(prefix):
+                return most
+        return self.body_bytes

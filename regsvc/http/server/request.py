@@ -152,7 +152,7 @@ async def read_body(wire: Wire, head: Head, scope: trio.CancelScope) -> bytes:
         await wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     if not head.chunked:
         return await wire.take(head.length)
-    most, body, taken, last = wire.limits.body_bytes, bytearray(), 0, False
+    most, body, taken, last = wire.limits.most_of_body(head.target), bytearray(), 0, False
     while not last:
         line = await wire.take_until(b"\n")
         chunk = _CHUNK.fullmatch(line)
@@ -219,7 +219,7 @@ def _judge(
             raise RefusedError(400)  # may mean two things to two servers (RFC 9112 section 6.1)
         if coding.lower() != b"chunked":
             raise RefusedError(501)
-    if length is not None and length > limits.body_bytes:
+    if length is not None and length > limits.most_of_body(target):
         raise RefusedError(413)
     # RFC 9110 section 10.1.1; an HTTP/1.0 client cannot expect anything
     expectations = _tokens(fields, b"expect") if version != "1.0" else frozenset()

@@ -155,13 +155,17 @@ def plan(envelope: Envelope, extensions: Extensions) -> Transaction | Failure:
         if "8BITMIME" not in extensions:
             raise ValueError("a message to an ASCII address is not 7-bit")
         parameters += " BODY=8BITMIME"
+    notify = ""
+    if "DSN" in extensions:  # RFC 3461, 4; the header is enough to recognise the mail
+        parameters += f" RET=HDRS ENVID={envelope.envid}" if envelope.envid else " RET=HDRS"
+        notify = " NOTIFY=FAILURE,DELAY"
     begin = begin_mail(envelope.sender, len(data), extensions, parameters)
     if not isinstance(begin, bytes):
         return begin
     return Transaction(
         (
             ("mail", begin),
-            ("rcpt", f"RCPT TO:<{recipient}>\r\n".encode()),
+            ("rcpt", f"RCPT TO:<{recipient}>{notify}\r\n".encode()),
             ("data", b"DATA\r\n"),
         ),
         stuff_dots(data),

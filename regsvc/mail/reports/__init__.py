@@ -1,0 +1,1 @@
+"""Reports about accepted mails: vocabulary, parsers of each format, and what several mean together."""

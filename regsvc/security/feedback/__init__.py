@@ -1,0 +1,1 @@
+"""What proves that a report is genuine: signatures of providers, and MACs in our own envelope senders."""

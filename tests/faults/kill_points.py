@@ -97,8 +97,9 @@ def _point(name: str, role: str, *marks: tuple[str, Way, bytes], kills: bool = T
 
 
 KILL_POINTS = (
-    _point("kill -9 before COMMIT is sent", "api", ("postgres", _UP, b"COMMIT")),
-    _point("kill -9 after COMMIT, before the 201", "api", ("postgres", _DOWN, b"COMMIT")),
+    # A sign-up is one statement, which is a transaction by itself, and ends with a NOTIFY.
+    _point("kill -9 before a sign-up is sent", "api", ("postgres", _UP, b"mail_due")),
+    _point("kill -9 after its commit, before the 201", "api", ("postgres", _DOWN, b"pg_notify")),
     _point("kill -9 after publish, before its confirm", "any", ("broker", _DOWN, _ACK)),
     _point(
         "kill -9 after the confirm, before it is noted",

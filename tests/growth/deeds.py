@@ -15,7 +15,7 @@ from regsvc.accounts.admin.user_actions import NewUser
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.deliveries import families, reports, showing, tokens
 from regsvc.accounts.deliveries.attribution import Senders
-from regsvc.accounts.limits import login_attempts, mail_schedule
+from regsvc.accounts.limits import idempotency, login_attempts, mail_schedule
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.mails import legacy
 from regsvc.accounts.registrations import confirmation, link_preview, mail_status, registration
@@ -133,6 +133,7 @@ async def limit_logins(conn: Connection) -> None:
     with pytest.raises(RateLimitedError):
         while True:
             await login_attempts.begin_try(conn, SECRETS, "person77@example.org", place)
+    await idempotency.claim_once(conn, idempotency.Once(b"o" * 32, b"f" * 32), uuid4())
     await mail_schedule.find_early(conn, [b"x" * 32])
     await mail_schedule.find_leading(conn, [b"x" * 32])
 

@@ -63,3 +63,15 @@ async def log_in_from(service: Service, client: int) -> None:
     headers = {"X-Forwarded-For": f"192.0.2.{client}"}
     answer = await service.post("/login", {"email": "ann@example.com", "password": PASSWORD}, headers)
     assert answer.status_code == 200, answer.text
+
+
+async def test_a_sign_up_takes_two_round_trips(watched: tuple[Service, Wire]) -> None:
+    """One for the limits, which count it whatever follows, and one for all that it writes."""
+    service, wire = watched
+    for number in range(8):
+        await service.sign_up(f"ann{number}@example.com")
+    wire.take(HTTP)
+    assert (await service.sign_up("bob@example.com")).status_code == 201
+    trips = wire.take(HTTP)
+    assert len(trips) == 2, trips
+    assert not any("BEGIN" in texts or "COMMIT" in texts for texts in trips)

@@ -46,6 +46,42 @@ class Once:
     fingerprint: bytes
 
 
+# Claims a key as part of another statement, and returns the subject that it now has; no row where another has the key.
+CLAIMED_ONCE = """
+    INSERT INTO idempotency_keys AS i (key, fingerprint, subject, created_at)
+    SELECT %(key)s, %(fingerprint)s, %(subject)s, now()
+     -- Held until the transaction ends: concurrent requests are refused instead of waiting.
+     WHERE pg_try_advisory_xact_lock(%(high)s::integer, %(low)s::integer)
+    ON CONFLICT (key) DO UPDATE
+       SET fingerprint = excluded.fingerprint, subject = excluded.subject, created_at = now()
+     WHERE i.created_at <= now() - %(keep)s
+    RETURNING subject
+"""
+# The same for a request that may be repeated, with the subject of the first one. The row is backdated, so it lives ten
+# seconds where others live a day.
+CLAIMED_REPEAT = """
+    INSERT INTO idempotency_keys AS i (key, fingerprint, subject, created_at)
+    VALUES (%(key)s, %(key)s, %(subject)s, now() - %(keep)s + %(repeat)s)
+    ON CONFLICT (key) DO UPDATE
+       SET subject = CASE WHEN i.created_at > now() - %(keep)s THEN i.subject
+                          ELSE excluded.subject END,
+           created_at = CASE WHEN i.created_at > now() - %(keep)s THEN i.created_at
+                             ELSE excluded.created_at END
+    RETURNING subject
+"""
+
+
+def once_values(once: Once, subject: UUID) -> dict[str, object]:
+    """Return the values of a statement with `CLAIMED_ONCE`."""
+    high, low = struct.unpack_from(">ii", once.key)
+    return {**vars(once), "subject": subject, "high": high, "low": low, "keep": KEEP}
+
+
+def repeat_values(key: bytes, subject: UUID) -> dict[str, object]:
+    """Return the values of a statement with `CLAIMED_REPEAT`."""
+    return {"key": key, "subject": subject, "keep": KEEP, "repeat": REPEAT}
+
+
 async def find_subject(conn: Connection, once: Once) -> UUID | None:
     """Return the subject of a request that was already done, or None.
 
@@ -87,19 +123,7 @@ async def claim_once(conn: Connection, once: Once | None, subject: UUID) -> UUID
     """
     if once is None:
         return subject
-    high, low = struct.unpack_from(">ii", once.key)
-    cursor = await conn.execute(
-        """
-        INSERT INTO idempotency_keys AS i (key, fingerprint, subject, created_at)
-        SELECT %(key)s, %(fingerprint)s, %(subject)s, now()
-         -- Held until the transaction ends: concurrent requests are refused instead of waiting.
-         WHERE pg_try_advisory_xact_lock(%(high)s::integer, %(low)s::integer)
-        ON CONFLICT (key) DO UPDATE
-           SET fingerprint = excluded.fingerprint, subject = excluded.subject, created_at = now()
-         WHERE i.created_at <= now() - %(keep)s
-        """,
-        {**vars(once), "subject": subject, "high": high, "low": low, "keep": KEEP},
-    )
+    cursor = await conn.execute(CLAIMED_ONCE, once_values(once, subject))
     if cursor.rowcount > 0:
         return subject
     first = await find_subject(conn, once)
@@ -122,20 +146,7 @@ async def claim_repeat(conn: Connection, key: bytes, subject: UUID) -> UUID:
         `subject` if the caller must do the request now; otherwise the first request's subject.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
-        # The row is backdated, so it lives ten seconds where others live a day.
-        await cursor.execute(
-            """
-            INSERT INTO idempotency_keys AS i (key, fingerprint, subject, created_at)
-            VALUES (%(key)s, %(key)s, %(subject)s, now() - %(keep)s + %(repeat)s)
-            ON CONFLICT (key) DO UPDATE
-               SET subject = CASE WHEN i.created_at > now() - %(keep)s THEN i.subject
-                                  ELSE excluded.subject END,
-                   created_at = CASE WHEN i.created_at > now() - %(keep)s THEN i.created_at
-                                     ELSE excluded.created_at END
-            RETURNING subject
-            """,
-            {"key": key, "subject": subject, "keep": KEEP, "repeat": REPEAT},
-        )
+        await cursor.execute(CLAIMED_REPEAT, repeat_values(key, subject))
         first = await cursor.fetchone()
     assert isinstance(first, UUID)  # noqa: S101 - the column's type
     return first
@@ -148,7 +159,7 @@ async def renew_repeat(conn: Connection, key: bytes, subject: UUID) -> None:
         UPDATE idempotency_keys SET subject = %(subject)s, created_at = now() - %(keep)s + %(repeat)s
          WHERE key = %(key)s
         """,
-        {"key": key, "subject": subject, "keep": KEEP, "repeat": REPEAT},
+        repeat_values(key, subject),
     )
 
 

@@ -132,21 +132,25 @@ def changer_key(secrets: Secrets, user_id: UUID) -> bytes:
     return blind(secrets, _LABEL, "mover", user_id.bytes)
 
 
+# Takes turns as part of another statement, if `{0}` has a row.
+TAKEN = f"""
+    INSERT INTO mail_schedules AS s (key, sent, last_at)
+    SELECT DISTINCT k, 1, now() FROM {{0}}, unnest(%(keys)s::bytea[]) AS k
+     -- Look first: even an update that changes nothing locks the row, which is a write.
+     WHERE NOT EXISTS (SELECT FROM mail_schedules s WHERE s.key = k AND s.last_at + {_PAUSE} > now())
+     ORDER BY k
+    ON CONFLICT (key) DO UPDATE
+       SET sent = CASE WHEN s.last_at <= now() - {_DAY} THEN 1 ELSE s.sent + 1 END, last_at = now()
+     WHERE s.last_at + {_PAUSE} <= now()
+    RETURNING key
+"""  # noqa: S608 - constants
+
+
 async def take_turns(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
     """Take a turn on each schedule whose pause is over, and return those; the others are unchanged."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            f"""
-            INSERT INTO mail_schedules AS s (key, sent, last_at)
-            SELECT DISTINCT k, 1, now() FROM unnest(%(keys)s::bytea[]) AS k
-             -- Look first: even an update that changes nothing locks the row, which is a write.
-             WHERE NOT EXISTS (SELECT FROM mail_schedules s WHERE s.key = k AND s.last_at + {_PAUSE} > now())
-             ORDER BY k
-            ON CONFLICT (key) DO UPDATE
-               SET sent = CASE WHEN s.last_at <= now() - {_DAY} THEN 1 ELSE s.sent + 1 END, last_at = now()
-             WHERE s.last_at + {_PAUSE} <= now()
-            RETURNING key
-            """,  # noqa: S608 - constants of this module
+            TAKEN.format("(SELECT) AS one"),
             {"keys": list(keys)},
         )
         return set(await cursor.fetchall())

@@ -7,13 +7,14 @@ NOTIFYs in the same statement, so waiting clients learn of it once it is committ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
 from regsvc.accounts.address import Address
+from regsvc.accounts.limits import mail_schedule
 from regsvc.errors import RegsvcError
 from regsvc.mail.queue import jobs
 from regsvc.mail.reports.report import Kind
@@ -117,18 +118,54 @@ _VISIBLE = Query(
 )
 
 
+# Inserts an attempt and its message as part of another statement, once for each row of `{0}`.
+_ADDED = f"""
+    registered AS (
+        INSERT INTO registrations (id, email, email_key, name, locale, password_hash, password_tag, origin, client)
+        SELECT %(id)s, %(email)s, %(email_key)s, %(name)s, %(locale)s, %(password_hash)s, %(password_tag)s,
+               %(origin)s, %(client)s
+          FROM {{0}}
+    ), mailed AS ({jobs.ADDED})
+"""  # noqa: S608 - constants
+
+
 async def add_registration(conn: Connection, new: NewRegistration) -> None:
-    """Insert an attempt and its message atomically."""
+    """Insert an attempt and its message in one statement, and wake the workers."""
     await conn.execute(
-        """
-        INSERT INTO registrations (id, email, email_key, name, locale, password_hash, password_tag, origin,
-                                   client)
-        VALUES (%(id)s, %(email)s, %(email_key)s, %(name)s, %(locale)s, %(password_hash)s, %(password_tag)s,
-                %(origin)s, %(client)s)
-        """,
-        vars(new),
+        f"WITH {_ADDED.format('(SELECT) AS one')} SELECT pg_notify(%(channel)s, '')",
+        vars(new) | {"channel": jobs.DUE_CHANNEL},
     )
-    await jobs.add_job(conn, new.mail_id, new.id)
+
+
+async def add_first(
+    conn: Connection,
+    new: NewRegistration,
+    *,
+    claimed: str,
+    values: Mapping[str, object],
+    turns: Sequence[bytes],
+) -> bool:
+    """Insert an attempt, its message and its turns unless the same request came before, all in one statement.
+
+    Args:
+        conn: for the statement, which is a transaction by itself.
+        new: the attempt.
+        claimed: `CLAIMED_ONCE` or `CLAIMED_REPEAT`, by which the request is known.
+        values: its values, with the attempt as subject.
+        turns: mail schedules that count it.
+
+    Returns:
+        Whether it was inserted. If not, nothing was written.
+    """
+    cursor = await conn.execute(
+        f"""
+        WITH claimed AS ({claimed}), first AS (SELECT FROM claimed WHERE subject = %(subject)s),
+             {_ADDED.format("first")}, turned AS ({mail_schedule.TAKEN.format("first")})
+        SELECT pg_notify(%(channel)s, '') FROM first
+        """,  # noqa: S608 - constants
+        {**vars(new), **values, "keys": list(turns), "channel": jobs.DUE_CHANNEL},
+    )
+    return cursor.rowcount > 0
 
 
 async def list_seqs(conn: Connection, registration_ids: Sequence[UUID]) -> dict[UUID, int]:

@@ -9,11 +9,21 @@ import structlog
 from pydantic import ConfigDict
 
 from regsvc.accounts.limits import mail_schedule
-from regsvc.accounts.limits.idempotency import Once, claim_once, claim_repeat, renew_repeat
+from regsvc.accounts.limits.idempotency import (
+    CLAIMED_ONCE,
+    CLAIMED_REPEAT,
+    Once,
+    claim_once,
+    claim_repeat,
+    once_values,
+    renew_repeat,
+    repeat_values,
+)
 from regsvc.accounts.registrations.registration import (
     NewRegistration,
     Registration,
     RegistrationNotFoundError,
+    add_first,
     add_registration,
     get_registration,
     waits_at,
@@ -80,23 +90,31 @@ async def sign_up(
         client=caller.client,
     )
     key = blind(service.secrets, _LABEL, caller.network, caller.client, new.email, new.name, body.password)
-    async with service.pool.transaction() as conn:
-        made = await _claim(conn, new, key, once)
-        if made != new.id:
-            return replace(new, id=made)
-        await add_registration(conn, new)
-        if caller.limited:
-            turns = [
-                mail_schedule.registration_key(service.secrets, new.id),
-                mail_schedule.client_key(service.secrets, new.email_key, new.origin),
-            ]
+    turns = [
+        mail_schedule.registration_key(service.secrets, new.id),
+        mail_schedule.client_key(service.secrets, new.email_key, new.origin),
+    ]
+    turns = turns if caller.limited else []
+    claimed, values = (
+        (CLAIMED_ONCE, once_values(once, new.id))
+        if once is not None
+        else (CLAIMED_REPEAT, repeat_values(key, new.id))
+    )
+    async with service.pool.connection(alone=True) as conn:
+        stored = await add_first(conn, new, claimed=claimed, values=values, turns=turns)
+    if not stored:
+        async with service.pool.transaction() as conn:
+            made = await _claim(conn, new, key, once)
+            if made != new.id:
+                return replace(new, id=made)
+            await add_registration(conn, new)
             await mail_schedule.take_turns(conn, turns)
     log.info("mail queued", mail=str(new.mail_id), registration=str(new.id), recipient=mask_email(new.email))
     return new
 
 
 async def _claim(conn: Connection, new: NewRegistration, key: bytes, once: Once | None) -> UUID:
-    """Return the id of the sign-up that this request makes, or that the same request made before.
+    """Return the id of the sign-up that this request makes after all, or that the same request made before.
 
     A button that is pressed twice makes one sign-up. Everything in the key comes from this client, so that the answer
     tells nothing of others.

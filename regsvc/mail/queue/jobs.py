@@ -79,16 +79,15 @@ MAIL_JOBS: Final = JobTable(
 """The mail jobs, as `regsvc.jobs` needs to know them."""
 
 
+# Adds a message as part of another statement, once for each row of `{0}`.
+ADDED = "INSERT INTO mails (id, registration_id, kind) SELECT %(mail_id)s, %(id)s, 'signup' FROM {0}"
+
+
 async def add_job(conn: Connection, mail_id: UUID, registration_id: UUID) -> None:
     """Insert the message of a registration, due now, in the caller's transaction, and wake the workers."""
     await conn.execute(
-        """
-        WITH added AS (
-            INSERT INTO mails (id, registration_id, kind) VALUES (%(id)s, %(registration_id)s, 'signup')
-        )
-        SELECT pg_notify(%(channel)s, '')
-        """,
-        {"id": mail_id, "registration_id": registration_id, "channel": DUE_CHANNEL},
+        f"WITH added AS ({ADDED.format('(SELECT) AS one')}) SELECT pg_notify(%(channel)s, '')",
+        {"mail_id": mail_id, "id": registration_id, "channel": DUE_CHANNEL},
     )
 
 

@@ -10,6 +10,7 @@
 | subscriber |  x  |     |   x    |                  | claims mails whose ids arrive from the broker   |
 | mailer     |  x  |     |   x    | x                | claims due mails that the broker did not bring  |
 | foreign    |  x  |     |   x    | x                | accepts mails requested by the legacy system    |
+| unsent     |  x  |     |   x    | x                | shows attempts without a mail what is due        |
 | janitor    |  x  |  x  |   x    | x                | deletes expired rows                            |
 """
 
@@ -25,6 +26,7 @@ from regsvc.consumer.mailer import AT_ONCE, run_mailer
 from regsvc.consumer.review import run_review
 from regsvc.consumer.sending.courier import Courier
 from regsvc.consumer.sending.letters import LetterWriter
+from regsvc.consumer.unsent_facts import run_unsent_facts
 from regsvc.http.health.application import HealthApplication
 from regsvc.http.health.standing import Process
 from regsvc.http.request_log import note_request
@@ -53,6 +55,7 @@ def make_children(parts: Parts) -> list[Child]:
         *(_listener(parts) if serves else ()),
         *(_relay(parts) if settings.amqp_url else ()),
         *(_sending(parts) if works else ()),
+        *(_unsent_facts(parts) if works else ()),
         *(_foreign(parts) if works and settings.accept_foreign_mail else ()),
         Child("janitor", partial(run_janitor, pool=parts.work_pool, stopping=parts.stopping), DEPENDENT),
     ]
@@ -118,6 +121,11 @@ def _relay(parts: Parts) -> Iterator[Child]:
         stopping=parts.stopping,
     )
     yield Child("relay", run, DEPENDENT)
+
+
+def _unsent_facts(parts: Parts) -> Iterator[Child]:
+    run = partial(run_unsent_facts, pool=parts.work_pool, stopping=parts.stopping)
+    yield Child("unsent", run, DEPENDENT)
 
 
 def _sending(parts: Parts) -> Iterator[Child]:

@@ -13,7 +13,7 @@ from regsvc.accounts.address import parse_address
 from regsvc.accounts.admin import address_findings, user_actions, user_search
 from regsvc.accounts.admin.user_actions import NewUser
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.deliveries import families, reports, showing, tokens
+from regsvc.accounts.deliveries import families, reports, showing, suppression, tokens, unsent
 from regsvc.accounts.deliveries.attribution import Senders
 from regsvc.accounts.limits import idempotency, login_attempts, mail_schedule
 from regsvc.accounts.limits.rate_limit import RateLimitedError
@@ -24,6 +24,7 @@ from regsvc.accounts.users import email_undo, user
 from regsvc.accounts.users.email_change import UNDO_USE
 from regsvc.jobs import claims, failures, leases
 from regsvc.mail.queue import bookings, breaker, jobs, publishing
+from regsvc.mail.queue.bookings import Held
 from regsvc.mail.queue.leases import release_jobs
 from regsvc.mail.reports.report import Clues, Event, Report
 from regsvc.mail.reports.standing import Standing
@@ -105,10 +106,25 @@ async def take_reports(pool: Pool) -> None:
         report = Report("postmark", str(number), event, datetime.now(UTC), "hard", "no_such_mailbox", clues)
         async with pool.transaction(limit=60) as conn:
             await reports.apply_report(conn, SECRETS, Senders("example.org"), report)
+    claimed = jobs.Job(an_id("m", 77), an_id("r", 77), uuid4(), 1, SECOND)
     async with pool.transaction(limit=60) as conn:
         await reports.show_reported(conn, SECRETS, [an_id("m", 77)])
         await showing.show_standing(conn, [an_id("r", 77)], Standing("delivered"), deliveries_shown=True)
         await families.refresh_families(conn)
+        await unsent.schedule_facts(conn, [Held(claimed, datetime.now(UTC), an_id("m", 77))])
+        await unsent.show_due_facts(conn, 1)
+        await suppression.note_bounce(
+            conn, SECRETS, "person77@example.org", kind="hard", reason=None, at=datetime.now(UTC)
+        )
+        await suppression.note_complaint(conn, SECRETS, "person77@example.org", at=datetime.now(UTC))
+        found = await suppression.find_suppressed(conn, SECRETS, ["person77@example.org"])
+        await suppression.pass_once_a_day(conn, {found["person77@example.org"].key: "password_reset"})
+        (listed, *_) = await suppression.list_suppressions(conn, 10)
+        await suppression.lift_suppression(conn, listed.id, OPERATOR)
+        rotated = Secrets(b"another secret for tests, 32 bytes", SECRETS.current)
+        await suppression.note_complaint(conn, rotated, "person78@example.org", at=datetime.now(UTC))
+        await suppression.lift_address(conn, rotated, "person78@example.org", OPERATOR)
+        await suppression.purge_suppressions(conn, 1)
         await tokens.use_token(conn, b"x" * 32, b"y" * 32)
         await tokens.purge_tokens(conn, 1)
 

@@ -6,14 +6,14 @@ Lock the mail before its registrations, as senders do.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
 from psycopg.rows import class_row
 
 from regsvc.accounts.audit.record import By, record
-from regsvc.accounts.deliveries import showing
+from regsvc.accounts.deliveries import showing, suppression
 from regsvc.accounts.deliveries.attribution import Senders, find_mail
 from regsvc.accounts.deliveries.families import get_family
 from regsvc.mail.reports.report import Event, Kind, Reason, Report
@@ -42,6 +42,7 @@ class _Mail:
     id: UUID
     user_id: UUID | None
     email: str | None
+    email_key: str | None
     report: Fate | None
     report_kind: Kind | None
     report_reason: Reason | None
@@ -71,6 +72,7 @@ async def apply_report(conn: Connection, secrets: Secrets, senders: Senders, rep
     if standing is not None and before != (standing.event, standing.kind, standing.reason):
         await _set_standing(conn, mail.id, standing)
         await show_mail(conn, secrets, mail.id, standing, email=mail.email)
+    await _suppress(conn, secrets, mail, report, known)
     if report.event not in {"delivered", "deferred"}:
         await record(
             conn,
@@ -111,7 +113,10 @@ async def show_reported(conn: Connection, secrets: Secrets, mail_ids: list[UUID]
 
 
 _MAIL = """
-    SELECT m.id, m.user_id, coalesce(m.email, r.email) AS email, m.report, m.report_kind, m.report_reason
+    SELECT m.id, m.user_id, coalesce(m.email, r.email) AS email,
+           coalesce(m.email_key, CASE WHEN m.created_at >= r.address_since
+                                      THEN r.email_key END) AS email_key,
+           m.report, m.report_kind, m.report_reason
       FROM mails m LEFT JOIN registrations r ON r.id = m.registration_id"""
 
 
@@ -159,3 +164,20 @@ async def _set_standing(conn: Connection, mail_id: UUID, standing: Standing) -> 
         """,
         {"id": mail_id, **vars(standing)},
     )
+
+
+async def _suppress(
+    conn: Connection, secrets: Secrets, mail: _Mail, report: Report, known: list[Known]
+) -> None:
+    """Suppress the address of a mail that bounced for good, once for each mail, or that brought a complaint."""
+    at = min(report.at, datetime.now(UTC))
+    if mail.email_key is None:
+        return
+    if report.event == "complained":
+        await suppression.note_complaint(conn, secrets, mail.email_key, at=at)
+    elif report.event == "bounced" and report.kind == "hard":
+        hard = [each for each in known if each.event == "bounced" and each.kind == "hard"]
+        if len(hard) == 1:
+            await suppression.note_bounce(
+                conn, secrets, mail.email_key, kind="hard", reason=report.reason, at=at
+            )

@@ -19,6 +19,7 @@ from psycopg.rows import scalar_row, tuple_row
 
 from regsvc.accounts.address import strip_tag
 from regsvc.errors import RegsvcError
+from regsvc.mail.reports.report import Kind, Reason
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.query import BYTEA, Query, read_timestamp, write_bytes
 from regsvc.security.tokens import Secrets, blind
@@ -73,10 +74,12 @@ class Turn:
     Args:
         at: time of the turn.
         mail_id: message that had the last turn; None if unknown.
+        bounce: kind and reason that the attempt will show, if the address is suppressed after a bounce.
     """
 
     at: datetime
     mail_id: UUID | None
+    bounce: tuple[Kind, Reason] | None = None
 
 
 # The shared schedule of all tagged addresses of one mailbox: five at once, then fewer and fewer.

@@ -38,6 +38,7 @@ class Letter:
         sent_as: kind to send.
         admitted: whether its address's turn was taken.
         silent: whether its outcome is hidden: its registration shows another message's.
+        insists: whether the holder of the handle asked for it in spite of a bounce.
     """
 
     mail_id: UUID
@@ -51,6 +52,7 @@ class Letter:
     sent_as: jobs.SentAs
     admitted: bool
     silent: bool
+    insists: bool = False
 
 
 async def choose_attempts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
@@ -85,7 +87,7 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
             """
             WITH taken AS (
                 -- Locked and read again: a concurrent change of address counts. The same order everywhere.
-                SELECT m.id AS mail_id, m.admitted, m.silent, r.id AS registration_id,
+                SELECT m.id AS mail_id, m.admitted, m.silent, m.insists, r.id AS registration_id,
                        m.follows AND r.state = 'sending' AS shown,  -- it still follows a message in hand
                        r.email, r.email_key, r.locale, r.origin, r.client, r.created_at
                   FROM mails m
@@ -105,6 +107,7 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
                 SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
             )
             SELECT taken.mail_id, taken.registration_id, taken.admitted, taken.silent,
+                   taken.insists,
                    -- A message about an account uses the account's spelling of the address.
                    coalesce(u.email, taken.email) AS email,
                    taken.email_key, taken.locale, taken.origin, taken.client, taken.created_at,

@@ -20,6 +20,7 @@ from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.sending.courier import Courier
 from regsvc.consumer.sending.in_hand import InHand
 from regsvc.consumer.sending.outcomes import report_breaker
+from regsvc.consumer.sending.suppressing import hold_suppressed
 from regsvc.jobs.keeping import TRUSTED
 from regsvc.mail.outcome import Accepted, Outcome
 from regsvc.mail.queue import bookings, breaker, leases, retry_policy
@@ -116,9 +117,16 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
                 return Taken(state, len(claimed))
             letters = await _write_letters(conn, courier.secrets, claimed)
             others = [job for job in claimed if job.id not in letters]
+            suppressed, unwanted = await hold_suppressed(conn, courier.secrets, letters)
+            if unwanted:
+                over = [Ended(job, "cancelled", "suppressed") for job in claimed if job.id in unwanted]
+                await bookings.book_ended(conn, over)
+                letters = {mail_id: letter for mail_id, letter in letters.items() if mail_id not in unwanted}
+            sent = [job for job in claimed if job.id not in suppressed and job.id not in unwanted]
             turns, later = (
-                await take_turns(conn, courier.secrets, claimed, letters) if courier.spaced else ({}, [])
+                await take_turns(conn, courier.secrets, sent, letters) if courier.spaced else ({}, [])
             )
+            turns |= suppressed
             if others or later:
                 await _settle_others(conn, others, later)
         held_until = claimed_at + TRUSTED

@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from regsvc.accounts.deliveries.reports import show_reported
+from regsvc.accounts.deliveries.unsent import schedule_facts
 from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.sending.in_hand import InHand
 from regsvc.errors import DatabaseUnavailableError
@@ -115,6 +116,7 @@ async def _write(conn: Connection, secrets: Secrets, batch: Sequence[tuple[InHan
         # Waiting messages are shown as sent before their rows become silent.
         await mail_status.show_sent(conn, [booking.job.id for booking, silent in waiting if not silent])
         await bookings.book_held(conn, [booking for booking, _ in waiting])
+        await schedule_facts(conn, [booking for booking, silent in waiting if not silent])
     if retries:
         await mail_status.show_delayed(conn, await bookings.book_retries(conn, retries))
     if ended:

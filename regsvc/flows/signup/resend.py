@@ -15,6 +15,7 @@ from regsvc.accounts.address import Address
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.idempotency import Once, claim_once
 from regsvc.accounts.limits.mail_schedule import TooSoonError
+from regsvc.accounts.limits.rate_limit import Limit, RateLimitedError, demand, take_permits
 from regsvc.accounts.registrations import registration
 from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import MAIL_REQUEST, REGISTER, REGISTER_DAY, throttle
@@ -25,6 +26,8 @@ from regsvc.postgres.connection import Connection
 from regsvc.schemas.fields import Body, EmailText
 
 log = structlog.get_logger()
+
+_ONCE_MORE = Limit("once-more", quota=1, seconds=86_400)
 
 
 class AddressBody(Body):
@@ -57,10 +60,11 @@ async def ask_again(
         else mail_schedule.client_key(service.secrets, address.key, caller.origin)
     )
     mail_id = uuid4()
+    insists = wanted is not None and await _may_insist(service, caller, address)
     async with service.pool.transaction() as conn:
         if await claim_once(conn, once, mail_id) == mail_id:
             await take_turn(conn, caller, turn)
-            await jobs.add_resend(conn, mail_id, address.key, wanted=wanted)
+            await jobs.add_resend(conn, mail_id, address.key, wanted=wanted, insists=insists)
         turns = await mail_schedule.next_turns(conn, [turn])
     log.info("mail asked for again", mail=str(mail_id), recipient=mask_email(address.email))
     return turns.get(turn)
@@ -94,3 +98,17 @@ async def take_turn(conn: Connection, caller: Caller, turn: bytes) -> None:
     """
     if caller.limited and turn not in await mail_schedule.take_turns(conn, [turn]):
         raise TooSoonError((await mail_schedule.next_turns(conn, [turn]))[turn])
+
+
+async def _may_insist(service: Service, caller: Caller, address: Address) -> bool:
+    """Return whether this mail goes in spite of an earlier bounce: one a day for an address and client.
+
+    The answer to the request does not tell. Counted for all addresses alike, and beside the transaction, since a
+    limit's permit stays taken.
+    """
+    try:
+        async with service.pool.connection() as conn:
+            await take_permits(conn, [demand(service.secrets, _ONCE_MORE, caller.network, address.key)])
+    except RateLimitedError:
+        return False
+    return True

@@ -18,6 +18,7 @@ from regsvc.jobs.leases import ids_of, update_leased
 from regsvc.mail.outcome import Stage
 from regsvc.mail.queue.jobs import MAIL_JOBS, Job, SentAs
 from regsvc.mail.queue.verdict import EARLY, waits_for_server
+from regsvc.mail.reports.report import Kind, Reason
 from regsvc.postgres.connection import Connection
 
 Ending = Literal["bounced", "cancelled", "dead"]
@@ -124,11 +125,13 @@ class Held:
         job: the claimed job.
         until: time of its turn.
         leader: message that has the turn, if known.
+        bounce: kind and reason that its attempt will show, if its address is suppressed after a bounce.
     """
 
     job: Job
     until: datetime
     leader: UUID | None = None
+    bounce: tuple[Kind, Reason] | None = None
 
 
 @dataclass(frozen=True)

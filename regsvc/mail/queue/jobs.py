@@ -91,20 +91,23 @@ async def add_job(conn: Connection, mail_id: UUID, registration_id: UUID) -> Non
     )
 
 
-async def add_resend(conn: Connection, mail_id: UUID, email_key: str, *, wanted: UUID | None) -> None:
+async def add_resend(
+    conn: Connection, mail_id: UUID, email_key: str, *, wanted: UUID | None, insists: bool = False
+) -> None:
     """Insert a message requested by address; the sender that claims it decides its registration.
 
-    `wanted` is the registration whose handle the client showed, if any.
+    `wanted` is the registration whose handle the client showed, if any. A message that `insists` is sent in spite of an
+    earlier bounce.
     """
     await conn.execute(
         """
         WITH added AS (
-            INSERT INTO mails (id, kind, email_key, wanted)
-            VALUES (%(id)s, 'resend', %(email_key)s, %(wanted)s)
+            INSERT INTO mails (id, kind, email_key, wanted, insists)
+            VALUES (%(id)s, 'resend', %(email_key)s, %(wanted)s, %(insists)s)
         )
         SELECT pg_notify(%(channel)s, '')
         """,
-        {"id": mail_id, "email_key": email_key, "wanted": wanted, "channel": DUE_CHANNEL},
+        {"id": mail_id, "email_key": email_key, "wanted": wanted, "insists": insists, "channel": DUE_CHANNEL},
     )
 
 

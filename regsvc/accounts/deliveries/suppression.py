@@ -1,0 +1,243 @@
+"""Suppressed addresses, known by a MAC alone.
+
+A hard bounce suppresses sign-up mail for 24 hours, a second one within a year for 30 days: mail servers fall over, and
+their operators' servers then say "no such user". A complaint suppresses it for 30 days. Attempts walk as ever, whether
+the address has an account or not. Mails to the owner of an account still go: after a bounce one of each kind a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from psycopg.rows import class_row
+
+from regsvc.accounts.audit.record import By, record
+from regsvc.accounts.deliveries.families import find_family
+from regsvc.errors import RegsvcError
+from regsvc.mail.reports.report import Kind, Reason
+from regsvc.postgres.connection import Connection
+from regsvc.security.tokens import Secrets, blinds
+
+_LABEL = "suppression"
+FIRST = timedelta(hours=24)
+AGAIN = timedelta(days=30)
+COMPLAINED = timedelta(days=30)
+YEAR = timedelta(days=365)
+
+
+class SuppressionNotFoundError(RegsvcError):
+    """This address is not suppressed."""
+
+    code = "suppression_not_found"
+
+
+@dataclass(frozen=True)
+class Suppressed:
+    """Why and until when an address gets no sign-up mail.
+
+    Args:
+        key: MAC of the address.
+        bounced_until: end after a bounce; None if it is over.
+        complained_until: end after a complaint; None if it is over.
+        kind: of the last bounce.
+        reason: of the last bounce.
+    """
+
+    key: bytes
+    bounced_until: datetime | None
+    complained_until: datetime | None
+    kind: Kind | None
+    reason: Reason | None
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """A suppressed address, as operators see it.
+
+    Args:
+        id: of the entry.
+        family: receiver family of the address.
+        bounces: hard bounces within a year.
+        bounced_at: time of the last one.
+        bounced_until: end after it.
+        reason: of the last bounce.
+        complained_at: time of the last complaint.
+        complained_until: end after it.
+        changed_at: time of the last change.
+    """
+
+    id: UUID
+    family: str
+    bounces: int
+    bounced_at: datetime | None
+    bounced_until: datetime | None
+    reason: str | None
+    complained_at: datetime | None
+    complained_until: datetime | None
+    changed_at: datetime
+
+
+async def note_bounce(
+    conn: Connection, secrets: Secrets, email_key: str, *, kind: Kind, reason: Reason | None, at: datetime
+) -> None:
+    """Suppress an address after a hard bounce, in the transaction of its report."""
+    await _renew_key(conn, secrets, email_key)
+    await conn.execute(
+        """
+        INSERT INTO suppressions AS s (id, key, secret, family, bounces, bounced_at, bounced_until, kind, reason)
+        VALUES (%(id)s, %(key)s, %(secret)s, %(family)s, 1, %(at)s, %(at)s + %(first)s, %(kind)s, %(reason)s)
+        ON CONFLICT (key) DO UPDATE
+           SET bounces = CASE WHEN s.bounced_at > excluded.bounced_at - %(year)s THEN s.bounces + 1 ELSE 1 END,
+               bounced_at = greatest(s.bounced_at, excluded.bounced_at),
+               bounced_until = greatest(s.bounced_until, excluded.bounced_at + CASE
+                   WHEN s.bounced_at > excluded.bounced_at - %(year)s THEN %(again)s::interval ELSE %(first)s END),
+               kind = excluded.kind, reason = excluded.reason, changed_at = now()
+        """,
+        {
+            **_identify(secrets, email_key),
+            "kind": kind,
+            "reason": reason or "other",
+            "at": at,
+            "first": FIRST,
+            "again": AGAIN,
+            "year": YEAR,
+        },
+    )
+
+
+async def note_complaint(conn: Connection, secrets: Secrets, email_key: str, *, at: datetime) -> None:
+    """Suppress an address after a complaint, in the transaction of its report."""
+    await _renew_key(conn, secrets, email_key)
+    await conn.execute(
+        """
+        INSERT INTO suppressions AS s (id, key, secret, family, complained_at, complained_until)
+        VALUES (%(id)s, %(key)s, %(secret)s, %(family)s, %(at)s, %(at)s + %(life)s)
+        ON CONFLICT (key) DO UPDATE
+           SET complained_at = greatest(s.complained_at, excluded.complained_at),
+               complained_until = greatest(s.complained_until, excluded.complained_until), changed_at = now()
+        """,
+        {**_identify(secrets, email_key), "at": at, "life": COMPLAINED},
+    )
+
+
+async def find_suppressed(
+    conn: Connection, secrets: Secrets, email_keys: Collection[str]
+) -> dict[str, Suppressed]:
+    """Return those of these addresses that are suppressed now; entries of the previous secret count."""
+    named = {key: email_key for email_key in email_keys for key in blinds(secrets, _LABEL, email_key)}
+    async with conn.cursor(row_factory=class_row(Suppressed)) as cursor:
+        await cursor.execute(
+            """
+            SELECT key, CASE WHEN bounced_until > now() THEN bounced_until END AS bounced_until,
+                   CASE WHEN complained_until > now() THEN complained_until END AS complained_until, kind, reason
+              FROM suppressions
+             WHERE key = ANY(%(keys)s) AND (bounced_until > now() OR complained_until > now())
+            """,
+            {"keys": list(named)},
+        )
+        return {named[bytes(found.key)]: found for found in await cursor.fetchall()}
+
+
+async def pass_once_a_day(conn: Connection, asked: Mapping[bytes, str]) -> set[bytes]:
+    """Let mails of a kind through to addresses that bounced, one of each kind a day, and return those let through.
+
+    Args:
+        conn: in a transaction.
+        asked: kind of mail by key of the suppressed address.
+    """
+    passed: set[bytes] = set()
+    for key, kind in sorted(asked.items()):
+        cursor = await conn.execute(
+            """
+            UPDATE suppressions SET passed = passed || jsonb_build_object(%(kind)s::text, now())
+             WHERE key = %(key)s
+               AND coalesce((passed ->> %(kind)s)::timestamptz <= now() - interval '24 hours', true)
+            """,
+            {"key": key, "kind": kind},
+        )
+        if cursor.rowcount:
+            passed.add(key)
+    return passed
+
+
+async def list_suppressions(conn: Connection, limit: int) -> list[Suppression]:
+    """Return suppressed addresses, the last changed first."""
+    async with conn.cursor(row_factory=class_row(Suppression)) as cursor:
+        await cursor.execute(
+            """
+            SELECT id, family, bounces, bounced_at, bounced_until, reason, complained_at, complained_until, changed_at
+              FROM suppressions ORDER BY changed_at DESC, id DESC LIMIT %(limit)s
+            """,
+            {"limit": limit},
+        )
+        return await cursor.fetchall()
+
+
+async def lift_suppression(conn: Connection, suppression_id: UUID, by: By) -> None:
+    """Forget that an address bounced or complained.
+
+    Raises:
+        SuppressionNotFoundError: there is no such entry.
+    """
+    cursor = await conn.execute("DELETE FROM suppressions WHERE id = %(id)s", {"id": suppression_id})
+    if cursor.rowcount == 0:
+        raise SuppressionNotFoundError
+    await record(conn, "suppression_lifted", by, suppression=str(suppression_id))
+
+
+async def lift_address(conn: Connection, secrets: Secrets, email_key: str, by: By) -> None:
+    """Forget that this address bounced or complained.
+
+    Raises:
+        SuppressionNotFoundError: it did not.
+    """
+    cursor = await conn.execute(
+        "DELETE FROM suppressions WHERE key = ANY(%(keys)s)", {"keys": blinds(secrets, _LABEL, email_key)}
+    )
+    if cursor.rowcount == 0:
+        raise SuppressionNotFoundError
+    await record(conn, "suppression_lifted", by)
+
+
+async def purge_suppressions(conn: Connection, limit: int) -> int:
+    """Delete entries that suppress nothing and whose last bounce is a year old, and return the count."""
+    cursor = await conn.execute(
+        """
+        DELETE FROM suppressions
+         WHERE id IN (SELECT id FROM suppressions
+                       WHERE changed_at <= now() - %(year)s
+                       ORDER BY changed_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        """,
+        {"year": YEAR, "limit": limit},
+    )
+    return cursor.rowcount
+
+
+async def _renew_key(conn: Connection, secrets: Secrets, email_key: str) -> None:
+    """Give an entry of the previous secret the current one's key, unless both exist."""
+    current, *previous = blinds(secrets, _LABEL, email_key)
+    if previous:
+        await conn.execute(
+            """
+            UPDATE suppressions SET key = %(key)s, secret = %(secret)s
+             WHERE key = %(previous)s AND NOT EXISTS (SELECT FROM suppressions WHERE key = %(key)s)
+            """,
+            {"key": current, "previous": previous[0], "secret": _name_key(secrets)},
+        )
+
+
+def _identify(secrets: Secrets, email_key: str) -> dict[str, object]:
+    return {
+        "id": uuid4(),
+        "key": blinds(secrets, _LABEL, email_key)[0],
+        "secret": _name_key(secrets),
+        "family": find_family(email_key),
+    }
+
+
+def _name_key(secrets: Secrets) -> str:
+    """Return the name of the secret that MACs are made with, so that a rotation finds those of the previous one."""
+    return next(secrets.keys("key-name")).hex()[:8]

@@ -1,0 +1,251 @@
+"""Reports about mails: late, twice, out of order or forged, they change what they should and nothing else."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from regsvc.accounts.deliveries import suppression
+from regsvc.accounts.deliveries.attribution import Senders, list_mail_ids
+from regsvc.accounts.deliveries.reports import apply_report
+from regsvc.accounts.deliveries.unsent import schedule_facts, show_due_facts
+from regsvc.accounts.registrations import mail_status
+from regsvc.accounts.registrations.registration import Registration
+from regsvc.mail.queue import bookings, jobs
+from regsvc.mail.queue.bookings import Held
+from regsvc.mail.reports.report import Clues, Event, Kind, Reason, Report
+from regsvc.postgres.pool import Pool
+from regsvc.security.feedback.return_paths import mint_return_path
+from regsvc.security.tokens import Secrets
+from tests.accounts.attempts import SECRETS, send, sign_up
+from tests.accounts.mails import execute, get_registration
+
+SENDERS = Senders("example.org", "bounce@b.example.org")
+BEGUN = datetime.now(UTC) - timedelta(hours=1)
+REPORTS = int(os.environ.get("REGSVC_TEST_REPORTS", "200"))
+EVENTS: Sequence[tuple[Event, Kind | None, Reason | None]] = (
+    ("delivered", None, None),
+    ("deferred", None, "timed_out"),
+    ("bounced", "hard", "no_such_mailbox"),
+    ("bounced", "soft", "mailbox_full"),
+    ("failed", "block", "policy"),
+    ("complained", None, None),
+)
+
+
+def make_report(
+    mail_id: UUID,
+    event: Event = "bounced",
+    *,
+    kind: Kind | None = "hard",
+    reason: Reason | None = "no_such_mailbox",
+    minute: float = 0,
+    clues: Clues | None = None,
+) -> Report:
+    at = BEGUN + timedelta(minutes=minute)
+    clues = clues or Clues(return_paths=(mint_return_path(SECRETS, "bounce@b.example.org", mail_id),))
+    return Report("dsn", f"{mail_id}/{event}/{kind}/{minute}", event, at, kind, reason, clues)
+
+
+async def tell(pool: Pool, report: Report) -> str:
+    async with pool.transaction() as conn:
+        return await apply_report(conn, SECRETS, SENDERS, report)
+
+
+def expect(told: Sequence[Report]) -> tuple[str, str | None]:
+    """What the page shows after these reports, said in another way than the product does it."""
+    ends = sorted(
+        (each for each in told if each.event not in {"deferred", "complained"}), key=lambda it: it.at
+    )
+    if ends:
+        last = ends[-1]
+        return ("sent", None) if last.event == "delivered" else ("bounced", last.reason)
+    return ("delayed", "timed_out") if any(each.event == "deferred" for each in told) else ("sent", None)
+
+
+async def test_reports_in_any_order_twice_and_forged_show_the_same(pool: Pool) -> None:
+    """The reporter's times decide, not the order of arrival. REGSVC_TEST_REPORTS=10000 runs all of them."""
+    seed = random.randrange(10**9)
+    rng, wrong, left, number = random.Random(seed), list[str](), REPORTS, 0
+    while left > 0:
+        number += 1
+        new = await sign_up(pool, f"person{number}@example.com")
+        await send(pool, new.mail_id)
+        minutes = rng.sample(range(60), rng.randint(1, 5))
+        true = [
+            make_report(new.mail_id, event, kind=kind, reason=reason, minute=minute)
+            for minute in minutes
+            for event, kind, reason in [rng.choice(EVENTS)]
+        ]
+        forger = Secrets(b"the secret of a forger, of 32 bytes")
+        forged_path = mint_return_path(forger, "bounce@b.example.org", new.mail_id)
+        clues = Clues(return_paths=(forged_path,), message_ids=(f"{new.mail_id}@example.org",))
+        forged = [make_report(new.mail_id, "bounced", minute=59.5, clues=clues)]
+        told = [*true, *rng.sample(true, rng.randint(0, len(true))), *forged]
+        rng.shuffle(told)
+        for report in told:
+            await tell(pool, report)
+        left -= len(told)
+        shown = await get_registration(pool, new.id)
+        if (shown.state, shown.reason) != expect(true):
+            wrong.append(f"{expect(true)} and not {(shown.state, shown.reason)}: {true}")
+    assert not wrong, f"seed {seed}: {wrong[0]}"
+
+
+async def test_a_report_moves_nothing_out_of_a_final_state(pool: Pool) -> None:
+    """A confirmed sign-up stays confirmed."""
+    new = await sign_up(pool)
+    await send(pool, new.mail_id)
+    await execute(pool, "UPDATE registrations SET state = 'confirmed', password_hash = NULL")
+    before = await get_registration(pool, new.id)
+    assert await tell(pool, make_report(new.mail_id)) == "applied"
+    assert await get_registration(pool, new.id) == before
+
+
+async def test_a_report_that_comes_before_the_booking_shows_with_it(pool: Pool) -> None:
+    """A provider may be quicker than our commit."""
+    from regsvc.accounts.deliveries.reports import show_reported  # noqa: PLC0415
+
+    new = await sign_up(pool)
+    async with pool.transaction() as conn:
+        (job,) = await jobs.claim_mails(conn, [new.mail_id])
+        await mail_status.begin_sending(conn, [new.mail_id])
+    await tell(pool, make_report(new.mail_id))
+    assert (await get_registration(pool, new.id)).state == "sending"
+    async with pool.transaction() as conn:
+        booked = await bookings.book_sent(conn, [(bookings.Sent(job, "250 ok"), "confirm")])
+        await mail_status.show_sent(conn, booked)
+        await show_reported(conn, SECRETS, booked)
+    assert (await get_registration(pool, new.id)).state == "bounced"
+
+
+async def test_an_old_mail_says_nothing_about_a_new_address(pool: Pool) -> None:
+    """After a typo was corrected, the bounce of the wrong address moves nothing."""
+    from regsvc.accounts.address import to_address  # noqa: PLC0415
+    from regsvc.accounts.registrations.registration import change_address  # noqa: PLC0415
+
+    new, second = await sign_up(pool, "ann@exmaple.com"), uuid4()
+    await send(pool, new.mail_id)
+    async with pool.transaction() as conn:
+        await change_address(conn, new.id, to_address("ann@example.com"), second)
+    await send(pool, second)
+    before = await get_registration(pool, new.id)
+    await tell(pool, make_report(new.mail_id))
+    assert await get_registration(pool, new.id) == before
+    async with pool.connection() as conn:
+        assert await suppression.find_suppressed(conn, SECRETS, ["ann@example.com"]) == {}
+
+
+async def hold(
+    pool: Pool, mail_id: UUID, leader: UUID | None, bounce: tuple[Kind, Reason] | None = None
+) -> None:
+    """Hold a mail back as a courier does, and show its attempt as sent."""
+    async with pool.transaction() as conn:
+        (job,) = await jobs.claim_mails(conn, [mail_id])
+        await mail_status.begin_sending(conn, [mail_id])
+    held = Held(job, datetime.now(UTC) + timedelta(hours=1), leader, bounce)
+    async with pool.transaction() as conn:
+        await mail_status.show_sent(conn, [mail_id])
+        await bookings.book_held(conn, [held])
+        await schedule_facts(conn, [held])
+
+
+async def pass_delay(pool: Pool) -> None:
+    """Let the usual delay of a receiver pass."""
+    await execute(pool, "UPDATE registration_facts SET due_at = now()")
+    async with pool.transaction() as conn:
+        await show_due_facts(conn, 10)
+
+
+def fate(shown: Registration) -> tuple[str, str | None, str | None]:
+    return shown.state, shown.reason, shown.bounce_kind
+
+
+async def test_an_attempt_without_a_mail_follows_the_one_that_has_the_turn(pool: Pool) -> None:
+    """It shows the later reports of that mail, with times of its own."""
+    from regsvc.accounts.limits import mail_schedule  # noqa: PLC0415
+
+    first, second = await sign_up(pool), await sign_up(pool)
+    async with pool.transaction() as conn:
+        key = mail_schedule.address_key(SECRETS, first.email_key)
+        assert await mail_schedule.try_turns(conn, {key: first.mail_id}) == {key: True}
+    await send(pool, first.mail_id)
+    await hold(pool, second.mail_id, first.mail_id)
+    await tell(pool, make_report(first.mail_id))
+    assert fate(await get_registration(pool, second.id)) == fate(await get_registration(pool, first.id))
+    assert fate(await get_registration(pool, second.id)) == ("bounced", "no_such_mailbox", "hard")
+
+
+async def test_what_was_reported_before_comes_after_the_usual_delay(pool: Pool) -> None:
+    """An attempt that begins after the bounce of another one shows it no sooner than a bounce usually takes."""
+    first, second = await sign_up(pool), await sign_up(pool)
+    await send(pool, first.mail_id)
+    await tell(pool, make_report(first.mail_id))
+    await hold(pool, second.mail_id, first.mail_id)
+    assert (await get_registration(pool, second.id)).state == "sent"
+    await pass_delay(pool)
+    assert fate(await get_registration(pool, second.id)) == ("bounced", "no_such_mailbox", "hard")
+
+
+@pytest.mark.parametrize(("reported", "shown"), [(94, False), (95, True)])
+async def test_deliveries_are_shown_only_where_nearly_all_are_reported(
+    pool: Pool, reported: int, *, shown: bool
+) -> None:
+    """`delivered_at` comes to attempts with and without a mail alike, or to none."""
+    await execute(
+        pool,
+        f"INSERT INTO receiver_families (family, mails, reported) VALUES ('other', 100, {reported})",
+    )
+    first, second = await sign_up(pool), await sign_up(pool, "bob@example.com")
+    await send(pool, first.mail_id)
+    await tell(pool, make_report(first.mail_id, "delivered", kind=None, reason=None))
+    await hold(pool, second.mail_id, None)
+    await pass_delay(pool)
+    for new in (first, second):
+        assert ((await get_registration(pool, new.id)).delivered_at is not None) == shown
+
+
+async def test_hard_bounces_suppress_for_a_day_then_for_a_month(pool: Pool) -> None:
+    """The second one within a year counts for thirty days; the same mail counts once."""
+    spans = []
+    for number in (1, 2):
+        new = await sign_up(pool)
+        await send(pool, new.mail_id)
+        await tell(pool, make_report(new.mail_id, minute=number))
+        await tell(pool, make_report(new.mail_id, reason="other", minute=number + 10))
+        async with pool.connection() as conn:
+            (found,) = await suppression.list_suppressions(conn, 10)
+        assert found.bounced_at is not None
+        assert found.bounced_until is not None
+        assert found.bounces == number
+        spans.append(found.bounced_until - found.bounced_at)
+    assert spans == [timedelta(hours=24), timedelta(days=30)]
+
+
+async def test_suppression_survives_a_rotation_of_the_secret(pool: Pool) -> None:
+    """A MAC of the previous secret is found, and renewed when it is used."""
+    async with pool.transaction() as conn:
+        await suppression.note_complaint(conn, SECRETS, "ann@example.com", at=datetime.now(UTC))
+    rotated = Secrets(b"the next secret of tests, 32 bytes", SECRETS.current)
+    async with pool.transaction() as conn:
+        assert await suppression.find_suppressed(conn, rotated, ["ann@example.com"])
+        await suppression.note_complaint(conn, rotated, "ann@example.com", at=datetime.now(UTC))
+        assert len(await suppression.list_suppressions(conn, 10)) == 1
+        assert await suppression.find_suppressed(conn, Secrets(rotated.current), ["ann@example.com"])
+
+
+def test_a_wrong_mac_is_not_rescued_by_a_message_id() -> None:
+    """A forged envelope sender ends the search."""
+    mail_id = uuid4()
+    path = mint_return_path(SECRETS, "bounce@b.example.org", mail_id)
+    right = Clues(return_paths=(path.upper(),))
+    ids = (f"<{mail_id}@example.org>",)
+    assert list_mail_ids(SECRETS, SENDERS, right) == [mail_id]
+    forged = path[:40] + ("a" if path[40] != "a" else "b") + path[41:]
+    assert list_mail_ids(SECRETS, SENDERS, Clues((forged,), ids)) == []
+    assert list_mail_ids(SECRETS, SENDERS, Clues(message_ids=ids)) == [mail_id]

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from regsvc.accounts.deliveries import suppression
+from regsvc.accounts.deliveries import families, suppression
 from regsvc.accounts.deliveries.attribution import Senders, list_mail_ids
 from regsvc.accounts.deliveries.reports import apply_report
 from regsvc.accounts.deliveries.unsent import schedule_facts, show_due_facts
@@ -208,6 +208,28 @@ async def test_deliveries_are_shown_only_where_nearly_all_are_reported(
     await pass_delay(pool)
     for new in (first, second):
         assert ((await get_registration(pool, new.id)).delivered_at is not None) == shown
+
+
+async def test_families_are_judged_by_settled_mails_reported_or_not(pool: Pool) -> None:
+    """A mail without a report counts against its family; one that is too young does not count."""
+    for number in range(4):
+        new = await sign_up(pool, f"person{number}@gmail.com")
+        await send(pool, new.mail_id)
+        if number < 2:
+            await tell(pool, make_report(new.mail_id, "delivered", kind=None, reason=None))
+        if number < 3:
+            await execute(
+                pool,
+                "UPDATE mails SET created_at = created_at - interval '20 minutes', "
+                "sent_at = sent_at - interval '20 minutes', reported_at = reported_at - interval '20 minutes' "
+                f"WHERE id = '{new.mail_id}'",
+            )
+    async with pool.connection() as conn:
+        await families.refresh_families(conn)
+        cursor = await conn.execute(
+            "SELECT family, mails, reported, cardinality(delays) FROM receiver_families ORDER BY family"
+        )
+        assert await cursor.fetchall() == [("all", 3, 2, 2), ("google", 3, 2, 2)]
 
 
 async def test_hard_bounces_suppress_for_a_day_then_for_a_month(pool: Pool) -> None:

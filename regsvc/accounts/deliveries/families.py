@@ -114,8 +114,8 @@ async def refresh_families(conn: Connection) -> None:
                 name,
                 known.mails + 1,
                 known.reported + (delivered or bounced),
-                [*known.delays, *[max(delay, 0.0)] * delivered][-KEPT:],
-                [*known.bounce_delays, *[max(delay, 0.0)] * bounced][-KEPT:],
+                [*known.delays, *([max(delay, 0.0)] if delivered else [])][-KEPT:],
+                [*known.bounce_delays, *([max(delay, 0.0)] if bounced else [])][-KEPT:],
             )
     names = sorted(counted)
     await conn.execute(

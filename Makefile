@@ -74,7 +74,7 @@ fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.http.fuzzer $(FUZZ)
 
 # What docs/performance.md shows; each of them has options and says so with --help.
-BENCHES := broker me shares mailer logins fairness pool signup_latency live_status pages dev_start memory websockets
+BENCHES := broker me shares mailer logins neighbours fairness pool signup_latency live_status pages dev_start memory websockets
 bench: $(VENV)/.test
 	@for name in $(BENCHES); do echo "== bench/$$name.py" && $(BIN)/python bench/$$name.py || exit 1; done
 

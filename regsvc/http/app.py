@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import structlog
-from quart import Response, g, has_request_context, request, websocket
+from quart import Response, g, request
 from quart.ctx import RequestContext
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
@@ -26,6 +26,7 @@ from regsvc.http.api import (
     sessions,
 )
 from regsvc.http.context import Context, get_context, put_context
+from regsvc.http.current import get_connection
 from regsvc.http.feedback import intake
 from regsvc.http.framework import LeanApplication, encode_name
 from regsvc.http.openapi import document
@@ -135,6 +136,6 @@ async def _begin() -> None:
     The access log gets the network of the client, which only the application can tell from its proxy's.
     """
     structlog.contextvars.bind_contextvars(request_id=get_request_id())
-    connection = request if has_request_context() else websocket
+    connection = get_connection()
     # Where the server is not ours, as in a test client, there is no state and no access log.
     connection.scope.get("state", {})["client_prefix"] = get_origin()

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import trio
-from quart import current_app
 
 from regsvc.accounts.users.acting_user import ActingUsers
 from regsvc.flows.service import Service
+from regsvc.http.current import get_app
 from regsvc.http.feedback.state import Intake
 from regsvc.http.health.standing import Process
 from regsvc.http.request.forwarding import ForwardingTroubles
@@ -85,4 +85,4 @@ def put_context(config: dict[str, object], context: Context) -> None:
 
 def get_context() -> Context:
     """Return the context of the application that handles the current request."""
-    return cast("Context", current_app.config[_KEY])
+    return cast("Context", get_app().config[_KEY])

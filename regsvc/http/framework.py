@@ -95,6 +95,22 @@ class LeanRequest(TrioRequest):
         """Do nothing: HTTP/1.1 has no pushes."""
 
 
+class LeanResponse(Response):
+    """An answer whose body and headers are known to be sound: our own.
+
+    Args:
+        body: all of it.
+        status: of the answer.
+        headers: in the order in which they are sent; the body's length is added.
+    """
+
+    def __init__(self, body: bytes, status: int, headers: list[tuple[str, str]]) -> None:
+        self.headers = _Headers([*headers, ("Content-Length", str(len(body)))])
+        self.response = DataBody(body)
+        self.timeout = Ellipsis
+        self.status = status
+
+
 class _RequestContext(RequestContext):
     """The context of one request, without a session, routed by the one adapter of all requests."""
 
@@ -203,7 +219,7 @@ class LeanApplication(QuartTrio):
                 result = await self.dispatch_request(request_context)
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - looked up by its class
             result = await self.handle_user_exception(error)
-        response = result if type(result) is Response else await self.make_response(result)
+        response = result if isinstance(result, Response) else await self.make_response(result)
         if isinstance(response, WerkzeugResponse):  # a redirect to the spelling of a path
             response = Response(response.get_data(), response.status_code, response.headers)
         return await self.process_response(response, request_context)
@@ -236,11 +252,10 @@ class LeanApplication(QuartTrio):
         self, known: Any, request_context: RequestContext | None
     ) -> list[Callable[..., Awaitable[Any]]]:
         """Return the functions for all requests, then those of the blueprint."""
-        blueprint = request_context.request.blueprint if request_context is not None else None
+        rule = request_context.request.url_rule if request_context is not None else None
+        blueprint = rule.endpoint.rpartition(".")[0] if rule is not None else ""
         everywhere = known.get(None, ())
-        return (
-            [*everywhere, *known[blueprint]] if blueprint is not None and blueprint in known else everywhere
-        )
+        return [*everywhere, *known[blueprint]] if blueprint in known else everywhere
 
     def _route(self, context: _RequestContext, request: LeanRequest) -> None:
         """Find the rule of a request."""

@@ -6,6 +6,7 @@ known this costs more than the query. Without prepared statements, as behind som
 
 from __future__ import annotations
 
+import struct
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,13 +17,14 @@ from psycopg.errors import error_from_result
 from psycopg.generators import execute as receive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from regsvc.postgres.connection import Connection
 
 Reader: TypeAlias = "Callable[[bytes], Any]"
 
-BYTEA, UUID_TYPE, UUID_ARRAY = 17, 2950, 2951  # types' numbers in every PostgreSQL (pg_type.dat)
+# Types' numbers in every PostgreSQL (pg_type.dat).
+BYTEA, BYTEA_ARRAY, INTEGER_ARRAY, UUID_TYPE, UUID_ARRAY = 17, 1001, 1007, 2950, 2951
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -39,6 +41,11 @@ def read_text(octets: bytes) -> str:
 def read_integer(octets: bytes) -> int:
     """Return an `integer` of any size."""
     return int.from_bytes(octets, "big", signed=True)
+
+
+def read_double(octets: bytes) -> float:
+    """Return a `double precision`."""
+    return float(struct.unpack("!d", octets)[0])
 
 
 def read_timestamp(octets: bytes) -> datetime:
@@ -59,6 +66,12 @@ def write_bytes(octets: bytes) -> bytes:
 def write_array(items: Sequence[object]) -> bytes:
     """Return an array of items whose text has no comma, quote or brace, such as ids."""
     return f"{{{','.join(map(str, items))}}}".encode()
+
+
+def write_byte_array(items: Iterable[bytes]) -> bytes:
+    """Return a `bytea[]`; within an array, the backslash of its notation is written twice."""
+    quoted = ",".join(f'"\\\\x{item.hex()}"' for item in items)
+    return f"{{{quoted}}}".encode()
 
 
 class Query:

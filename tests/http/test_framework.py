@@ -193,5 +193,5 @@ def test_nobody_listens_to_signals_that_are_not_sent() -> None:
 
 def test_what_is_used_of_quart_is_there() -> None:
     """Private names, which any release may change."""
-    assert {"_cv_app", "_cv_request"} <= vars(quart.globals).keys()
+    assert {"_cv_app", "_cv_request", "_cv_websocket"} <= vars(quart.globals).keys()
     assert issubclass(LeanApplication, QuartTrio)

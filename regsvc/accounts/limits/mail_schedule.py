@@ -21,7 +21,6 @@ from regsvc.accounts.address import strip_tag
 from regsvc.errors import RegsvcError
 from regsvc.mail.reports.report import Kind, Reason
 from regsvc.postgres.connection import Connection
-from regsvc.postgres.query import BYTEA, Query, read_timestamp, write_bytes
 from regsvc.security.tokens import Secrets, blind
 
 _LABEL = "schedule"
@@ -55,11 +54,8 @@ _PAUSE = f"""
     END
 """
 
-_NEXT = Query(
-    f"SELECT s.last_at + {_PAUSE} FROM mail_schedules s WHERE s.key = $1",  # noqa: S608 - a constant
-    [BYTEA],
-    [read_timestamp],
-)
+NEXT_TURN = f"SELECT s.last_at + {_PAUSE} FROM mail_schedules s WHERE s.key"  # noqa: S608 - a constant
+"""When the next turn is due on the schedule whose key equals what follows."""
 
 # The message that had the last turn ended unsent.
 _UNSENT = """
@@ -162,12 +158,6 @@ async def take_turns(conn: Connection, keys: Collection[bytes]) -> set[bytes]:
 async def next_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, datetime]:
     """Return when the next turn on each schedule is due; a key without an entry may take its turn now."""
     return await _look(conn, keys, _PAUSE)
-
-
-async def next_turn(conn: Connection, key: bytes) -> datetime | None:
-    """Return when the next turn on one schedule is due; None if it has no entry."""
-    rows = await _NEXT.execute(conn, write_bytes(key))
-    return rows[0][0] if rows else None
 
 
 async def next_family_turns(conn: Connection, keys: Collection[bytes]) -> dict[bytes, datetime]:

@@ -11,14 +11,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psycopg.rows import scalar_row
-
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
+from regsvc.postgres.query import (
+    BYTEA_ARRAY,
+    INTEGER_ARRAY,
+    Query,
+    read_double,
+    write_array,
+    write_byte_array,
+)
 from regsvc.security.tokens import Secrets, blind
 
 _LABEL = "throttle"
 _ROUNDING = 1e-6  # of a permit: clocks have microseconds
+_TAKE = Query("SELECT take_permits($1, $2, $3)", [BYTEA_ARRAY, INTEGER_ARRAY, INTEGER_ARRAY], [read_double])
 
 
 @dataclass(frozen=True)
@@ -85,17 +92,13 @@ async def take_permits(conn: Connection, demands: Sequence[Demand]) -> list[Stan
     Raises:
         RateLimitedError: a limit has no permit left; none was taken.
     """
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            "SELECT take_permits(%(keys)s::bytea[], %(quotas)s::integer[], %(windows)s::integer[])",
-            {
-                "keys": [it.key for it in demands],
-                "quotas": [it.limit.quota for it in demands],
-                "windows": [it.limit.seconds for it in demands],
-            },
-        )
-        used: list[float] = await cursor.fetchall()
-    asked = [(it.limit, seconds) for it, seconds in zip(demands, used, strict=True)]
+    used = await _TAKE.execute(
+        conn,
+        write_byte_array(it.key for it in demands),
+        write_array([it.limit.quota for it in demands]),
+        write_array([it.limit.seconds for it in demands]),
+    )
+    asked = [(it.limit, seconds) for it, (seconds,) in zip(demands, used, strict=True)]
     wait, limit = max((seconds - limit.seconds, limit.name) for limit, seconds in asked)
     if wait > 0:
         before = [_standing(limit, seconds - limit.seconds / limit.quota) for limit, seconds in asked]

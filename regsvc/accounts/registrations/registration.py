@@ -20,6 +20,7 @@ from regsvc.mail.queue import jobs
 from regsvc.mail.reports.report import Kind
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.query import (
+    BYTEA,
     UUID_TYPE,
     Query,
     or_null,
@@ -27,6 +28,7 @@ from regsvc.postgres.query import (
     read_text,
     read_timestamp,
     read_uuid,
+    write_bytes,
 )
 
 State = Literal["queued", "sending", "sent", "delayed", "bounced", "confirmed", "expired", "repudiated"]
@@ -96,25 +98,24 @@ class Registration:
     bounce_kind: Kind | None
 
 
-_VISIBLE = Query(
-    """
-    SELECT id, state, seq, attempts, next_try_at, reason, changed_at, expires_at, delivered_at, bounce_kind
-      FROM registrations
-     WHERE id = $1
-    """,
-    [UUID_TYPE],
-    [
-        read_uuid,
-        read_text,
-        read_integer,
-        read_integer,
-        or_null(read_timestamp),
-        or_null(read_text),
-        read_timestamp,
-        or_null(read_timestamp),
-        or_null(read_timestamp),
-        or_null(read_text),
-    ],
+_VISIBLE = "id, state, seq, attempts, next_try_at, reason, changed_at, expires_at, delivered_at, bounce_kind"
+_READERS = [
+    read_uuid,
+    read_text,
+    read_integer,
+    read_integer,
+    or_null(read_timestamp),
+    or_null(read_text),
+    read_timestamp,
+    or_null(read_timestamp),
+    or_null(read_timestamp),
+    or_null(read_text),
+]
+_ALONE = Query(f"SELECT {_VISIBLE} FROM registrations WHERE id = $1", [UUID_TYPE], _READERS)  # noqa: S608 - a constant
+_WITH_TURN = Query(
+    f"SELECT {_VISIBLE}, ({mail_schedule.NEXT_TURN} = $2) FROM registrations WHERE id = $1",  # noqa: S608 - constants
+    [UUID_TYPE, BYTEA],
+    [*_READERS, or_null(read_timestamp)],
 )
 
 
@@ -190,8 +191,16 @@ async def waits_at(conn: Connection, registration_id: UUID, email_key: str) -> b
 
 async def get_registration(conn: Connection, registration_id: UUID) -> Registration | None:
     """Return the visible state of an attempt, or None if no attempt has this id."""
-    rows = await _VISIBLE.execute(conn, str(registration_id).encode())
+    rows = await _ALONE.execute(conn, str(registration_id).encode())
     return Registration(*rows[0]) if rows else None
+
+
+async def get_with_turn(
+    conn: Connection, registration_id: UUID, schedule: bytes
+) -> tuple[Registration, datetime | None] | None:
+    """Return the same with the time of the next turn on its mail schedule, if that has one."""
+    rows = await _WITH_TURN.execute(conn, str(registration_id).encode(), write_bytes(schedule))
+    return (Registration(*rows[0][:-1]), rows[0][-1]) if rows else None
 
 
 class RegistrationNotFoundError(RegsvcError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import structlog
@@ -20,12 +21,14 @@ from regsvc.accounts.limits.idempotency import (
     repeat_values,
 )
 from regsvc.accounts.registrations.registration import (
+    FINAL,
     NewRegistration,
     Registration,
     RegistrationNotFoundError,
     add_first,
     add_registration,
     get_registration,
+    get_with_turn,
     waits_at,
 )
 from regsvc.flows.account.new_password import check_new_password
@@ -160,3 +163,18 @@ async def read_registration(service: Service, registration_id: UUID) -> Registra
     if registration is None:
         raise RegistrationNotFoundError
     return registration
+
+
+async def read_with_turn(service: Service, registration_id: UUID) -> tuple[Registration, datetime | None]:
+    """Return the same with when its mail may be asked for again; None: now, or never.
+
+    Raises:
+        RegistrationNotFoundError: as `read_registration`.
+    """
+    schedule = mail_schedule.registration_key(service.secrets, registration_id)
+    async with service.pool.connection() as conn:
+        found = await get_with_turn(conn, registration_id, schedule)
+    if found is None:
+        raise RegistrationNotFoundError
+    registration, turn = found
+    return registration, None if registration.state in FINAL else turn

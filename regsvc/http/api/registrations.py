@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from datetime import datetime
 from typing import Annotated, Literal, NotRequired
 
 import structlog
@@ -12,11 +11,9 @@ from pydantic import Field
 from quart import Blueprint, Response, request
 from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
-from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.registration import (
     FINAL,
-    Registration,
     RegistrationNotFoundError,
     State,
 )
@@ -26,8 +23,8 @@ from regsvc.errors import (
     ValidationFailedError,
     WeakPasswordError,
 )
-from regsvc.flows.signup.signup import RegisterBody, check_handle, read_registration, sign_up
-from regsvc.http.context import Context, get_context
+from regsvc.flows.signup.signup import RegisterBody, check_handle, read_with_turn, sign_up
+from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request import idempotency
 from regsvc.http.request.body import read_body
@@ -164,7 +161,7 @@ async def show(registration_id: str) -> Response:
             if get_caller().wide_network:
                 places.enter_context(context.sockets.counted(get_caller().wide_network, PER_SITE))
             places.enter_context(context.sockets.counted(known, PER_REGISTRATION))
-        registration = await read_registration(context, known)
+        registration, next_resend = await read_with_turn(context, known)
         if wait:
             end_turn()
         if wait and seen is None:
@@ -173,12 +170,12 @@ async def show(registration_id: str) -> Response:
             while wait and registration.seq <= (seen or 0) and registration.state not in FINAL:
                 waiter.seen = registration.seq
                 await wait_any(waiter.wait_change, context.stopping.wait)
-                registration = await read_registration(context, known)
+                registration, next_resend = await read_with_turn(context, known)
                 if context.stopping.is_set():
                     break
         if wait and waiting.cancelled_caught:
             # A change may have come unheard, or while it was being read.
-            registration = await read_registration(context, known)
+            registration, next_resend = await read_with_turn(context, known)
     shown: RegistrationShown = {
         "id": str(registration.id),
         "state": registration.state,
@@ -186,21 +183,12 @@ async def show(registration_id: str) -> Response:
         "attempts": registration.attempts,
         "next_try_at": timestamp(registration.next_try_at),
         "reason": registration.reason,
-        "next_resend_at": timestamp(await _next_resend(context, registration)),
+        "next_resend_at": timestamp(next_resend),
         "expires_at": timestamp(registration.expires_at),
         "delivered_at": timestamp(registration.delivered_at),
         "bounce": show_bounce(registration),
     }
     return answer(shown)
-
-
-async def _next_resend(context: Context, registration: Registration) -> datetime | None:
-    """Return when the mail may be asked for again; None: now, or never."""
-    if registration.state in FINAL:
-        return None
-    async with context.pool.connection() as conn:
-        turn = mail_schedule.registration_key(context.secrets, registration.id)
-        return await mail_schedule.next_turn(conn, turn)
 
 
 def _prefers_representation() -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from quart import g, request
+from quart import request
 
 from regsvc.flows.caller import Caller
 from regsvc.http.context import get_context
+from regsvc.http.current import get_globals
 from regsvc.http.request.client import (
     get_client_network,
     get_client_word,
@@ -20,8 +21,9 @@ from regsvc.mail.message.languages import FALLBACK, list_locales
 
 def get_caller() -> Caller:
     """Return the caller of the current request: one object, whose standings become headers of the answer."""
-    if "caller" not in g:
-        g.caller = Caller(
+    here = get_globals()
+    if "caller" not in here:
+        here.caller = Caller(
             network=get_client_network(),
             wide_network=get_wide_network(),
             origin=get_origin(),
@@ -34,5 +36,5 @@ def get_caller() -> Caller:
             request_id=get_request_id(),
             limited=limits_apply(),
         )
-    caller: Caller = g.caller
+    caller: Caller = here.caller
     return caller

@@ -5,9 +5,10 @@ from __future__ import annotations
 from ipaddress import IPv6Address, IPv6Network
 from typing import cast
 
-from quart import g, has_request_context, request, websocket
+from quart import request
 
 from regsvc.http.context import get_context
+from regsvc.http.current import get_connection, get_globals
 from regsvc.http.request.forwarding import Client, IPAddress, find_client
 from regsvc.logs import client_prefix
 
@@ -39,17 +40,18 @@ _SYSTEMS = (
 
 def get_client() -> Client:
     """Return the client of the current request or websocket."""
-    if "client" not in g:
-        connection = request if has_request_context() else websocket
-        context = get_context()
-        g.client = find_client(
+    here = get_globals()
+    if "client" not in here:
+        connection, context = get_connection(), get_context()
+        headers = connection.headers
+        here.client = find_client(
             connection.remote_addr,
-            connection.headers.keys(),
-            connection.headers.getlist("X-Forwarded-For"),
+            headers.keys(),
+            headers.getlist("X-Forwarded-For"),
             context.settings.trusted_proxies,
         )
-        context.forwarding.note(g.client, connection.remote_addr)
-    return cast("Client", g.client)
+        context.forwarding.note(here.client, connection.remote_addr)
+    return cast("Client", here.client)
 
 
 def get_client_address() -> IPAddress | None:

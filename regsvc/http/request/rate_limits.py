@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from quart import Response, g
+from quart import Response
+
+from regsvc.http.current import get_globals
 
 
 def add_limit_headers(response: Response) -> None:
@@ -12,7 +14,7 @@ def add_limit_headers(response: Response) -> None:
 
     They give quota and window of each limit, what remains, and the seconds until all of it is there again.
     """
-    caller = g.get("caller")
+    caller = get_globals().get("caller")
     if caller is not None and caller.standings:
         response.headers["RateLimit-Policy"] = ", ".join(
             f'"{it.limit.name}";q={it.limit.quota};w={it.limit.seconds}' for it in caller.standings

@@ -6,9 +6,10 @@ that is not listed, and no credentials of the browser are let in, since the API 
 
 from __future__ import annotations
 
-from quart import Response, request
+from quart import Response
 
 from regsvc.http.context import get_context
+from regsvc.http.current import get_connection
 
 _SHARED = ("/api/", "/.well-known/", "/openapi.json")
 _HEADERS = (
@@ -23,6 +24,7 @@ _MAX_AGE = 600  # seconds for which a browser need not ask again
 
 def add_cors_headers(response: Response) -> None:
     """Add the headers that let pages of listed origins send requests and read the answers."""
+    request = get_connection()
     if not request.path.startswith(_SHARED):
         return
     # Whether or not an origin was sent: the answer to another may differ.

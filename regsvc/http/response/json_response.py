@@ -7,17 +7,16 @@ from collections.abc import AsyncIterable
 
 from quart import Response
 
+from regsvc.http.framework import LeanResponse
+
 
 def answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a JSON answer that no cache keeps: nearly all of ours are about one person."""
-    response = Response(
-        json.dumps(body, ensure_ascii=False),
-        status=status,
-        content_type="application/json",
-        headers=headers or {},
-    )
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
+    given = [] if headers is None else list(headers.items())
+    if headers is None or "Cache-Control" not in headers:
+        given.append(("Cache-Control", "no-store"))
+    given.append(("Content-Type", "application/json"))
+    return LeanResponse(json.dumps(body, ensure_ascii=False).encode(), status, given)
 
 
 def answer_file(body: str | AsyncIterable[str], name: str) -> Response:

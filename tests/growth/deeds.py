@@ -162,6 +162,7 @@ async def ask_about_addresses(conn: Connection) -> None:
     await confirmation.list_candidates(conn, SECRETS, link)
     await link_preview.get_recipient(conn, an_id("r", 3))
     await registration.list_seqs(conn, [an_id("r", 3), an_id("r", 4)])
+    await registration.get_registration(conn, an_id("r", 3))
     await browser_session._renew(conn, SessionCookie(an_id("s"), 0))
     await legacy_token.spend_token(conn, "t4")
     await user.replace_password_hash(conn, an_id("u"), old="x", new="y")

@@ -21,7 +21,7 @@ SUITE = "forky"
 # What this machine needs to reach the package index.
 NETWORK = ("etc/ssl/certs/ca-certificates.crt", "etc/pip.conf", "etc/resolv.conf")
 PACKAGES = "ca-certificates,git,make,procps,python3-venv"
-TESTS = os.environ.get("REALITIES_TESTS", "tests/rabbitmq tests/postgres tests/mail tests/http tests/flows")
+TESTS = os.environ.get("REALITIES_TESTS", "tests/rabbitmq tests/postgres tests/mail tests/flows")
 INSIDE = "mount -t proc proc /proc; mount -t tmpfs tmpfs /dev/shm; cd /srv/regsvc; exec "
 
 

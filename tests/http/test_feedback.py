@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio_websocket import open_websocket_url
 
-from tests.services import Service, run_test_service
+from tests.services import PASSWORD, Service, run_test_service
 
 CREDENTIALS = ("postmark", "a password of the tests")
 BEARER = "a bearer token of the tests"
@@ -88,6 +88,21 @@ async def test_a_report_moves_the_registration_and_the_waiting_page(service: Ser
         assert conn.execute("SELECT count(*) FROM mail_reports").fetchone() == (1,)
         audited = conn.execute("SELECT details FROM audit_events WHERE event = 'mail_reported'").fetchall()
     assert [details["report"] for (details,) in audited] == ["bounced"]
+
+
+async def test_a_page_without_scripts_shows_the_bounce_and_the_address_to_correct(service: Service) -> None:
+    """The reason in words, and the form open with the address in it."""
+    form = {"name": "Ann", "email": "ann@example.com", "password": PASSWORD}
+    await service.client.get("/signup")
+    await service.client.post("/signup", data=form, headers={"Origin": service.url})
+    mail = await service.wait_mail()
+    mail_id = str(mail.message["Message-ID"]).strip("<>").partition("@")[0]
+    await service.client.post("/api/v1/feedback/postmark", json=postmark_bounce(mail_id), auth=CREDENTIALS)
+    with trio.fail_after(10):
+        while "does not know this address" not in (page := (await service.client.get("/signup/status")).text):
+            pass
+    assert 'value="ann@example.com"' in page
+    assert "<details open>" in page
 
 
 async def test_sources_without_their_setting_are_off(service: Service) -> None:

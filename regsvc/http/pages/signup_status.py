@@ -47,6 +47,10 @@ _REASONS = {
     **dict.fromkeys(("recipient_refused", "recipient_invalid", "smtputf8_not_supported"), "recipient"),
     **dict.fromkeys(("message_refused", "message_too_large"), "message"),
     "gave_up": "gave_up",
+    # as reports say it
+    **dict.fromkeys(("no_such_mailbox", "no_such_domain"), "recipient"),
+    **dict.fromkeys(("blocked_as_spam", "policy"), "message"),
+    "timed_out": "connection",
 }
 
 

@@ -56,7 +56,7 @@ const owned = () => ({ "Regsvc-Handle": known.handle });
 
 function show(told) {
   const { state } = told;
-  let text = fill(words.inbox[state], { email: known.email });
+  let text = fill(words.inbox[state === "sent" && told.delivered_at ? "delivered" : state], { email: known.email });
   if (state === "delayed" || state === "bounced") text += ` ${words.reasons[told.reason] ?? words.reasons[""]}`;
   if (told.next_try_at) text += ` ${fill(words.inbox.next_try, { time: sayTime(told.next_try_at) })}`;
   by("lead").textContent = text;
@@ -66,7 +66,10 @@ function show(told) {
     step.dataset.mark = marks[place];
     step.lastElementChild.textContent = marks[place] && `: ${words.inbox[marks[place]]}`;
   });
-  if (state === "bounced") by("wrong").open = true;
+  if (state === "bounced") {
+    by("wrong").open = true;
+    by("new-email").value ||= known.email; // most often one letter is wrong
+  }
   if (state === "sent") askForCountdown();
   if (state === "confirmed") welcome();
   if (state === "expired" || state === "repudiated") endHere();

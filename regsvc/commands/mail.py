@@ -18,6 +18,7 @@ from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import MAX_PAGE, Page, Position
 from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.commands.dead_letters import dead_letters
+from regsvc.commands.mail_feedback import feedback, suppressed
 from regsvc.commands.mail_preview import preview
 from regsvc.commands.runner import (
     ACTOR,
@@ -53,6 +54,8 @@ def mail() -> None:
 
 mail.add_command(preview)
 mail.add_command(dead_letters)
+mail.add_command(feedback)
+mail.add_command(suppressed)
 
 
 @mail.command("list")

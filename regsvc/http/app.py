@@ -10,7 +10,7 @@ from quart.ctx import RequestContext
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
-from regsvc.http.admin import audit_log, mails, signing_keys, supervisor, users
+from regsvc.http.admin import audit_log, mails, signing_keys, supervisor, suppressions, users
 from regsvc.http.admin import registrations as admin_registrations
 from regsvc.http.api import (
     account_data,
@@ -66,6 +66,7 @@ _API = (
     signing_keys,
     audit_log,
     supervisor,
+    suppressions,
     intake,
 )
 _UNCOUNTED = {health.blueprint.name, intake.blueprint.name}

@@ -121,3 +121,43 @@ async def test_a_wrong_password_is_401_and_an_unknown_mail_202(service: Service)
     ).status_code == 401
     assert (await service.client.post(path, json=body, auth=CREDENTIALS)).status_code == 202
     assert (await service.client.post(path, content=b"no JSON", auth=CREDENTIALS)).status_code == 400
+
+
+async def test_administrators_list_and_lift_suppressed_addresses(service: Service, database: str) -> None:
+    """A bounced address is listed without the address, and lifted by its id."""
+    _, _, mail_id = await sign_up(service)
+    await service.client.post("/api/v1/feedback/postmark", json=postmark_bounce(mail_id), auth=CREDENTIALS)
+    await service.confirm("root@example.com")
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("UPDATE users SET role = 'admin'")
+    admin = await service.log_in("root@example.com")
+    path = "/api/v1/admin/suppressions"
+    (found,) = (await service.client.get(path, headers=admin)).json()["suppressions"]
+    assert (found["bounces"], found["reason"]) == (1, "no_such_mailbox")
+    assert "ann" not in json.dumps(found)
+    assert (await service.client.delete(f"{path}/{found['id']}", headers=admin)).status_code == 204
+    assert (await service.client.delete(f"{path}/{found['id']}", headers=admin)).status_code == 404
+    assert (await service.client.get(path, headers=admin)).json()["suppressions"] == []
+
+
+async def test_a_suppressed_address_walks_the_same_way_without_a_mail(service: Service) -> None:
+    """The next sign-up is shown as sent, then as bounced; a resend with the handle brings the mail after all."""
+    _, _, mail_id = await sign_up(service)
+    await service.client.post("/api/v1/feedback/postmark", json=postmark_bounce(mail_id), auth=CREDENTIALS)
+    again = await service.post(
+        "/register", {"email": "ann@example.com", "password": PASSWORD + "!", "name": "Ann"}
+    )
+    handle = {"Regsvc-Handle": again.headers["Regsvc-Handle"]}
+    seen: list[str] = []
+    seq = 0
+    with trio.fail_after(20):
+        while "bounced" not in seen:
+            url = f"{again.headers['Location']}?wait=5&seq={seq}"
+            shown = (await service.client.get(url, headers=handle)).json()
+            seen.append(shown["state"])
+            seq = shown["seq"]
+    assert seen[-2:] == ["sent", "bounced"]
+    assert len(service.mails("ann@example.com")) == 1
+    body = {"email": "ann@example.com", "registration": again.headers["Location"].rpartition("/")[2]}
+    assert (await service.post("/confirm-email/resend", body, handle)).status_code == 202
+    await service.wait_mail(number=2)

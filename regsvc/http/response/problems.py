@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 
 from regsvc import errors
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions
+from regsvc.accounts.deliveries import suppression
 from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.accounts.registrations import (
     activation,
@@ -76,6 +77,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     user.UserNotFoundError: HTTPStatus.NOT_FOUND,
     ChildNotFoundError: HTTPStatus.NOT_FOUND,
     mail_search.MailNotFoundError: HTTPStatus.NOT_FOUND,
+    suppression.SuppressionNotFoundError: HTTPStatus.NOT_FOUND,
     confirmation.PasswordNeededError: HTTPStatus.CONFLICT,
     email_change.EmailChangeUnprovedError: HTTPStatus.CONFLICT,
     confirmation.AlreadyConfirmedError: HTTPStatus.CONFLICT,

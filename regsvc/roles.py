@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from regsvc.config.settings import Settings
 from regsvc.consumer.janitor import run_janitor
 from regsvc.consumer.listener import run_listener
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
@@ -34,9 +33,7 @@ from regsvc.http.server.peers import LOOPBACK
 from regsvc.http.server.server import Limits, Server
 from regsvc.mail.message.render import make_renderer
 from regsvc.mail.queue.publishing import BROKER_MISSED
-from regsvc.mail.smtp.client_name import choose_client_name
-from regsvc.mail.smtp.connection import Deadlines
-from regsvc.mail.transport import Transport, open_transport
+from regsvc.mail.routes.opening import open_ways_out
 from regsvc.parts import Parts
 from regsvc.supervisor import Backoff, Child
 
@@ -133,7 +130,7 @@ def _sending(parts: Parts) -> Iterator[Child]:
     settings = parts.settings
     courier = Courier(
         parts.work_pool,
-        partial(open_mail_transport, settings),
+        partial(open_ways_out, settings),
         _writer(parts),
         sessions=settings.smtp_sessions,
         spaced=parts.spaced,
@@ -172,21 +169,6 @@ def _foreign(parts: Parts) -> Iterator[Child]:
         stopping=parts.stopping,
     )
     yield Child("foreign", run, DEPENDENT)
-
-
-def open_mail_transport(settings: Settings) -> Transport:
-    """Return the configured mail transport."""
-    return open_transport(
-        settings.smtp_url.get_secret_value(),
-        connections=settings.smtp_sessions,
-        deadlines=Deadlines(
-            connect=settings.smtp_connect_seconds,
-            command=settings.smtp_command_seconds,
-            data=settings.smtp_data_seconds,
-            after_dot=settings.smtp_accept_seconds,
-        ),
-        client_name=choose_client_name(settings.mail_from.domain),
-    )
 
 
 def _writer(parts: Parts) -> LetterWriter:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import ValidationError
 
 from regsvc.config.insecurities import LAPTOP_SECRET_KEY
@@ -158,10 +160,18 @@ def test_every_secret_may_come_from_a_file(field: str, tmp_path: Path) -> None:
     name = f"REGSVC_{field.upper()}"
     example = f"{KEY}-previous" if "key" in field else "amqps://app:correct-horse@rabbitmq/"
     example = SHAPED.get(field, example)
+    more = {}
+    if field == "mail_url":
+        example = "resend://canary@ smtps://app:correct-horse@mail.example.org"
+        more = {"REGSVC_SMTP_URL": ""}
+    if field == "dkim_key":
+        key = Ed25519PrivateKey.generate()
+        example = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode().rstrip("\n")
+        more = {"REGSVC_DKIM_SELECTOR": "mail"}
     value = GOOD.get(name, GOOD["REGSVC_DATABASE_URL"] if "database" in field else example)
     file = tmp_path / "secret"
     file.write_text(f"{value}\n")
-    environ = {key: text for key, text in GOOD.items() if key != name} | {f"{name}_FILE": str(file)}
+    environ = {key: text for key, text in GOOD.items() if key != name} | {f"{name}_FILE": str(file)} | more
     assert getattr(load(environ, mode="serve"), field).get_secret_value() == value
     (line,) = refusal(environ | {name: value})
     assert line == f"{name}_FILE and {name} are both set; remove one"

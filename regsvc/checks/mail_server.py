@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regsvc.mail.outcome import Aborted, Accepted, Refused
-from regsvc.roles import open_mail_transport
+from regsvc.mail.routes.opening import open_ways_out
 
 if TYPE_CHECKING:
     from regsvc.checks.report import Report
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 async def check_mail_server(settings: Settings, report: Report) -> None:
     """Connect, log in, and begin a mail without sending it: a server may accept the login but no mail."""
-    transport = open_mail_transport(settings)
+    transport = open_ways_out(settings)
     try:
         outcome = await transport.check(settings.mail_from.addr_spec)
     finally:

@@ -20,6 +20,7 @@ from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.commands.dead_letters import dead_letters
 from regsvc.commands.mail_feedback import feedback, suppressed
 from regsvc.commands.mail_preview import preview
+from regsvc.commands.mail_route import route
 from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,
@@ -56,6 +57,7 @@ mail.add_command(preview)
 mail.add_command(dead_letters)
 mail.add_command(feedback)
 mail.add_command(suppressed)
+mail.add_command(route)
 
 
 @mail.command("list")

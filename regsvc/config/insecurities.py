@@ -15,8 +15,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
 from regsvc.config.broker_url import read_broker_urls
-from regsvc.config.mail_url import SmtpServer, read_mail_url
+from regsvc.config.mail_url import SmtpServer, read_mail_urls
 from regsvc.config.notations import is_loopback
+from regsvc.config.provider_url import MailProvider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,7 +73,7 @@ def find_insecurities(
     keys: Mapping[str, str],
     database_urls: Mapping[str, str],
     broker_urls: Mapping[str, str],
-    smtp_url: str,
+    mail_urls: Mapping[str, str],
     public_url: str,
     networks: Mapping[str, Sequence[IPv4Network | IPv6Network]],
     rate_limits: bool,
@@ -80,13 +81,13 @@ def find_insecurities(
     """Yield all weaknesses.
 
     One rule holds for every dependency: traffic to another machine is encrypted. Loopback and Unix sockets stay on this
-    machine. Empty values are not set. Keys, URLs of databases and brokers, and networks are passed by setting name.
+    machine. Empty values are not set. Keys, URLs and networks are passed by setting name.
     """
     looks = [
         *((Topic.KEYS, name, key, _key_weaknesses) for name, key in keys.items()),
         *((Topic.DATABASE, name, url, _database_weaknesses) for name, url in database_urls.items()),
         *((Topic.RABBITMQ, name, url, _broker_weaknesses) for name, url in broker_urls.items()),
-        (Topic.SMTP, "REGSVC_SMTP_URL", smtp_url, _mail_weaknesses),
+        *((Topic.SMTP, name, url, _mail_weaknesses) for name, url in mail_urls.items()),
         (Topic.PUBLIC_URL, "REGSVC_PUBLIC_URL", public_url, _public_weaknesses),
     ]
     for topic, name, text, find in looks:
@@ -105,10 +106,12 @@ def find_insecurities(
 
 
 def _mail_weaknesses(text: str) -> Iterator[str]:
-    server = read_mail_url(text)
-    if isinstance(server, SmtpServer) and server.security == "none" and not is_loopback(server.host):
-        sent = "its password" if server.username else "links and codes"
-        yield f"sends {sent} unencrypted; use smtp+starttls:// or smtps://"
+    for server in (route.place for route in read_mail_urls(text)):
+        if isinstance(server, SmtpServer) and server.security == "none" and not is_loopback(server.host):
+            sent = "its password" if server.username else "links and codes"
+            yield f"sends {sent} unencrypted; use smtp+starttls:// or smtps://"
+        if isinstance(server, MailProvider) and server.overridden:
+            yield "has a base of its own, which gets the key and every link and code"
 
 
 def _public_weaknesses(text: str) -> Iterator[str]:

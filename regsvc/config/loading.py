@@ -11,8 +11,10 @@ from pydantic import (
     ValidationError,
 )
 
+from regsvc.config.dkim_keys import load_keys
 from regsvc.config.environment import is_service_link, read, variable
 from regsvc.config.libpq_service import expand_service
+from regsvc.config.mail_url import SmtpServer, read_mail_urls
 from regsvc.config.settings import SECRETS, Mode, Role, Settings
 from regsvc.errors import ConfigurationError
 
@@ -55,17 +57,22 @@ def load(
         wanted=_MIGRATION if mode == "migrate" else Settings.model_fields,
         problems=problems,
     )
+    if "mail_url" in values and f"{variable('smtp_url')}" not in found:
+        values.pop("smtp_url", None)  # a default
     if role is not None:
         values["role"] = role
     if processes is not None:
         values["processes"] = str(processes)
     settings = _with_libpq_password(_with_libpq_service(_validated(values, problems), found), found)
+    mailed = "mail_url" in values or variable("mail_url") in problems
     lines = [
         *problems.values(),
         *(
             f"{variable(field)} is missing: {Settings.model_fields[field].description}"
             for field in _needed(mode, settings)
-            if field not in values and variable(field) not in problems
+            if field not in values
+            and variable(field) not in problems
+            and not (field == "smtp_url" and mailed)
         ),
         *_contradictions(settings),
     ]
@@ -133,6 +140,26 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     previous = settings.secret_key_previous
     if previous is not None and previous == settings.secret_key:
         yield "REGSVC_SECRET_KEY_PREVIOUS equals REGSVC_SECRET_KEY; set it to the key before a rotation"
+    if settings.mail_url is not None and settings.smtp_url.get_secret_value():
+        yield "REGSVC_SMTP_URL and REGSVC_MAIL_URL are both set; they are two names for one setting"
+    yield from _mail_contradictions(settings)
     legacy = settings.foreign_amqp_url
     if legacy is not None and legacy == settings.amqp_url and settings.foreign_queue in _OWN_QUEUES:
         yield "REGSVC_FOREIGN_QUEUE is regsvc's own queue"
+
+
+def _mail_contradictions(settings: Settings) -> Iterator[str]:
+    if settings.dkim_key is not None:
+        try:
+            load_keys(settings.dkim_key.get_secret_value(), settings.dkim_selector)
+        except ValueError as error:
+            yield f"REGSVC_DKIM_KEY {error}"
+    elif settings.dkim_selector:
+        yield "REGSVC_DKIM_SELECTOR is set without REGSVC_DKIM_KEY"
+    token = (settings.smtp_oauth_token_url, settings.smtp_oauth_client_id, settings.smtp_oauth_client_secret)
+    places = (route.place for route in read_mail_urls(settings.ways_out)) if settings.ways_out else ()
+    if any(isinstance(place, SmtpServer) and place.oauth for place in places) and not all(token):
+        yield (
+            "auth=xoauth2 needs REGSVC_SMTP_OAUTH_TOKEN_URL, REGSVC_SMTP_OAUTH_CLIENT_ID and "
+            "REGSVC_SMTP_OAUTH_CLIENT_SECRET"
+        )

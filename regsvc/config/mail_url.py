@@ -1,4 +1,4 @@
-"""Parse the mail URL. It may contain a password, so no message here quotes it."""
+"""Parse the mail URLs. They may contain a password, so no message here quotes them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import unquote
 
 from regsvc.config.notations import check_host, read_options, split_url
+from regsvc.config.provider_url import PROVIDERS, MailProvider, is_provider_url, read_provider_url
 from regsvc.errors import ConfigurationError
 
 Security: TypeAlias = Literal["none", "starttls", "tls"]
@@ -19,7 +20,7 @@ _SCHEMES: Final[dict[str, tuple[Security, int]]] = {
     "smtp+starttls": ("starttls", 587),
     "smtps": ("tls", 465),  # RFC 8314, 3.3
 }
-_OPTIONS: Final = ("ehlo", "cafile")
+_OPTIONS: Final = ("ehlo", "cafile", "auth")
 # A domain or an address literal (RFC 5321, 4.1.1.1). Some servers take names with an underscore.
 _EHLO: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[[!-Z^-~]{1,253}\]")
 
@@ -36,6 +37,7 @@ class SmtpServer:
         password: for AUTH.
         ehlo: the name in EHLO; None lets the transport choose.
         cafile: trusted authorities, a file of PEM; None takes the system's.
+        oauth: log in with the user name and an access token (XOAUTH2).
     """
 
     host: str
@@ -45,6 +47,7 @@ class SmtpServer:
     password: str | None = field(default=None, repr=False)
     ehlo: str | None = None
     cafile: str | None = None
+    oauth: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,73 @@ class MaildirFolder:
     path: Path
 
 
-def parse_mail_url(url: str) -> SmtpServer | MaildirFolder:
+Place: TypeAlias = SmtpServer | MaildirFolder | MailProvider
+"""Where a route leads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A way out for mail.
+
+    Args:
+        name: unique, without any secret: a provider's name, a host, or `maildir`.
+        place: where it leads.
+    """
+
+    name: str
+    place: Place
+
+
+def read_mail_urls(text: str) -> tuple[Route, ...]:
+    """Parse one or several mail URLs, separated by white space, in order of preference.
+
+    Raises:
+        ValueError: what is wrong, to be appended to the name of the setting.
+    """
+    texts = (
+        [text]
+        if text.startswith("maildir:") and len(text.split()) > 1 and not _has_more(text)
+        else text.split()
+    )
+    routes: list[Route] = []
+    for each in texts or [text]:
+        place = read_mail_url(each)
+        match place:
+            case MaildirFolder():
+                name = "maildir"
+            case MailProvider():
+                name = place.name
+            case _:
+                name = place.host
+        taken = sum(route.name.partition("#")[0] == name for route in routes)
+        routes.append(Route(f"{name}#{taken + 1}" if taken else name, place))
+    return tuple(routes)
+
+
+def _has_more(text: str) -> bool:
+    """Return whether a URL follows the first one: a folder's name may have spaces."""
+    return any(re.match(r"[a-z+]+:", word) for word in text.split()[1:])
+
+
+def parse_mail_urls(text: str) -> tuple[Route, ...]:
+    """Parse as `read_mail_urls`.
+
+    Raises:
+        ConfigurationError: what is wrong with the URLs, without any part of them.
+    """
+    try:
+        return read_mail_urls(text)
+    except ValueError as error:
+        raise ConfigurationError(f"the mail URL {error}") from None
+
+
+def parse_mail_url(url: str) -> Place:
     """Parse a mail URL.
 
     Args:
         url: `smtp://host[:25]`, `smtp+starttls://user:pass@host[:587]` or `smtps://user:pass@host[:465]` with
-            optional, percent-encoded user name and password, and optional `?ehlo=NAME` and `?cafile=PATH`; or
-            `maildir:PATH`.
+            optional, percent-encoded user name and password, and optional `?ehlo=NAME`, `?cafile=PATH` and
+            `?auth=xoauth2`; `maildir:PATH`; or a provider's URL (`read_provider_url`).
 
     Raises:
         ConfigurationError: what is wrong with the URL, without any part of it.
@@ -71,7 +134,7 @@ def parse_mail_url(url: str) -> SmtpServer | MaildirFolder:
         raise ConfigurationError(f"the mail URL {error}") from None
 
 
-def read_mail_url(text: str) -> SmtpServer | MaildirFolder:
+def read_mail_url(text: str) -> Place:
     """Parse a mail URL, as `parse_mail_url`.
 
     Raises:
@@ -82,13 +145,22 @@ def read_mail_url(text: str) -> SmtpServer | MaildirFolder:
         if not path or "\0" in path:
             raise ValueError("names no folder after maildir:")
         return MaildirFolder(Path(path))
-    url = split_url(text, (*_SCHEMES, "maildir"))
+    if is_provider_url(text):
+        return read_provider_url(text)
+    url = split_url(text, (*_SCHEMES, "maildir", *PROVIDERS))
     security, port = _SCHEMES[url.scheme]
     if url.path not in {"", "/"}:
         raise ValueError("has something after its host; in a password write / as %2F, ? as %3F")
     options = read_options(url.query, _OPTIONS)
     username, password = (_decode(part) for part in (url.username, url.password))
-    if bool(username) != bool(password):
+    oauth = options.get("auth") == "xoauth2"
+    if "auth" in options and not oauth:
+        raise ValueError("has an unknown auth; known is xoauth2")
+    if oauth and (not username or password or security == "none"):
+        raise ValueError(
+            "has auth=xoauth2, which needs a user without a password, and smtp+starttls: or smtps:"
+        )
+    if bool(username) != bool(password) and not oauth:
         raise ValueError("has a user without a password, or a password without a user")
     ehlo = options.get("ehlo")
     if ehlo is not None and not _EHLO.fullmatch(ehlo):
@@ -103,6 +175,7 @@ def read_mail_url(text: str) -> SmtpServer | MaildirFolder:
         password=password or None,
         ehlo=ehlo,
         cafile=options.get("cafile"),
+        oauth=oauth,
     )
 
 

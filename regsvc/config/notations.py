@@ -229,12 +229,19 @@ def header_text(text: str) -> str:
     return text
 
 
+# Schemes of mail providers, whose key stands where other URLs have a user.
+_KEYED = frozenset({"resend", "postmark", "sendgrid", "mailgun"})
+
+
 def passwords(text: str) -> set[str]:
-    """Return the passwords within URLs or a conninfo, both as written and decoded."""
+    """Return the passwords and keys within URLs or a conninfo, both as written and decoded."""
     found: set[str] = set()
     for part in text.split():
         try:
-            found.add(urlsplit(part).password or "")
+            url = urlsplit(part)
+            found.add(url.password or "")
+            if url.scheme in _KEYED:
+                found.add(url.username or "")
         except ValueError:
             continue
     with suppress(psycopg.ProgrammingError):

@@ -14,7 +14,6 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     DirectoryPath,
     Field,
     SecretStr,
@@ -24,6 +23,7 @@ from regsvc.config import notations, urls
 from regsvc.config.environment import variable
 from regsvc.config.feedback_settings import FeedbackSettings
 from regsvc.config.insecurities import KNOWN_PASSWORDS, Insecurity, Topic, find_insecurities
+from regsvc.config.mail_settings import MailSettings
 from regsvc.logs import LogFormat, LogLevel
 
 Mode = Literal["dev", "serve", "check", "migrate", "operate"]
@@ -43,16 +43,8 @@ _Switch = Annotated[bool, BeforeValidator(notations.switch)]
 _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-class Settings(FeedbackSettings):
+class Settings(FeedbackSettings, MailSettings):
     """The settings of one process. Those that are not set and not needed in its mode are empty or None."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        arbitrary_types_allowed=True,
-        allow_inf_nan=False,
-    )
 
     database_url: Annotated[SecretStr, AfterValidator(urls.database_url)] = Field(
         SecretStr(""),
@@ -78,28 +70,6 @@ class Settings(FeedbackSettings):
         None,
         description="RabbitMQ, `amqp://` or `amqps://`, several URLs of one cluster separated by white space; unset, "
         "jobs go through PostgreSQL only",
-    )
-    smtp_url: Annotated[SecretStr, AfterValidator(urls.mail_url)] = Field(
-        SecretStr(""),
-        description="mail server: `smtp://host:25`, `smtp+starttls://user:password@host:587`, "
-        "`smtps://user:password@host:465` or `maildir:PATH`; `?ehlo=NAME` after the host sets the name in EHLO, "
-        "`?cafile=PATH` trusts the authorities of a file instead of the system's",
-    )
-    smtp_connect_seconds: _Seconds = Field(
-        10, description="seconds to connect to the mail server, including TLS and its greeting"
-    )
-    smtp_command_seconds: _Seconds = Field(
-        30, description="seconds the mail server may take to answer a command"
-    )
-    smtp_data_seconds: _Seconds = Field(
-        60, description="seconds the mail server may take to receive one mail"
-    )
-    smtp_accept_seconds: _Seconds = Field(
-        120, description="seconds the mail server may take to accept a mail after the final dot"
-    )
-    smtp_sessions: int = Field(4, ge=1, le=64, description="number of mails a process sends at the same time")
-    mail_from: Annotated[Address, BeforeValidator(notations.mailbox)] = Field(
-        Address(), description="sender of every mail: `address` or `Name <address>`"
     )
     public_url: _Origin = Field(
         "", description="public URL of this service, `https://host`; all links in mails begin with it"
@@ -248,6 +218,7 @@ class Settings(FeedbackSettings):
                 self.database_listen_url,
             )
         )
+        mail = "" if self.mail_url is None else self.mail_url.get_secret_value()
         return list(
             find_insecurities(
                 keys={
@@ -259,7 +230,7 @@ class Settings(FeedbackSettings):
                     "REGSVC_DATABASE_LISTEN_URL": listen,
                 },
                 broker_urls={"REGSVC_AMQP_URL": amqp, "REGSVC_FOREIGN_AMQP_URL": foreign},
-                smtp_url=self.smtp_url.get_secret_value(),
+                mail_urls={"REGSVC_SMTP_URL": self.smtp_url.get_secret_value(), "REGSVC_MAIL_URL": mail},
                 public_url=self.public_url,
                 networks={
                     "REGSVC_TRUSTED_PROXIES": self.trusted_proxies,

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from regsvc.config.broker_url import check_files, read_broker_urls
-from regsvc.config.mail_url import SmtpServer, load_authorities, read_mail_url
+from regsvc.config.mail_url import SmtpServer, load_authorities, read_mail_urls
 from regsvc.config.notations import check_host
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def broker_urls(secret: SecretStr) -> SecretStr:
     return secret
 
 
-def mail_url(secret: SecretStr) -> SecretStr:
-    """Validate `smtp://`, `smtp+starttls://` or `smtps://` with a host, or `maildir:PATH`."""
-    server = read_mail_url(secret.get_secret_value())
-    if isinstance(server, SmtpServer) and server.cafile is not None:
-        load_authorities(server.cafile)
+def mail_urls(secret: SecretStr) -> SecretStr:
+    """Validate the URLs of the ways out for mail (`regsvc.config.mail_url`), separated by white space."""
+    for route in read_mail_urls(secret.get_secret_value()):
+        if isinstance(route.place, SmtpServer) and route.place.cafile is not None:
+            load_authorities(route.place.cafile)
     return secret

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regsvc.mail.envelope import Envelope
-    from regsvc.mail.smtp.session import BeforeDot
+    from regsvc.mail.smtp.session import BeforeDot, OnConnected
 
 _MESSAGE_ID: Final = re.compile(rb"^Message-ID:[ \t]*<([^>\r\n]+)>", re.IGNORECASE | re.MULTILINE)
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._@-]{0,126}")
@@ -35,13 +35,21 @@ class MaildirTransport:
         self._path = path
         self._writers = trio.CapacityLimiter(connections)
 
-    async def send(self, envelope: Envelope, before_dot: BeforeDot | None = None) -> Outcome:
+    async def send(
+        self,
+        envelope: Envelope,
+        before_dot: BeforeDot | None = None,
+        on_connected: OnConnected | None = None,
+    ) -> Outcome:
         """Write one mail durably and return the outcome.
 
         Args:
             envelope: the mail.
             before_dot: called in the Trio thread right before the mail appears; on False it does not appear.
+            on_connected: called at once.
         """
+        if on_connected is not None:
+            on_connected()
         write = partial(_write, self._path, _file_name(envelope.data), envelope.data, before_dot)
         return await self._run(write)
 

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 Stage: TypeAlias = Literal[
@@ -28,6 +28,7 @@ Stage: TypeAlias = Literal[
     "dot",  # the dot and the final reply
     "quit",
     "write",  # into a Maildir
+    "request",  # of an HTTP API, and its answer
 ]
 
 Reason: TypeAlias = Literal[
@@ -82,9 +83,14 @@ CONNECTION_REASONS: Final[frozenset[Reason]] = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The server answered the dot with 2yz, in `reply`, and is now responsible (RFC 5321, 4.2.5)."""
+    """The server answered the dot with 2yz, in `reply`, and is now responsible (RFC 5321, 4.2.5).
+
+    `provider_id` is the id by which a provider's API will report; `route` the way that the mail went.
+    """
 
     reply: str
+    provider_id: str | None = None
+    route: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +99,16 @@ class Delayed:
 
     `after_dot`: the dot was on its way and no usable reply arrived, so the server may have the mail all the same, and
     a retry may send it twice (RFC 5321, 4.5.3.2.6; RFC 1047).
+
+    `route` is the way that was tried last. `elsewhere`: another way is open, so the failure says nothing of all ways.
     """
 
     reason: Reason
     stage: Stage
     reply: str = ""
     after_dot: bool = False
+    route: str = field(default="", compare=False)
+    elsewhere: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,8 @@ class Bounced:
     reason: Reason
     stage: Stage
     reply: str = ""
+    route: str = field(default="", compare=False)
+    elsewhere: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +129,8 @@ class Refused:
     reason: Reason
     stage: Stage
     reply: str = ""
+    route: str = field(default="", compare=False)
+    elsewhere: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

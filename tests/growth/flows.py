@@ -20,7 +20,9 @@ from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.record import ActorKind, By
 from regsvc.consumer import janitor
 from regsvc.jobs.claims import seconds_until_due
-from regsvc.mail.queue import breaker, jobs, publishing
+from regsvc.mail.outcome import Delayed
+from regsvc.mail.queue import breaker, families, jobs, publishing, route_breakers
+from regsvc.mail.queue.verdict import Evidence
 from regsvc.postgres.pool import Pool
 from tests.growth.deeds import try_all
 from tests.growth.rows import an_id
@@ -194,6 +196,11 @@ async def publish(pool: Pool) -> None:
         await seconds_until_due(conn, jobs.MAIL_JOBS)
         await breaker.get_breaker(conn)
         await breaker.get_due_probe(conn)
+        await route_breakers.note_route(conn, "a", [Evidence(Delayed("timeout", "connect"))])
+        await families.hold_families(conn, ["google"])
+        await families.load_held(conn)
+        await families.take_tests(conn, ["google"])
+        await families.release_families(conn, ["google"])
     async with pool.transaction(limit=60) as conn:
         await publishing.review_published(conn, 0)
         await mail_actions.replay_dead(conn, 10, OPERATOR)

@@ -28,23 +28,29 @@ from tests.accounts.attempts import SECRETS, sign_up
 from tests.smtp_servers import Hold, ScriptedServer, Silence
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from uuid import UUID
 
     from regsvc.accounts.admin.mail_search import OutboxMail
+    from regsvc.mail.transport import Transport
     from regsvc.postgres.pool import Pool
 
 
 @asynccontextmanager
 async def run_sending(
-    pool: Pool, database: str, smtp: ScriptedServer, *, sessions: int = 1, spaced: bool = False
+    pool: Pool,
+    database: str,
+    smtp: ScriptedServer | Callable[[], Transport],
+    *,
+    sessions: int = 1,
+    spaced: bool = False,
 ) -> AsyncIterator[Supervisor]:
     """Run a courier, of one session unless said otherwise, and a mailer, as long as the block lasts."""
     stopping = trio.Event()
     sender = Address(addr_spec="no-reply@example.org")
     courier = Courier(
         pool,
-        partial(open_transport, smtp.url, connections=sessions),
+        partial(open_transport, smtp.url, connections=sessions) if isinstance(smtp, ScriptedServer) else smtp,
         LetterWriter(
             SECRETS, Renderer(sender=sender, brand="regsvc"), sender.addr_spec, "https://example.org"
         ),

@@ -21,6 +21,7 @@ from regsvc.consumer.sending.letters import LetterWriter
 from regsvc.consumer.sending.line import Line
 from regsvc.consumer.sending.outcomes import Booking, book
 from regsvc.consumer.sending.release import release, shed
+from regsvc.consumer.sending.sharing import share_routes
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.jobs.keeping import keep_leases
 from regsvc.logs import mask_email
@@ -28,7 +29,8 @@ from regsvc.mail.mailbox import UnusableAddressError
 from regsvc.mail.outcome import Aborted, Bounced, Outcome
 from regsvc.mail.queue import retry_policy
 from regsvc.mail.queue.bookings import Held, Sent
-from regsvc.mail.queue.jobs import MAIL_JOBS
+from regsvc.mail.queue.jobs import MAIL_JOBS, Job
+from regsvc.mail.routes.router import Router, Way
 from regsvc.mail.transport import Transport
 from regsvc.metrics import MAILS
 from regsvc.postgres.pool import Pool
@@ -156,6 +158,7 @@ class Courier:
                 for _ in range(self._sessions):
                     nursery.start_soon(self._send_mails, transport, nursery)
                 nursery.start_soon(transport.tend)
+                nursery.start_soon(share_routes, self.pool, transport)
                 nursery.start_soon(self._book_outcomes, broken)
                 nursery.start_soon(keep_leases, self.pool, MAIL_JOBS, self.in_hand.list_all)
                 nursery.start_soon(shed, self.pool, self.in_hand, self._line)
@@ -181,9 +184,12 @@ class Courier:
         say = log.debug if self._writer.announcer is None else log.info
         say("mail sending", mail=str(job.id), recipient=mask_email(email), attempt=job.attempts)
         try:
-            envelope = self._writer.write(held.letter)
+            envelope = self._writer.write(held.letter, job.dated)
             begun = trio.current_time()
-            outcome = await transport.send(envelope, before_dot=held.is_held)
+            if isinstance(transport, Router):
+                outcome = await transport.send(envelope, before_dot=held.is_held, way=_way_of(job))
+            else:
+                outcome = await transport.send(envelope, before_dot=held.is_held)
             self._usual += (trio.current_time() - begun - self._usual) / 8
         except UnusableAddressError as error:
             outcome = Bounced("recipient_invalid", "mail", str(error))
@@ -257,3 +263,12 @@ class Courier:
             log.warning("mails in line wait for their leases to run out")
         while self.in_hand:
             await self.in_hand.wait_change()
+
+
+def _way_of(job: Job) -> Way:
+    """Return the choice of routes that a mail has: for ten minutes the one that may have accepted it."""
+    if job.route is None or job.unknown_for is None:
+        return Way(attempt=job.attempts)
+    if job.unknown_for < retry_policy.UNKNOWN_FOR:
+        return Way(bound=job.route, attempt=job.attempts)
+    return Way(avoid=job.route, attempt=job.attempts)

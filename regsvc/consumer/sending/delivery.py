@@ -21,12 +21,13 @@ from regsvc.consumer.sending.courier import Courier
 from regsvc.consumer.sending.in_hand import InHand
 from regsvc.consumer.sending.outcomes import report_breaker
 from regsvc.consumer.sending.suppressing import hold_suppressed
+from regsvc.consumer.sending.throttled import hold_throttled
 from regsvc.jobs.keeping import TRUSTED
 from regsvc.mail.outcome import Accepted, Outcome
 from regsvc.mail.queue import bookings, breaker, leases, retry_policy
 from regsvc.mail.queue.bookings import Ended, Retry
 from regsvc.mail.queue.jobs import Job
-from regsvc.mail.queue.verdict import Breaker, Evidence
+from regsvc.mail.queue.verdict import CHECKED, Breaker, Evidence
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
@@ -63,7 +64,7 @@ async def probe(courier: Courier) -> None:
         stage = await breaker.get_due_probe(conn)
         if stage is None or not await breaker.take_probe(conn):
             return
-    if stage in breaker.CHECKED:
+    if stage in CHECKED:
         outcome = await _check(courier)
         if outcome is None:
             return
@@ -116,7 +117,8 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
                 await _hold(conn, claimed, state)
                 return Taken(state, len(claimed))
             letters = await _write_letters(conn, courier.secrets, claimed)
-            others = [job for job in claimed if job.id not in letters]
+            tests = await hold_throttled(conn, claimed, letters)
+            others = [job for job in claimed if job.id not in letters and job.id not in tests.held]
             suppressed, unwanted = await hold_suppressed(conn, courier.secrets, letters)
             if unwanted:
                 over = [Ended(job, "cancelled", "suppressed") for job in claimed if job.id in unwanted]
@@ -132,7 +134,14 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
         held_until = claimed_at + TRUSTED
         courier.add(
             [
-                InHand(job, letters[job.id], held_until, turns.get(job.id), probing=probing)
+                InHand(
+                    job,
+                    letters[job.id],
+                    held_until,
+                    turns.get(job.id),
+                    probing=probing,
+                    testing=job.id in tests.testing,
+                )
                 for job in claimed
                 if job.id in letters
             ]

@@ -13,6 +13,7 @@ from regsvc.accounts.limits.mail_schedule import Turn
 from regsvc.accounts.mails.turns import AnyLetter
 from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.mail.outcome import Outcome
+from regsvc.mail.queue.families import family_key
 from regsvc.mail.queue.jobs import Job
 from regsvc.mail.queue.verdict import Evidence
 from regsvc.waiting import lease_time
@@ -31,6 +32,7 @@ class InHand:
         turn: next turn of its address, if another message has the present one.
         probing: whether it probes the mail server.
         outcome: result of the transport, once known.
+        testing: whether it tests a family of receivers that throttled.
     """
 
     job: Job
@@ -39,6 +41,12 @@ class InHand:
     turn: Turn | None = None
     probing: bool = False
     outcome: Outcome | None = None
+    testing: bool = False
+
+    @property
+    def family(self) -> str:
+        """Return the key of its receivers' family."""
+        return family_key(self.domain)
 
     @property
     def domain(self) -> str:
@@ -48,8 +56,8 @@ class InHand:
     @property
     def evidence(self) -> Evidence | None:
         """Return what its outcome says about the server, once there is one."""
-        if self.outcome is None:
-            return None
+        if self.outcome is None or getattr(self.outcome, "elsewhere", False):
+            return None  # or what it says concerns one of several routes
         return Evidence(self.outcome, self.letter.email, self.job.attempts)
 
     @property

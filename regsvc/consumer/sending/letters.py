@@ -42,14 +42,19 @@ class LetterWriter:
     announcer: Announce | None = None
     return_path: str | None = None
 
-    def write(self, letter: AnyLetter) -> Envelope:
-        """Return the message of a letter, identical in every attempt but for its date."""
+    def write(self, letter: AnyLetter, dated: datetime | None = None) -> Envelope:
+        """Return the message of a letter, with the same octets in every attempt.
+
+        Args:
+            letter: recipient and contents.
+            dated: for the header Date: when the mail was requested; None means now.
+        """
         data = self.renderer.render(
             self._mail(letter),
             mail_id=letter.mail_id,
             recipient=letter.email,
             locale=letter.locale,
-            now=datetime.now(UTC),
+            now=dated or datetime.now(UTC),
         )
         sender = self.sender
         if self.return_path is not None:

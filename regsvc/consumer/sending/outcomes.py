@@ -13,8 +13,8 @@ from regsvc.accounts.registrations import mail_status
 from regsvc.consumer.sending.in_hand import InHand
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.logs import mask_email
-from regsvc.mail.outcome import Bounced, Refused
-from regsvc.mail.queue import bookings, breaker, leases, retry_policy, turns
+from regsvc.mail.outcome import Accepted, Bounced, Refused
+from regsvc.mail.queue import bookings, breaker, families, leases, retry_policy, turns
 from regsvc.mail.queue.bookings import Ended, Held, Retry, Sent
 from regsvc.mail.queue.jobs import Job
 from regsvc.mail.queue.verdict import Breaker, Evidence, is_alike, judge
@@ -74,8 +74,19 @@ async def _commit(pool: Pool, secrets: Secrets, batch: Batch) -> Batch:
         if any(isinstance(held.outcome, Refused | Bounced) for held, _ in batch):
             state = judge(await breaker.get_breaker(conn), _evidence(batch))
             batch = [(held, _judge(held, booking, state)) for held, booking in batch]
+        await _note_families(conn, batch)
         await _write(conn, secrets, batch)
     return batch
+
+
+async def _note_families(conn: Connection, batch: Batch) -> None:
+    """Hold the families of receivers that throttle, and release those that took the mail that tested them."""
+    throttling = {held.family for held, _ in batch if families.is_throttling(held.outcome)}
+    passed = {held.family for held, _ in batch if held.testing and isinstance(held.outcome, Accepted)}
+    if throttling:
+        await families.hold_families(conn, throttling)
+    if passed - throttling:
+        await families.release_families(conn, passed - throttling)
 
 
 def _judge(held: InHand, booking: Booking, state: Breaker) -> Booking:
@@ -167,9 +178,14 @@ def _report(held: InHand, booking: Booking) -> None:
     letter = held.letter
     fields = {"mail": str(held.job.id), "recipient": mask_email(letter.email), "attempt": held.job.attempts}
     match booking:
-        case Sent(reply=reply):
+        case Sent(job=job, reply=reply, route=route):
             MAILS.labels("sent").inc()
-            log.info("mail accepted", **fields, reply=reply)
+            by = {"route": route} if route else {}
+            log.info("mail accepted", **fields, **by, reply=reply)
+            if job.route is not None and job.route != route:
+                # By then its first route may have delivered it, too.
+                MAILS.labels("ambiguous").inc()
+                log.warning("mail possibly sent twice", **fields, **by, before=job.route)
         case Retry(after=after, reason=reason, reply=reply):
             MAILS.labels("delayed").inc()
             log.warning(

@@ -17,7 +17,7 @@ import trio
 from quart import Response, request
 from werkzeug.exceptions import NotFound
 
-from regsvc.config.mail_url import MaildirFolder, parse_mail_url
+from regsvc.config.mail_url import MaildirFolder, parse_mail_urls
 from regsvc.http.context import get_context
 from regsvc.http.pages.page import blueprint, only_in_dev, show_page
 from regsvc.http.pages.texts import get_languages
@@ -140,8 +140,8 @@ def _find_maildir() -> Path | None:
     own = named in {"localhost", urlsplit(settings.public_url).hostname} or _is_loopback(named)
     if not own or not is_local():  # any host on the network may send either alone
         raise NotFound
-    where = parse_mail_url(settings.smtp_url.get_secret_value())
-    return where.path if isinstance(where, MaildirFolder) else None
+    places = [route.place for route in parse_mail_urls(settings.ways_out)]
+    return next((place.path for place in places if isinstance(place, MaildirFolder)), None)
 
 
 def _is_loopback(host: str) -> bool:

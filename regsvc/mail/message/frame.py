@@ -7,6 +7,7 @@ import binascii
 from dataclasses import dataclass
 from email import policy
 from email.message import EmailMessage
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from regsvc.mail.message.encoded_words import encode_mailbox, encode_text
@@ -60,6 +61,7 @@ class Frame:
         message["X-Auto-Response-Suppress"] = "OOF, AutoReply"
         message.set_content(f"{_TEXT}\n", charset="utf-8", cte="7bit")
         message.add_alternative(f"{_HTML}\n", subtype="html", charset="utf-8", cte="7bit")
+        message.set_boundary(f"=_regsvc_{sha256(own.encode()).hexdigest()[:24]}")  # the same in every process
         for part in message.iter_parts():
             del part["MIME-Version"]  # meaningless in a part (RFC 2045, 4)
         text_part, _ = message.iter_parts()

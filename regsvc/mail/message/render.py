@@ -99,8 +99,8 @@ class Renderer:
     def render(self, mail: Mail, *, mail_id: UUID, recipient: str, locale: str, now: datetime) -> bytes:
         """Return the message: `multipart/alternative` of text and HTML, CRLF line ends, no line over 998 octets.
 
-        It is the same for the same arguments except for the boundary, which changes with the process. It contains no
-        user's name, nor any other value that a stranger could use to place a message.
+        It is the same for the same arguments, in every process. It contains no user's name, nor any other value that a
+        stranger could use to place a message.
 
         Args:
             mail: Kind and values.

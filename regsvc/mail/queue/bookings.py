@@ -31,8 +31,8 @@ def _note(booking: bytes) -> bytes:
         b"WITH booked AS ("
         + booking
         + b"""), noted AS (
-            INSERT INTO mail_attempts (mail_id, attempt, outcome, stage, reason, reply)
-            SELECT id, attempts, state, stage, reason, reply FROM booked WHERE tried)
+            INSERT INTO mail_attempts (mail_id, attempt, outcome, stage, reason, reply, route)
+            SELECT id, attempts, state, stage, reason, reply, by_route FROM booked WHERE tried)
         SELECT id FROM booked"""
     )
 
@@ -43,7 +43,10 @@ _DELAYED = _note(
         """
     state = 'delayed', due_at = now() + b.after, reason = b.reason, reply = b.reply, refused = j.refused OR b.refused,
     waits = CASE WHEN b.waits THEN coalesce(%(since)s, (SELECT recovered FROM mail_breaker)) END,
-    attempts = CASE WHEN %(tried)s THEN j.attempts ELSE j.attempts - 1 END
+    attempts = CASE WHEN %(tried)s THEN j.attempts ELSE j.attempts - 1 END,
+    route = CASE WHEN b.ambiguous THEN b.route ELSE j.route END,
+    ambiguous_at = CASE WHEN b.ambiguous AND j.route IS DISTINCT FROM b.route THEN now()
+                        WHEN b.ambiguous THEN coalesce(j.ambiguous_at, now()) ELSE j.ambiguous_at END
     """,
         {
             "after": "interval",
@@ -52,9 +55,12 @@ _DELAYED = _note(
             "stage": "text",
             "waits": "boolean",
             "refused": "boolean",
+            "route": "text",
+            "ambiguous": "boolean",
         },
         returned="""
-        j.id, j.attempts, j.state, b.stage, j.reason, j.reply, %(tried)s::boolean AND NOT j.follows AS tried""",
+        j.id, j.attempts, j.state, b.stage, j.reason, j.reply, b.route AS by_route,
+        %(tried)s::boolean AND NOT j.follows AS tried""",
     )
 )
 _HELD = update_leased(
@@ -72,18 +78,27 @@ _ENDED = _note(
     attempts = CASE WHEN b.tried THEN j.attempts ELSE j.attempts - 1 END,
     foreign_token = CASE b.state WHEN 'dead' THEN j.foreign_token END  -- it may be replayed
     """,
-        {"state": "text", "reason": "text", "reply": "text", "stage": "text", "tried": "boolean"},
-        returned="j.id, j.attempts, j.state, b.stage, j.reason, j.reply, b.tried",
+        {
+            "state": "text",
+            "reason": "text",
+            "reply": "text",
+            "stage": "text",
+            "tried": "boolean",
+            "route": "text",
+        },
+        returned="j.id, j.attempts, j.state, b.stage, j.reason, j.reply, b.tried, b.route AS by_route",
     )
 )
 
 
 @dataclass(frozen=True)
 class Sent:
-    """The server accepted the message."""
+    """The server accepted the message, by this route, under this id of the provider."""
 
     job: Job
     reply: str
+    route: str = ""
+    provider_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,8 @@ class Retry:
         reply: reply of the server.
         stage: stage of the reply; None without an attempt.
         alike: others were refused in the same words, so it waits for the server like them.
+        route: the route that was tried last, if there are several.
+        ambiguous: it may have been accepted there.
     """
 
     job: Job
@@ -105,6 +122,8 @@ class Retry:
     reply: str = ""
     stage: Stage | None = None
     alike: bool = False
+    route: str = ""
+    ambiguous: bool = False
 
     @property
     def waits(self) -> bool:
@@ -144,6 +163,7 @@ class Ended:
     reply: str = ""
     stage: Stage | None = None
     tried: bool = True
+    route: str = ""
 
 
 async def book_sent(conn: Connection, sent: Sequence[tuple[Sent, SentAs]]) -> list[UUID]:
@@ -157,8 +177,9 @@ async def book_sent(conn: Connection, sent: Sequence[tuple[Sent, SentAs]]) -> li
             UPDATE mails m
                SET state = 'sent', sent_at = now(), changed_at = now(), due_at = NULL, lease = NULL,
                    published_at = NULL, reason = NULL, reply = b.reply, sent_as = b.sent_as,
-                   foreign_token = NULL
-              FROM unnest(%(ids)s::uuid[], %(replies)s::text[], %(sent_as)s::text[]) AS b (id, reply, sent_as)
+                   foreign_token = NULL, route = b.route, provider_id = b.provider_id
+              FROM unnest(%(ids)s::uuid[], %(replies)s::text[], %(sent_as)s::text[], %(routes)s::text[],
+                          %(provider_ids)s::text[]) AS b (id, reply, sent_as, route, provider_id)
              WHERE m.id = ANY(ARRAY(SELECT id FROM mails WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE))
                AND m.id = b.id AND m.state IN ('queued', 'sending', 'delayed')
             RETURNING m.id
@@ -167,6 +188,8 @@ async def book_sent(conn: Connection, sent: Sequence[tuple[Sent, SentAs]]) -> li
                 "ids": [booking.job.id for booking, _ in sent],
                 "replies": [booking.reply for booking, _ in sent],
                 "sent_as": [sent_as for _, sent_as in sent],
+                "routes": [booking.route or None for booking, _ in sent],
+                "provider_ids": [booking.provider_id for booking, _ in sent],
             },
         )
         return await cursor.fetchall()
@@ -206,6 +229,8 @@ async def _delay(
                 "stage": [r.stage for r in retries],
                 "waits": [not tried or r.waits for r in retries],
                 "refused": [tried and r.refused for r in retries],
+                "route": [r.route or None for r in retries],
+                "ambiguous": [tried and r.ambiguous and bool(r.route) for r in retries],
                 "tried": tried,
                 "since": since,
             },
@@ -267,6 +292,7 @@ async def book_ended(conn: Connection, ended: Sequence[Ended]) -> list[UUID]:
                 "reply": [e.reply for e in ended],
                 "stage": [e.stage for e in ended],
                 "tried": [e.tried and e.state != "cancelled" for e in ended],
+                "route": [e.route or None for e in ended],
             },
         )
         return await cursor.fetchall()

@@ -34,8 +34,6 @@ SPREAD = timedelta(seconds=60)  # from a recovery until waiting messages are cla
 HOLD = timedelta(minutes=30)  # until a held message is claimed again, if the breaker does not close before
 
 _TRIES = 5  # attempts to write the row against concurrent processes
-# What a probe without a message can find out.
-CHECKED: frozenset[Stage] = frozenset({"connect", "tls", "greeting", "ehlo", "starttls", "auth"})
 
 
 async def get_breaker(conn: Connection) -> Breaker:

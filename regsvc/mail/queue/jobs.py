@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
 
@@ -54,6 +54,9 @@ class Job:
         attempts: attempts, including this one.
         age: time since the message was requested or replayed.
         follows: whether it was claimed before without having its address's turn.
+        route: the way it was sent by when its acceptance remained unknown, if that ever happened.
+        unknown_for: time since that first happened.
+        dated: time that its header Date shows, the same in every attempt.
     """
 
     id: UUID
@@ -62,6 +65,9 @@ class Job:
     attempts: int
     age: timedelta
     follows: bool = False
+    route: str | None = None
+    unknown_for: timedelta | None = None
+    dated: datetime | None = None
 
     @property
     def given_up(self) -> bool:
@@ -72,7 +78,9 @@ class Job:
 MAIL_JOBS: Final = JobTable(
     "mails",
     Job,
-    "id, registration_id, lease, attempts, now() - greatest(created_at, replayed_at) AS age, follows",
+    "id, registration_id, lease, attempts, now() - greatest(created_at, replayed_at) AS age, follows,"
+    " CASE WHEN ambiguous_at IS NOT NULL THEN route END AS route, now() - ambiguous_at AS unknown_for,"
+    " greatest(created_at, replayed_at) AS dated",
     DUE_CHANNEL,
     claimed="waits = NULL, published_at = NULL",
 )

@@ -8,18 +8,23 @@ its recovery makes all waiting messages due. `regsvc.accounts.limits.mail_schedu
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 from regsvc.jobs.back_off import BackOff
-from regsvc.mail.outcome import Accepted, Bounced, Failure, Refused, Stage
+from regsvc.mail.outcome import Accepted, Bounced, Delayed, Failure, Refused, Stage
 from regsvc.mail.queue.bookings import Ended, Retry, Sent
 from regsvc.mail.queue.breaker import HOLD
+from regsvc.mail.queue.families import is_greylisting
 from regsvc.mail.queue.jobs import GIVE_UP, Job
 from regsvc.mail.queue.verdict import Breaker, is_about_us, refuses_us
 
 _REPLY = 500  # characters kept of a server's reply
 _BACK_OFF = BackOff((5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0), jitter=0.2, give_up=GIVE_UP)
 _LONGEST_HOLD = timedelta(hours=4)
+_GREYLISTED_SECONDS = (305.0, 330.0)
+UNKNOWN_FOR = timedelta(minutes=10)
+"""How long a mail that may have been accepted by one route is tried there alone."""
 
 
 def retry_delay(attempt: int, *, rng: random.Random | None = None) -> timedelta:
@@ -56,10 +61,29 @@ def next_step(
         alike: enough other recipients were refused in the same words to blame us.
         rng: source of the jitter.
     """
+    step = _decide(job, outcome, probing=probing, alike=alike, rng=rng)
+    if isinstance(step, Sent):
+        return step
+    if isinstance(step, Ended):
+        return replace(step, route=outcome.route)
+    ambiguous = isinstance(outcome, Delayed) and outcome.after_dot
+    after = step.after
+    if outcome.route and (ambiguous or job.unknown_for is not None):
+        waited = (
+            job.unknown_for if job.route == outcome.route and job.unknown_for is not None else timedelta(0)
+        )
+        if waited < UNKNOWN_FOR:
+            after = min(after, UNKNOWN_FOR - waited)
+    return replace(step, after=after, route=outcome.route, ambiguous=ambiguous)
+
+
+def _decide(
+    job: Job, outcome: Accepted | Failure, *, probing: bool, alike: bool, rng: random.Random | None
+) -> Sent | Retry | Ended:
     reply = outcome.reply[:_REPLY].replace("\0", "")
     match outcome:
         case Accepted():
-            return Sent(job, reply)
+            return Sent(job, reply, outcome.route, outcome.provider_id)
         case Refused(reason=reason, stage=stage) | Bounced(reason=reason, stage=stage) if alike:
             return Retry(job, retry_delay(job.attempts, rng=rng), reason, reply, stage, alike=True)
         case Bounced(reason=reason, stage=stage):
@@ -67,7 +91,15 @@ def next_step(
         case Refused(reason=reason, stage=stage) if probing or is_about_us(outcome):
             return Retry(job, retry_delay(job.attempts, rng=rng), reason, reply, stage)
         case _:
-            return put_off(job, outcome.reason, reply, outcome.stage, rng=rng)
+            step = put_off(job, outcome.reason, reply, outcome.stage, rng=rng)
+            if (
+                isinstance(step, Retry)
+                and is_greylisting(reply)
+                and step.after < timedelta(seconds=_GREYLISTED_SECONDS[1])
+            ):
+                # Most greylists let a sender pass who comes back after 300 s, and start again before that.
+                return replace(step, after=timedelta(seconds=(rng or random).uniform(*_GREYLISTED_SECONDS)))
+            return step
 
 
 def put_off(

@@ -38,6 +38,8 @@ EARLY: Final[frozenset[Stage]] = frozenset(
     {"connect", "tls", "greeting", "ehlo", "starttls", "auth", "rset", "mail"}
 )
 """Stages before the server has heard of a recipient."""
+CHECKED: Final[frozenset[Stage]] = frozenset({"connect", "tls", "greeting", "ehlo", "starttls", "auth"})
+"""Stages whose failures a test without a message finds."""
 _LATE: Final[frozenset[Stage]] = frozenset({"rcpt", "data", "dot"})
 
 # Reasons of delays that end when the server works again, including its objections to us.

@@ -6,9 +6,10 @@ import base64
 import binascii
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from regsvc.mail.outcome import Delayed, Failure, Refused
+from regsvc.mail.outcome import Delayed, Failure, Reason, Refused
 from regsvc.mail.smtp.connection import SessionFailedError
 from regsvc.mail.smtp.dialogue import judge
 
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
 
     from regsvc.mail.smtp.connection import Wire
     from regsvc.mail.smtp.dialogue import Reply
+
+TokenSource: TypeAlias = Callable[[], Awaitable[str]]
+"""Returns a valid access token.
+
+Raises:
+    TokenUnavailableError: there is none now.
+"""
+
+
+class TokenUnavailableError(Exception):
+    """There is no access token now; `refused` if the token server objects to us."""
+
+    def __init__(self, detail: str, *, refused: bool = False) -> None:
+        super().__init__(detail)
+        self.refused = refused
+
 
 MECHANISMS: Final = ("PLAIN", "LOGIN", "CRAM-MD5")
 _CHALLENGE: Final = 334
@@ -47,6 +64,36 @@ async def log_in(wire: Wire, offered: Sequence[str], username: str, password: st
     if usable:
         said = f"{reply}; {said}"
     raise SessionFailedError(Refused("auth_not_offered", "auth", said))
+
+
+async def log_in_by_token(wire: Wire, offered: Sequence[str], username: str, token: TokenSource) -> None:
+    """Log in with an access token, by XOAUTH2 as Google and Microsoft document it.
+
+    Args:
+        wire: encrypted connection after the greeting.
+        offered: mechanisms from the reply to EHLO.
+        username: address of the mailbox.
+        token: gives the token.
+
+    Raises:
+        SessionFailedError: the server refused or does not offer XOAUTH2, or there is no token.
+    """
+    if "XOAUTH2" not in offered:
+        said = f"the server offers {' '.join(offered)[:200] or 'none'}; the URL asks for XOAUTH2"
+        raise SessionFailedError(Refused("auth_not_offered", "auth", said))
+    try:
+        access = await token()
+    except TokenUnavailableError as error:
+        kind = Refused if error.refused else Delayed
+        reason: Reason = "auth_failed" if error.refused else "auth_unavailable"
+        raise SessionFailedError(kind(reason, "auth", str(error))) from error
+    answer = base64.b64encode(f"user={username}\1auth=Bearer {access}\1\1".encode())
+    reply = await _ask(wire, b"AUTH XOAUTH2 " + answer + b"\r\n")
+    if reply.code == _CHALLENGE:  # it holds the error; an empty answer brings the reply
+        reply = await _ask(wire, b"\r\n")
+    failure = judge("auth", reply)
+    if failure is not None:
+        raise SessionFailedError(_told(reply, failure))
 
 
 async def _try(wire: Wire, mechanism: str, username: str, password: str) -> Reply:

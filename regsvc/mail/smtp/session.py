@@ -11,7 +11,7 @@ import trio
 from regsvc.mail.outcome import Aborted, Accepted, Delayed, Failure, Outcome, Refused, Stage
 from regsvc.mail.smtp import dialogue
 from regsvc.mail.smtp.connection import Deadlines, SessionFailedError, Wire
-from regsvc.mail.smtp.login import log_in
+from regsvc.mail.smtp.login import TokenSource, log_in, log_in_by_token
 
 if TYPE_CHECKING:
     import ssl
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BeforeDot: TypeAlias = Callable[[], bool]
 """Called right before the final dot: returns whether the mail may still be sent."""
+OnConnected: TypeAlias = Callable[[], None]
+"""Called once a session is open and logged in."""
 
 # Octets written together with the dot: few enough to fit into any socket buffer, so that `before_dot` is called right
 # before the dot, and not before minutes of content.
@@ -54,6 +56,7 @@ class SmtpSession:
         deadlines: Deadlines,
         tls: ssl.SSLContext | None,
         client_name: str | None,
+        token: TokenSource | None = None,
     ) -> Self:
         """Connect, and complete everything that precedes the first mail.
 
@@ -62,13 +65,14 @@ class SmtpSession:
             deadlines: seconds for each stage.
             tls: checks the server's certificate and name; required unless the server's security is "none".
             client_name: our host name for EHLO; None uses the address we connect from (RFC 5321, 4.1.4).
+            token: gives access tokens, for a server that wants XOAUTH2.
 
         Raises:
             SessionFailedError: with the reason.
         """
         session = cls(await Wire.connect(server.host, server.port, deadlines))
         try:
-            await session._begin(server, tls, client_name)
+            await session._begin(server, tls, client_name, token)
         except BaseException:
             await session.drop()
             raise
@@ -131,7 +135,13 @@ class SmtpSession:
             return error.failure
         return None
 
-    async def _begin(self, server: SmtpServer, tls: ssl.SSLContext | None, client_name: str | None) -> None:
+    async def _begin(
+        self,
+        server: SmtpServer,
+        tls: ssl.SSLContext | None,
+        client_name: str | None,
+        token: TokenSource | None,
+    ) -> None:
         if server.security == "tls":
             await self._encrypt(server, tls)
         try:
@@ -146,8 +156,10 @@ class SmtpSession:
             await self._wire.agree("starttls", b"STARTTLS\r\n")
             await self._encrypt(server, tls)
             await self._introduce(name)  # extensions offered in clear must be discarded (RFC 3207, 4.2)
-        if server.username is not None and server.password is not None:
-            offered = self._extensions.get("AUTH", "").upper().split()
+        offered = self._extensions.get("AUTH", "").upper().split()
+        if server.oauth and server.username is not None and token is not None:
+            await log_in_by_token(self._wire, offered, server.username, token)
+        elif server.username is not None and server.password is not None:
             await log_in(self._wire, offered, server.username, server.password)
 
     async def _encrypt(self, server: SmtpServer, tls: ssl.SSLContext | None) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 import ssl
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.outcome import Aborted, Accepted, Bounced, Delayed, Outcome, Refused
 from regsvc.mail.smtp.connection import Deadlines, SessionFailedError
-from regsvc.mail.smtp.session import BeforeDot, SmtpSession
+from regsvc.mail.smtp.session import BeforeDot, OnConnected, SmtpSession
 
 if TYPE_CHECKING:
     from regsvc.config.mail_url import SmtpServer
+    from regsvc.mail.smtp.login import TokenSource
+
+Sign: TypeAlias = Callable[[bytes], bytes]
 
 __all__ = [
     "Aborted",
@@ -53,6 +57,8 @@ class SmtpTransport:
         client_name: our host name for EHLO if the server's URL has none; None uses the address we connect from.
         idle_seconds: a session idle for longer is not reused; `tend` closes it.
         mails_per_session: number of mails after which a session is replaced; servers limit it too.
+        token: gives access tokens, if the server's URL has `auth=xoauth2`.
+        sign: adds signatures to a message.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class SmtpTransport:
         client_name: str | None = None,
         idle_seconds: float = 30.0,
         mails_per_session: int = 100,
+        token: TokenSource | None = None,
+        sign: Sign | None = None,
     ) -> None:
         if client_name is not None and not re.fullmatch(r"[!-~]{1,255}", client_name):
             raise ValueError("the client name is not a host name")
@@ -74,6 +82,8 @@ class SmtpTransport:
         self._deadlines = deadlines or Deadlines()
         self._tls = tls
         self._client_name = server.ehlo or client_name
+        self._token = token
+        self._sign = sign
         self._idle_seconds = idle_seconds
         self._mails_per_session = mails_per_session
         self._slots = trio.Semaphore(connections)
@@ -82,7 +92,12 @@ class SmtpTransport:
         self._opened = 0
         self._closed = False
 
-    async def send(self, envelope: Envelope, before_dot: BeforeDot | None = None) -> Outcome:
+    async def send(
+        self,
+        envelope: Envelope,
+        before_dot: BeforeDot | None = None,
+        on_connected: OnConnected | None = None,
+    ) -> Outcome:
         """Send one mail and return the outcome. Errors of the server or network are outcomes and do not raise.
 
         A kept session that turns out to be closed is replaced once, if the server cannot have received any of this
@@ -91,13 +106,17 @@ class SmtpTransport:
         Args:
             envelope: the mail.
             before_dot: called right before the final dot, at most once; on False the dot is not sent.
+            on_connected: called once a session is open, or a kept one is taken.
 
         Raises:
             trio.ClosedResourceError: the transport was closed.
         """
+        if self._sign is not None:
+            envelope = replace(envelope, data=self._sign(envelope.data))
         async with self._slots:
             session = await self._take_kept()
             if session is not None:
+                _call(on_connected)
                 outcome = await self._deliver(session, envelope, before_dot)
                 if not _was_stale(outcome):
                     return outcome
@@ -105,6 +124,7 @@ class SmtpTransport:
                 session = await self._open()
             except SessionFailedError as error:
                 return error.failure
+            _call(on_connected)
             return await self._deliver(session, envelope, before_dot)
 
     async def check(self, sender: str | None = None) -> Outcome:
@@ -154,7 +174,11 @@ class SmtpTransport:
     async def _open(self) -> SmtpSession:
         self._opened += 1
         return await SmtpSession.open(
-            self._server, deadlines=self._deadlines, tls=self._tls, client_name=self._client_name
+            self._server,
+            deadlines=self._deadlines,
+            tls=self._tls,
+            client_name=self._client_name,
+            token=self._token,
         )
 
     async def _deliver(
@@ -189,3 +213,8 @@ def _was_stale(outcome: Outcome) -> bool:
         and outcome.stage in ("rset", "mail")
         and outcome.reason in ("disconnected", "service_unavailable")
     )
+
+
+def _call(on_connected: OnConnected | None) -> None:
+    if on_connected is not None:
+        on_connected()

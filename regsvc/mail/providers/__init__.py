@@ -1,0 +1,1 @@
+"""Mail by the HTTP APIs of providers."""

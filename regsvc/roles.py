@@ -127,10 +127,22 @@ def _unsent_facts(parts: Parts) -> Iterator[Child]:
 
 def _sending(parts: Parts) -> Iterator[Child]:
     """Build the children that claim mails and the one courier that they all hand them to."""
-    settings = parts.settings
+    settings, token = parts.settings, None
+    if settings.uses_oauth:
+        from regsvc.consumer.token import StoredToken, run_token  # noqa: PLC0415 - only where it is used
+
+        token = StoredToken(parts.work_pool, parts.secrets).get
+        renew = partial(
+            run_token,
+            pool=parts.work_pool,
+            settings=settings,
+            secrets=parts.secrets,
+            stopping=parts.stopping,
+        )
+        yield Child("smtp token", renew, DEPENDENT)
     courier = Courier(
         parts.work_pool,
-        partial(open_ways_out, settings),
+        partial(open_ways_out, settings, token),
         _writer(parts),
         sessions=settings.smtp_sessions,
         spaced=parts.spaced,

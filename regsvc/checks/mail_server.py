@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from regsvc.mail.outcome import Aborted, Accepted, Refused
 from regsvc.mail.routes.opening import open_ways_out
+from regsvc.mail.smtp.access_token import fetch_token
 
 if TYPE_CHECKING:
     from regsvc.checks.report import Report
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
 
 async def check_mail_server(settings: Settings, report: Report) -> None:
     """Connect, log in, and begin a mail without sending it: a server may accept the login but no mail."""
-    transport = open_ways_out(settings)
+
+    async def get_token() -> str:
+        return (await fetch_token(settings)).text
+
+    transport = open_ways_out(settings, get_token)
     try:
         outcome = await transport.check(settings.mail_from.addr_spec)
     finally:

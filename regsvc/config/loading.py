@@ -14,7 +14,6 @@ from pydantic import (
 from regsvc.config.dkim_keys import load_keys
 from regsvc.config.environment import is_service_link, read, variable
 from regsvc.config.libpq_service import expand_service
-from regsvc.config.mail_url import SmtpServer, read_mail_urls
 from regsvc.config.settings import SECRETS, Mode, Role, Settings
 from regsvc.errors import ConfigurationError
 
@@ -157,8 +156,7 @@ def _mail_contradictions(settings: Settings) -> Iterator[str]:
     elif settings.dkim_selector:
         yield "REGSVC_DKIM_SELECTOR is set without REGSVC_DKIM_KEY"
     token = (settings.smtp_oauth_token_url, settings.smtp_oauth_client_id, settings.smtp_oauth_client_secret)
-    places = (route.place for route in read_mail_urls(settings.ways_out)) if settings.ways_out else ()
-    if any(isinstance(place, SmtpServer) and place.oauth for place in places) and not all(token):
+    if settings.uses_oauth and not all(token):
         yield (
             "auth=xoauth2 needs REGSVC_SMTP_OAUTH_TOKEN_URL, REGSVC_SMTP_OAUTH_CLIENT_ID and "
             "REGSVC_SMTP_OAUTH_CLIENT_SECRET"

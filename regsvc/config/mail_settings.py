@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from regsvc.config import notations, urls
+from regsvc.config.mail_url import SmtpServer, read_mail_urls
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -73,6 +74,12 @@ class MailSettings(BaseModel):
         "",
         description="scope of the access tokens of SMTP, such as `https://outlook.office365.com/.default`",
     )
+
+    @property
+    def uses_oauth(self) -> bool:
+        """Whether a way out logs in with an access token."""
+        places = (route.place for route in read_mail_urls(self.ways_out)) if self.ways_out else ()
+        return any(isinstance(place, SmtpServer) and place.oauth for place in places)
 
     @property
     def ways_out(self) -> str:

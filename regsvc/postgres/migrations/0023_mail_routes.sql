@@ -26,3 +26,15 @@ CREATE TABLE mail_families (
     held_until timestamptz NOT NULL,
     probe_at   timestamptz NOT NULL
 );
+
+-- The access token of XOAUTH2, sealed: one row, renewed by the process that has the lease.
+CREATE TABLE smtp_tokens (
+    id           smallint PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+    sealed       bytea,
+    expires_at   timestamptz,
+    renew_at     timestamptz NOT NULL DEFAULT '-infinity',  -- three quarters of its life
+    leased_until timestamptz NOT NULL DEFAULT '-infinity',
+    problem      text,
+    refused      boolean NOT NULL DEFAULT false
+);
+INSERT INTO smtp_tokens DEFAULT VALUES;

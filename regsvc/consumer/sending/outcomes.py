@@ -17,6 +17,7 @@ from regsvc.mail.outcome import Accepted, Bounced, Refused
 from regsvc.mail.queue import bookings, breaker, families, leases, retry_policy, turns
 from regsvc.mail.queue.bookings import Ended, Held, Retry, Sent
 from regsvc.mail.queue.jobs import Job
+from regsvc.mail.queue.remedies import find_remedy
 from regsvc.mail.queue.verdict import Breaker, Evidence, is_alike, judge
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
@@ -168,6 +169,7 @@ def report_breaker(state: Breaker | None, *, opened: bool | None) -> None:
             reason=state.reason,
             stage=state.stage,
             reply=state.reply,
+            remedy=find_remedy(state.reason, state.reply),
         )
     elif opened is False:
         log.info("mail breaker closed: what waited is sent")

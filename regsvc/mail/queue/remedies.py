@@ -25,10 +25,7 @@ _REMEDIES: Final = tuple(
         ),
         (
             r"\b5\.7\.26\b",
-            (
-                "The sender's domain passes neither SPF nor DKIM. Run `regsvc check --mail` and publish the records "
-                "that it prints."
-            ),
+            "The sender's domain passes neither SPF nor DKIM. Publish an SPF record, and sign with REGSVC_DKIM_KEY.",
         ),
         (
             r"\b5\.7\.30\b|basic authentication is disabled",
@@ -36,10 +33,7 @@ _REMEDIES: Final = tuple(
         ),
         (
             r"\b5\.7\.515\b",
-            (
-                "Microsoft: SPF, DKIM and DMARC must all pass for the sender's domain. Run `regsvc check --mail` and "
-                "publish the records that it prints."
-            ),
+            "Microsoft: SPF, DKIM and DMARC must all pass for the sender's domain. Publish their records.",
         ),
         (
             r"\b5\.4\.5\b|daily (user )?sending (limit|quota)",
@@ -77,7 +71,7 @@ _REMEDIES: Final = tuple(
         ),
         (
             r"^policy_refused",
-            "The server refuses our mail by its policy; its reply says more. Run `regsvc check --mail`.",
+            "The server refuses our mail by its policy; its reply says more.",
         ),
     )
 )

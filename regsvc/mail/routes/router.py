@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from regsvc.mail.outcome import Aborted, Accepted, Delayed, Outcome
+from regsvc.mail.queue.remedies import find_remedy
 from regsvc.mail.queue.verdict import CHECKED, UNKNOWN, Breaker, Evidence, is_alike, judge
 from regsvc.mail.routes.choice import is_down, moves_on
 
@@ -210,6 +211,7 @@ class Router:
                 reason=route.breaker.reason,
                 stage=route.breaker.stage,
                 reply=route.breaker.reply,
+                remedy=find_remedy(route.breaker.reason, route.breaker.reply),
             )
         elif before.open and not route.breaker.open:
             log.info("mail route open again", route=route.name)

@@ -108,7 +108,7 @@ async def measure(program: Program, sockets: int) -> None:
         keeping.cancel_scope.cancel()
     each = (program.resident() - before) / sockets / 1000
     print(f"{before / 1e6:.1f} MB before, {program.resident() / 1e6:.1f} MB with {sockets} more sockets")
-    print(f"{each:.1f} kB a socket  (goal: 50 kB at most); {sockets / seconds:.0f} handshakes/s")
+    print(f"{each:.1f} kB a socket  (goal: 4 kB at most); {sockets / seconds:.0f} handshakes/s")
     for stream in opened:
         await trio.aclose_forcefully(stream)
 

@@ -1,6 +1,6 @@
 """The live hub: which sockets and long polls wait for which registration in this process.
 
-A child receives changes from the database and calls `announce`; sockets and long polls hold a `Waiter`. The hub only
+A child receives changes from the database and calls `announce`; sockets and long polls wait here. The hub only
 advises them to read the registration again, so a lost or repeated notification does no harm.
 """
 
@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 import trio
+
+
+class Wakeable(Protocol):
+    """What waits. `seen` is the number of the last change that was read, 0 before the first."""
+
+    seen: int
+
+    def wake(self) -> None:
+        """Take the advice to read again."""
 
 
 class Waiter:
@@ -48,25 +58,33 @@ class LiveHub:
     """Waiters by registration id."""
 
     def __init__(self) -> None:
-        self._waiters: dict[UUID, set[Waiter]] = {}
+        self._waiters: dict[UUID, set[Wakeable]] = {}
         self._doubted = trio.Event()
 
     @contextmanager
     def waiting(self, registration_id: UUID) -> Iterator[Waiter]:
         """Yield a waiter for a registration, for the duration of the block."""
         waiter = Waiter()
-        self._waiters.setdefault(registration_id, set()).add(waiter)
+        self.join(registration_id, waiter)
         try:
             yield waiter
         finally:
-            waiters = self._waiters[registration_id]
-            waiters.discard(waiter)
-            if not waiters:
-                del self._waiters[registration_id]
+            self.leave(registration_id, waiter)
+
+    def join(self, registration_id: UUID, waiter: Wakeable) -> None:
+        """Add a waiter of a registration, until `leave`."""
+        self._waiters.setdefault(registration_id, set()).add(waiter)
+
+    def leave(self, registration_id: UUID, waiter: Wakeable) -> None:
+        """Remove a waiter."""
+        waiters = self._waiters[registration_id]
+        waiters.discard(waiter)
+        if not waiters:
+            del self._waiters[registration_id]
 
     def announce(self, registration_id: UUID) -> None:
         """Advise all waiters of a registration to read it again."""
-        for waiter in self._waiters.get(registration_id, ()):
+        for waiter in tuple(self._waiters.get(registration_id, ())):
             waiter.wake()
 
     def doubt(self) -> None:

@@ -141,7 +141,13 @@ def is_within(name: str, prefix: str) -> bool:
         ("regsvc.http.admin", ("regsvc.http.app", "regsvc.http.pages.console")),
         (
             "regsvc.http.server",
-            ("regsvc.http.openapi", "regsvc.http.request_log", "regsvc.roles", "regsvc.serving"),
+            (
+                "regsvc.http.openapi",
+                "regsvc.http.request_log",
+                "regsvc.http.waiting_room",
+                "regsvc.roles",
+                "regsvc.serving",
+            ),
         ),
         (
             "regsvc.accounts.admin",

@@ -15,6 +15,7 @@ from regsvc.http.feedback.state import Intake
 from regsvc.http.health.standing import Process
 from regsvc.http.request.forwarding import ForwardingTroubles
 from regsvc.http.turns import Turns
+from regsvc.http.waiting_room import WaitingRoom
 from regsvc.http.websocket_limits import OpenSockets
 from regsvc.live import LiveHub
 from regsvc.postgres.readiness import Readiness
@@ -43,6 +44,7 @@ class Context(Service):
         intake: what requests with reports about mails share.
         forwarding: what was wrong with forwarding headers so far.
         acting_users: looks up the users of access tokens.
+        waiting_room: who waits over a websocket.
     """
 
     hub: LiveHub
@@ -58,9 +60,11 @@ class Context(Service):
     intake: Intake = field(default_factory=Intake)
     forwarding: ForwardingTroubles = field(default_factory=ForwardingTroubles)
     acting_users: ActingUsers = field(init=False)
+    waiting_room: WaitingRoom = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "acting_users", ActingUsers(self.pool))  # as dataclasses says: it is frozen
+        object.__setattr__(self, "waiting_room", WaitingRoom(self.hub, self.pool, self.stopping))
 
     @property
     def process(self) -> Process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Self
 
 from regsvc.errors import RegsvcError
 
@@ -52,3 +53,37 @@ class Place:
         self._counts[self._key] -= 1
         if not self._counts[self._key]:
             del self._counts[self._key]
+
+
+class Places:
+    """What one waiting websocket is counted by; left behind the block unless it is kept.
+
+    Args:
+        sockets: counts them.
+    """
+
+    def __init__(self, sockets: OpenSockets) -> None:
+        self._sockets = sockets
+        self._entered: list[Place] = []
+
+    def enter(self, key: object, most: float) -> None:
+        """Count by one more key.
+
+        Raises:
+            TooManyWaitingError: so many are counted by it already.
+        """
+        place = self._sockets.counted(key, most)
+        place.__enter__()
+        self._entered.append(place)
+
+    def keep(self) -> list[Place]:
+        """Leave it to the caller to leave them."""
+        entered, self._entered = self._entered, []
+        return entered
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for place in self.keep():
+            place.__exit__()

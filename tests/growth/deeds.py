@@ -18,7 +18,7 @@ from regsvc.accounts.deliveries.attribution import Senders
 from regsvc.accounts.limits import idempotency, login_attempts, mail_schedule
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.mails import legacy
-from regsvc.accounts.registrations import confirmation, link_preview, mail_status, registration
+from regsvc.accounts.registrations import awaited, confirmation, link_preview, mail_status, registration
 from regsvc.accounts.sessions import browser_session, legacy_token, refresh_token
 from regsvc.accounts.users import email_undo, user
 from regsvc.accounts.users.email_change import UNDO_USE
@@ -163,6 +163,7 @@ async def ask_about_addresses(conn: Connection) -> None:
     await link_preview.get_recipient(conn, an_id("r", 3))
     await registration.list_seqs(conn, [an_id("r", 3), an_id("r", 4)])
     await registration.get_registration(conn, an_id("r", 3))
+    await awaited.list_registrations(conn, [an_id("r", 3), an_id("r", 4)])
     await browser_session._renew(conn, SessionCookie(an_id("s"), 0))
     await legacy_token.spend_token(conn, "t4")
     await user.replace_password_hash(conn, an_id("u"), old="x", new="y")

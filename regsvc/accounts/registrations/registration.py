@@ -98,8 +98,8 @@ class Registration:
     bounce_kind: Kind | None
 
 
-_VISIBLE = "id, state, seq, attempts, next_try_at, reason, changed_at, expires_at, delivered_at, bounce_kind"
-_READERS = [
+VISIBLE = "id, state, seq, attempts, next_try_at, reason, changed_at, expires_at, delivered_at, bounce_kind"
+READERS = [
     read_uuid,
     read_text,
     read_integer,
@@ -111,11 +111,11 @@ _READERS = [
     or_null(read_timestamp),
     or_null(read_text),
 ]
-_ALONE = Query(f"SELECT {_VISIBLE} FROM registrations WHERE id = $1", [UUID_TYPE], _READERS)  # noqa: S608 - a constant
+_ALONE = Query(f"SELECT {VISIBLE} FROM registrations WHERE id = $1", [UUID_TYPE], READERS)  # noqa: S608 - a constant
 _WITH_TURN = Query(
-    f"SELECT {_VISIBLE}, ({mail_schedule.NEXT_TURN} = $2) FROM registrations WHERE id = $1",  # noqa: S608 - constants
+    f"SELECT {VISIBLE}, ({mail_schedule.NEXT_TURN} = $2) FROM registrations WHERE id = $1",  # noqa: S608 - constants
     [UUID_TYPE, BYTEA],
-    [*_READERS, or_null(read_timestamp)],
+    [*READERS, or_null(read_timestamp)],
 )
 
 

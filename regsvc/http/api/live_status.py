@@ -14,22 +14,14 @@ import structlog
 import trio
 from quart import Blueprint, Response, websocket
 
-from regsvc.accounts.registrations.registration import (
-    FINAL,
-    Registration,
-    RegistrationNotFoundError,
-    get_registration,
-)
-from regsvc.errors import DatabaseUnavailableError
+from regsvc.accounts.registrations.registration import RegistrationNotFoundError
 from regsvc.flows.signup.signup import check_handle
 from regsvc.http.context import Context, get_context
 from regsvc.http.request.client import get_client_network, get_wide_network, limits_apply
 from regsvc.http.response.errors import OriginNotAllowedError
-from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, PER_SITE, TooManyWaitingError
+from regsvc.http.waiting_room import FAILED, NO_HANDLE, RESTART, UNKNOWN
+from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, PER_SITE, Places, TooManyWaitingError
 from regsvc.metrics import RATE_LIMITED
-from regsvc.schemas.formats import timestamp
-from regsvc.schemas.registrations import show_bounce
-from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
 blueprint = Blueprint("live", __name__)
@@ -37,88 +29,40 @@ blueprint = Blueprint("live", __name__)
 FIRST_FRAME = 5.0  # seconds for the frame with the handle
 # Seconds that we may be late ourselves to see that no frame came: beyond them it may have come and not been read.
 _LATE = 0.25
-_RETRY = 1.0  # seconds until the next look when the database is away
 
-NORMAL = 1000
-FAILED = 1011
-RESTART = 1012
-NO_HANDLE = 4401
 TOO_MANY = 4429
-_WHY = {NO_HANDLE: "bad or no handle", TOO_MANY: "too many websockets"}
+_WHY = {NO_HANDLE: UNKNOWN, TOO_MANY: "too many websockets"}
 
 
 @blueprint.websocket("/registrations/<registration_id>/live")
 async def live(registration_id: str) -> Response | None:
-    """Take the handle, show the current state at once, then every change, until the state is final."""
+    """Take the handle, then leave the websocket to the waiting room, which shows every state until a final one."""
     context = get_context()
     _check_origin(context)
     await websocket.accept()
     per_registration, per_client = (PER_REGISTRATION, PER_CLIENT) if limits_apply() else (math.inf, math.inf)
     site = get_wide_network()
     per_site = PER_SITE if site and limits_apply() else math.inf
-    ending = RESTART
     try:
-        with (
-            context.sockets.counted(get_client_network(), per_client),
-            context.sockets.counted(site, per_site),
-        ):
+        with Places(context.sockets) as places:
+            places.enter(get_client_network(), per_client)
+            places.enter(site, per_site)
             known, late = await _read_handle(context, registration_id)
-            if known is None:
-                ending = RESTART if late else NO_HANDLE
-            else:
-
-                async def show() -> None:
-                    nonlocal ending
-                    ending = await _show_changes(context, known)
-
-                with context.sockets.counted(known, per_registration):
-                    await wait_any(show, context.stopping.wait, _ignore_frames)
-    except* TooManyWaitingError:
+            if known is not None:
+                places.enter(known, per_registration)
+                context.waiting_room.invite(websocket.scope["extensions"], known, places.keep())
+                return None
+            ending = RESTART if late else NO_HANDLE
+    except TooManyWaitingError:
         RATE_LIMITED.labels("websockets").inc()
         context.refusal_alarm.note("websockets", get_client_network())
         ending = TOO_MANY
-    except* Exception as group:
+    except Exception:
         # Left to the framework it would end as 1000, which says that the state is final.
-        log.exception("live status failed", exc_info=group)
+        log.exception("live status failed")
         ending = FAILED
     await websocket.close(ending, _WHY.get(ending, ""))
     return None
-
-
-async def _show_changes(context: Context, registration_id: UUID) -> int:
-    """Send each new state until a final one, or until there is none to show; return the close code of that end."""
-    seen = 0
-    with context.hub.waiting(registration_id) as waiter:
-        while True:
-            try:
-                async with context.pool.connection() as conn:
-                    registration = await get_registration(conn, registration_id)
-            except DatabaseUnavailableError:
-                await trio.sleep(_RETRY)
-                continue
-            if registration is None:
-                return NO_HANDLE  # deleted: there is nothing that the handle opens
-            waiter.seen = registration.seq
-            if registration.seq > seen:
-                seen = registration.seq
-                await websocket.send(json.dumps(_frame(registration)))
-            if registration.state in FINAL:
-                return NORMAL
-            await waiter.wait_change()
-
-
-def _frame(registration: Registration) -> dict[str, object]:
-    return {
-        "seq": registration.seq,
-        "state": registration.state,
-        "at": timestamp(registration.changed_at),
-        "attempts": registration.attempts,
-        "next_try_at": timestamp(registration.next_try_at),
-        "reason": registration.reason,
-        "expires_at": timestamp(registration.expires_at),
-        "delivered_at": timestamp(registration.delivered_at),
-        "bounce": show_bounce(registration),
-    }
 
 
 async def _read_handle(context: Context, registration_id: str) -> tuple[UUID | None, bool]:
@@ -142,12 +86,6 @@ def _open(context: Context, registration_id: str, first: str | bytes) -> UUID | 
         return check_handle(context, registration_id, handle)
     except RegistrationNotFoundError:
         return None
-
-
-async def _ignore_frames() -> None:
-    """Read whatever else the client sends: unread frames would hide that it went away."""
-    while True:
-        await websocket.receive()
 
 
 def _check_origin(context: Context) -> None:

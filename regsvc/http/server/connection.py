@@ -28,7 +28,9 @@ from regsvc.http.server.limits import Limits
 from regsvc.http.server.refusals import RefusedError
 from regsvc.http.server.reporter import Reporter, bare, request_line
 from regsvc.http.server.request import Head, find_line, read_body, read_head, take_head
-from regsvc.http.server.websocket import WebSocket
+from regsvc.http.server.websockets.parked import Parked
+from regsvc.http.server.websockets.parking import Parking
+from regsvc.http.server.websockets.websocket import WebSocket
 from regsvc.http.server.wire import GONE, Wire
 
 _ASGI = {"spec_version": "2.3", "version": "3.0"}
@@ -45,6 +47,7 @@ class Shared:
         context: `terminate` is set when the server is asked to stop (from then on answers say `Connection: close`),
             `terminated` when it no longer takes connections (idle ones end, websockets get 1012).
         hang_ups: watches clients while they wait.
+        parking: holds websockets that wait without a task.
     """
 
     app: ASGIFramework
@@ -52,6 +55,7 @@ class Shared:
     reporter: Reporter
     context: WorkerContext
     hang_ups: HangUps
+    parking: Parking
 
 
 class _Stage(Enum):
@@ -71,6 +75,7 @@ class Connection:
         wire: its bytes.
         client: address and port of the other end; None for a Unix socket.
         request_id: of the current request.
+        parked: the websocket that the connection became, which holds it from then on.
     """
 
     def __init__(self, shared: Shared, sock: socket.socket) -> None:
@@ -85,6 +90,7 @@ class Connection:
         self._scope = trio.CancelScope()  # of requests, awaited or answered
         self._head = b""  # of the current request
         self._websocket: WebSocket | None = None
+        self.parked: Parked | None = None
         self.request_id = _make_id()
 
     async def run(self) -> None:
@@ -92,16 +98,22 @@ class Connection:
         try:
             with suppress(*GONE):
                 await self._serve()
-                if not self.wire.gone:
+                if not (self.wire.gone or self.parked):
                     await self.wire.linger()
         finally:
-            self.wire.close()
+            if not self.parked:
+                self.wire.close()
 
     async def turn_away(self) -> None:
         """Answer that there is no room."""
         with suppress(*GONE):
             await Answer(self, "", b"", close=True).fail(503)
             await self.wire.linger()
+
+    def park(self, parked: Parked, unread: bytes) -> None:
+        """Leave the connection, a websocket by now, to the parking."""
+        self.parked = parked
+        self.shared.parking.take(parked, unread)
 
     def wake(self) -> None:
         """End an idle connection, and wake a websocket to see whether it should end: the server stops."""

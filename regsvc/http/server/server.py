@@ -34,6 +34,9 @@ from regsvc.http.server.hang_ups import HangUps
 from regsvc.http.server.limits import Limits
 from regsvc.http.server.peers import LOOPBACK, CrowdedError, Network, Peers
 from regsvc.http.server.reporter import Reporter, bare
+from regsvc.http.server.websockets.parked import Parked
+from regsvc.http.server.websockets.parking import Parking
+from regsvc.http.server.websockets.websocket import RESTARTING
 from regsvc.processes.listeners import name_address, open_listeners
 from regsvc.processes.sockets import Handed
 
@@ -113,13 +116,14 @@ class Server:
         self._grace = grace
         self._reporter = Reporter(on_request, on_event)
         self._connections: set[Connection] = set()
+        self._parking = Parking(self._limits, self._reporter, self._note_left)
         self._left = trio.lowlevel.ParkingLot()
         self._turning_away = self._accepted = self._refused = self._cut = self._caught = 0
 
     def statistics(self) -> ServerStatistics:
         """Return how the server is doing."""
         return ServerStatistics(
-            open=len(self._connections),
+            open=len(self._connections) + len(self._parking),
             accepted=self._accepted,
             refused=self._refused,
             cut=self._cut,
@@ -153,10 +157,12 @@ class Server:
         addresses = [name_address(sock) for sock in sockets]
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
         context, hang_ups = WorkerContext(None), HangUps()
-        shared = Shared(self._app, self._limits, self._reporter, context, hang_ups)
+        self._parking = Parking(self._limits, self._reporter, self._note_left)
+        shared = Shared(self._app, self._limits, self._reporter, context, hang_ups, self._parking)
         handler = partial(self._serve_connection, shared)
         async with trio.open_nursery() as connections:
             connections.start_soon(hang_ups.run)
+            await connections.start(self._parking.run)
             try:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(
@@ -176,17 +182,20 @@ class Server:
                 # Also when this is cancelled from outside: what is being sent ends with its socket alone.
                 for connection in self._connections:
                     connection.abort()
+                self._parking.abort_all()
                 connections.cancel_scope.cancel()
 
     async def _drain(self) -> None:
-        self._reporter.event(DrainStarted(len(self._connections)))
+        self._reporter.event(DrainStarted(len(self._connections) + len(self._parking)))
         for connection in self._connections:
             connection.wake()
         with trio.move_on_after(self._grace):
-            while self._connections:
+            await self._parking.close_all(RESTARTING)
+            while self._connections or len(self._parking):
                 await self._left.park()
-        self._cut += len(self._connections)
-        self._reporter.event(DrainFinished(len(self._connections)))
+        left = len(self._connections) + len(self._parking)
+        self._cut += left
+        self._reporter.event(DrainFinished(left))
 
     async def _serve_connection(self, shared: Shared, stream: trio.SocketStream) -> None:
         """Serve one connection behind a barrier: no error of one ends another or the server."""
@@ -202,13 +211,16 @@ class Server:
             try:
                 await self._run(connection)
             finally:
-                self._peers.leave(peer)
+                if connection.parked is None:
+                    self._peers.leave(peer)
+                else:
+                    connection.parked.peer = peer
         except* Exception as errors:  # noqa: BLE001 - the barrier
             self._caught += 1
             self._reporter.event(ConnectionFailed(bare(errors), self._caught))
 
     def _admit(self, connection: Connection) -> Network | None:
-        if len(self._connections) >= self._room:
+        if len(self._connections) + len(self._parking) >= self._room:
             raise CrowdedError
         return self._peers.enter(connection.client[0] if connection.client else "")
 
@@ -220,6 +232,11 @@ class Server:
             self._connections.discard(connection)
             self._cut += connection.wire.cut
             self._left.unpark_all()
+
+    def _note_left(self, parked: Parked) -> None:
+        self._peers.leave(parked.peer)
+        self._cut += parked.cut
+        self._left.unpark_all()
 
     async def _turn_away(self, connection: Connection) -> None:
         if self._turning_away == _TURNED_AWAY:

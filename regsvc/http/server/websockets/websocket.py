@@ -17,13 +17,19 @@ from wsproto.utilities import LocalProtocolError, generate_accept_token, split_c
 
 from regsvc.http.server.answer import Answer, InvalidAnswerError
 from regsvc.http.server.reporter import SWITCHED, request_line
+from regsvc.http.server.websockets.frames import is_complete
+from regsvc.http.server.websockets.parked import Guest, Parked
+from regsvc.http.server.websockets.parking import SILENT
 from regsvc.http.server.wire import GONE
 
 if TYPE_CHECKING:
     from regsvc.http.server.connection import Connection
+    from regsvc.http.server.events import RequestLine
     from regsvc.http.server.request import Head
 
-SILENT = 4408
+PARK = "regsvc.park"
+"""The ASGI extension that takes a guest: the websocket is parked with it when the application returns."""
+
 RESTARTING = 1012
 _READ_AHEAD = 65_536  # bytes kept of what a client sends before it is its turn
 _MESSAGES = 10  # that wait for the application
@@ -70,7 +76,7 @@ class WebSocket:
         self._scope |= {
             "scheme": "ws",
             "subprotocols": protocols,
-            "extensions": {"websocket.http.response": {}},
+            "extensions": {"websocket.http.response": {}, PARK: self._park},
         }
         self._answer = Answer(connection, "GET", head.target, close=True)
         self._frames = Frames(ConnectionType.SERVER, [])
@@ -79,6 +85,9 @@ class WebSocket:
         self._sending = trio.Lock()
         self._state = _State.ASKED
         self._over = self._woken = False
+        self._guest: Guest | None = None
+        self._leaving = False  # to be parked
+        self._fed: bytearray | None = bytearray()  # what the client sent so far, while it is little
         self._waiting = trio.CancelScope()
         self._close_code = int(CloseReason.ABNORMAL_CLOSURE)
         self._heard = trio.current_time()
@@ -96,10 +105,18 @@ class WebSocket:
                 self._connection.hang_up()
             finally:
                 self._over = True
-                self._report(time() - started)
+                if not self._leaving:
+                    self._report(time() - started)
             with suppress(trio.WouldBlock):  # an application that reads nothing is cancelled below
                 self._to_app.send_nowait({"type": "websocket.disconnect", "code": self._close_code})
             nursery.cancel_scope.deadline = trio.current_time() + _ABANDON_SECONDS
+        self._scope["extensions"].clear()  # which refers to this
+        if self._leaving and not self._wire.gone:
+            self._hand_over(started)
+        elif self._guest is not None:
+            self._guest.left()
+            if self._leaving:
+                self._report(time() - started)
 
     def wake(self) -> None:
         """Wake the reader to see what changed: the application's doings, or the server's stop."""
@@ -127,6 +144,10 @@ class WebSocket:
     async def _take_frames(self) -> None:
         if not self._wire.buffer:
             return
+        if self._fed is not None:
+            self._fed += self._wire.buffer
+            if len(self._fed) > _READ_AHEAD:
+                self._fed = None
         self._frames.receive_data(bytes(self._wire.buffer))
         self._wire.buffer.clear()
         for event in self._frames.events():
@@ -171,7 +192,9 @@ class WebSocket:
 
     async def _run_application(self) -> None:
         await self._connection.call_application(self._scope, self._from_client.receive, self._send)
-        if self._state is _State.ASKED and not self._over:
+        if self._guest is not None:
+            self._leaving = not self._over
+        elif self._state is _State.ASKED and not self._over:
             await self._answer.fail()
         elif self._state is _State.OPEN and not self._over:
             await self._end(CloseReason.INTERNAL_ERROR)  # it ended without closing
@@ -183,7 +206,7 @@ class WebSocket:
         # Sending to such a client takes no time: an application that sends on would stop all others.
         await trio.lowlevel.checkpoint()
         kind = message["type"]
-        if self._over or self._answer.done:
+        if self._over or self._answer.done or self._guest is not None:
             return
         if kind == "websocket.accept" and self._state is _State.ASKED:
             await self._accept(message)
@@ -235,12 +258,28 @@ class WebSocket:
         except GONE:
             self._connection.hang_up()
 
+    def _park(self, guest: Guest) -> None:
+        """Park the open websocket when the application returns; it sends nothing more."""
+        self._guest = guest
+
+    def _hand_over(self, started: float) -> None:
+        assert self._guest is not None  # noqa: S101 - it is what made this leave
+        parked = Parked(self._wire.sock, self._guest, self._make_line(0.0), time() - started)
+        unread = bytes(self._wire.buffer)
+        # Also frames that were fed with the last message, and come behind it.
+        parked.frames, parked.size = self._frames, self._buffer.length
+        self._connection.park(parked, unread)
+        if self._fed is not None and is_complete(bytes(self._fed) + unread):
+            parked.frames = None
+
     def _report(self, seconds: float) -> None:
+        self._connection.shared.reporter.request(self._make_line(seconds))
+
+    def _make_line(self, seconds: float) -> RequestLine:
         opened = self._state is not _State.ASKED
-        line = request_line(
+        return request_line(
             self._scope,
             SWITCHED if opened else self._answer.status,
             seconds,
             close_code=self._close_code if opened else None,
         )
-        self._connection.shared.reporter.request(line)

@@ -111,7 +111,13 @@ async def take_reports(pool: Pool) -> None:
         await reports.show_reported(conn, SECRETS, [an_id("m", 77)])
         await showing.show_standing(conn, [an_id("r", 77)], Standing("delivered"), deliveries_shown=True)
         await families.refresh_families(conn)
-        await unsent.schedule_facts(conn, [Held(claimed, datetime.now(UTC), an_id("m", 77))])
+        await conn.execute(
+            "UPDATE registrations SET state = 'sent', password_hash = 'x', expires_at = now() + interval '1 day' "
+            "WHERE id = (SELECT registration_id FROM mails WHERE id = %s)",
+            [claimed.id],
+        )
+        await unsent.schedule_facts(conn, [Held(claimed, datetime.now(UTC), None, ("hard", "other"))])
+        await unsent.schedule_facts(conn, [Held(claimed, datetime.now(UTC), claimed.id)])
         await unsent.show_due_facts(conn, 1)
         await suppression.note_bounce(
             conn, SECRETS, "person77@example.org", kind="hard", reason=None, at=datetime.now(UTC)

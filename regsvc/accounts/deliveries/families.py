@@ -18,7 +18,7 @@ from regsvc.postgres.connection import Connection
 ENOUGH: Final = 0.95  # of the mails of a family must be reported
 FEWEST: Final = 20  # mails from which a family is judged by itself; with fewer, by all families together
 SETTLED: Final = timedelta(minutes=10)  # after which a mail without a report counts as not reported
-SAMPLE: Final = 2000  # newest mails looked at
+SAMPLE: Final = 200  # newest mails looked at
 KEPT: Final = 50  # delays kept per family
 ALL: Final = "all"
 _USUAL: Final = 4.0  # seconds assumed before any delay was measured
@@ -96,17 +96,19 @@ async def refresh_families(conn: Connection) -> None:
     """Recompute all families from the newest settled mails of the last day."""
     cursor = await conn.execute(
         """
-        SELECT coalesce(m.email, r.email), extract(epoch FROM m.reported_at - m.sent_at)::float8, m.report
-          FROM (SELECT id, registration_id, email, sent_at, reported_at, report FROM mails
-                 WHERE created_at > now() - interval '1 day' AND created_at <= now() - %(settled)s
-                 ORDER BY created_at DESC, id DESC LIMIT %(sample)s) AS m
-          LEFT JOIN registrations r ON r.id = m.registration_id
-         WHERE m.sent_at <= now() - %(settled)s AND coalesce(m.email, r.email) IS NOT NULL
+        SELECT coalesce(m.email, (SELECT r.email FROM registrations r WHERE r.id = m.registration_id)),
+               extract(epoch FROM m.reported_at - m.sent_at)::float8, m.report
+          FROM mails m
+         WHERE m.created_at > now() - interval '1 day' AND m.created_at <= now() - %(settled)s
+           AND m.sent_at <= now() - %(settled)s
+         ORDER BY m.created_at DESC, m.id DESC LIMIT %(sample)s
         """,
         {"settled": SETTLED, "sample": SAMPLE},
     )
     counted: dict[str, Family] = {}
     for email, delay, report in await cursor.fetchall():
+        if email is None:
+            continue
         for name in (find_family(email), ALL):
             known = counted.get(name) or Family(name, 0, 0, [], [])
             delivered, bounced = report == "delivered", report in {"bounced", "failed"}

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Annotated, overload
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
+
+from regsvc.schemas.typed_dict import TypedDict
 
 
 @overload

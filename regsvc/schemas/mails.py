@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.admin import mail_search
 from regsvc.accounts.admin.mail_search import Attempt, OutboxMail
@@ -14,6 +13,7 @@ from regsvc.accounts.cursor import MAX_PAGE, Position
 from regsvc.postgres.connection import Connection
 from regsvc.schemas.fields import Body, EmailText
 from regsvc.schemas.rows import describe_page, describe_row, show_row
+from regsvc.schemas.typed_dict import TypedDict
 
 PAGE = 50  # mails a page by default
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.admin.registration_search import Entry
 from regsvc.accounts.cursor import MAX_PAGE, Position
@@ -13,6 +12,7 @@ from regsvc.accounts.registrations.registration import Registration, State
 from regsvc.mail.reports.bounces import explain_bounce
 from regsvc.schemas.fields import Body, EmailText
 from regsvc.schemas.rows import describe_page, describe_row
+from regsvc.schemas.typed_dict import TypedDict
 
 PAGE = 50  # registrations a page by default
 

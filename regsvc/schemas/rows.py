@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 from uuid import UUID
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.cursor import Page
 from regsvc.schemas.formats import Id, Timestamp, timestamp
+from regsvc.schemas.typed_dict import TypedDict
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

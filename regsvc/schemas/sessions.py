@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.sessions.session import MOST_SHOWN, Session
 from regsvc.schemas.rows import describe_row, show_row
+from regsvc.schemas.typed_dict import TypedDict
 
 _Current = Annotated[bool, Field(description="Whether this session asks.")]
 SessionShown: Any = describe_row(Session, "SessionShown", more={"current": _Current})

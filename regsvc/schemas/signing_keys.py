@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.schemas.formats import Timestamp, timestamp
+from regsvc.schemas.typed_dict import TypedDict
 from regsvc.security.key_store import KeyState, StoredKey
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Literal, NotRequired
 import structlog
 from pydantic import Field
 from quart import Blueprint, Response
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.audit.record import By, record
 from regsvc.http.context import Context, get_context
@@ -20,6 +19,7 @@ from regsvc.http.response.errors import ChildNotFoundError, ServingChildError
 from regsvc.http.response.json_response import answer
 from regsvc.logs.redaction import redact_text
 from regsvc.schemas.formats import Message
+from regsvc.schemas.typed_dict import TypedDict
 from regsvc.supervisor import ChildStatistics
 
 log = structlog.get_logger()

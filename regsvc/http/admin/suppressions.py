@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import structlog
 from quart import Blueprint, Response
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.deliveries import suppression
 from regsvc.accounts.deliveries.suppression import Suppression, SuppressionNotFoundError
@@ -16,6 +15,7 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer, empty
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.rows import describe_row, show_row
+from regsvc.schemas.typed_dict import TypedDict
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_suppressions", __name__)

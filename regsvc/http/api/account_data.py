@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import structlog
 from pydantic import Field
 from quart import Blueprint, Response, request
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.users.data_export import (
@@ -24,6 +23,7 @@ from regsvc.http.request.body import read_body
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer_file, empty
 from regsvc.schemas.formats import Id, Nothing, Timestamp
+from regsvc.schemas.typed_dict import TypedDict
 from regsvc.schemas.users import Profile
 
 log = structlog.get_logger()

@@ -11,7 +11,6 @@ from typing import Annotated
 import structlog
 from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations import confirmation, link_preview
@@ -30,6 +29,7 @@ from regsvc.http.response.json_response import answer, empty
 from regsvc.logs import mask_email
 from regsvc.schemas.fields import Body, TokenText
 from regsvc.schemas.formats import Message, Nothing, Timestamp, timestamp
+from regsvc.schemas.typed_dict import TypedDict
 from regsvc.security.tokens import read_link_token
 
 log = structlog.get_logger()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import structlog
 from quart import Blueprint, Response, request
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
@@ -32,6 +31,7 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import address_of
 from regsvc.schemas.formats import Message, Timestamp, timestamp
+from regsvc.schemas.typed_dict import TypedDict
 from regsvc.security.keys import AccessTokenInvalidError
 
 log = structlog.get_logger()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from quart import Blueprint, Response
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.http.context import get_context
 from regsvc.http.health.standing import (
@@ -21,6 +20,7 @@ from regsvc.http.request.client import get_client
 from regsvc.http.response.errors import ClientNotAllowedError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.formats import Text
+from regsvc.schemas.typed_dict import TypedDict
 from regsvc.security.keys import SealError
 
 blueprint = Blueprint("health", __name__)

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import Field
 from quart import Blueprint, Response
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.sessions import refresh_token
@@ -23,6 +22,7 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer, empty
 from regsvc.schemas.fields import Body, TokenText
 from regsvc.schemas.formats import Nothing
+from regsvc.schemas.typed_dict import TypedDict
 from regsvc.security.key_lives import ACCESS_TOKEN_LIFE
 from regsvc.security.keys import SealError
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import structlog
 from quart import Blueprint, Response
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
@@ -33,6 +32,7 @@ from regsvc.http.request.idempotency import read_once
 from regsvc.http.response.json_response import answer, empty
 from regsvc.schemas.fields import address_of
 from regsvc.schemas.formats import Nothing, Timestamp, timestamp
+from regsvc.schemas.typed_dict import TypedDict
 
 log = structlog.get_logger()
 blueprint = Blueprint("passwords", __name__)

@@ -9,7 +9,6 @@ import structlog
 import trio
 from pydantic import Field
 from quart import Blueprint, Response, request
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.registration import (
@@ -34,6 +33,7 @@ from regsvc.http.turns import end_turn
 from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, PER_SITE, TooManyWaitingError
 from regsvc.schemas.formats import Id, Timestamp, timestamp
 from regsvc.schemas.registrations import BounceShown, show_bounce
+from regsvc.schemas.typed_dict import TypedDict
 from regsvc.security.tokens import mint_handle
 from regsvc.waiting import wait_any
 

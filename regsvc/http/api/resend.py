@@ -11,7 +11,6 @@ from typing import Annotated
 import structlog
 from pydantic import StringConstraints
 from quart import Blueprint, Response, request
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
@@ -27,6 +26,7 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import Body, EmailText, address_of
 from regsvc.schemas.formats import Timestamp, timestamp
+from regsvc.schemas.typed_dict import TypedDict
 
 log = structlog.get_logger()
 blueprint = Blueprint("resending", __name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import trio
 from quart import Blueprint, Response, request
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 
 from regsvc.accounts.deliveries.tokens import use_token
@@ -19,6 +18,7 @@ from regsvc.http.response.json_response import answer
 from regsvc.mail.reports.messages import MAX_BYTES
 from regsvc.mail.reports.report import ReportUnreadableError
 from regsvc.metrics import REPORTS
+from regsvc.schemas.typed_dict import TypedDict
 from regsvc.security.feedback.signatures import FeedbackSignatureError
 
 blueprint = Blueprint("feedback", __name__)

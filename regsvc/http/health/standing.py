@@ -9,7 +9,6 @@ from typing import Annotated, Literal, NotRequired
 import trio
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 
 from regsvc.config.settings import Settings
 from regsvc.errors import ConfigurationError, DatabaseUnavailableError
@@ -26,6 +25,7 @@ from regsvc.processes.gathering import render_metrics
 from regsvc.processes.member import Member
 from regsvc.processes.states import ProcessState
 from regsvc.schemas.formats import Timestamp, timestamp
+from regsvc.schemas.typed_dict import TypedDict
 from regsvc.security.passwords import HashingLane
 from regsvc.supervisor import SupervisorStatistics
 

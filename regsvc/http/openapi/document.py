@@ -17,7 +17,6 @@ from pydantic import Field, TypeAdapter
 from quart import Quart, Response
 from quart_schema import HttpSecurityScheme, Info, OpenAPIProvider, QuartSchema, Server
 from quart_schema.conversion import PYDANTIC_REF_TEMPLATE
-from typing_extensions import TypedDict  # pydantic reads this one alone before Python 3.12
 from werkzeug.routing import BaseConverter, Rule
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
@@ -28,6 +27,7 @@ from regsvc.http.response.problems import MEDIA_TYPE, STATUSES
 from regsvc.http.server.refusals import PROBLEMS
 from regsvc.http.websocket_limits import TooManyWaitingError
 from regsvc.schemas.formats import Nothing, Text, Timestamp
+from regsvc.schemas.typed_dict import TypedDict
 
 PATH = "/openapi.json"
 

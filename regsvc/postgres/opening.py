@@ -108,7 +108,7 @@ class Opener:
                 connection = await Connection.connect(
                     self._conninfo,
                     timeout=self._seconds,
-                    prepare_threshold=PREPARE_THRESHOLD if self._prepare else None,
+                    prepare_threshold=None,
                     application_name=self._application_name,
                 )
         except (psycopg.Error, ConfigurationError) as error:
@@ -120,5 +120,7 @@ class Opener:
             self._on_failed(failure)
         else:
             self.opened += 1
+            # Not before: `stop_preparing` may have come meanwhile.
+            connection.prepare_threshold = PREPARE_THRESHOLD if self._prepare else None
             connection.expires = trio.current_time() + self._life * random.uniform(0.8, 1)  # noqa: S311 - no secret
             self._on_opened(connection)

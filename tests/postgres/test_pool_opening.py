@@ -6,11 +6,13 @@ import math
 from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
+import psycopg
 import pytest
 import trio
 from structlog.testing import capture_logs
 
 from regsvc.errors import DatabaseUnavailableError
+from regsvc.postgres.opening import Opener
 from regsvc.postgres.pool import Pool
 from tests.databases import run_sql
 from tests.polling import wait_until
@@ -53,6 +55,30 @@ async def test_whose_connection_opens_slowly_gets_the_next_free_one(database: st
                 await wait_until(lambda: pool.statistics().waiting == 0)
         assert pool.statistics().opened == 1
         await pool.aclose()
+
+
+async def test_what_was_being_opened_while_statements_were_found_lost_prepares_none(database: str) -> None:
+    """Behind a pooler, one that was late would lose a statement again, and another request with it."""
+    opened: list[Connection] = []
+    async with open_proxy(database) as proxy:
+        opener = Opener(
+            proxy.conninfo(),
+            seconds=30,
+            application_name="test",
+            prepare=True,
+            life=60,
+            on_opened=opened.append,
+            on_failed=lambda error: pytest.fail(str(error)),
+        )
+        proxy.fall_silent()
+        opener.open_one()
+        await wait_until(lambda: proxy.open_streams > 0)
+        opener.stop_preparing(psycopg.errors.InvalidSqlStatementName("lost"))
+        proxy.speak()
+        await wait_until(lambda: bool(opened))
+    (connection,) = opened
+    assert connection.prepare_threshold is None
+    connection.close_nowait()
 
 
 async def take(pool: Pool) -> None:

@@ -261,7 +261,7 @@ async def _explain(conn: Connection) -> tuple[str, int]:
             await conn.execute("SELECT set_config(%s, %s, false)", [name, value])
         said.clear()
         await jobs.claim_due(conn, 64)
-    (plan,) = [text for text in said if "UPDATE mails" in text]
+    (plan,) = [text for text in said if 'UPDATE "mails"' in text]
     return plan, _pages(plan)
 
 

@@ -11,9 +11,9 @@ import pytest
 import trio
 from trio_websocket import open_websocket_url
 
+from tests.http.reports import CREDENTIALS, postmark_bounce
 from tests.services import PASSWORD, Service, run_test_service
 
-CREDENTIALS = ("postmark", "a password of the tests")
 BEARER = "a bearer token of the tests"
 
 
@@ -26,29 +26,6 @@ async def service(database: str, tmp_path: Path) -> AsyncIterator[Service]:
     }
     async with run_test_service(database, tmp_path, environ) as service:
         yield service
-
-
-def postmark_bounce(mail_id: str, **more: object) -> dict[str, object]:
-    """A webhook as Postmark documents it."""
-    return {
-        "RecordType": "Bounce",
-        "MessageStream": "outbound",
-        "ID": 4323372036854775807,
-        "Type": "HardBounce",
-        "TypeCode": 1,
-        "Name": "Hard bounce",
-        "MessageID": "883953f4-6105-42a2-a16a-77a8eac79483",
-        "Metadata": {"regsvc_mail": mail_id},
-        "ServerID": 23,
-        "Description": "The server was unable to deliver your message (ex: unknown user, mailbox not found).",
-        "Details": "smtp;550 5.1.1 The email account that you tried to reach does not exist.",
-        "Email": "ann@example.com",
-        "From": "no-reply@example.org",
-        "BouncedAt": "2026-11-28T03:33:54.9070259Z",
-        "Inactive": True,
-        "CanActivate": True,
-        **more,
-    }
 
 
 async def sign_up(service: Service) -> tuple[str, dict[str, str], str]:

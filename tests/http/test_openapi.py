@@ -22,7 +22,8 @@ from referencing.jsonschema import DRAFT202012
 from regsvc.http.response import problems
 from regsvc.http.server import refusals
 from regsvc.postgres.connection import Connection
-from tests.services import PASSWORD, Service
+from tests.http.reports import CREDENTIALS, postmark_bounce
+from tests.services import PASSWORD, Service, run_test_service
 from tests.suite.application import open_application
 
 Document = dict[str, Any]
@@ -219,12 +220,18 @@ class Checker:
         return next(each for each in known if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), path))
 
 
-async def test_what_is_answered_is_what_is_described(document: Document, shared_service: Service) -> None:
+async def test_what_is_answered_is_what_is_described(
+    document: Document, database: str, tmp_path: Path
+) -> None:
     checker = Checker(document)
-    async with httpx.AsyncClient(
-        base_url=shared_service.url, timeout=60, event_hooks={"response": [checker.check]}
-    ) as client:
-        service = Service(shared_service.url, client, shared_service.settings, shared_service.mailbox)
+    environ = {"REGSVC_FEEDBACK_POSTMARK": ":".join(CREDENTIALS)}
+    async with (
+        run_test_service(database, tmp_path, environ) as running,
+        httpx.AsyncClient(
+            base_url=running.url, timeout=60, event_hooks={"response": [checker.check]}
+        ) as client,
+    ):
+        service = Service(running.url, client, running.settings, running.mailbox)
         await follow_a_sign_up(service)
         for path in ("/healthz", "/readyz", "/metrics", "/.well-known/jwks.json"):
             await client.get(path)
@@ -285,8 +292,23 @@ async def follow_a_sign_up(service: Service) -> None:
     await execute(service, "UPDATE users SET role = 'admin' WHERE email = %(email)s", email=address)
     bearer = await service.log_in(address)
     await look_after_everything(service, address, bearer)
+    await report_and_lift(service, bearer)
     await service.client.post("/api/v1/logout", headers=bearer)
     await leave(service, address)
+
+
+async def report_and_lift(service: Service, bearer: dict[str, str]) -> None:
+    """Report a bounce, and lift what it suppressed."""
+    path, reports = "/api/v1/admin/suppressions", "/api/v1/feedback/postmark"
+    bounced = f"{uuid4()}@example.com"
+    await service.sign_up(bounced)
+    mail_id = str((await service.wait_mail(bounced)).message["Message-ID"]).strip("<>").partition("@")[0]
+    await service.client.post(reports, json=postmark_bounce(mail_id))
+    await service.client.post(reports, json=postmark_bounce(mail_id), auth=CREDENTIALS)
+    await service.client.get(path)
+    (found,) = (await service.client.get(path, headers=bearer)).json()["suppressions"]
+    for _ in range(2):
+        await service.client.delete(f"{path}/{found['id']}", headers=bearer)
 
 
 async def look_at_ones_sessions(service: Service, bearer: dict[str, str]) -> None:

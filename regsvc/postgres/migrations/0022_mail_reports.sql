@@ -86,6 +86,3 @@ CREATE TABLE feedback_mailboxes (
     lease         uuid,
     leased_until  timestamptz
 );
-
--- outside a transaction:
-ALTER TABLE registrations VALIDATE CONSTRAINT registrations_delayed_has_next_try;

@@ -16,6 +16,7 @@ from regsvc.security.tokens import read_link_token
 from tests.amqp import open_channel
 from tests.canaries import Canaries
 from tests.databases import run_sql
+from tests.http.reports import CREDENTIALS
 from tests.http.test_openapi import follow_a_sign_up
 from tests.programs import run_program, serve_environ, talk_to
 from tests.services import SECRET, read_all_mails
@@ -78,7 +79,8 @@ async def test_no_log_line_has_a_secret(database: str, tmp_path: Path, level: st
 async def test_no_call_leaves_a_secret_anywhere(database: str, tmp_path: Path) -> None:
     """Every call there is, and then every one while the database has lost a table: bugs leave tracebacks."""
     canaries = Canaries()
-    environ = serve_environ(database, tmp_path, log_level="debug")
+    reports = ":".join(CREDENTIALS)
+    environ = serve_environ(database, tmp_path, log_level="debug", feedback_postmark=reports)
     async with (
         run_program("serve", folder=tmp_path, environ=environ) as program,
         httpx.AsyncClient(base_url=program.url, timeout=60, event_hooks=canaries.hooks) as client,

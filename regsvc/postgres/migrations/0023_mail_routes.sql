@@ -32,8 +32,8 @@ CREATE TABLE smtp_tokens (
     id           smallint PRIMARY KEY DEFAULT 1 CHECK (id = 1),
     sealed       bytea,
     expires_at   timestamptz,
-    renew_at     timestamptz NOT NULL DEFAULT '-infinity',  -- three quarters of its life
-    leased_until timestamptz NOT NULL DEFAULT '-infinity',
+    renew_at     timestamptz NOT NULL DEFAULT 'epoch',  -- three quarters of its life
+    leased_until timestamptz NOT NULL DEFAULT 'epoch',
     problem      text,
     refused      boolean NOT NULL DEFAULT false
 );

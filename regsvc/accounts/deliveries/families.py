@@ -13,6 +13,7 @@ from typing import Final
 
 from psycopg.rows import class_row
 
+from regsvc.mail.queue import families
 from regsvc.postgres.connection import Connection
 
 ENOUGH: Final = 0.95  # of the mails of a family must be reported
@@ -23,26 +24,10 @@ KEPT: Final = 50  # delays kept per family
 ALL: Final = "all"
 _USUAL: Final = 4.0  # seconds assumed before any delay was measured
 
-_DOMAINS: Final = {
-    "google": {"gmail.com", "googlemail.com"},
-    "microsoft": {
-        "outlook.com",
-        "hotmail.com",
-        "live.com",
-        "msn.com",
-        "outlook.de",
-        "hotmail.de",
-        "hotmail.fr",
-    },
-    "yahoo": {"yahoo.com", "ymail.com", "rocketmail.com", "aol.com", "yahoo.co.jp", "yahoo.de", "yahoo.fr"},
-    "apple": {"icloud.com", "me.com", "mac.com"},
-}
-_FAMILY: Final = {domain: family for family, domains in _DOMAINS.items() for domain in domains}
-
 
 def find_family(email: str) -> str:
     """Return the receiver family of an address by its domain: google, microsoft, yahoo, apple or other."""
-    return _FAMILY.get(email.rpartition("@")[2].lower(), "other")
+    return families.find_family(email.rpartition("@")[2])
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from regsvc.mail.message.languages import LOCALES
 from tests.services import Service, run_test_service
 
 PAGES = Path(pages.__file__).parent
-LANGUAGES = sorted((PAGES / "texts").glob("*.toml"))
+LANGUAGES = sorted((PAGES / "texts").rglob("*.toml"))
+ENGLISH = [file for file in LANGUAGES if file.stem == "en"]
+NAMES = [str(file.relative_to(PAGES / "texts").with_suffix("")) for file in LANGUAGES]
 # Found by a word that the program knows: a step, a strength; in the table `errors` the code of an error or field.
 _FOUND = r"step_\w+|strength_\d"
 _FIELDS = r"(email|name|password|code)_(\w+)"
@@ -32,13 +34,21 @@ def read(file: Path) -> dict[str, dict[str, str]]:
 
 
 def test_there_are_pages_in_every_language_that_people_can_choose() -> None:
-    assert {file.stem for file in LANGUAGES} == set(LOCALES)
+    for english in ENGLISH:
+        assert {file.stem for file in english.parent.glob("*.toml")} == set(LOCALES)
+    assert {file.parent for file in LANGUAGES} == {file.parent for file in ENGLISH}
 
 
-@pytest.mark.parametrize("file", LANGUAGES, ids=lambda file: file.stem)
+def test_a_text_is_in_one_file() -> None:
+    """A text that two subjects had would be the later one's."""
+    tables = [(table, name) for file in ENGLISH for table, texts in read(file).items() for name in texts]
+    assert len(tables) == len(set(tables))
+
+
+@pytest.mark.parametrize("file", LANGUAGES, ids=NAMES)
 def test_a_language_has_every_text(file: Path) -> None:
     """No text is missing, empty or left over, and each has the placeholders of the English one."""
-    english, own = read(PAGES / "texts" / "en.toml"), read(file)
+    english, own = read(file.with_name("en.toml")), read(file)
     assert {table: set(texts) for table, texts in own.items()} == {
         table: set(texts) for table, texts in english.items()
     }
@@ -50,10 +60,10 @@ def test_a_language_has_every_text(file: Path) -> None:
             )
 
 
-@pytest.mark.parametrize("file", LANGUAGES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", LANGUAGES, ids=NAMES)
 def test_a_translation_is_one(file: Path) -> None:
     """Next to nothing is as in English: what is, was forgotten."""
-    english, own = read(PAGES / "texts" / "en.toml"), read(file)
+    english, own = read(file.with_name("en.toml")), read(file)
     same = {
         name
         for table, texts in own.items()
@@ -68,13 +78,13 @@ def test_every_text_is_used() -> None:
     codes = set(list_codes(RegsvcError))
     files = [*PAGES.rglob("*.py"), *PAGES.glob("templates/*.html"), *PAGES.glob("static/*.js")]
     used = "".join(file.read_text("utf-8") for file in files)
-    for table, texts in read(PAGES / "texts" / "en.toml").items():
-        for name in texts:
-            if table == "errors":
-                known = name in codes or re.fullmatch(_FIELDS, name)
-            else:
-                known = re.fullmatch(_FOUND, name) or re.search(rf"\b{name}\b", used)
-            assert known, f"{table}.{name}"
+    tables = [(table, name) for file in ENGLISH for table, texts in read(file).items() for name in texts]
+    for table, name in tables:
+        if table == "errors":
+            known = name in codes or re.fullmatch(_FIELDS, name)
+        else:
+            known = re.fullmatch(_FOUND, name) or re.search(rf"\b{name}\b", used)
+        assert known, f"{table}.{name}"
 
 
 def list_codes(root: type[RegsvcError]) -> Iterator[str]:

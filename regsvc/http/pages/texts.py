@@ -11,7 +11,7 @@ from quart import current_app, request
 
 from regsvc.http.own_texts import PAGE_TEXTS
 from regsvc.http.request.languages import choose_tag
-from regsvc.mail.message.languages import FALLBACK, read_texts
+from regsvc.mail.message.languages import FALLBACK, list_text_folders, read_texts
 
 _KEY = "REGSVC_PAGE_WORDS"
 
@@ -44,7 +44,9 @@ def load_words(brand: str, folder: Path | None) -> Mapping[str, Words]:
     Raises:
         ValueError: a file is not TOML.
     """
-    folders = [PAGE_TEXTS] if folder is None else [PAGE_TEXTS, folder]
+    folders = list_text_folders(PAGE_TEXTS)
+    if folder is not None:
+        folders.append(folder)
     return {
         language: Words(
             language,

@@ -109,16 +109,21 @@ def list_locales(templates: Path | None) -> tuple[str, ...]:
     return (*LOCALES, *sorted(own - set(LOCALES)))
 
 
+def list_text_folders(root: Path) -> list[Path]:
+    """Return a folder of texts and the folders directly in it, each with the texts of one subject."""
+    return [root, *sorted(folder for folder in root.iterdir() if folder.is_dir())]
+
+
 def find_text_errors(ours: Path, theirs: Path) -> Iterator[str]:
     """Yield the errors of an operator's texts, each with its file and key.
 
     A placeholder missing from our English text would have no value.
 
     Args:
-        ours: folder of the texts included in the program.
+        ours: folder of the texts included in the program; those of a subject may be in a folder of their own.
         theirs: folder of the operator's texts, which override them.
     """
-    model = _flatten(tomllib.loads((ours / f"{FALLBACK}.toml").read_text("utf-8")))
+    model = _flatten(read_texts(list_text_folders(ours))[FALLBACK])
     for file in sorted(theirs.glob("*.toml")):
         try:
             texts = _flatten(tomllib.loads(file.read_text("utf-8")))

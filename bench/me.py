@@ -36,9 +36,9 @@ from stand import (
 )
 
 from regsvc.postgres.connection import Connection
-from regsvc.security.key_store import load_key_ring
-from regsvc.security.keys import AccessToken
 from regsvc.security.passwords import HashingLane
+from regsvc.security.signing.access_token import AccessToken
+from regsvc.security.signing.key_store import load_key_ring
 from regsvc.security.tokens import Secrets
 
 if TYPE_CHECKING:

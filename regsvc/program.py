@@ -129,7 +129,7 @@ async def check_database(settings: Settings) -> tuple[str, ...]:
                 log.warning("schema is newer than this program, but compatible", newer=newer)
             await check_rights(conn)
             if settings.role != "worker":
-                from regsvc.security.key_store import load_key_ring  # noqa: PLC0415 - heavy, and a worker signs nothing
+                from regsvc.security.signing.key_store import load_key_ring  # noqa: PLC0415 - heavy, and a worker signs nothing
 
                 await load_key_ring(conn, make_secrets(settings), settings.public_url)
     except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:

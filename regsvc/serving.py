@@ -12,7 +12,7 @@ from regsvc.http.request_log import note_request
 from regsvc.http.server.peers import LOOPBACK
 from regsvc.http.server.server import Limits, Server
 from regsvc.parts import Parts
-from regsvc.security.key_rings import KeyRings
+from regsvc.security.signing.key_rings import KeyRings
 
 
 def make_server(parts: Parts) -> Server:

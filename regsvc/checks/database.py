@@ -12,7 +12,7 @@ from regsvc.postgres.listening import prove_heard
 from regsvc.postgres.pool import Pool
 from regsvc.postgres.schema import check_rights, check_schema
 from regsvc.postgres.server import prove_writable
-from regsvc.security.key_store import check_seals
+from regsvc.security.signing.key_store import check_seals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -17,7 +17,7 @@ from regsvc.commands.runner import (
 )
 from regsvc.parts import make_secrets
 from regsvc.schemas.signing_keys import show_keys
-from regsvc.security.key_store import StoredKey, list_keys
+from regsvc.security.signing.key_store import StoredKey, list_keys
 
 log = structlog.get_logger()
 

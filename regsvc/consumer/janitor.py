@@ -27,7 +27,7 @@ from regsvc.accounts.users.email_change import purge_changes
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
-from regsvc.security.key_lives import purge_keys
+from regsvc.security.signing.key_lives import purge_keys
 from regsvc.waiting import wait_any
 
 log = structlog.get_logger()

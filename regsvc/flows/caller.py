@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from regsvc.accounts.audit.record import ActorKind, By
 from regsvc.accounts.limits.rate_limit import Standing
-from regsvc.security.keys import AccessToken
+from regsvc.security.signing.access_token import AccessToken
 
 
 @dataclass

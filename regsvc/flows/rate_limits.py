@@ -19,7 +19,7 @@ from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.flows.caller import Caller
 from regsvc.flows.service import Service
 from regsvc.metrics import RATE_LIMITED
-from regsvc.security.keys import AccessToken
+from regsvc.security.signing.access_token import AccessToken
 
 log = structlog.get_logger()
 

@@ -20,7 +20,7 @@ from regsvc.http.websocket_limits import OpenSockets
 from regsvc.live import LiveHub
 from regsvc.postgres.readiness import Readiness
 from regsvc.processes.member import Member
-from regsvc.security.key_rings import KeyRings
+from regsvc.security.signing.key_rings import KeyRings
 from regsvc.supervisor import SupervisorStatistics
 
 _KEY = "REGSVC"

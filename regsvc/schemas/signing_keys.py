@@ -8,7 +8,7 @@ from pydantic import Field
 
 from regsvc.schemas.formats import Timestamp, timestamp
 from regsvc.schemas.typed_dict import TypedDict
-from regsvc.security.key_store import KeyState, StoredKey
+from regsvc.security.signing.key_store import KeyState, StoredKey
 
 
 class KeyShown(TypedDict):

@@ -30,7 +30,7 @@ from regsvc.mail.reports.report import Clues, Event, Report
 from regsvc.mail.reports.standing import Standing
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
-from regsvc.security import key_store
+from regsvc.security.signing import key_store
 from regsvc.security.tokens import (
     Secrets,
     SessionCookie,

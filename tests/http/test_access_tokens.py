@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from regsvc.postgres.connection import Connection
-from regsvc.security.key_store import load_key_ring
-from regsvc.security.keys import KeyRing
+from regsvc.security.signing.key_ring import KeyRing
+from regsvc.security.signing.key_store import load_key_ring
 from regsvc.security.tokens import Secrets, mint_handle, mint_link_token
 from tests.http.forgery import MISSING, Forger, encode, hmac_signer, other_spelling
 from tests.programs import SharedProgram, talk_to_shared

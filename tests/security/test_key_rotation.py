@@ -9,9 +9,11 @@ import trio
 
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.postgres.pool import Pool
-from regsvc.security.key_lives import purge_keys
-from regsvc.security.key_rings import KeyRings
-from regsvc.security.key_store import (
+from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
+from regsvc.security.signing.key_lives import purge_keys
+from regsvc.security.signing.key_ring import KeyRing
+from regsvc.security.signing.key_rings import KeyRings
+from regsvc.security.signing.key_store import (
     KeyInUseError,
     KeyNotFoundError,
     list_keys,
@@ -19,7 +21,6 @@ from regsvc.security.key_store import (
     rotate_keys,
     withdraw_key,
 )
-from regsvc.security.keys import AccessToken, AccessTokenInvalidError, KeyRing
 from regsvc.security.tokens import Secrets
 
 ISSUER = "https://accounts.example.org"

@@ -10,9 +10,10 @@ import trio
 
 from regsvc.errors import ConfigurationError
 from regsvc.postgres.pool import Pool
-from regsvc.security.key_rings import KeyRings
-from regsvc.security.key_store import check_seals, load_key_ring
-from regsvc.security.keys import AccessToken, KeyRing, SealError
+from regsvc.security.signing.access_token import AccessToken, SealError
+from regsvc.security.signing.key_ring import KeyRing
+from regsvc.security.signing.key_rings import KeyRings
+from regsvc.security.signing.key_store import check_seals, load_key_ring
 from regsvc.security.tokens import Secrets
 
 ISSUER = "https://accounts.example.org"
@@ -99,7 +100,7 @@ async def test_a_check_says_whether_the_secret_fits_and_changes_nothing(pool: Po
 async def test_a_process_of_the_old_secret_serves_on_beside_those_of_the_new_one(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regsvc.security.key_rings._REFRESH", 0.0)  # reads them each time
+    monkeypatch.setattr("regsvc.security.signing.key_rings._REFRESH", 0.0)  # reads them each time
     rings = KeyRings(pool, OLD, ISSUER)
     before = await rings.current()
     await load(pool, ROTATED)

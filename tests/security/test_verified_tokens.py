@@ -11,9 +11,10 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from regsvc.security.key_lives import ACCESS_TOKEN_LIFE, LEEWAY
-from regsvc.security.key_rings import VerifiedTokens
-from regsvc.security.keys import AccessToken, AccessTokenInvalidError, KeyRing, UnknownKeyError
+from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError, UnknownKeyError
+from regsvc.security.signing.key_lives import ACCESS_TOKEN_LIFE, LEEWAY
+from regsvc.security.signing.key_ring import KeyRing
+from regsvc.security.signing.key_rings import VerifiedTokens
 
 SOMEBODY = AccessToken(uuid4(), uuid4(), "user")
 

@@ -12,7 +12,7 @@ from regsvc.config import loading
 from regsvc.http.app import create_app
 from regsvc.http.context import Context
 from regsvc.parts import open_parts
-from regsvc.security.key_rings import KeyRings
+from regsvc.security.signing.key_rings import KeyRings
 from regsvc.supervisor import SupervisorStatistics
 
 SECRET = "an application that serves no one, asked about itself"

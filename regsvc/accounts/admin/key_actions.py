@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regsvc.accounts.audit.record import By, record
 from regsvc.postgres.connection import Connection
-from regsvc.security import key_store
+from regsvc.security.signing import key_store
 from regsvc.security.tokens import Secrets
 
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 from regsvc.accounts.sessions.refresh_token import RefreshTokenInvalidError, Reuse, end_reused
 from regsvc.accounts.sessions.session import ALIVE, IDLE_LIFE
 from regsvc.postgres.connection import Connection
-from regsvc.security.keys import AccessToken
+from regsvc.security.signing.access_token import AccessToken
 from regsvc.security.tokens import SessionCookie
 
 RENEW_AFTER = timedelta(hours=24)

@@ -24,7 +24,7 @@ from regsvc.accounts.sessions import legacy_token
 from regsvc.accounts.sessions.session import ALIVE, IDLE_LIFE, LIFE, end_session
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
-from regsvc.security.keys import AccessToken
+from regsvc.security.signing.access_token import AccessToken
 from regsvc.security.tokens import RefreshToken, Secrets, mint_refresh_token, read_refresh_token
 
 REUSE_GRACE = timedelta(seconds=10)

@@ -20,7 +20,7 @@ from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body, PasswordText
 from regsvc.schemas.rows import show_row
 from regsvc.schemas.users import show_profile
-from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 
 log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, throttle, throttle_user
 from regsvc.flows.service import Service
 from regsvc.flows.signup.resend import take_turn
 from regsvc.schemas.fields import Body, EmailText, PasswordText, TokenText
-from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import AccountToken, read_account_token
 
 log = structlog.get_logger()

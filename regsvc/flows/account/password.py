@@ -27,7 +27,7 @@ from regsvc.flows.service import Service
 from regsvc.flows.signup.resend import take_turn
 from regsvc.logs import mask_email
 from regsvc.schemas.fields import Body, EmailText, NewPasswordText, PasswordText, TokenText
-from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 from regsvc.security.tokens import read_account_token
 
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ from regsvc.flows.rate_limits import ACCOUNT, throttle_user
 from regsvc.flows.service import Service
 from regsvc.mail.message.languages import LOCALES, list_locales
 from regsvc.schemas.fields import Body, NameText
-from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 
 
 class ProfileBody(Body):

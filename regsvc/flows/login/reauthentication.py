@@ -14,7 +14,7 @@ from regsvc.accounts.users.user import Credentials
 from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import login_attempt
 from regsvc.flows.service import Service
-from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from regsvc.accounts.users.notices import add_notice
 from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import ACCOUNT, throttle_user
 from regsvc.flows.service import Service
-from regsvc.security.keys import AccessToken
+from regsvc.security.signing.access_token import AccessToken
 from regsvc.security.tokens import SessionCookie
 
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.signing_keys import KeysShown, show_keys
-from regsvc.security.key_store import list_keys
+from regsvc.security.signing.key_store import list_keys
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_keys", __name__)

@@ -32,7 +32,7 @@ from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import address_of
 from regsvc.schemas.formats import Message, Timestamp, timestamp
 from regsvc.schemas.typed_dict import TypedDict
-from regsvc.security.keys import AccessTokenInvalidError
+from regsvc.security.signing.access_token import AccessTokenInvalidError
 
 log = structlog.get_logger()
 blueprint = Blueprint("email_change", __name__)

@@ -21,7 +21,7 @@ from regsvc.http.response.errors import ClientNotAllowedError
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.formats import Text
 from regsvc.schemas.typed_dict import TypedDict
-from regsvc.security.keys import SealError
+from regsvc.security.signing.access_token import SealError
 
 blueprint = Blueprint("health", __name__)
 

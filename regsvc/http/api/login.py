@@ -23,8 +23,8 @@ from regsvc.http.response.json_response import answer, empty
 from regsvc.schemas.fields import Body, TokenText
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.typed_dict import TypedDict
-from regsvc.security.key_lives import ACCESS_TOKEN_LIFE
-from regsvc.security.keys import SealError
+from regsvc.security.signing.access_token import SealError
+from regsvc.security.signing.key_lives import ACCESS_TOKEN_LIFE
 
 log = structlog.get_logger()
 blueprint = Blueprint("sessions", __name__)

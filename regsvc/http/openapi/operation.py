@@ -11,7 +11,7 @@ from quart_schema import document
 
 from regsvc.errors import DatabaseUnavailableError, RegsvcError, ValidationFailedError
 from regsvc.http.response.errors import ForbiddenError, UnsupportedMediaTypeError
-from regsvc.security.keys import AccessTokenInvalidError, SealError
+from regsvc.security.signing.access_token import AccessTokenInvalidError, SealError
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 

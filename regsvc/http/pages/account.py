@@ -31,7 +31,7 @@ from regsvc.http.response.json_response import answer_file
 from regsvc.http.response.problems import find_status
 from regsvc.mail.message.languages import choose_language, list_locales
 from regsvc.schemas.fields import address_of
-from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 
 Deed = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[Grant | None]]
 

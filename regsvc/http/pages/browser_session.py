@@ -15,7 +15,7 @@ from regsvc.http.context import get_context
 from regsvc.http.pages.forms import get_cookies, lead_to, set_cookie
 from regsvc.http.pages.page import blueprint
 from regsvc.http.request.caller import get_caller
-from regsvc.security.keys import AccessToken
+from regsvc.security.signing.access_token import AccessToken
 from regsvc.security.tokens import SessionCookie, mint_session_cookie, read_session_cookie
 
 _COOKIE = "regsvc-session"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from regsvc.http.context import Context
 from regsvc.http.request.authentication import authenticate_user
 from regsvc.http.response.errors import ForbiddenError
-from regsvc.security.keys import AccessToken
+from regsvc.security.signing.access_token import AccessToken
 
 ADMIN = "admin"
 

@@ -6,7 +6,7 @@ from quart import request
 
 from regsvc.accounts.users.user import User
 from regsvc.http.context import Context
-from regsvc.security.keys import AccessToken, AccessTokenInvalidError
+from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 
 _SCHEME = "bearer "
 

@@ -51,8 +51,8 @@ from regsvc.http.response.errors import (
 from regsvc.http.websocket_limits import TooManyWaitingError
 from regsvc.mail.reports import report
 from regsvc.schemas.formats import timestamp
-from regsvc.security import keys
 from regsvc.security.feedback import signatures
+from regsvc.security.signing import access_token
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     report.ReportUnreadableError: HTTPStatus.BAD_REQUEST,
     signatures.FeedbackSignatureError: HTTPStatus.UNAUTHORIZED,
     InvalidCredentialsError: HTTPStatus.UNAUTHORIZED,
-    keys.AccessTokenInvalidError: HTTPStatus.UNAUTHORIZED,
+    access_token.AccessTokenInvalidError: HTTPStatus.UNAUTHORIZED,
     refresh_token.RefreshTokenInvalidError: HTTPStatus.UNAUTHORIZED,
     refresh_token.RefreshTokenReusedError: HTTPStatus.UNAUTHORIZED,
     password.WrongPasswordError: HTTPStatus.FORBIDDEN,
@@ -101,7 +101,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     TooManyWaitingError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DatabaseUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SchemaMismatchError: HTTPStatus.SERVICE_UNAVAILABLE,
-    keys.SealError: HTTPStatus.SERVICE_UNAVAILABLE,
+    access_token.SealError: HTTPStatus.SERVICE_UNAVAILABLE,
     SnsUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -172,7 +172,7 @@ async def answer_known(error: errors.RegsvcError) -> Response:
     elif status == HTTPStatus.UNAUTHORIZED:
         # RFC 9110 section 11.6.1 wants a challenge with every 401; RFC 6750 section 3 says which.
         headers["WWW-Authenticate"] = "Bearer"
-        if isinstance(error, keys.AccessTokenInvalidError) and _brings_token():
+        if isinstance(error, access_token.AccessTokenInvalidError) and _brings_token():
             headers["WWW-Authenticate"] += ' error="invalid_token"'
     if isinstance(error, ContentCodingError):
         headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16

@@ -28,7 +28,7 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.mail.message.languages import FALLBACK
 from regsvc.mail.queue.breaker import get_breaker
-from regsvc.security.keys import AccessToken
+from regsvc.security.signing.access_token import AccessToken
 
 _SHARED = "REGSVC_OVERVIEW"
 

@@ -10,8 +10,14 @@ import trio
 
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.postgres.pool import Pool
-from regsvc.security.key_store import load_key_ring
-from regsvc.security.keys import AccessToken, AccessTokenInvalidError, KeyRing, SealError, UnknownKeyError
+from regsvc.security.signing.access_token import (
+    AccessToken,
+    AccessTokenInvalidError,
+    SealError,
+    UnknownKeyError,
+)
+from regsvc.security.signing.key_ring import KeyRing
+from regsvc.security.signing.key_store import load_key_ring
 from regsvc.security.tokens import Secrets
 
 log = structlog.get_logger()

@@ -19,9 +19,10 @@ from psycopg.rows import class_row
 
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
-from regsvc.security.key_lives import ANNOUNCED, SERVED
-from regsvc.security.keys import KeyRing, SealError
 from regsvc.security.seals import UnsealError, reseal, seal, unseal
+from regsvc.security.signing.access_token import SealError
+from regsvc.security.signing.key_lives import ANNOUNCED, SERVED
+from regsvc.security.signing.key_ring import KeyRing
 from regsvc.security.tokens import Secrets
 
 log = structlog.get_logger()

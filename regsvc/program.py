@@ -129,9 +129,12 @@ async def check_database(settings: Settings) -> tuple[str, ...]:
                 log.warning("schema is newer than this program, but compatible", newer=newer)
             await check_rights(conn)
             if settings.role != "worker":
-                from regsvc.security.signing.key_store import load_key_ring  # noqa: PLC0415 - heavy, and a worker signs nothing
+                from regsvc.security.signing import key_store  # noqa: PLC0415 - heavy, and a worker signs nothing
 
-                await load_key_ring(conn, make_secrets(settings), settings.public_url)
+                keys, algorithm = make_secrets(settings), settings.token_alg
+                await key_store.load_key_ring(conn, keys, settings.public_url, algorithm)
+                if kid := await key_store.announce_algorithm(conn, keys, algorithm):
+                    log.info("signing key added", kid=kid, algorithm=algorithm, at_once=False)
     except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
         log.warning("database not usable yet", error=" ".join(str(error).split()))
         return ()

@@ -25,7 +25,7 @@ def make_server(parts: Parts) -> Server:
         lane=parts.lane,
         hub=parts.hub,
         readiness=parts.readiness,
-        key_rings=KeyRings(parts.http_pool, parts.secrets, settings.public_url),
+        key_rings=KeyRings(parts.http_pool, parts.secrets, settings.public_url, settings.token_alg),
         stopping=parts.stopping,
         children=parts.children,
         restart=parts.restart,

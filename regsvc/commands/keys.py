@@ -90,4 +90,6 @@ def _print_keys(found: list[StoredKey], *, machine: bool) -> None:
         return
     for key in show_keys(found)["keys"]:
         until = f"  served until {key['served_until']}" if key["served_until"] else ""
-        click.echo(f"{key['kid']}  {key['state']:<9}  signs from {key['signs_from']}{until}")
+        click.echo(
+            f"{key['kid']}  {key['algorithm']}  {key['state']:<9}  signs from {key['signs_from']}{until}"
+        )

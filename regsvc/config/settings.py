@@ -28,6 +28,7 @@ from regsvc.logs import LogFormat, LogLevel
 
 Mode = Literal["dev", "serve", "check", "migrate", "operate"]
 Role = Literal["all", "api", "worker"]
+TokenAlgorithm = Literal["EdDSA", "ES256"]
 
 
 _Lower = BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value)
@@ -81,6 +82,11 @@ class Settings(FeedbackSettings, MailSettings):
     )
     secret_key_previous: SecretStr | None = Field(
         None, description="the previous key, for rotation: it verifies but does not sign"
+    )
+    token_alg: TokenAlgorithm = Field(
+        "EdDSA",
+        description="algorithm that signs access tokens: `EdDSA`, or `ES256` for services whose libraries lack it. "
+        "After a change the next key is published at the start and signs twelve minutes later",
     )
     http_host: _Hosts = Field(
         ("127.0.0.1",),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from regsvc.config.settings import TokenAlgorithm
 from regsvc.schemas.formats import Timestamp, timestamp
 from regsvc.schemas.typed_dict import TypedDict
 from regsvc.security.signing.key_store import KeyState, StoredKey
@@ -15,6 +16,7 @@ class KeyShown(TypedDict):
     """A signing key, without either half."""
 
     kid: str
+    algorithm: TokenAlgorithm
     state: Annotated[
         KeyState, Field(description="`announced` before it signs, `verifying` when it signs no more.")
     ]
@@ -38,6 +40,7 @@ def show_keys(keys: list[StoredKey]) -> KeysShown:
         "keys": [
             {
                 "kid": key.kid,
+                "algorithm": key.algorithm,
                 "state": key.state,
                 "created_at": timestamp(key.created_at),
                 "signs_from": timestamp(key.signs_from),

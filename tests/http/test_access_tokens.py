@@ -57,7 +57,9 @@ def forger(shared_program: SharedProgram) -> Forger:
 
     ring, token = trio.run(load)
     claims = jwt.decode(token, options={"verify_signature": False})
-    return Forger(ring.private, jwt.get_unverified_header(token), claims)
+    private = ring.private.key
+    assert isinstance(private, Ed25519PrivateKey)
+    return Forger(private, jwt.get_unverified_header(token), claims)
 
 
 def rs256(forger: Forger) -> str:

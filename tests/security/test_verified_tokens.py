@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 import trio
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError, UnknownKeyError
+from regsvc.security.signing.algorithms import ALGORITHMS, PublicKey
 from regsvc.security.signing.key_lives import ACCESS_TOKEN_LIFE, LEEWAY
 from regsvc.security.signing.key_ring import KeyRing
 from regsvc.security.signing.key_rings import VerifiedTokens
@@ -19,14 +19,14 @@ from regsvc.security.signing.key_rings import VerifiedTokens
 SOMEBODY = AccessToken(uuid4(), uuid4(), "user")
 
 
-class AskedKeys(Mapping[str, Ed25519PublicKey]):
+class AskedKeys(Mapping[str, PublicKey]):
     """Keys that count how often one was asked for by its name, which every verification does once."""
 
-    def __init__(self, keys: Mapping[str, Ed25519PublicKey]) -> None:
+    def __init__(self, keys: Mapping[str, PublicKey]) -> None:
         self._keys = dict(keys)
         self.asked = 0
 
-    def __getitem__(self, kid: str) -> Ed25519PublicKey:
+    def __getitem__(self, kid: str) -> PublicKey:
         self.asked += 1
         return self._keys[kid]
 
@@ -42,8 +42,8 @@ class AskedKeys(Mapping[str, Ed25519PublicKey]):
 
 
 def make_ring(kid: str = "one") -> tuple[KeyRing, AskedKeys]:
-    private = Ed25519PrivateKey.generate()
-    keys = AskedKeys({kid: private.public_key()})
+    private = ALGORITHMS["EdDSA"].generate()
+    keys = AskedKeys({kid: private.public})
     return KeyRing("https://accounts.example.org", kid, private, keys), keys
 
 

@@ -1,7 +1,7 @@
 """What an access token says, and how it is read.
 
-Access tokens follow RFC 9068 (`typ: at+jwt`), and are checked against one algorithm and a fixed set of claims
-(RFC 8725).
+Access tokens follow RFC 9068 (`typ: at+jwt`), and are checked against the algorithm of their key and a fixed set of
+claims (RFC 8725).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from regsvc.errors import ConfigurationError, RegsvcError
 from regsvc.security.signing.key_lives import LEEWAY
 
 MAX_TOKEN_BYTES = 4096
-ALGORITHM = "EdDSA"
 TYPE = "at+jwt"
 _HEADER = {"alg", "kid", "typ"}
 _INSTANTS = ("iat", "nbf", "exp")
@@ -59,8 +58,8 @@ def decode(segment: str) -> bytes:
 
 
 @lru_cache(maxsize=16)
-def read_kid(segment: str) -> str:
-    """Return the key that a token's header names. The headers of all tokens of a key are alike.
+def read_header(segment: str) -> tuple[str, str]:
+    """Return the key that a token's header names, and the algorithm. The headers of all tokens of a key are alike.
 
     Raises:
         ValueError, TypeError, RecursionError: the header is not one of ours (RFC 8725 sections 3.1 and 3.11).
@@ -68,10 +67,10 @@ def read_kid(segment: str) -> str:
     header = json.loads(decode(segment))
     if not isinstance(header, dict) or header.keys() != _HEADER:
         raise ValueError("not the members of our header")
-    kid = header["kid"]
-    if (header["alg"], header["typ"]) != (ALGORITHM, TYPE) or not isinstance(kid, str):
+    kid, algorithm = header["kid"], header["alg"]
+    if header["typ"] != TYPE or not isinstance(kid, str) or not isinstance(algorithm, str):
         raise ValueError("not an access token of ours")
-    return kid
+    return kid, algorithm
 
 
 def check_instants(claims: Mapping[str, object]) -> float:

@@ -1,12 +1,11 @@
 """The signing keys at one moment.
 
-Ed25519 (RFC 8037), several keys at a time, each with a `kid`. The private halves are sealed at rest with a key derived
+Several keys at a time, each with a `kid` and an algorithm. The private halves are sealed at rest with a key derived
 from the service's secret; the public halves are served at `/.well-known/jwks.json`.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +14,8 @@ from uuid import uuid4
 
 import jwt
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from regsvc.security.signing.access_token import (
-    ALGORITHM,
     COMPACT,
     MAX_TOKEN_BYTES,
     TYPE,
@@ -28,8 +25,9 @@ from regsvc.security.signing.access_token import (
     check_instants,
     decode,
     read_claims,
-    read_kid,
+    read_header,
 )
+from regsvc.security.signing.algorithms import PrivateKey, PublicKey
 from regsvc.security.signing.key_lives import ACCESS_TOKEN_LIFE
 
 
@@ -46,8 +44,8 @@ class KeyRing:
 
     issuer: str
     signer: str
-    private: Ed25519PrivateKey
-    public: Mapping[str, Ed25519PublicKey]
+    private: PrivateKey
+    public: Mapping[str, PublicKey]
 
     def sign(self, token: AccessToken, *, now: datetime | None = None) -> str:
         """Return a signed access token that is valid for `ACCESS_TOKEN_LIFE`."""
@@ -64,7 +62,7 @@ class KeyRing:
             "role": token.role,
         }
         headers = {"kid": self.signer, "typ": TYPE}
-        return jwt.encode(claims, self.private, algorithm=ALGORITHM, headers=headers)
+        return jwt.encode(claims, self.private.key, algorithm=self.private.public.algorithm, headers=headers)
 
     def verify(self, text: str) -> AccessToken:
         """Return the claims of an access token.
@@ -88,27 +86,27 @@ class KeyRing:
             raise AccessTokenInvalidError
         signed, header, payload, signature = parts.groups()
         try:
-            key = self.public.get(read_kid(header))
-            if key is None:
-                raise UnknownKeyError
+            key = self._find_key(header)
             key.verify(decode(signature), signed.encode("ascii"))
             claims = json.loads(decode(payload))
             return read_claims(claims, self.issuer), check_instants(claims)
         except (InvalidSignature, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise AccessTokenInvalidError from error
 
+    def _find_key(self, header: str) -> PublicKey:
+        kid, algorithm = read_header(header)
+        key = self.public.get(kid)
+        if key is None:
+            raise UnknownKeyError
+        if algorithm != key.algorithm:
+            raise ValueError("not the algorithm of this key")
+        return key
+
     def jwks(self) -> dict[str, list[dict[str, str]]]:
-        """Return the public halves as a JWK Set (RFC 7517, RFC 8037)."""
+        """Return the public halves as a JWK Set (RFC 7517 section 5)."""
         return {
             "keys": [
-                {
-                    "kty": "OKP",
-                    "crv": "Ed25519",
-                    "x": base64.urlsafe_b64encode(key.public_bytes_raw()).rstrip(b"=").decode(),
-                    "kid": kid,
-                    "alg": ALGORITHM,
-                    "use": "sig",
-                }
+                {**key.as_jwk(), "kid": kid, "alg": key.algorithm, "use": "sig"}
                 for kid, key in self.public.items()
             ]
         }

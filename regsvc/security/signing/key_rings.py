@@ -8,6 +8,7 @@ import time
 import structlog
 import trio
 
+from regsvc.config.settings import TokenAlgorithm
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.postgres.pool import Pool
 from regsvc.security.signing.access_token import (
@@ -50,7 +51,7 @@ class VerifiedTokens:
 
     def trust(self, ring: KeyRing) -> None:
         """Forget all tokens if these keys are not the same as before: one may have been withdrawn."""
-        keys = {kid: key.public_bytes_raw() for kid, key in ring.public.items()}
+        keys = {kid: key.raw for kid, key in ring.public.items()}
         if keys != self._keys:
             self._keys = keys
             self._found.clear()
@@ -83,12 +84,16 @@ class KeyRings:
         pool: connections to the database with the keys.
         secrets: unseal the keys.
         issuer: the service's public URL.
+        algorithm: of the first key, should there be none.
     """
 
-    def __init__(self, pool: Pool, secrets: Secrets, issuer: str) -> None:
+    def __init__(
+        self, pool: Pool, secrets: Secrets, issuer: str, algorithm: TokenAlgorithm = "EdDSA"
+    ) -> None:
         self._pool = pool
         self._secrets = secrets
         self._issuer = issuer
+        self._algorithm = algorithm
         self._ring: KeyRing | None = None
         self._read_at = -_REFRESH
         self._reading = trio.Lock()
@@ -146,7 +151,7 @@ class KeyRings:
 
     async def _read(self) -> KeyRing:
         async with self._pool.connection() as conn:
-            self._ring = await load_key_ring(conn, self._secrets, self._issuer)
+            self._ring = await load_key_ring(conn, self._secrets, self._issuer, self._algorithm)
         self._verified.trust(self._ring)
         self._read_at = trio.current_time()
         return self._ring

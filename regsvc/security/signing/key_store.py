@@ -14,13 +14,14 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from psycopg.rows import class_row
 
+from regsvc.config.settings import TokenAlgorithm
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.security.seals import UnsealError, reseal, seal, unseal
 from regsvc.security.signing.access_token import SealError
+from regsvc.security.signing.algorithms import ALGORITHMS, PrivateKey
 from regsvc.security.signing.key_lives import ANNOUNCED, SERVED
 from regsvc.security.signing.key_ring import KeyRing
 from regsvc.security.tokens import Secrets
@@ -48,6 +49,7 @@ class StoredKey:
 
     Args:
         kid: its id.
+        algorithm: that it signs with.
         public: the public half.
         sealed: the private half, sealed.
         created_at: when it was created and published.
@@ -57,6 +59,7 @@ class StoredKey:
     """
 
     kid: str
+    algorithm: TokenAlgorithm
     public: bytes
     sealed: bytes
     created_at: datetime
@@ -70,10 +73,18 @@ class StoredKey:
         return None if self.retired_at is None else self.retired_at + SERVED
 
 
-async def load_key_ring(conn: Connection, secrets: Secrets, issuer: str) -> KeyRing:
+async def load_key_ring(
+    conn: Connection, secrets: Secrets, issuer: str, algorithm: TokenAlgorithm = "EdDSA"
+) -> KeyRing:
     """Return the keys of this database, creating the first one if there is none.
 
     Keys sealed with the previous secret are resealed, so that they still open when that secret is removed.
+
+    Args:
+        conn: a connection outside of a transaction.
+        secrets: unseal the keys.
+        issuer: the service's public URL.
+        algorithm: of the first key.
 
     Raises:
         SealError: another secret sealed the keys.
@@ -84,7 +95,7 @@ async def load_key_ring(conn: Connection, secrets: Secrets, issuer: str) -> KeyR
             await _lock_keys(conn)
             keys = await list_keys(conn)
             if _find_signer(keys) is None:
-                await _insert_key(conn, secrets, timedelta(0))
+                await _insert_key(conn, secrets, algorithm, timedelta(0))
             await _update_seals(conn, _reseal(keys, secrets))
             keys = await list_keys(conn)
     newest = _find_signer(keys)
@@ -93,7 +104,7 @@ async def load_key_ring(conn: Connection, secrets: Secrets, issuer: str) -> KeyR
         issuer=issuer,
         signer=newest.kid,
         private=_unseal(newest, secrets),
-        public={key.kid: Ed25519PublicKey.from_public_bytes(key.public) for key in keys},
+        public={key.kid: ALGORITHMS[key.algorithm].load_public(key.public) for key in keys},
     )
 
 
@@ -113,7 +124,7 @@ async def list_keys(conn: Connection) -> list[StoredKey]:
     async with conn.cursor(row_factory=class_row(StoredKey)) as cursor:
         await cursor.execute(
             """
-            SELECT kid, public, sealed, created_at, signs_from, retired_at,
+            SELECT kid, algorithm, public, sealed, created_at, signs_from, retired_at,
                    CASE WHEN retired_at <= now() THEN 'verifying'
                         WHEN signs_from > now() THEN 'announced'
                         ELSE 'signing' END AS state
@@ -126,7 +137,28 @@ async def list_keys(conn: Connection) -> list[StoredKey]:
         return await cursor.fetchall()
 
 
-async def rotate_keys(conn: Connection, secrets: Secrets, *, at_once: bool = False) -> str:
+async def announce_algorithm(conn: Connection, secrets: Secrets, algorithm: TokenAlgorithm) -> str | None:
+    """Create a key of this algorithm if the key that signs last is of another one, and return its id.
+
+    Args:
+        conn: a connection outside of a transaction.
+        secrets: seal the key.
+        algorithm: as set for this service.
+
+    Raises:
+        SealError: as for `rotate_keys`.
+    """
+    async with conn.transaction():
+        await _lock_keys(conn)
+        keys = await list_keys(conn)
+        if keys and keys[0].algorithm != algorithm:
+            return await rotate_keys(conn, secrets, algorithm=algorithm)
+    return None
+
+
+async def rotate_keys(
+    conn: Connection, secrets: Secrets, *, at_once: bool = False, algorithm: TokenAlgorithm | None = None
+) -> str:
     """Create a key, in the caller's transaction, and return its id.
 
     It is published now and signs in twelve minutes, when the previous keys stop signing.
@@ -135,6 +167,7 @@ async def rotate_keys(conn: Connection, secrets: Secrets, *, at_once: bool = Fal
         conn: a connection in a transaction.
         secrets: seal the key.
         at_once: sign now; clients that cache published keys refuse its tokens for ten minutes.
+        algorithm: of the key; that of the key which signs last if None.
 
     Raises:
         SealError: another secret sealed the keys, so no other process could sign with this one.
@@ -142,11 +175,14 @@ async def rotate_keys(conn: Connection, secrets: Secrets, *, at_once: bool = Fal
     await _lock_keys(conn)
     await check_seals(conn, secrets)
     wait = timedelta(0) if at_once else ANNOUNCED
+    if algorithm is None:
+        keys = await list_keys(conn)
+        algorithm = keys[0].algorithm if keys else "EdDSA"
     await conn.execute(
         "UPDATE signing_keys SET retired_at = now() + %(wait)s WHERE coalesce(retired_at > now() + %(wait)s, true)",
         {"wait": wait},
     )
-    return await _insert_key(conn, secrets, wait)
+    return await _insert_key(conn, secrets, algorithm, wait)
 
 
 async def withdraw_key(conn: Connection, kid: str) -> None:
@@ -183,19 +219,20 @@ def _find_signer(keys: Sequence[StoredKey]) -> StoredKey | None:
     return next((key for key in keys if key.state == "signing"), None)
 
 
-async def _insert_key(conn: Connection, secrets: Secrets, wait: timedelta) -> str:
-    private = Ed25519PrivateKey.generate()
+async def _insert_key(conn: Connection, secrets: Secrets, algorithm: TokenAlgorithm, wait: timedelta) -> str:
+    private = ALGORITHMS[algorithm].generate()
     kid = random.token_hex(8)
     await conn.execute(
         """
-        INSERT INTO signing_keys (kid, public, sealed, signs_from)
-        VALUES (%(kid)s, %(public)s, %(sealed)s, now() + %(wait)s)
+        INSERT INTO signing_keys (kid, algorithm, public, sealed, signs_from)
+        VALUES (%(kid)s, %(algorithm)s, %(public)s, %(sealed)s, now() + %(wait)s)
         """,
         {
             "kid": kid,
-            "public": private.public_key().public_bytes_raw(),
+            "algorithm": algorithm,
+            "public": private.public.raw,
             # Bound to the kid, so that a sealed key cannot be moved to another row.
-            "sealed": seal(secrets, _SEAL, private.private_bytes_raw(), bound=kid.encode()),
+            "sealed": seal(secrets, _SEAL, private.raw, bound=kid.encode()),
             "wait": wait,
         },
     )
@@ -228,9 +265,9 @@ async def _update_seals(conn: Connection, renewed: Mapping[str, bytes]) -> None:
     log.info("signing keys resealed", keys=len(renewed))
 
 
-def _unseal(key: StoredKey, secrets: Secrets) -> Ed25519PrivateKey:
+def _unseal(key: StoredKey, secrets: Secrets) -> PrivateKey:
     try:
         raw = unseal(secrets, _SEAL, key.sealed, bound=key.kid.encode())
     except UnsealError as error:
         raise SealError from error
-    return Ed25519PrivateKey.from_private_bytes(raw)
+    return ALGORITHMS[key.algorithm].load_private(raw)

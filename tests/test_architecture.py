@@ -32,7 +32,7 @@ FLOORS = (
     {"accounts"},
     {"mail", "security"},
     {"jobs"},
-    {"postgres", "rabbitmq"},
+    {"postgres", "rabbitmq", "dns"},
     {"processes"},
     {"config"},
     {"logs"},

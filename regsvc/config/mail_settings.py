@@ -75,6 +75,12 @@ class MailSettings(BaseModel):
         description="scope of the access tokens of SMTP, such as `https://outlook.office365.com/.default`",
     )
 
+    dns_server: Annotated[tuple[tuple[str, int], ...], BeforeValidator(notations.dns_servers)] = Field(
+        (),
+        description="DNS servers for advice on addresses and `regsvc check --mail`, addresses separated by white space "
+        "such as `192.0.2.53` or `[2001:db8::53]:5353`; unset, those of the system",
+    )
+
     @property
     def uses_oauth(self) -> bool:
         """Whether a way out logs in with an access token."""

@@ -28,6 +28,8 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
 _ASCII_HOST = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?", re.IGNORECASE
 )
+# An address with a port: one of IPv6 has brackets then.
+_PORTED = re.compile(r"[0-9.]+:[0-9]{1,5}|\[[0-9a-fA-F:.]+\]:[0-9]{1,5}")
 _OPTION_NAME = re.compile("[a-z][a-z_]{1,20}")
 _ADDRESS = re.compile(
     r"(?=[^@]{1,64}@)(?!.*=\?)[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*"
@@ -160,6 +162,23 @@ def _is_host(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def dns_servers(text: object) -> object:
+    """Parse addresses of DNS servers separated by white space: `192.0.2.53`, or with a port, `[::1]:5353`."""
+    if not isinstance(text, str):
+        return text
+    found = []
+    for item in text.split():
+        host, _, port = item.rpartition(":") if _PORTED.fullmatch(item) else (item, ":", "53")
+        try:
+            address = str(ip_address(host.strip("[]")))
+        except ValueError:
+            raise ValueError("is not a list of addresses such as 192.0.2.53 or [2001:db8::53]:5353") from None
+        if not 0 < int(port) <= 65_535:  # noqa: PLR2004 - the ports there are
+            raise ValueError("contains a port that does not exist")
+        found.append((address, int(port)))
+    return tuple(found)
 
 
 def choices(known: Sequence[str], text: object) -> object:

@@ -9,6 +9,8 @@ import trio
 from regsvc.accounts.limits.refusal_alarm import RefusalAlarm
 from regsvc.accounts.limits.refused_keys import RefusedKeys
 from regsvc.config.settings import Settings
+from regsvc.dns.for_clients import ClientLookUps
+from regsvc.dns.resolver import Resolver
 from regsvc.postgres.pool import Pool
 from regsvc.security.passwords import HashingLane
 from regsvc.security.tokens import Secrets
@@ -28,6 +30,7 @@ class Service:
         refused: clients that the rate limits have just refused.
         refusal_alarm: tells the operator when the limits refuse many requests.
         exports: users whose data is being exported at this moment.
+        look_ups: asks the DNS on behalf of clients.
     """
 
     settings: Settings
@@ -37,3 +40,8 @@ class Service:
     refused: RefusedKeys = field(default_factory=RefusedKeys, kw_only=True)
     refusal_alarm: RefusalAlarm = field(default_factory=RefusalAlarm, kw_only=True)
     exports: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(EXPORTS), kw_only=True)
+    look_ups: ClientLookUps = field(init=False)
+
+    def __post_init__(self) -> None:
+        look_ups = ClientLookUps(Resolver(self.settings.dns_server))
+        object.__setattr__(self, "look_ups", look_ups)  # as dataclasses says: it is frozen

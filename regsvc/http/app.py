@@ -14,6 +14,7 @@ from regsvc.http.admin import audit_log, mails, signing_keys, supervisor, suppre
 from regsvc.http.admin import registrations as admin_registrations
 from regsvc.http.api import (
     account_data,
+    address_advice,
     confirmation,
     email_change,
     health,
@@ -51,6 +52,7 @@ PREFIX = "/api/v1"
 
 _API = (
     registrations,
+    address_advice,
     resend,
     confirmation,
     live_status,

@@ -63,6 +63,7 @@ class Context(Service):
     waiting_room: WaitingRoom = field(init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "acting_users", ActingUsers(self.pool))  # as dataclasses says: it is frozen
         object.__setattr__(self, "waiting_room", WaitingRoom(self.hub, self.pool, self.stopping))
 

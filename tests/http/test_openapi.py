@@ -247,6 +247,7 @@ async def follow_a_sign_up(service: Service) -> None:
     for wrong in ({}, good | {"email": "x"}, good | {"password": "short"}, good | {"name": "a" * 20_000}):
         await service.post("/register", wrong)
     await service.client.post("/api/v1/register", content=b"{}")
+    await service.post("/address-advice", {"email": "ann@gmial.com"})
     signed_up = await service.post("/register", good, {"Prefer": "return=representation"})
     url, handle = signed_up.headers["Location"], signed_up.json()["registration"]["handle"]
     known = {"Regsvc-Handle": handle}

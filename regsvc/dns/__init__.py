@@ -1,0 +1,1 @@
+"""Look names up in the DNS."""

@@ -7,7 +7,7 @@ HTTP statuses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ class RegsvcError(Exception):
     """Something went wrong in regsvc."""
 
     code: ClassVar[str] = "internal_error"
+    members: Mapping[str, object] = {}  # what a client is told beside the text
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__ or "")

@@ -14,9 +14,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-import idna
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+
+from regsvc.config.signup.domain_names import encode_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,14 +198,10 @@ def choices(known: Sequence[str], text: object) -> object:
 
 def domains(text: str) -> frozenset[str]:
     """Parse domains separated by commas into A-labels (RFC 5890); `*.` stands for all subdomains."""
-    found = set()
-    for item in _items(text):
-        star = "*." if item.startswith("*.") else ""
-        try:
-            found.add(star + idna.encode(item[len(star) :], uts46=True, std3_rules=True).decode("ascii"))
-        except UnicodeError:
-            raise ValueError("is not a list of domains such as corp.local,*.corp.local") from None
-    return frozenset(found)
+    try:
+        return frozenset(map(encode_pattern, _items(text)))
+    except ValueError:
+        raise ValueError("is not a list of domains such as corp.local,*.corp.local") from None
 
 
 def switch(value: object) -> object:

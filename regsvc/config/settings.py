@@ -24,6 +24,7 @@ from regsvc.config.environment import variable
 from regsvc.config.feedback_settings import FeedbackSettings
 from regsvc.config.insecurities import KNOWN_PASSWORDS, Insecurity, Topic, find_insecurities
 from regsvc.config.mail_settings import MailSettings
+from regsvc.config.signup.signup_settings import SignupSettings
 from regsvc.logs import LogFormat, LogLevel
 
 Mode = Literal["dev", "serve", "check", "migrate", "operate"]
@@ -44,7 +45,7 @@ _Switch = Annotated[bool, BeforeValidator(notations.switch)]
 _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-class Settings(FeedbackSettings, MailSettings):
+class Settings(SignupSettings, FeedbackSettings, MailSettings):
     """The settings of one process. Those that are not set and not needed in its mode are empty or None."""
 
     database_url: Annotated[SecretStr, AfterValidator(urls.database_url)] = Field(

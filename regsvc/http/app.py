@@ -26,6 +26,7 @@ from regsvc.http.api import (
     resend,
     sessions,
 )
+from regsvc.http.api.policy import terms
 from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.current import get_connection
 from regsvc.http.feedback import intake
@@ -60,6 +61,7 @@ _API = (
     passwords,
     sessions,
     profile,
+    terms,
     email_change,
     account_data,
     mails,

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from string import ascii_lowercase, ascii_uppercase
 
-import idna
+from regsvc.config.signup import domain_names
 
 # Local parts that need no quoting between < and >: dot-string of RFC 5321, 4.1.2, widened by RFC 6531, 3.3.
 _LOCAL = re.compile(r"[^\x00-\x20\x7f-\xa0()<>\[\]:;@\\,\"\u2028\u2029\ud800-\udfff]{1,64}")
-
-_LABEL = r"(?!xn--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
@@ -85,23 +82,15 @@ def wire_of(address: str) -> str:
 
 
 def encode_domain(domain: str) -> str:
-    """Return a domain as lower-case A-labels: IDNA 2008, mapped by UTS 46, non-transitional.
-
-    All spellings of a domain give the same result; ß, ς, ZWJ and ZWNJ make different domains (RFC 5892, 2.6 and A).
+    """Return a domain as lower-case A-labels; see `regsvc.config.signup.domain_names`.
 
     Raises:
         UnusableAddressError: it is not a domain name.
     """
-    lower = domain.translate(_LOWER)
-    if _HOST.fullmatch(lower):
-        return lower
     try:
-        encoded = idna.encode(domain, uts46=True, std3_rules=True).decode("ascii")
-    except UnicodeError as error:
+        return domain_names.encode_domain(domain)
+    except ValueError as error:
         raise UnusableAddressError from error
-    if encoded.endswith("."):
-        raise UnusableAddressError
-    return encoded
 
 
 def fold_local(local: str) -> str:

@@ -20,7 +20,7 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.mails import legacy
 from regsvc.accounts.registrations import awaited, confirmation, link_preview, mail_status, registration
 from regsvc.accounts.sessions import browser_session, legacy_token, refresh_token
-from regsvc.accounts.users import email_undo, user
+from regsvc.accounts.users import email_undo, terms, user
 from regsvc.accounts.users.email_change import UNDO_USE
 from regsvc.jobs import claims, failures, leases
 from regsvc.mail.queue import bookings, breaker, jobs, publishing
@@ -206,6 +206,7 @@ async def operate(conn: Connection) -> None:
         conn, [replace(new, email=f"{n}@x.org", email_key=f"{n}@x.org") for n in range(9)]
     )
     await user_actions.set_role(conn, added, "admin", OPERATOR)
+    await terms.accept_terms(conn, added, "2026-01", OPERATOR)
     await user_search.find_person(conn, "person77@example.org")
     await address_keys._note(conn, an_id("u", 9), "shared", [an_id("u", 10), an_id("r", 10)])
     assert await address_findings.list_findings(conn)

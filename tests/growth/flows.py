@@ -64,6 +64,7 @@ async def live(service: Service, pool: Pool) -> None:  # noqa: PLR0915 - one thi
     await service.client.get(me, headers=ann)
     await service.client.patch(me, json={"name": "Anna"}, headers=ann)
     await service.client.get(f"{me}/export", headers=ann)
+    await service.client.get(f"{me}/terms", headers=ann)
     other = (await service.post("/login", {"email": "ann@example.net", "password": PASSWORD})).json()
     listed = (await service.client.get("/api/v1/sessions", headers=ann)).json()["sessions"]
     ended = next(each["id"] for each in listed if not each["current"])

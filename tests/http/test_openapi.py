@@ -53,6 +53,7 @@ ELSEWHERE = {
     "/account/profile",
     "/account/sessions/end",
     "/account/sessions/end-all",
+    "/account/terms",
     "/confirm",
     "/dev/mail",
     "/dev/mail/news",
@@ -313,8 +314,10 @@ async def report_and_lift(service: Service, bearer: dict[str, str]) -> None:
 
 
 async def look_at_ones_sessions(service: Service, bearer: dict[str, str]) -> None:
-    """Make every call about one's sessions, and end that in which it is made."""
+    """Make every call about one's terms and sessions, and end the session in which that is done."""
     sessions = "/api/v1/sessions"
+    await service.client.get("/api/v1/me/terms", headers=bearer)
+    await service.post("/me/terms", {"terms": "2026-01"}, bearer)
     await service.client.get(sessions)
     found = (await service.client.get(sessions, headers=bearer)).json()["sessions"]
     (mine,) = [each["id"] for each in found if each["current"]]

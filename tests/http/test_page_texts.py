@@ -26,7 +26,7 @@ ENGLISH = [file for file in LANGUAGES if file.stem == "en"]
 NAMES = [str(file.relative_to(PAGES / "texts").with_suffix("")) for file in LANGUAGES]
 # Found by a word that the program knows: a step, a strength; in the table `errors` the code of an error or field.
 _FOUND = r"step_\w+|strength_\d"
-_FIELDS = r"(email|name|password|code)_(\w+)"
+_FIELDS = r"(email|name|password|code|terms)_(\w+)"
 
 
 def read(file: Path) -> dict[str, dict[str, str]]:

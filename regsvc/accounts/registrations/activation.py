@@ -40,8 +40,9 @@ async def activate(conn: Connection, registration_id: UUID, email_key: str, by: 
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"""
-            INSERT INTO users (id, email, email_key, name, locale, password_hash)
-            SELECT %(user_id)s, email, email_key, name, locale, password_hash
+            INSERT INTO users (id, email, email_key, name, locale, password_hash, terms, terms_at)
+            SELECT %(user_id)s, email, email_key, name, locale, password_hash, terms,
+                   CASE WHEN terms IS NOT NULL THEN created_at END
               FROM registrations
              WHERE id = %(id)s AND email_key = %(email_key)s AND {LIVE}
             ON CONFLICT (email_key) DO NOTHING

@@ -68,6 +68,7 @@ class NewRegistration:
         origin: network prefix of the client.
         client: short name of the client's software.
         password_tag: two bytes that distinguish the password from most others (see `password_tags`).
+        terms: version of the terms that the user accepted, if there are any.
     """
 
     id: UUID
@@ -80,6 +81,7 @@ class NewRegistration:
     origin: str
     client: str
     password_tag: bytes | None = None
+    terms: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,10 @@ _WITH_TURN = Query(
 # Inserts an attempt and its message as part of another statement, once for each row of `{0}`.
 _ADDED = f"""
     registered AS (
-        INSERT INTO registrations (id, email, email_key, name, locale, password_hash, password_tag, origin, client)
+        INSERT INTO registrations (id, email, email_key, name, locale, password_hash, password_tag, origin, client,
+                                   terms)
         SELECT %(id)s, %(email)s, %(email_key)s, %(name)s, %(locale)s, %(password_hash)s, %(password_tag)s,
-               %(origin)s, %(client)s
+               %(origin)s, %(client)s, %(terms)s
           FROM {{0}}
     ), mailed AS ({jobs.ADDED})
 """  # noqa: S608 - constants

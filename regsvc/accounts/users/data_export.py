@@ -25,6 +25,14 @@ PAGE = 200  # rows per read
 
 
 @dataclass(frozen=True)
+class AcceptedTerms:
+    """The terms of use that the user accepted last."""
+
+    version: str
+    accepted_at: datetime | None
+
+
+@dataclass(frozen=True)
 class PastSession:
     """A session, active or ended."""
 
@@ -46,6 +54,7 @@ class PastRegistration:
     state: str
     origin: str
     client: str
+    terms: str | None
     created_at: datetime
     changed_at: datetime
 
@@ -105,6 +114,12 @@ class _List:
 # Omit what other clients entered about themselves when they signed up with this address.
 _LISTS = (
     _List(
+        "terms",
+        AcceptedTerms,
+        "SELECT id FROM users WHERE id = %(user_id)s AND terms IS NOT NULL LIMIT %(most)s",
+        "SELECT terms AS version, terms_at AS accepted_at FROM users WHERE id = ANY(%(ids)s)",
+    ),
+    _List(
         "sessions",
         PastSession,
         "SELECT id FROM sessions WHERE user_id = %(user_id)s ORDER BY created_at DESC, id DESC LIMIT %(most)s",
@@ -126,7 +141,7 @@ _LISTS = (
          ORDER BY created_at DESC, id DESC LIMIT %(most)s
         """,
         """
-        SELECT id, state, origin, client, created_at, changed_at
+        SELECT id, state, origin, client, terms, created_at, changed_at
           FROM registrations WHERE id = ANY(%(ids)s) ORDER BY created_at DESC, id DESC
         """,
     ),

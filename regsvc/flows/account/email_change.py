@@ -20,6 +20,7 @@ from regsvc.flows.caller import Caller
 from regsvc.flows.login.reauthentication import verify_password, verify_password_of
 from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, throttle, throttle_user
 from regsvc.flows.service import Service
+from regsvc.flows.signup.policy import check_domain
 from regsvc.flows.signup.resend import take_turn
 from regsvc.schemas.fields import Body, EmailText, PasswordText, TokenText
 from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
@@ -54,11 +55,13 @@ async def ask_change(
     """Queue the mail to the new address, and return when the next one may be requested.
 
     Raises:
+        DomainNotAllowedError: addresses of its domain are not accepted.
         WrongPasswordError: it is another one.
         RateLimitedError: the client is too fast, or guesses.
         ValidationFailedError: the account has this address.
         TooSoonError: the schedule says no.
     """
+    check_domain(service.settings, address)
     await throttle_user(service, caller, token, ACCOUNT)
     known = await verify_password(service, caller, token, password)
     turn, mail_id = mail_schedule.changer_key(service.secrets, token.user_id), uuid4()

@@ -20,6 +20,7 @@ from regsvc.accounts.registrations import registration
 from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import MAIL_REQUEST, REGISTER, REGISTER_DAY, throttle
 from regsvc.flows.service import Service
+from regsvc.flows.signup.policy import check_domain
 from regsvc.logs import mask_email
 from regsvc.mail.queue import jobs
 from regsvc.postgres.connection import Connection
@@ -74,10 +75,12 @@ async def correct_address(service: Service, caller: Caller, known: UUID, address
     """Send the mail of a registration to another address. The caller has checked the handle.
 
     Raises:
+        DomainNotAllowedError: addresses of its domain are not accepted.
         RegistrationOverError: it is over.
         RateLimitedError: this client signs too many people up.
         TooSoonError: the new address's schedule says no.
     """
+    check_domain(service.settings, address)
     await throttle(service, caller, REGISTER, REGISTER_DAY)
     turn = mail_schedule.registration_key(service.secrets, known)
     async with service.pool.transaction() as conn:

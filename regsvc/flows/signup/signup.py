@@ -35,6 +35,8 @@ from regsvc.flows.account.new_password import check_new_password
 from regsvc.flows.caller import Caller
 from regsvc.flows.rate_limits import REGISTER, REGISTER_DAY, throttle
 from regsvc.flows.service import Service
+from regsvc.flows.signup import policy
+from regsvc.flows.signup.policy import TermsText
 from regsvc.logs import mask_email
 from regsvc.postgres.connection import Connection
 from regsvc.schemas.fields import Body, EmailText, NameText, NewPasswordText, address_of
@@ -54,6 +56,7 @@ class RegisterBody(Body):
     email: EmailText
     password: NewPasswordText
     name: NameText
+    terms: TermsText = None
 
 
 async def sign_up(
@@ -70,6 +73,7 @@ async def sign_up(
         once: by what it is known when it comes again: then the first one's id is returned.
 
     Raises:
+        SignupClosedError, InvitationNeededError, DomainNotAllowedError, TermsNeededError: see `policy`.
         IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
         RateLimitedError: this client signs too many people up.
         WeakPasswordError: the policy says no.
@@ -77,6 +81,9 @@ async def sign_up(
         DatabaseUnavailableError: nothing is stored.
     """
     address = address_of(body.email)
+    policy.check_signup_open(service.settings)
+    policy.check_domain(service.settings, address)
+    terms = policy.check_terms(service.settings, body.terms)
     await check_new_password(service, body.password, email=address.email, name=body.name)
     await throttle(service, caller, REGISTER, REGISTER_DAY)
     registration_id = uuid4()
@@ -91,6 +98,7 @@ async def sign_up(
         password_tag=password_tags(service.secrets, registration_id, body.password)[0],
         origin=caller.origin,
         client=caller.client,
+        terms=terms,
     )
     key = blind(service.secrets, _LABEL, caller.network, caller.client, new.email, new.name, body.password)
     turns = [

@@ -30,6 +30,13 @@ log = structlog.get_logger()
 blueprint = Blueprint("my_data", __name__)
 
 
+class ExportedTerms(TypedDict):
+    """The terms of use that the user accepted last."""
+
+    version: str
+    accepted_at: Timestamp | None
+
+
 class ExportedSession(TypedDict):
     """A session, alive or not."""
 
@@ -50,6 +57,7 @@ class ExportedRegistration(TypedDict):
     state: str
     origin: str
     client: str
+    terms: str | None
     created_at: Timestamp
     changed_at: Timestamp
 
@@ -90,7 +98,8 @@ class Export(TypedDict):
     """All data about a user."""
 
     profile: Profile
-    sessions: Annotated[list[ExportedSession], Field(description=f"Of each list, the newest {MOST}.")]
+    terms: Annotated[list[ExportedTerms], Field(description=f"Of each list, the newest {MOST}.")]
+    sessions: list[ExportedSession]
     registrations: list[ExportedRegistration]
     moves: list[ExportedEmailChange]
     mails: list[ExportedMail]

@@ -23,6 +23,7 @@ from regsvc.flows.account.email_change import (
     repudiate_change,
     undo_change,
 )
+from regsvc.flows.signup.policy import DomainNotAllowedError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request.authentication import authenticate
@@ -62,6 +63,7 @@ class UndoWaits(TypedDict):
     body=EmailChangeBody,
     needs_token=True,
     errors=[
+        DomainNotAllowedError,
         WrongPasswordError,
         RateLimitedError,
         TooSoonError,

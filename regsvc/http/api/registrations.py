@@ -22,6 +22,12 @@ from regsvc.errors import (
     ValidationFailedError,
     WeakPasswordError,
 )
+from regsvc.flows.signup.policy import (
+    DomainNotAllowedError,
+    InvitationNeededError,
+    SignupClosedError,
+    TermsNeededError,
+)
 from regsvc.flows.signup.signup import RegisterBody, check_handle, read_with_turn, sign_up
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
@@ -107,6 +113,10 @@ _SEQ = Parameter(
     },
     errors=[
         *idempotency.ERRORS,
+        SignupClosedError,
+        InvitationNeededError,
+        DomainNotAllowedError,
+        TermsNeededError,
         WeakPasswordError,
         RateLimitedError,
         OverloadedError,

@@ -15,6 +15,7 @@ from quart import Blueprint, Response, request
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations import registration
+from regsvc.flows.signup.policy import DomainNotAllowedError
 from regsvc.flows.signup.resend import AddressBody, ask_again, correct_address
 from regsvc.flows.signup.signup import check_handle
 from regsvc.http.api.registrations import HANDLE, HANDLE_HEADER
@@ -88,6 +89,7 @@ async def resend() -> Response:
     body=AddressBody,
     parameters=[HANDLE],
     errors=[
+        DomainNotAllowedError,
         registration.RegistrationNotFoundError,
         registration.RegistrationOverError,
         RateLimitedError,

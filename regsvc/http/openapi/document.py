@@ -66,6 +66,13 @@ _TAGS = {
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
+class TermsShown(TypedDict):
+    """The terms to accept."""
+
+    version: str
+    url: str
+
+
 class Problem(TypedDict):
     """What went wrong (RFC 9457)."""
 
@@ -79,6 +86,7 @@ class Problem(TypedDict):
     request_id: str
     errors: NotRequired[list[FieldError]]
     next_resend_at: NotRequired[Annotated[Timestamp, Field(description="Of `too_soon`.")]]
+    terms: NotRequired[Annotated[TermsShown, Field(description="Of `terms_needed`.")]]
 
 
 def describe(app: Quart, *, public_url: str) -> Callable[[], dict[str, Any]]:

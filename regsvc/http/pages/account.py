@@ -11,12 +11,14 @@ from regsvc.accounts.sessions.session import (
     SessionNotFoundError,
     list_sessions,
 )
+from regsvc.accounts.users.terms import get_acceptance
 from regsvc.accounts.users.user import get_user
 from regsvc.errors import RegsvcError
 from regsvc.flows.account.account_data import PasswordBody, begin_export, erase_own
 from regsvc.flows.account.email_change import EmailChangeBody, ask_change
 from regsvc.flows.account.password import ChangeBody, change_own_anew
 from regsvc.flows.account.profile import ProfileBody, change_profile
+from regsvc.flows.account.terms import TermsBody, accept_own
 from regsvc.flows.login import sessions
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session, lead_to_login
@@ -37,6 +39,7 @@ Deed = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[Grant | Non
 
 # Where a form leads when it is done: to the account, saying so, or away from it.
 _DONE = {
+    "terms": "terms_accepted",
     "profile": "saved",
     "address": "address_asked",
     "password": "password_changed",
@@ -52,6 +55,17 @@ async def open_account() -> Response:
         return await _show(visitor, done=request.args.get("done", ""))
     # A browser that comes from there without its cookie would only be led in circles.
     return await show_cookies_needed("/login") if comes_from("/login") else lead_to_login()
+
+
+@blueprint.post("/account/terms")
+async def submit_terms() -> Response:
+    """Accept the present terms of use."""
+
+    async def accept(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
+        body = read_values(TermsBody, {"terms": form.get("terms", "")[:40]})
+        await accept_own(context, get_caller(), visitor, body)
+
+    return await _do("terms", accept)
 
 
 @blueprint.post("/account/profile")
@@ -166,9 +180,11 @@ async def _show(
     part: str = "",
     error: RegsvcError | None = None,
 ) -> Response:
+    terms = get_context().settings.terms
     async with get_context().pool.connection() as conn:
         user = await get_user(conn, visitor.user_id)
         alive = await list_sessions(conn, visitor.user_id)
+        accepted = await get_acceptance(conn, visitor.user_id) if terms is not None else None
     if user is None:
         return lead_to_login()
     words = choose_language(get_languages(), user.locale)
@@ -178,6 +194,9 @@ async def _show(
         words=words,
         submits=True,
         user=user,
+        terms=terms
+        if accepted is not None and terms is not None and accepted.version != terms.version
+        else None,
         sessions=alive,
         here=visitor.session_id,
         locales=_name_languages(),

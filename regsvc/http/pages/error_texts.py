@@ -49,7 +49,11 @@ def explain_fields(
         field = error.pointer.removeprefix("/")
         code = "missing" if typed is not None and not typed.get(field, "").strip() else error.code
         kind = field.removeprefix("new_").removeprefix("current_")
-        text = texts.get(f"{kind}_{code}") or texts.get(f"{kind}_invalid", words["common"]["failed"])
+        text = (
+            texts.get(f"{kind}_{code}")
+            or texts.get(code)
+            or texts.get(f"{kind}_invalid", words["common"]["failed"])
+        )
         told.setdefault(field, fill(text, **get_lengths()))
     return told
 

@@ -16,6 +16,12 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import FieldError, OverloadedError, ValidationFailedError, WeakPasswordError
 from regsvc.flows.account.new_password import check_new_password
 from regsvc.flows.rate_limits import SIGNUP_CHECK, throttle
+from regsvc.flows.signup.policy import (
+    DomainNotAllowedError,
+    TermsNeededError,
+    check_domain,
+    check_terms,
+)
 from regsvc.flows.signup.signup import RegisterBody, sign_up
 from regsvc.http.context import get_context
 from regsvc.http.pages.error_texts import explain_error, explain_fields, get_lengths
@@ -29,7 +35,7 @@ from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import Body
 from regsvc.security.strength import rate_password
 
-_FIELDS = ("name", "email", "password")
+_FIELDS = ("name", "email", "password", "terms")
 _LONGEST = 1024  # characters of a field that are looked at; all of them take fewer
 
 
@@ -41,11 +47,14 @@ class _Typed(Body):
     name: str = ""
     email: str = ""
     password: str = ""
+    terms: str = ""
 
 
 @blueprint.get("/signup")
 async def open_signup() -> Response:
-    """Show the form."""
+    """Show the form, or why there is none."""
+    if get_context().settings.signup != "open":
+        return await _show_closed()
     return await _show_form()
 
 
@@ -53,6 +62,8 @@ async def open_signup() -> Response:
 async def submit_signup() -> Response:
     """Take the form as a browser without scripts sends it, and lead to what becomes of the sign-up."""
     form = await read_form()
+    if get_context().settings.signup != "open":
+        return await _show_closed(403)
     typed = {name: form.get(name, "")[:_LONGEST] for name in _FIELDS}
     faults = await find_faults(typed)
     if faults:
@@ -89,15 +100,28 @@ async def find_faults(typed: Mapping[str, str]) -> Sequence[FieldError]:
         read_values(RegisterBody, dict(typed))
     except ValidationFailedError as error:
         found += error.fields
+    settings = get_context().settings
     try:
-        email = parse_address(typed["email"]).email
+        address = parse_address(typed["email"], settings.local_domains)
+        email = address.email
+        check_domain(settings, address)
     except AddressError:
         email = typed["email"]
+    except DomainNotAllowedError as error:
+        found += error.fields
+    try:
+        check_terms(settings, typed["terms"])
+    except TermsNeededError as error:
+        found += error.fields
     try:
         await check_new_password(get_context(), typed["password"], email=email, name=typed["name"])
     except WeakPasswordError as error:
         found += error.fields
     return found
+
+
+async def _show_closed(status: int = 200) -> Response:
+    return await show_page("signup_closed.html", status, told=get_context().settings.signup)
 
 
 async def _show_form(
@@ -114,6 +138,7 @@ async def _show_form(
         typed=typed or dict.fromkeys(_FIELDS, ""),
         faults=faults or {},
         problem=problem,
+        terms=get_context().settings.terms,
         lengths=get_lengths(),
         reasons=explain_reasons(get_words()["reasons"]),
     )

@@ -37,6 +37,7 @@ from regsvc.errors import (
     ValidationFailedError,
     WeakPasswordError,
 )
+from regsvc.flows.signup import policy
 from regsvc.http.feedback.certificates import SnsUnavailableError
 from regsvc.http.request_id import get_request_id
 from regsvc.http.response.errors import (
@@ -69,6 +70,8 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     refresh_token.RefreshTokenInvalidError: HTTPStatus.UNAUTHORIZED,
     refresh_token.RefreshTokenReusedError: HTTPStatus.UNAUTHORIZED,
     password.WrongPasswordError: HTTPStatus.FORBIDDEN,
+    policy.SignupClosedError: HTTPStatus.FORBIDDEN,
+    policy.InvitationNeededError: HTTPStatus.FORBIDDEN,
     ForbiddenError: HTTPStatus.FORBIDDEN,
     OriginNotAllowedError: HTTPStatus.FORBIDDEN,
     ClientNotAllowedError: HTTPStatus.FORBIDDEN,
@@ -94,6 +97,8 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     PreconditionFailedError: HTTPStatus.PRECONDITION_FAILED,
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     WeakPasswordError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    policy.DomainNotAllowedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    policy.TermsNeededError: HTTPStatus.UNPROCESSABLE_ENTITY,
     idempotency.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     rate_limit.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
     mail_schedule.TooSoonError: HTTPStatus.TOO_MANY_REQUESTS,
@@ -156,7 +161,7 @@ async def answer_known(error: errors.RegsvcError) -> Response:
     if status is None:
         return await answer_bug(error)
     headers: dict[str, str] = {}
-    members: dict[str, object] = {}
+    members: dict[str, object] = dict(error.members)
     if isinstance(error, errors.UnavailableError | rate_limit.RateLimitedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     elif isinstance(error, mail_schedule.TooSoonError):

@@ -9,13 +9,15 @@ const by = (id) => document.getElementById(id);
 const form = by("signup-form");
 const button = form.querySelector("button");
 const fields = { name: by("name"), email: by("email"), password: by("password") };
+if (by("terms")) fields.terms = by("terms"); // where the service has terms of use
 const touched = new Set(); // nobody is told off for a field that they have not left yet
 
 let timer;
 let latest = 0;
 let sent = { text: "", key: "" };
 
-const values = () => Object.fromEntries(Object.entries(fields).map(([name, input]) => [name, input.value]));
+const read = (input) => (input.type === "checkbox" && !input.checked ? "" : input.value);
+const values = () => Object.fromEntries(Object.entries(fields).map(([name, input]) => [name, read(input)]));
 
 function showFault(name, text) {
   by(`${name}-fault`).textContent = text;

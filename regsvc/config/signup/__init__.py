@@ -1,0 +1,1 @@
+"""Settings about who may sign up."""

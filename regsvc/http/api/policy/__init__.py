@@ -1,0 +1,1 @@
+"""Handlers about who may sign up, and on what conditions."""

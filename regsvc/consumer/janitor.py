@@ -15,6 +15,7 @@ import trio
 from regsvc.accounts.audit.record import purge_audit
 from regsvc.accounts.deliveries.suppression import purge_suppressions
 from regsvc.accounts.deliveries.tokens import purge_tokens
+from regsvc.accounts.factors.passkey_challenges import purge_challenges
 from regsvc.accounts.limits.code_attempts import purge_code_attempts
 from regsvc.accounts.limits.idempotency import purge_idempotency_keys
 from regsvc.accounts.limits.login_attempts import purge_login_tries
@@ -50,6 +51,7 @@ CHORES: tuple[tuple[str, Chore], ...] = (
     ("limits purged", purge_throttles),
     ("log-in tries purged", purge_login_tries),
     ("idempotency keys purged", purge_idempotency_keys),
+    ("passkey challenges purged", purge_challenges),
     ("tokens of reports purged", purge_tokens),
     ("suppressions purged", purge_suppressions),
     ("audit events purged", purge_audit),

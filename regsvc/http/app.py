@@ -26,6 +26,7 @@ from regsvc.http.api import (
     resend,
     sessions,
 )
+from regsvc.http.api.factors import passkey_login
 from regsvc.http.api.policy import terms
 from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.current import get_connection
@@ -58,6 +59,7 @@ _API = (
     confirmation,
     live_status,
     login,
+    passkey_login,
     passwords,
     sessions,
     profile,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 import bcrypt
 
 from regsvc.security.lane import Lane, LaneStatistics
+from regsvc.security.no_password import has_password
 
 if TYPE_CHECKING:
     from collections.abc import Container, Hashable, Mapping
@@ -246,7 +247,7 @@ class HashingLane:
         key = self._key(password, target.pepper)
         matches = await self._lane.run(partial(_compare, key, target, self._cost), owner=owner, known=known)
         if parsed is None:
-            return Verdict(ok=False, unreadable=stored is not None)
+            return Verdict(ok=False, unreadable=stored is not None and has_password(stored))
         outdated = (parsed.pepper, parsed.cost) != (self._pepper, self._cost)
         return Verdict(ok=matches, rehash_needed=matches and outdated)
 

@@ -26,6 +26,7 @@ from regsvc.mail.queue.verdict import Evidence
 from regsvc.postgres.pool import Pool
 from tests.growth.deeds import try_all
 from tests.growth.rows import an_id
+from tests.http.passkey_calls import use_passkeys
 from tests.services import PASSWORD, Service
 
 OPERATOR = By("operator")
@@ -91,6 +92,7 @@ async def live(service: Service, pool: Pool) -> None:  # noqa: PLR0915 - one thi
     await service.client.get("/account")
     cem = await service.log_in("cem@example.com", PASSWORD + "?")
     await service.client.request("DELETE", me, json={"password": PASSWORD + "?"}, headers=cem)
+    await use_passkeys(service)
     await administer(service, pool)
 
 

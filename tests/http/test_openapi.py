@@ -22,6 +22,7 @@ from referencing.jsonschema import DRAFT202012
 from regsvc.http.response import problems
 from regsvc.http.server import refusals
 from regsvc.postgres.connection import Connection
+from tests.http.passkey_calls import use_passkeys
 from tests.http.reports import CREDENTIALS, postmark_bounce
 from tests.services import PASSWORD, Service, run_test_service
 from tests.suite.application import open_application
@@ -273,6 +274,7 @@ async def follow_a_sign_up(service: Service) -> None:
     await service.post("/confirm-email/repudiate", {"token": mail.token})
     await service.client.patch(url, json={"email": address}, headers=known)
     await try_a_second_mail(service)
+    await use_passkeys(service)
 
     tokens = (await service.post("/login", {"email": address, "password": PASSWORD})).json()
     for token in (tokens["refresh_token"], "no"):

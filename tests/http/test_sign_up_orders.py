@@ -1,7 +1,8 @@
-"""Nobody's sign-up decides another's password: a stranger signs up for somebody's address, in every order.
+"""Nobody's sign-up decides another's password or passkey: a stranger signs up for their address, in every order.
 
-Whoever reads the mail presses any link, gives any code, asks again, says "not me"; the account that results has the
-password that they chose. The rules underneath are tested in tests/accounts/test_confirmation.py.
+The reader of the mail presses any link, gives any code, asks again, says "not me"; the account that results has the
+password or the passkey that they chose, and no other. The rules underneath are tested in
+tests/accounts/test_confirmation.py.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import httpx
 import pytest
 
 from regsvc.security.tokens import read_link_token
+from tests.http.passkey_calls import ask, log_in, sign_up
+from tests.passkeys import Authenticator
 from tests.services import Mail, Service
 
 OWN, STRANGERS = "the password of the owner", "the password of the stranger"
-# S: the stranger signs up; M: does so elsewhere, and moves the sign-up here; O: the owner signs up.
-ORDERS = ("SO", "OS", "SOS", "MO")
+# S: the stranger signs up; M: does so elsewhere, and moves the sign-up here; P: signs up with a passkey; O: the owner
+# signs up; K: does so with a passkey.
+ORDERS = ("SO", "OS", "SOS", "MO", "PO", "OP", "SOP")
+KEY_ORDERS = ("K", "SK", "KS", "PK", "KP", "SKP")
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,16 @@ class Stage:
         address: the owner's.
         own: the owner's sign-up.
         mails: by registration, all of them in the owner's hands.
+        own_passkey: with which the owner signed up, if so.
+        passkeys: of the stranger.
     """
 
     service: Service
     address: str
     own: httpx.Response
     mails: dict[str, Mail]
+    own_passkey: Authenticator
+    passkeys: list[Authenticator]
 
     @property
     def own_id(self) -> str:
@@ -61,6 +70,19 @@ class Stage:
             body["password"] = password
         return (await self.service.post("/confirm-email", body, handle)).status_code
 
+    async def assert_own(self, registration: str) -> int:
+        """Press the link in a mail and have the owner's passkey answer."""
+        asserted = self.own_passkey.get(await ask(self.service))
+        body = {"token": self.mails[registration].token, "assertion": asserted}
+        return (await self.service.post("/confirm-email", body)).status_code
+
+    async def check_strangers(self) -> None:
+        """Nothing of a stranger opens the account."""
+        answer = await self.service.post("/login", {"email": self.address, "password": STRANGERS})
+        assert answer.status_code == 401
+        for passkey in self.passkeys:
+            assert (await log_in(self.service, passkey)).status_code == 401
+
     async def enter(self, registration: str) -> int:
         """Enter the code of a mail where one waits for one's own."""
         body = {"registration": self.own_id, "code": self.mails[registration].code}
@@ -85,11 +107,16 @@ def registration_of(mail: Mail) -> str:
 async def set_stage(service: Service, order: str) -> Stage:
     """Have everybody sign up, one after the other, and their mails come."""
     address = f"{uuid4()}@example.com"
-    own = None
+    own, own_passkey, passkeys = None, Authenticator(service.url), list[Authenticator]()
     for number, who in enumerate(order):
         match who:
             case "O":
                 own = await service.sign_up(address, OWN)
+            case "K":
+                own = await sign_up(service, address, own_passkey)
+            case "P":
+                passkeys.append(Authenticator(service.url))
+                await sign_up(service, address, passkeys[-1])
             case "S":
                 # Under another name each time: else it were a button that was pressed twice.
                 await service.sign_up(address, STRANGERS, name=f"Stranger {number}")
@@ -103,7 +130,7 @@ async def set_stage(service: Service, order: str) -> Stage:
     await service.wait_mail(address, number=len(order))
     mails = {registration_of(mail): mail for mail in service.mails(address)}
     assert len(mails) == len(order)
-    return Stage(service, address, own, mails)
+    return Stage(service, address, own, mails, own_passkey, passkeys)
 
 
 Act = Callable[[Stage], Awaitable[None]]
@@ -158,8 +185,64 @@ async def test_the_account_has_the_password_of_whoever_read_the_mail(
     stage = await set_stage(shared_service, order)
     await act(stage)
     await shared_service.log_in(stage.address, OWN)
-    answer = await shared_service.post("/login", {"email": stage.address, "password": STRANGERS})
-    assert answer.status_code == 401
+    await stage.check_strangers()
+
+
+async def answer_with_the_passkey(stage: Stage) -> None:
+    """No link alone is enough, and no password; any link is with one's own passkey."""
+    for registration in stage.mails:
+        assert await stage.press(registration) == 409
+        assert await stage.press(registration, "a password of nobody") == 409
+    assert await stage.assert_own([*stage.mails][-1]) == 200
+
+
+async def press_where_one_made_the_passkey(stage: Stage) -> None:
+    """One's own handle opens one's own attempt alone."""
+    await press_where_one_signed_up(stage)
+
+
+async def say_not_me_and_press(stage: Stage) -> None:
+    """Even if one's own is the only one left, its bare link is not enough."""
+    for registration in stage.strangers:
+        token = stage.mails[registration].token
+        assert (await stage.service.post("/confirm-email/repudiate", {"token": token})).status_code == 200
+    assert await stage.press(stage.own_id) == 409
+    assert await stage.enter(stage.own_id) == 200
+
+
+KEY_ACTS: tuple[Act, ...] = (
+    answer_with_the_passkey,
+    press_where_one_made_the_passkey,
+    enter_every_code,
+    say_not_me_and_press,
+)
+
+
+@pytest.mark.parametrize("order", KEY_ORDERS)
+@pytest.mark.parametrize("act", KEY_ACTS, ids=lambda act: act.__name__)
+async def test_the_account_has_the_passkey_of_whoever_read_the_mail(
+    shared_service: Service, order: str, act: Act
+) -> None:
+    stage = await set_stage(shared_service, order)
+    await act(stage)
+    assert (await log_in(shared_service, stage.own_passkey)).status_code == 200
+    await stage.check_strangers()
+
+
+async def test_a_strangers_passkey_alone_becomes_no_account_by_the_owners_click(
+    shared_service: Service,
+) -> None:
+    address, stranger = f"{uuid4()}@example.com", Authenticator(shared_service.url)
+    await sign_up(shared_service, address, stranger)
+    token = (await shared_service.wait_mail(address)).token
+    for _ in range(2):
+        assert (await shared_service.post("/confirm-email", {"token": token})).status_code == 409
+    assert (await log_in(shared_service, stranger)).json()["code"] == "passkey_unconfirmed"
+    await shared_service.sign_up(address, OWN)
+    answer = await shared_service.post("/confirm-email", {"token": token, "password": OWN})
+    assert answer.status_code == 200
+    await shared_service.log_in(address, OWN)
+    assert (await log_in(shared_service, stranger)).status_code == 401
 
 
 async def test_a_sign_up_after_the_confirmation_changes_nothing(shared_service: Service) -> None:

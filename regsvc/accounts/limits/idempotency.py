@@ -152,6 +152,16 @@ async def claim_repeat(conn: Connection, key: bytes, subject: UUID) -> UUID:
     return first
 
 
+async def find_repeat(conn: Connection, key: bytes) -> UUID | None:
+    """Return the subject of a request that came within the last ten seconds, or None."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT subject FROM idempotency_keys WHERE key = %(key)s AND created_at > now() - %(keep)s",
+            {"key": key, "keep": KEEP},
+        )
+        return await cursor.fetchone()
+
+
 async def renew_repeat(conn: Connection, key: bytes, subject: UUID) -> None:
     """Make a request the first of its kind: the result of the earlier one is over."""
     await conn.execute(

@@ -34,6 +34,8 @@ async def lock_address(conn: Connection, email_key: str) -> None:
 async def activate(conn: Connection, registration_id: UUID, email_key: str, by: By) -> UUID:
     """Activate an attempt, show it as confirmed, and return the user's id; the caller has locked the address.
 
+    The passkey of a sign-up without a password becomes the user's, unless an account has it already.
+
     Raises:
         AddressTakenError: another attempt has activated the address, or this attempt has ended.
     """
@@ -41,7 +43,9 @@ async def activate(conn: Connection, registration_id: UUID, email_key: str, by: 
         await cursor.execute(
             f"""
             INSERT INTO users (id, email, email_key, name, locale, password_hash, terms, terms_at)
-            SELECT %(user_id)s, email, email_key, name, locale, password_hash, terms,
+            SELECT coalesce((SELECT p.user_id FROM registration_passkeys p WHERE p.registration_id = %(id)s),
+                            %(user_id)s),
+                   email, email_key, name, locale, password_hash, terms,
                    CASE WHEN terms IS NOT NULL THEN created_at END
               FROM registrations
              WHERE id = %(id)s AND email_key = %(email_key)s AND {LIVE}
@@ -61,10 +65,16 @@ async def activate(conn: Connection, registration_id: UUID, email_key: str, by: 
                    changed_at = now(), expires_at = coalesce(expires_at, now() + %(life)s)
              WHERE id = %(id)s
             RETURNING id, seq
+        ), passkey AS (
+            INSERT INTO passkeys (id, user_id, credential_id, public_key, sign_count, synced, transports, name)
+            SELECT %(passkey_id)s, user_id, credential_id, public_key, sign_count, synced, transports, name
+              FROM registration_passkeys
+             WHERE registration_id = %(id)s
+            ON CONFLICT (credential_id) DO NOTHING
         )
         SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
         """,
-        {"id": registration_id, "life": LINK_LIFE, "channel": STATE_CHANNEL},
+        {"id": registration_id, "passkey_id": uuid4(), "life": LINK_LIFE, "channel": STATE_CHANNEL},
     )
     await record(conn, "account_created", by, user_id=user_id, registration=str(registration_id))
     return user_id

@@ -3,10 +3,14 @@
 The link confirms the attempt if it is the only live one of its address. If there are several, the link proves only the
 address: the attempt's handle, or the password of a live attempt, decides which one becomes the user. So a stranger who
 signs up with an owner's address, before or after them, never sets the password.
+
+The link alone never confirms an attempt that has a passkey instead of a password: a stranger's passkey would outlive
+every reset of a password. Its handle, its code or an assertion of the passkey does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,8 +21,10 @@ from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.login_attempts import know_client
 from regsvc.accounts.registrations.activation import LIVE, AddressTakenError, activate, lock_address
 from regsvc.accounts.registrations.registration import STATE_CHANNEL, State, alive
+from regsvc.accounts.registrations.signup_passkey import Method, SignupKey, find_signup_key, list_methods
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
+from regsvc.security.no_password import NO_PASSWORD, has_password
 from regsvc.security.tokens import LinkToken, Secrets
 
 # Each check costs a whole hash, so at most this many attempts are checked: the link's own, then the oldest and the
@@ -39,9 +45,14 @@ class TokenExpiredError(RegsvcError):
 
 
 class PasswordNeededError(RegsvcError):
-    """Several sign-ups are waiting for this address. Enter the password you chose when you signed up."""
+    """The link alone does not tell whose sign-up this is. Enter the password you chose, or use your passkey."""
 
     code = "password_needed"
+
+    def __init__(self, methods: Sequence[Method] = ("password",)) -> None:
+        """Args: methods: by what a sign-up that waits for the address can be chosen."""
+        super().__init__()
+        self.members = {"methods": list(methods)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +77,11 @@ class _Attempt:
     state: State
     alive: bool  # a final attempt may be alive: its link still answers
     password_hash: str | None
+
+    @property
+    def needs_proof(self) -> bool:
+        """Return whether it has a passkey instead of a password."""
+        return self.password_hash is not None and not has_password(self.password_hash)
 
 
 async def check_link(conn: Connection, secrets: Secrets, token: LinkToken) -> None:
@@ -93,7 +109,7 @@ async def confirm_by_link(
         conn: in a transaction.
         secrets: derive the token.
         token: from the link, not yet checked.
-        chosen: the live attempt whose password the client gave.
+        chosen: the live attempt whose password or passkey the client gave.
         has_handle: the client holds the handle of the link's attempt.
         password_required: never trust a link alone (CONFIRM_REQUIRES_PASSWORD).
         by: the audit actor.
@@ -113,8 +129,8 @@ async def confirm_by_link(
     if winner is None and has_handle:
         winner = attempt.id
     if winner is None:
-        if password_required or await _count_live(conn, attempt.email_key) > 1:
-            raise PasswordNeededError
+        if password_required or attempt.needs_proof or await _count_live(conn, attempt.email_key) > 1:
+            raise PasswordNeededError(await list_methods(conn, attempt.email_key))
         winner = attempt.id
     try:
         await activate(conn, winner, attempt.email_key, by)
@@ -138,15 +154,51 @@ async def list_candidates(conn: Connection, secrets: Secrets, token: LinkToken) 
             f"""
             SELECT id, password_hash, password_tag
               FROM registrations
-             WHERE email_key = %(email_key)s AND {LIVE} AND password_hash IS NOT NULL
+             WHERE email_key = %(email_key)s AND {LIVE} AND password_hash NOT LIKE %(no_password)s
              ORDER BY id <> %(id)s,
                       least(row_number() OVER (ORDER BY created_at),
                             row_number() OVER (ORDER BY created_at DESC))
              LIMIT %(limit)s
             """,  # noqa: S608 - constants of this module
-            {"email_key": attempt.email_key, "id": attempt.id, "limit": CANDIDATES},
+            {
+                "email_key": attempt.email_key,
+                "id": attempt.id,
+                "limit": CANDIDATES,
+                "no_password": NO_PASSWORD,
+            },
         )
         return await cursor.fetchall()
+
+
+async def find_key(
+    conn: Connection, secrets: Secrets, token: LinkToken, credential_id: bytes
+) -> SignupKey | None:
+    """Return the live attempt of the link's address that a passkey was made for.
+
+    Returns:
+        None when the address is confirmed already.
+
+    Raises:
+        TokenInvalidError, TokenExpiredError: as `confirm_by_link`.
+        PasswordNeededError: no live attempt has this passkey.
+    """
+    attempt = await _get_attempt(conn, secrets, token)
+    if attempt.state == "confirmed":
+        return None
+    found = await find_signup_key(conn, attempt.email_key, credential_id)
+    if found is None:
+        raise PasswordNeededError(await list_methods(conn, attempt.email_key))
+    return found
+
+
+async def explain_needed(conn: Connection, secrets: Secrets, token: LinkToken) -> PasswordNeededError:
+    """Return the error that asks for more than the link, naming what would do.
+
+    Raises:
+        TokenInvalidError, TokenExpiredError: as `confirm_by_link`.
+    """
+    attempt = await _get_attempt(conn, secrets, token)
+    return PasswordNeededError(await list_methods(conn, attempt.email_key))
 
 
 async def repudiate(conn: Connection, secrets: Secrets, token: LinkToken) -> bool:

@@ -90,7 +90,8 @@ class _Session:
 _STARTED = """
     owner AS MATERIALIZED (
         SELECT id, role FROM users
-         WHERE id = %(user_id)s AND password_hash = %(password_hash)s AND disabled_at IS NULL
+         WHERE id = %(user_id)s AND password_hash = coalesce(%(password_hash)s, password_hash)
+           AND disabled_at IS NULL
            FOR SHARE
     ), started AS (
         INSERT INTO sessions (id, user_id, origin, client, expires_at)
@@ -132,7 +133,7 @@ async def log_in(
 
 
 async def start_session(
-    conn: Connection, secrets: Secrets, user_id: UUID, *, password_hash: str, origin: str, client: str
+    conn: Connection, secrets: Secrets, user_id: UUID, *, password_hash: str | None, origin: str, client: str
 ) -> Grant:
     """Insert a session with its first refresh token, in the caller's transaction.
 
@@ -142,7 +143,7 @@ async def start_session(
         conn: in a transaction.
         secrets: derive the token.
         user_id: the user.
-        password_hash: the hash that the caller verified.
+        password_hash: the hash that the caller verified; None if the user proved themselves by something else.
         origin: network prefix of the client.
         client: short name of the client's software.
 

@@ -7,6 +7,7 @@ from uuid import UUID
 import structlog
 
 from regsvc.accounts.audit.record import record
+from regsvc.accounts.factors.passkey_challenges import take_challenge
 from regsvc.accounts.registrations import confirmation, link_preview
 from regsvc.accounts.registrations.confirmation_code import (
     CodeInvalidError,
@@ -16,9 +17,13 @@ from regsvc.accounts.registrations.confirmation_code import (
 )
 from regsvc.accounts.registrations.link_preview import Preview
 from regsvc.flows.caller import Caller
+from regsvc.flows.factors.passkey_answers import verify_with
 from regsvc.flows.rate_limits import CONFIRM, throttle
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body, PasswordText, TokenText
+from regsvc.schemas.passkeys import AssertedPasskey
+from regsvc.security.passkeys.client_data import read_challenge, reading_answer
+from regsvc.security.passkeys.encoding import decode_bytes
 from regsvc.security.password_tags import password_tags
 from regsvc.security.tokens import LinkToken, handle_matches, read_link_token
 
@@ -26,10 +31,11 @@ log = structlog.get_logger()
 
 
 class ConfirmBody(Body):
-    """The link's token and, where several sign-ups wait for the address, the password of one of them."""
+    """The link's token and, where it does not suffice, the password or an assertion of the passkey of one sign-up."""
 
     token: TokenText
     password: PasswordText | None = None
+    assertion: AssertedPasskey | None = None
 
 
 async def confirm_by_link(service: Service, caller: Caller, body: ConfirmBody, handle: str) -> None:
@@ -44,7 +50,9 @@ async def confirm_by_link(service: Service, caller: Caller, body: ConfirmBody, h
     Raises:
         RateLimitedError: this client tries too many links.
         TokenInvalidError, TokenExpiredError: the link is none of ours, or no longer good.
-        PasswordNeededError: several sign-ups wait for the address, and nothing says which is meant.
+        PasswordNeededError: several sign-ups wait for the address, or one without a password, and nothing says which
+            is meant.
+        PasskeyInvalidError, PasskeyExpiredError: the assertion is not valid, or its challenge no longer is.
         OverloadedError: too many passwords wait to be verified.
     """
     token = read_token(body.token)
@@ -54,6 +62,8 @@ async def confirm_by_link(service: Service, caller: Caller, body: ConfirmBody, h
     chosen = None
     if body.password is not None:
         chosen = await _find_attempt(service, caller, token, body.password)
+    elif body.assertion is not None:
+        chosen = await _find_asserted(service, token, body.assertion)
     async with service.pool.transaction() as conn:
         changed = await confirmation.confirm_by_link(
             conn,
@@ -144,7 +154,7 @@ def read_token(text: str) -> LinkToken:
 
 
 async def _find_attempt(service: Service, caller: Caller, token: LinkToken, password: str) -> UUID | None:
-    """Return the live attempt that was made with this password; None when the address is confirmed already.
+    """Return the live attempt that was made with this password; None when no attempt could have been.
 
     Raises:
         PasswordNeededError: no attempt was.
@@ -165,4 +175,24 @@ async def _find_attempt(service: Service, caller: Caller, token: LinkToken, pass
         await service.lane.verify(
             password, None, owner=caller.line
         )  # a wrong password takes as long as a right one
-    raise confirmation.PasswordNeededError
+    async with service.pool.connection() as conn:
+        raise await confirmation.explain_needed(conn, service.secrets, token)
+
+
+async def _find_asserted(service: Service, token: LinkToken, body: AssertedPasskey) -> UUID | None:
+    """Return the live attempt that was made with the passkey of an assertion; None when the address is confirmed.
+
+    Raises:
+        PasswordNeededError: no attempt was.
+        PasskeyInvalidError, PasskeyExpiredError: the assertion is not valid, or its challenge no longer is.
+    """
+    challenge = read_challenge(body.response.clientDataJSON)
+    with reading_answer():
+        credential_id = decode_bytes(body.id)
+    async with service.pool.connection() as conn:
+        await take_challenge(conn, challenge, "login")
+        key = await confirmation.find_key(conn, service.secrets, token, credential_id)
+    if key is None:
+        return None
+    verify_with(service, body, challenge, key.public_key, key.user_id)
+    return key.registration_id

@@ -7,8 +7,10 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 import structlog
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
+from regsvc.accounts.factors.passkey_challenges import PasskeyExpiredError
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.idempotency import (
     CLAIMED_ONCE,
@@ -16,6 +18,7 @@ from regsvc.accounts.limits.idempotency import (
     Once,
     claim_once,
     claim_repeat,
+    find_repeat,
     once_values,
     renew_repeat,
     repeat_values,
@@ -31,8 +34,10 @@ from regsvc.accounts.registrations.registration import (
     get_with_turn,
     waits_at,
 )
+from regsvc.accounts.registrations.signup_passkey import add_signup_passkey
 from regsvc.flows.account.new_password import check_new_password
 from regsvc.flows.caller import Caller
+from regsvc.flows.factors.passkey_answers import verify_created
 from regsvc.flows.rate_limits import REGISTER, REGISTER_DAY, throttle
 from regsvc.flows.service import Service
 from regsvc.flows.signup import policy
@@ -40,6 +45,9 @@ from regsvc.flows.signup.policy import TermsText
 from regsvc.logs import mask_email
 from regsvc.postgres.connection import Connection
 from regsvc.schemas.fields import Body, EmailText, NameText, NewPasswordText, address_of
+from regsvc.schemas.passkeys import CreatedPasskey
+from regsvc.security.no_password import mint_no_password
+from regsvc.security.passkeys.registration import Credential
 from regsvc.security.password_tags import password_tags
 from regsvc.security.tokens import blind, handle_matches
 
@@ -49,14 +57,24 @@ _LABEL = "signup-repeat"
 
 
 class RegisterBody(Body):
-    """A sign-up. Unknown fields are ignored: older clients send some."""
+    """A sign-up with a password, or with a passkey instead. Unknown fields are ignored: older clients send some."""
 
     model_config = ConfigDict(extra="ignore")
 
+    passkey: CreatedPasskey | None = None  # before the password, whose check looks at it
     email: EmailText
-    password: NewPasswordText
+    password: NewPasswordText | None = Field(default=None, validate_default=True)
     name: NameText
     terms: TermsText = None
+
+    @field_validator("password")
+    @classmethod
+    def _check_one(cls, password: str | None, info: ValidationInfo) -> str | None:
+        if password is None and info.data.get("passkey") is None:
+            raise PydanticCustomError("missing", "Field required")
+        if password is not None and info.data.get("passkey") is not None:
+            raise PydanticCustomError("invalid", "Give a password or a passkey, not both.")
+        return password
 
 
 async def sign_up(
@@ -77,6 +95,7 @@ async def sign_up(
         IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
         RateLimitedError: this client signs too many people up.
         WeakPasswordError: the policy says no.
+        PasskeyInvalidError, PasskeyExpiredError: see `verify_created`.
         OverloadedError: too many passwords wait to be hashed.
         DatabaseUnavailableError: nothing is stored.
     """
@@ -84,7 +103,8 @@ async def sign_up(
     policy.check_signup_open(service.settings)
     policy.check_domain(service.settings, address)
     terms = policy.check_terms(service.settings, body.terms)
-    await check_new_password(service, body.password, email=address.email, name=body.name)
+    if body.password is not None:
+        await check_new_password(service, body.password, email=address.email, name=body.name)
     await throttle(service, caller, REGISTER, REGISTER_DAY)
     registration_id = uuid4()
     new = NewRegistration(
@@ -94,13 +114,29 @@ async def sign_up(
         email_key=address.key,
         name=body.name,
         locale=caller.locale,
-        password_hash=await service.lane.hash(body.password, owner=caller.line),
-        password_tag=password_tags(service.secrets, registration_id, body.password)[0],
+        password_hash=mint_no_password(),
         origin=caller.origin,
         client=caller.client,
         terms=terms,
     )
-    key = blind(service.secrets, _LABEL, caller.network, caller.client, new.email, new.name, body.password)
+    chosen = body.password if body.passkey is None else f"passkey {body.passkey.id}"
+    key = blind(service.secrets, _LABEL, caller.network, caller.client, new.email, new.name, chosen or "")
+    holder: tuple[UUID, Credential] | None = None
+    if body.passkey is not None:
+        try:
+            holder = await verify_created(service, body.passkey, purpose="signup")
+        except PasskeyExpiredError:
+            async with service.pool.connection() as conn:
+                earlier = await find_repeat(conn, key)
+            if earlier is None:
+                raise
+            return replace(new, id=earlier)
+    elif body.password is not None:
+        new = replace(
+            new,
+            password_hash=await service.lane.hash(body.password, owner=caller.line),
+            password_tag=password_tags(service.secrets, registration_id, body.password)[0],
+        )
     turns = [
         mail_schedule.registration_key(service.secrets, new.id),
         mail_schedule.client_key(service.secrets, new.email_key, new.origin),
@@ -111,14 +147,18 @@ async def sign_up(
         if once is not None
         else (CLAIMED_REPEAT, repeat_values(key, new.id))
     )
-    async with service.pool.connection(alone=True) as conn:
-        stored = await add_first(conn, new, claimed=claimed, values=values, turns=turns)
+    stored = False
+    if holder is None:
+        async with service.pool.connection(alone=True) as conn:
+            stored = await add_first(conn, new, claimed=claimed, values=values, turns=turns)
     if not stored:
         async with service.pool.transaction() as conn:
             made = await _claim(conn, new, key, once)
             if made != new.id:
                 return replace(new, id=made)
             await add_registration(conn, new)
+            if holder is not None:
+                await add_signup_passkey(conn, new.id, *holder, caller.client)
             await mail_schedule.take_turns(conn, turns)
     log.info("mail queued", mail=str(new.mail_id), registration=str(new.id), recipient=mask_email(new.email))
     return new

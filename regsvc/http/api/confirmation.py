@@ -12,6 +12,7 @@ import structlog
 from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
 
+from regsvc.accounts.factors.passkey_challenges import PasskeyExpiredError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations import confirmation, link_preview
 from regsvc.accounts.registrations.confirmation_code import CodeInvalidError, CodeTriesExhaustedError
@@ -30,6 +31,7 @@ from regsvc.logs import mask_email
 from regsvc.schemas.fields import Body, TokenText
 from regsvc.schemas.formats import Message, Nothing, Timestamp, timestamp
 from regsvc.schemas.typed_dict import TypedDict
+from regsvc.security.passkeys.client_data import PasskeyInvalidError
 from regsvc.security.tokens import read_link_token
 
 log = structlog.get_logger()
@@ -81,8 +83,10 @@ _OLD_TOKEN = Parameter("token", "As it stands in the link.", where="query")
     parameters=[_HANDLE],
     errors=[
         confirmation.TokenInvalidError,
+        PasskeyInvalidError,
         confirmation.PasswordNeededError,
         confirmation.TokenExpiredError,
+        PasskeyExpiredError,
         RateLimitedError,
         OverloadedError,
     ],
@@ -92,7 +96,9 @@ async def confirm() -> Response:
 
     The token is what follows `#t=` in the mail's link. While several sign-ups wait for one address, the link proves
     the address only. Then 409 `password_needed` asks for the password of one of them, which becomes the account. The
-    header `Regsvc-Handle` of the link's own sign-up does instead.
+    header `Regsvc-Handle` of the link's own sign-up does instead. A sign-up with a passkey is never confirmed by its
+    bare link: `assertion` is the answer of its passkey to the options of `POST /api/v1/login/passkey/options`. The
+    member `methods` of the 409 says which of `password` and `passkey` a waiting sign-up has.
     """
     body = await read_body(ConfirmBody)
     await flow.confirm_by_link(get_context(), get_caller(), body, request.headers.get(HANDLE_HEADER, ""))

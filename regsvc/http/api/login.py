@@ -66,7 +66,7 @@ async def login() -> Response:
     """
     context = get_context()
     body = await read_body(LoginBody)
-    return await _answer_grant(context, await log_in(context, get_caller(), body.email, body.password))
+    return await answer_grant(context, await log_in(context, get_caller(), body.email, body.password))
 
 
 @blueprint.post("/token/refresh")
@@ -89,7 +89,7 @@ async def refresh() -> Response:
     """
     context = get_context()
     body = await read_body(RefreshBody)
-    return await _answer_grant(context, await sessions.refresh(context, get_caller(), body.refresh_token))
+    return await answer_grant(context, await sessions.refresh(context, get_caller(), body.refresh_token))
 
 
 @blueprint.post("/logout")
@@ -112,7 +112,8 @@ async def logout_everywhere() -> Response:
     return empty()
 
 
-async def _answer_grant(context: Context, granted: Grant) -> Response:
+async def answer_grant(context: Context, granted: Grant) -> Response:
+    """Answer with the tokens of a session."""
     ring = await context.key_rings.current()
     access = ring.sign(granted.token())
     tokens: Tokens = {

@@ -10,6 +10,7 @@ import trio
 from pydantic import Field
 from quart import Blueprint, Response, request
 
+from regsvc.accounts.factors.passkey_challenges import PasskeyExpiredError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.registration import (
     FINAL,
@@ -22,6 +23,7 @@ from regsvc.errors import (
     ValidationFailedError,
     WeakPasswordError,
 )
+from regsvc.flows.signup.passkey import PasskeyOptionsBody, begin_passkey
 from regsvc.flows.signup.policy import (
     DomainNotAllowedError,
     InvitationNeededError,
@@ -38,8 +40,10 @@ from regsvc.http.response.json_response import answer
 from regsvc.http.turns import end_turn
 from regsvc.http.websocket_limits import PER_CLIENT, PER_REGISTRATION, PER_SITE, TooManyWaitingError
 from regsvc.schemas.formats import Id, Timestamp, timestamp
+from regsvc.schemas.passkeys import CreationShown
 from regsvc.schemas.registrations import BounceShown, show_bounce
 from regsvc.schemas.typed_dict import TypedDict
+from regsvc.security.passkeys.client_data import PasskeyInvalidError
 from regsvc.security.tokens import mint_handle
 from regsvc.waiting import wait_any
 
@@ -117,6 +121,8 @@ _SEQ = Parameter(
         InvitationNeededError,
         DomainNotAllowedError,
         TermsNeededError,
+        PasskeyInvalidError,
+        PasskeyExpiredError,
         WeakPasswordError,
         RateLimitedError,
         OverloadedError,
@@ -129,6 +135,10 @@ async def register() -> Response:
     Every call is a sign-up of its own with its own password. Only the same address, password and name from the same
     client address and software within ten seconds, without an `Idempotency-Key`, are one sign-up: both calls get the
     same registration. Unknown fields are ignored. The language of the mail follows `Accept-Language`.
+
+    Instead of `password` a sign-up may bring `passkey`, made with the options of `POST
+    /api/v1/register/passkey/options`. The bare link never confirms such a sign-up; its handle, its code or an
+    assertion of the passkey does.
     """
     context = get_context()
     body = await read_body(RegisterBody)
@@ -143,6 +153,22 @@ async def register() -> Response:
         201,
         {"Location": f"/api/v1/registrations/{made}", HANDLE_HEADER: handle, "Vary": "Prefer"},
     )
+
+
+@blueprint.post("/register/passkey/options")
+@documented(
+    {200: CreationShown},
+    body=PasskeyOptionsBody,
+    errors=[SignupClosedError, InvitationNeededError, DomainNotAllowedError, RateLimitedError],
+)
+async def offer_passkey() -> Response:
+    """Get the options for the passkey of a sign-up. They are valid for ten minutes, once.
+
+    Hand `publicKey` to `PublicKeyCredential.parseCreationOptionsFromJSON()` and the result to
+    `navigator.credentials.create()`; `toJSON()` of what it returns is the `passkey` of the sign-up.
+    """
+    body = await read_body(PasskeyOptionsBody)
+    return answer(await begin_passkey(get_context(), get_caller(), body))
 
 
 @blueprint.get("/registrations/<registration_id>")

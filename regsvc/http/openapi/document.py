@@ -87,6 +87,7 @@ class Problem(TypedDict):
     errors: NotRequired[list[FieldError]]
     next_resend_at: NotRequired[Annotated[Timestamp, Field(description="Of `too_soon`.")]]
     terms: NotRequired[Annotated[TermsShown, Field(description="Of `terms_needed`.")]]
+    methods: NotRequired[Annotated[list[str], Field(description="By what one may go on.")]]
 
 
 def describe(app: Quart, *, public_url: str) -> Callable[[], dict[str, Any]]:

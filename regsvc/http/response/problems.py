@@ -20,6 +20,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from regsvc import errors
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions
 from regsvc.accounts.deliveries import suppression
+from regsvc.accounts.factors import passkey_challenges, passkeys
 from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.accounts.registrations import (
     activation,
@@ -53,6 +54,7 @@ from regsvc.http.websocket_limits import TooManyWaitingError
 from regsvc.mail.reports import report
 from regsvc.schemas.formats import timestamp
 from regsvc.security.feedback import signatures
+from regsvc.security.passkeys import client_data
 from regsvc.security.signing import access_token
 
 log = structlog.get_logger()
@@ -64,6 +66,10 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     confirmation.TokenInvalidError: HTTPStatus.BAD_REQUEST,
     confirmation_code.CodeInvalidError: HTTPStatus.BAD_REQUEST,
     report.ReportUnreadableError: HTTPStatus.BAD_REQUEST,
+    client_data.PasskeyInvalidError: HTTPStatus.BAD_REQUEST,
+    passkeys.PasskeyUnknownError: HTTPStatus.UNAUTHORIZED,
+    passkeys.PasskeyUnconfirmedError: HTTPStatus.UNAUTHORIZED,
+    passkey_challenges.PasskeyExpiredError: HTTPStatus.GONE,
     signatures.FeedbackSignatureError: HTTPStatus.UNAUTHORIZED,
     InvalidCredentialsError: HTTPStatus.UNAUTHORIZED,
     access_token.AccessTokenInvalidError: HTTPStatus.UNAUTHORIZED,

@@ -1,0 +1,1 @@
+"""Ways to prove who one is beside the password, and rules that hold for all of them."""

@@ -1,0 +1,1 @@
+"""Flows of second factors, passkeys and step-up."""

@@ -1,0 +1,1 @@
+"""Handlers of second factors, passkeys and step-up."""

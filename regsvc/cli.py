@@ -14,7 +14,8 @@ from regsvc.commands.runner import EX_FAILURE, configure_logs, run_command
 from regsvc.config import loading
 
 _ELSEWHERE = {
-    name: f"regsvc.commands.{name}" for name in ("check", "keys", "mail", "selftest", "serve", "users")
+    name: f"regsvc.commands.{name}"
+    for name in ("check", "keys", "mail", "selftest", "serve", "tokens", "users")
 }
 """The module of each command that is imported when it is run: a service loads none of them."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from regsvc.accounts.audit.record import ActorKind, By
 from regsvc.accounts.limits.rate_limit import Standing
@@ -51,17 +52,18 @@ class Caller:
 
     def as_user(self, token: AccessToken) -> By:
         """Return the audit actor for the token's user."""
-        return self._as("user", token)
+        return self.act_as("user", token.user_id, token.session_id)
 
     def as_admin(self, token: AccessToken) -> By:
         """Return the audit actor for the token's administrator."""
-        return self._as("admin", token)
+        return self.act_as("admin", token.user_id, token.session_id)
 
-    def _as(self, actor: ActorKind, token: AccessToken) -> By:
+    def act_as(self, actor: ActorKind, actor_id: UUID, session_id: UUID | None) -> By:
+        """Return the audit actor of a kind that has an id."""
         return By(
             actor,
-            actor_id=token.user_id,
-            session_id=token.session_id,
+            actor_id=actor_id,
+            session_id=session_id,
             origin=self.origin,
             client=self.client,
             request_id=self.request_id,

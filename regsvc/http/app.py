@@ -32,6 +32,7 @@ from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.current import get_connection
 from regsvc.http.feedback import intake
 from regsvc.http.framework import LeanApplication, encode_name
+from regsvc.http.oauth import introspection, issuer
 from regsvc.http.openapi import document
 from regsvc.http.pages import (  # noqa: F401 - they add their routes
     account,
@@ -127,7 +128,8 @@ def create_app(context: Context) -> QuartTrio:
     register_error_handlers(app)
     app.before_request(_begin)
     app.before_websocket(_begin)
-    app.register_blueprint(health.blueprint)
+    for outside in (health, issuer, introspection):
+        app.register_blueprint(outside.blueprint)
     for room in _API:
         app.register_blueprint(room.blueprint, url_prefix=PREFIX)
     page.dress(app, context.settings)

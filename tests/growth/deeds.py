@@ -19,6 +19,7 @@ from regsvc.accounts.limits import idempotency, login_attempts, mail_schedule
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.mails import legacy
 from regsvc.accounts.registrations import awaited, confirmation, link_preview, mail_status, registration
+from regsvc.accounts.service_tokens import service_token
 from regsvc.accounts.sessions import browser_session, legacy_token, refresh_token
 from regsvc.accounts.users import email_undo, terms, user
 from regsvc.accounts.users.email_change import UNDO_USE
@@ -215,6 +216,10 @@ async def operate(conn: Connection) -> None:
     await conn.execute("DELETE FROM signing_keys")  # sealed with the service's secret
     for _ in range(2):
         await key_store.rotate_keys(conn, SECRETS, at_once=True)
+    token, text = await service_token.create_token(conn, "billing", ["users:read"], None, OPERATOR)
+    assert await service_token.find_token(conn, text)
+    assert await service_token.list_tokens(conn)
+    await service_token.revoke_token(conn, token.id, OPERATOR)
     keys = await key_store.list_keys(conn)
     signer = key_store._find_signer(keys)
     await key_store.withdraw_key(conn, next(key.kid for key in keys if key != signer))

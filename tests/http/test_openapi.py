@@ -19,6 +19,8 @@ from quart_trio import QuartTrio
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
+from regsvc.accounts.audit.record import By
+from regsvc.accounts.service_tokens.service_token import Scope, create_token
 from regsvc.http.response import problems
 from regsvc.http.server import refusals
 from regsvc.postgres.connection import Connection
@@ -301,6 +303,27 @@ async def follow_a_sign_up(service: Service) -> None:
     await leave(service, address)
 
 
+async def ask_about_tokens(service: Service, bearer: dict[str, str]) -> None:
+    """Ask as another service what a token is good for, and end a session by its token."""
+    for path in ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/userinfo"):
+        await service.client.get(path, headers=bearer)
+    await service.client.get("/userinfo")
+    scopes: list[list[Scope]] = [["tokens:introspect"], ["users:read"]]
+    async with await Connection.connect(service.settings.database_url.get_secret_value()) as conn:
+        texts = [(await create_token(conn, "x", each, None, By("operator")))[1] for each in scopes]
+    for text in (*texts, "no"):
+        header = {"Authorization": f"Bearer {text}"}
+        await service.client.post(
+            "/oauth/introspect", data={"token": bearer["Authorization"][7:]}, headers=header
+        )
+    header = {"Authorization": f"Bearer {texts[0]}"}
+    for path in ("/oauth/introspect", "/oauth/revoke"):
+        for form in ({"token": "no"}, {"a": "b"}):
+            await service.client.post(path, data=form, headers=header)
+        await service.client.post(path, json={"token": "no"}, headers=header)
+    await service.client.get("/api/v1/admin/audit", headers=header)
+
+
 async def report_and_lift(service: Service, bearer: dict[str, str]) -> None:
     """Report a bounce, and lift what it suppressed."""
     path, reports = "/api/v1/admin/suppressions", "/api/v1/feedback/postmark"
@@ -397,6 +420,7 @@ async def wait_token(service: Service, address: str, page: str, known: int) -> s
 
 async def look_after_everything(service: Service, address: str, bearer: dict[str, str]) -> None:
     """Make every call that an administrator has."""
+    await ask_about_tokens(service, bearer)
     await look_after_mails(service, address, bearer)
     await look_after_users(service, bearer)
     await look_after_registrations(service, bearer)

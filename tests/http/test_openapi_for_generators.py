@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from regsvc.accounts.service_tokens.service_token import SCOPES
 from tests.services import Service
 
 Operation = tuple[str, str, dict[str, Any]]
@@ -16,6 +17,9 @@ Operation = tuple[str, str, dict[str, Any]]
 async def document(shared_service: Service) -> dict[str, Any]:
     found: dict[str, Any] = (await shared_service.client.get("/openapi.json")).json()
     return found
+
+
+SCHEMES = ("access_token", "service_token")
 
 
 def operations(document: dict[str, Any]) -> Iterator[Operation]:
@@ -29,7 +33,9 @@ async def test_every_call_has_a_tag_and_says_whether_it_needs_a_token(document: 
     for path, method, operation in operations(document):
         assert len(operation["tags"]) == 1, (path, method)
         assert operation["tags"][0] in tags
-        assert operation["security"] in ([], [{"access_token": []}]), (path, method)
+        assert {name for each in operation["security"] for name in each} <= set(SCHEMES), (path, method)
+        for each in operation["security"]:
+            assert set(each.get("service_token", [])) <= set(SCOPES), (path, method)
         if operation["tags"] == ["admin"]:
             assert operation["security"], (path, method)
     assert document["paths"]["/api/v1/register"]["post"]["security"] == []

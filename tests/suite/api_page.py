@@ -29,6 +29,13 @@ SECTIONS = {
     "Signing keys, for administrators": ("/api/v1/admin/keys",),
     "Audit log, for administrators": ("/api/v1/admin/audit",),
     "The process, for administrators": ("/api/v1/admin/supervisor",),
+    "Tokens, for other services": (
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+        "/.well-known/jwks.json",
+        "/oauth",
+        "/userinfo",
+    ),
     "For machines and operators": ("/",),
 }
 """Headings, each with what the paths of its calls begin with; the longest beginning counts."""
@@ -77,7 +84,14 @@ def _write_call(call: Call, shapes: Shapes, told: set[str], always: Collection[s
     if call.about:
         yield from (call.about, "")
     if call.needs_token:
-        yield from ("Needs an access token.", "")
+        yield from (
+            "Needs an access token."
+            if call.scope is None
+            else f"Needs an administrator's access token, or a service token with the scope `{call.scope}`.",
+            "",
+        )
+    elif call.scope is not None:
+        yield from (f"Needs a service token with the scope `{call.scope}`.", "")
     rows = [
         Row(row.name, row.kind, row.about, row.required)
         for row in call.parameters

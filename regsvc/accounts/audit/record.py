@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from regsvc.postgres.connection import Connection
 
-ActorKind: TypeAlias = Literal["user", "admin", "operator", "anonymous", "service"]
+ActorKind: TypeAlias = Literal["user", "admin", "operator", "anonymous", "service", "service_token"]
 ACTORS: tuple[ActorKind, ...] = get_args(ActorKind)
 
 KEEP = timedelta(days=400)  # a year, and time to notice that it has passed
@@ -27,8 +27,8 @@ class By:
 
     Args:
         actor: `user` and `admin` have an account; `operator` uses the command line; `anonymous` is not
-            authenticated; `service` is the program itself.
-        actor_id: id of the user or administrator; None for other actors.
+            authenticated; `service` is the program itself; `service_token` is another service.
+        actor_id: id of the user, administrator or service token; None for other actors.
         session_id: session of the actor.
         origin: network prefix of the client.
         client: short name of the client's software.

@@ -74,7 +74,7 @@ class Reuse:
 
 
 @dataclass(frozen=True)
-class _Session:
+class Refreshed:
     """The session of a presented token."""
 
     user_id: UUID
@@ -197,7 +197,7 @@ async def refresh_session(
     token = read_refresh_token(secrets, text)
     if token is None:
         return await _exchange_legacy_token(conn, secrets, text)
-    found = await _find_session(conn, token.session_id)
+    found = await find_refreshed(conn, token.session_id)
     if found is None or found.over:
         raise RefreshTokenInvalidError
     # A number above the row's is ours too: the database lost its last moments in a fail-over.
@@ -208,7 +208,7 @@ async def refresh_session(
             raise RateLimitedError(PACE.name, found.pace - PACE.seconds)
         await _count(conn, token)
         # By this or a parallel request with this token: either way its child is now valid.
-        found = await _find_session(conn, token.session_id)
+        found = await find_refreshed(conn, token.session_id)
         if found is None or found.over:
             raise RefreshTokenInvalidError
     if token.number == found.number - 1 and found.in_grace:
@@ -219,18 +219,18 @@ async def refresh_session(
 async def _exchange_legacy_token(conn: Connection, secrets: Secrets, text: str) -> Grant | Reuse:
     """Exchange a legacy token for the first numbered token of its session."""
     legacy = await legacy_token.find_token(conn, text, grace=REUSE_GRACE)
-    found = None if legacy is None else await _find_session(conn, legacy.session_id)
+    found = None if legacy is None else await find_refreshed(conn, legacy.session_id)
     if legacy is None or found is None or found.over or (legacy.expired and not legacy.used):
         raise RefreshTokenInvalidError
     if found.number > 0 or (legacy.used and not legacy.in_grace):
         return await end_reused(conn, legacy.session_id, found.user_id)
     if not legacy.used:
         await legacy_token.spend_token(conn, text)
-        found = await _find_session(conn, legacy.session_id) or found
+        found = await find_refreshed(conn, legacy.session_id) or found
     return _grant(secrets, legacy.session_id, found)
 
 
-def _grant(secrets: Secrets, session_id: UUID, found: _Session) -> Grant:
+def _grant(secrets: Secrets, session_id: UUID, found: Refreshed) -> Grant:
     text = mint_refresh_token(secrets, RefreshToken(session_id, found.number))
     return Grant(session_id, found.user_id, found.role, text, int(found.expires_in))
 
@@ -250,8 +250,9 @@ async def end_reused(
     return Reuse(session_id, user_id)
 
 
-async def _find_session(conn: Connection, session_id: UUID) -> _Session | None:
-    async with conn.cursor(row_factory=class_row(_Session)) as cursor:
+async def find_refreshed(conn: Connection, session_id: UUID) -> Refreshed | None:
+    """Return the session of a presented token, also one that is over; None if there is none."""
+    async with conn.cursor(row_factory=class_row(Refreshed)) as cursor:
         await cursor.execute(
             f"""
             SELECT s.user_id, u.role, NOT ({ALIVE}) OR u.disabled_at IS NOT NULL AS over, s.refresh_count AS number,

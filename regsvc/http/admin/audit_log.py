@@ -10,8 +10,8 @@ from regsvc.accounts.audit.event_search import Filters
 from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
-from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_query
+from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.audit_events import PAGE, AuditQuery, EventPage
 from regsvc.schemas.rows import show_page
@@ -23,7 +23,9 @@ blueprint = Blueprint("admin_audit", __name__)
 _FILTERS = [
     Parameter("event", "Its word, such as `login_failed`.", where="query"),
     Parameter("user", "The id of the user that it is about.", where="query"),
-    Parameter("actor", "`user`, `admin`, `operator`, `anonymous` or `service`.", where="query"),
+    Parameter(
+        "actor", "`user`, `admin`, `operator`, `service_token`, `anonymous` or `service`.", where="query"
+    ),
     Parameter("actor_id", "The id of the user or administrator who did it.", where="query"),
     Parameter("request_id", "Of the request or command that did it.", where="query"),
     Parameter("since", "RFC 3339: not before this.", where="query"),
@@ -38,16 +40,16 @@ _FILTERS = [
 
 
 @blueprint.get("/admin/audit")
-@documented({200: EventPage}, parameters=_FILTERS, query=AuditQuery, needs_admin=True)
+@documented({200: EventPage}, parameters=_FILTERS, query=AuditQuery, needs_admin=True, scope="audit:read")
 async def list_events() -> Response:
     """List events of the audit log, the newest first."""
     context = get_context()
-    token = await authenticate_admin(context)
+    operator = await authenticate_operator(context)
     query = read_query(AuditQuery)
     filters = Filters(
         query.event, query.user, query.actor, query.actor_id, query.request_id, query.since, query.until
     )
     async with context.pool.connection() as conn:
         page = await event_search.list_events(conn, filters, after=query.cursor, limit=query.limit)
-    log.info("audit events listed", actor=str(token.user_id), count=len(page.rows))
+    log.info("audit events listed", actor=str(operator.id), count=len(page.rows))
     return answer(show_page(page, "events"))

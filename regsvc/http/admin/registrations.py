@@ -12,9 +12,8 @@ from regsvc.accounts.registrations.activation import AddressTakenError, activate
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import Parameter, documented
-from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_id, read_query
-from regsvc.http.request.caller import get_caller
+from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import address_of
 from regsvc.schemas.registrations import PAGE, EntryShown, RegistrationPage, RegistrationQuery
@@ -38,11 +37,17 @@ _FILTERS = [
 
 
 @blueprint.get("/admin/registrations")
-@documented({200: RegistrationPage}, parameters=_FILTERS, query=RegistrationQuery, needs_admin=True)
+@documented(
+    {200: RegistrationPage},
+    parameters=_FILTERS,
+    query=RegistrationQuery,
+    needs_admin=True,
+    scope="registrations:read",
+)
 async def list_registrations() -> Response:
     """List registrations, the newest first."""
     context = get_context()
-    token = await authenticate_admin(context)
+    operator = await authenticate_operator(context)
     query = read_query(RegistrationQuery)
     async with context.pool.connection() as conn:
         page = await registration_search.list_registrations(
@@ -52,19 +57,21 @@ async def list_registrations() -> Response:
             after=query.cursor,
             limit=query.limit,
         )
-    log.info("registrations listed", actor=str(token.user_id), count=len(page.rows))
+    log.info("registrations listed", actor=str(operator.id), count=len(page.rows))
     return answer(show_page(page, "registrations"))
 
 
 @blueprint.get("/admin/registrations/<registration_id>")
-@documented({200: EntryShown}, needs_admin=True, errors=[RegistrationNotFoundError])
+@documented(
+    {200: EntryShown}, needs_admin=True, scope="registrations:read", errors=[RegistrationNotFoundError]
+)
 async def show(registration_id: str) -> Response:
     """Show a registration."""
     context = get_context()
-    token = await authenticate_admin(context)
+    operator = await authenticate_operator(context)
     async with context.pool.connection() as conn:
         entry = await registration_search.get_entry(conn, read_id(registration_id, RegistrationNotFoundError))
-    log.info("registration shown", actor=str(token.user_id), registration=str(entry.id))
+    log.info("registration shown", actor=str(operator.id), registration=str(entry.id))
     return answer(show_row(entry))
 
 
@@ -72,14 +79,15 @@ async def show(registration_id: str) -> Response:
 @documented(
     {200: UserShown},
     needs_admin=True,
+    scope="registrations:write",
     errors=[RegistrationNotFoundError, RegistrationOverError, AddressTakenError],
 )
 async def confirm(registration_id: str) -> Response:
     """Make a registration a user, whose address was proved in another way; its own password is theirs."""
     context = get_context()
-    token = await authenticate_admin(context)
+    operator = await authenticate_operator(context)
     wanted = read_id(registration_id, RegistrationNotFoundError)
     async with context.pool.transaction() as conn:
-        person = await get_person(conn, await activate_by_hand(conn, wanted, get_caller().as_admin(token)))
-    log.info("address confirmed", actor=str(token.user_id), registration=str(wanted), by="hand")
+        person = await get_person(conn, await activate_by_hand(conn, wanted, operator.by()))
+    log.info("address confirmed", actor=str(operator.id), registration=str(wanted), by="hand")
     return answer(show_row(person))

@@ -13,8 +13,7 @@ from regsvc.accounts.audit.record import By, record
 from regsvc.http.context import Context, get_context
 from regsvc.http.health.standing import ProcessShown, show_processes
 from regsvc.http.openapi.operation import documented
-from regsvc.http.request.admin_authentication import authenticate_admin
-from regsvc.http.request.caller import get_caller
+from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.errors import ChildNotFoundError, ServingChildError
 from regsvc.http.response.json_response import answer
 from regsvc.logs.redaction import redact_text
@@ -60,12 +59,12 @@ class SupervisorShown(TypedDict):
 
 
 @blueprint.get("/admin/supervisor")
-@documented({200: SupervisorShown}, needs_admin=True)
+@documented({200: SupervisorShown}, needs_admin=True, scope="supervisor:read")
 async def show() -> Response:
     """Show the children of the process that answers. Behind a proxy, ask the process that you mean."""
     context = get_context()
-    token = await authenticate_admin(context)
-    log.info("supervisor shown", actor=str(token.user_id))
+    operator = await authenticate_operator(context)
+    log.info("supervisor shown", actor=str(operator.id))
     return answer(show_supervisor(context))
 
 
@@ -73,13 +72,14 @@ async def show() -> Response:
 @documented(
     {202: Message},
     needs_admin=True,
+    scope="supervisor:write",
     errors=[ChildNotFoundError, ServingChildError],
 )
 async def restart(child: str) -> Response:
     """Start a child of the process that answers again, at once; its failures so far are forgotten."""
     context = get_context()
-    token = await authenticate_admin(context)
-    await restart_child(context, child, get_caller().as_admin(token))
+    operator = await authenticate_operator(context)
+    await restart_child(context, child, operator.by())
     done: Message = {"message": "child restarted"}
     return answer(done, 202)
 

@@ -9,9 +9,8 @@ from regsvc.accounts.deliveries import suppression
 from regsvc.accounts.deliveries.suppression import Suppression, SuppressionNotFoundError
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
-from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_id
-from regsvc.http.request.caller import get_caller
+from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.json_response import answer, empty
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.rows import describe_row, show_row
@@ -31,25 +30,25 @@ class Suppressions(TypedDict):
 
 
 @blueprint.get("/admin/suppressions")
-@documented({200: Suppressions}, needs_admin=True)
+@documented({200: Suppressions}, needs_admin=True, scope="suppressions:read")
 async def list_suppressions() -> Response:
     """List the 200 suppressed addresses that changed last. Only a MAC of each address is stored."""
     context = get_context()
-    token = await authenticate_admin(context)
+    operator = await authenticate_operator(context)
     async with context.pool.connection() as conn:
         found = await suppression.list_suppressions(conn, MOST)
-    log.info("suppressions listed", actor=str(token.user_id), count=len(found))
+    log.info("suppressions listed", actor=str(operator.id), count=len(found))
     return answer({"suppressions": [show_row(each) for each in found]})
 
 
 @blueprint.delete("/admin/suppressions/<suppression_id>")
-@documented({204: Nothing}, needs_admin=True, errors=[SuppressionNotFoundError])
+@documented({204: Nothing}, needs_admin=True, scope="suppressions:write", errors=[SuppressionNotFoundError])
 async def lift(suppression_id: str) -> Response:
     """Let sign-up mail to a suppressed address through again."""
     context = get_context()
-    token = await authenticate_admin(context)
+    operator = await authenticate_operator(context)
     wanted = read_id(suppression_id, SuppressionNotFoundError)
     async with context.pool.transaction() as conn:
-        await suppression.lift_suppression(conn, wanted, get_caller().as_admin(token))
-    log.info("suppression lifted", actor=str(token.user_id))
+        await suppression.lift_suppression(conn, wanted, operator.by())
+    log.info("suppression lifted", actor=str(operator.id))
     return empty()

@@ -40,6 +40,7 @@ A registration's status is told live, too, over the websocket `/api/v1/registrat
 """
 
 _TOKEN = "access_token"  # noqa: S105 - the name of a scheme
+SERVICE_TOKEN = "service_token"  # noqa: S105 - likewise
 # What the server may answer to any request; what it answers to odd ones is `default`.
 _ANY_REQUEST = frozenset({400, 408, 431, 500, 503})
 _BODY_TOO_LARGE = 413
@@ -110,7 +111,10 @@ def describe(app: Quart, *, public_url: str) -> Callable[[], dict[str, Any]]:
             description=_ABOUT,
         ),
         servers=[Server(public_url)],
-        security_schemes={_TOKEN: HttpSecurityScheme("bearer", bearer_format="JWT")},
+        security_schemes={
+            _TOKEN: HttpSecurityScheme("bearer", bearer_format="JWT"),
+            SERVICE_TOKEN: HttpSecurityScheme("bearer", bearer_format="rgs_…"),
+        },
         openapi_provider_class=_Provider,
     )
 
@@ -183,6 +187,8 @@ class _Provider(OpenAPIProvider):
                             name: {"$ref": f"#/components/headers/{name}"} for name in _LIMITS
                         }
             operation["security"] = [{_TOKEN: []}] if call.needs_token else []
+            if call.scope is not None:
+                operation["security"].append({SERVICE_TOKEN: [call.scope]})
             operation["tags"] = [_name_tag(rule)]
         return paths, components
 

@@ -9,8 +9,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel
 from quart_schema import document
 
+from regsvc.accounts.service_tokens.service_token import Scope
 from regsvc.errors import DatabaseUnavailableError, RegsvcError, ValidationFailedError
-from regsvc.http.response.errors import ForbiddenError, UnsupportedMediaTypeError
+from regsvc.http.response.errors import ForbiddenError, InsufficientScopeError, UnsupportedMediaTypeError
 from regsvc.security.signing.access_token import AccessTokenInvalidError, SealError
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -47,6 +48,7 @@ class Description:
         errors: our own that it raises.
         takes_body: the body may be too large.
         needs_token: the call needs an access token.
+        scope: that opens the call to a service token; None for calls that no service token may make.
     """
 
     parameters: Sequence[Parameter]
@@ -54,6 +56,7 @@ class Description:
     errors: Sequence[type[RegsvcError]]
     takes_body: bool
     needs_token: bool
+    scope: Scope | None = None
 
 
 def documented(
@@ -66,6 +69,7 @@ def documented(
     errors: Sequence[type[RegsvcError]] = (),
     needs_token: bool = False,
     needs_admin: bool = False,
+    scope: Scope | None = None,
     needs_database: bool = True,
 ) -> Callable[[Handler], Handler]:
     """Describe a call; the handler itself stays as it is.
@@ -82,18 +86,21 @@ def documented(
         errors: that this call raises beside the defaults; status and code follow from the table of problems.
         needs_token: an access token is required; adds 401, and 503 without keys to verify it with.
         needs_admin: the token's user must be an administrator; adds 403.
+        scope: that opens the call to services, with a service token; adds 403.
         needs_database: the call asks the database; adds 503.
     """
     known = list(errors)
     if needs_admin:
         known.append(ForbiddenError)
+    if scope is not None:
+        known.append(InsufficientScopeError)
     if needs_database:
         known.append(DatabaseUnavailableError)
     if body is not None:
         known += [ValidationFailedError, UnsupportedMediaTypeError]
     elif query is not None:
         known.append(ValidationFailedError)
-    if needs_token or needs_admin:
+    if needs_token or needs_admin or scope is not None:
         known += [AccessTokenInvalidError, SealError]
     description = Description(
         parameters=tuple(parameters if query is None else _type_parameters(parameters, query)),
@@ -101,6 +108,7 @@ def documented(
         errors=tuple(known),
         takes_body=body is not None,
         needs_token=needs_token or needs_admin,
+        scope=scope,
     )
     describe: Callable[[Handler], Handler] = document(
         request=body, responses={status: (reply, None) for status, reply in replies.items()}

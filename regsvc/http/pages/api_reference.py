@@ -66,6 +66,7 @@ class Call:
     summary: str
     about: str
     needs_token: bool
+    scope: str | None
     parameters: Sequence[Row]
     takes: str | None
     replies: Sequence[Reply]
@@ -109,7 +110,11 @@ def list_calls(document: Document) -> Iterator[Call]:
                 path=path,
                 summary=it["summary"],
                 about=it["description"] if it["description"] != it["summary"] else "",
-                needs_token=bool(it.get("security")),
+                needs_token={"access_token": []} in it.get("security", []),
+                scope=next(
+                    (each["service_token"][0] for each in it.get("security", []) if "service_token" in each),
+                    None,
+                ),
                 parameters=[
                     Row(
                         each["name"],

@@ -26,12 +26,21 @@ async def authenticate_user(context: Context) -> tuple[AccessToken, User]:
     Raises:
         AccessTokenInvalidError: as for `authenticate`.
     """
-    headers = request.headers.getlist("Authorization")
-    header = headers[0] if len(headers) == 1 else ""  # of two, a proxy may have looked at the other one
-    if not header.lower().startswith(_SCHEME):
-        raise AccessTokenInvalidError
-    token = await context.key_rings.verify(header[len(_SCHEME) :].strip())
+    token = await context.key_rings.verify(read_bearer())
     user = await context.acting_users.find(token.session_id)
     if user is None or user.id != token.user_id:
         raise AccessTokenInvalidError
     return token, user
+
+
+def read_bearer() -> str:
+    """Return the token that the current request brings (RFC 6750 section 2.1).
+
+    Raises:
+        AccessTokenInvalidError: it brings none.
+    """
+    headers = request.headers.getlist("Authorization")
+    header = headers[0] if len(headers) == 1 else ""  # of two, a proxy may have looked at the other one
+    if not header.lower().startswith(_SCHEME):
+        raise AccessTokenInvalidError
+    return header[len(_SCHEME) :].strip()

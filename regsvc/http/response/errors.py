@@ -11,6 +11,10 @@ class UnsupportedMediaTypeError(RegsvcError):
     code = "unsupported_media_type"
 
 
+class FormNeededError(UnsupportedMediaTypeError):
+    """The body has to be a form, sent as `Content-Type: application/x-www-form-urlencoded`."""
+
+
 class ContentCodingError(UnsupportedMediaTypeError):
     """The body must not be compressed: send it without Content-Encoding."""
 
@@ -19,6 +23,16 @@ class ForbiddenError(RegsvcError):
     """Administrator role required."""
 
     code = "forbidden"
+
+
+class InsufficientScopeError(RegsvcError):
+    """The service token lacks a scope that this call needs."""
+
+    code = "insufficient_scope"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This call needs a service token with the scope {scope}.")
+        self.scope = scope
 
 
 class ChildNotFoundError(RegsvcError):

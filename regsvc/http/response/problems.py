@@ -46,6 +46,8 @@ from regsvc.http.response.errors import (
     ClientNotAllowedError,
     ContentCodingError,
     ForbiddenError,
+    FormNeededError,
+    InsufficientScopeError,
     OriginNotAllowedError,
     ServingChildError,
     UnsupportedMediaTypeError,
@@ -79,6 +81,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     policy.SignupClosedError: HTTPStatus.FORBIDDEN,
     policy.InvitationNeededError: HTTPStatus.FORBIDDEN,
     ForbiddenError: HTTPStatus.FORBIDDEN,
+    InsufficientScopeError: HTTPStatus.FORBIDDEN,
     OriginNotAllowedError: HTTPStatus.FORBIDDEN,
     ClientNotAllowedError: HTTPStatus.FORBIDDEN,
     registration.RegistrationNotFoundError: HTTPStatus.NOT_FOUND,
@@ -102,6 +105,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     user.LastAdminError: HTTPStatus.CONFLICT,
     PreconditionFailedError: HTTPStatus.PRECONDITION_FAILED,
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    FormNeededError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     WeakPasswordError: HTTPStatus.UNPROCESSABLE_ENTITY,
     policy.DomainNotAllowedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     policy.TermsNeededError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -180,15 +184,23 @@ async def answer_known(error: errors.RegsvcError) -> Response:
         headers["Retry-After"] = "5"
     elif status == HTTPStatus.TOO_MANY_REQUESTS:
         headers["Retry-After"] = "3600"
-    elif status == HTTPStatus.UNAUTHORIZED:
-        # RFC 9110 section 11.6.1 wants a challenge with every 401; RFC 6750 section 3 says which.
-        headers["WWW-Authenticate"] = "Bearer"
-        if isinstance(error, access_token.AccessTokenInvalidError) and _brings_token():
-            headers["WWW-Authenticate"] += ' error="invalid_token"'
+    elif (challenge := _find_challenge(error, status)) is not None:
+        headers["WWW-Authenticate"] = challenge
     if isinstance(error, ContentCodingError):
         headers["Accept-Encoding"] = "identity"  # RFC 9110, 15.5.16
     fields = error.fields if isinstance(error, ValidationFailedError) else ()
     return problem(status, error.code, str(error), fields=fields, headers=headers, members=members)
+
+
+def _find_challenge(error: errors.RegsvcError, status: HTTPStatus) -> str | None:
+    """Return how to authenticate: RFC 9110 section 11.6.1 wants it with every 401; RFC 6750 section 3 says which."""
+    if isinstance(error, InsufficientScopeError):
+        return f'Bearer error="insufficient_scope", scope="{error.scope}"'
+    if status != HTTPStatus.UNAUTHORIZED:
+        return None
+    if isinstance(error, access_token.AccessTokenInvalidError) and _brings_token():
+        return 'Bearer error="invalid_token"'
+    return "Bearer"
 
 
 def _brings_token() -> bool:

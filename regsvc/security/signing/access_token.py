@@ -107,3 +107,9 @@ def read_claims(claims: Mapping[str, object], issuer: str) -> AccessToken:
     if (str(token.user_id), str(token.session_id)) != (user_id, session_id):
         raise ValueError("not an id as we write it")
     return token
+
+
+def read_expiry(text: str) -> int:
+    """Return the `exp` of an access token that was verified before, in seconds since 1970."""
+    expiry: int = json.loads(decode(text.split(".")[1]))["exp"]
+    return expiry

@@ -1,0 +1,1 @@
+"""Tokens by which other services call the API in their own name."""

@@ -70,6 +70,7 @@ ELSEWHERE = {
     "/forgot",
     "/login",
     "/logout",
+    "/mailbox",
     "/not-me",
     "/openapi.json",
     "/reset",

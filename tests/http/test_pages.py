@@ -20,7 +20,7 @@ SCRIPTS = {
     "/login": [],
     "/not-me": _LINK,
     "/reset": _LINK,
-    "/signup": ["signup", "inbox", "live", "api", "strength", "words"],
+    "/signup": ["signup", "inbox", "waiting", "advice", "live", "api", "strength", "words"],
 }
 PAGES = list(SCRIPTS)
 FILES = [

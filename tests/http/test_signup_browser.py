@@ -96,6 +96,44 @@ def test_the_code_confirms_typed_or_pasted(person: Person, visit: Callable[..., 
     assert person.log_in() == 200
 
 
+def test_six_digits_are_sent_as_soon_as_they_stand_there_in_any_notation(
+    person: Person, visit: Callable[..., Visit]
+) -> None:
+    page = sign_up(visit(), person)
+    right = person.mail().code
+    full_width = "".join(chr(ord("\uff10") + int(digit)) for digit in right[:3])
+    page.get_by_label("Six-digit code").press_sequentially(f"{full_width}-{right[3:5]} {right[5]}")
+    page.wait_for_url("**/account")
+
+
+def test_the_mailbox_is_one_press_away_and_its_absence_is_explained(
+    person: Person, visit: Callable[..., Visit]
+) -> None:
+    page = sign_up(visit(), Person(person.program, f"{uuid4()}@gmail.com"))
+    link = page.get_by_role("link", name="Open Gmail")
+    expect(link).to_have_attribute(
+        "href", re.compile(r"^https://mail\.google\.com/.*@gmail\.com/#search/from")
+    )
+    expect(link).to_have_attribute("rel", re.compile("noreferrer"))
+    expect(page.locator("#nothing")).to_contain_text("The mail server of gmail.com took it at")
+    assert find_barriers(page) == []
+    page = sign_up(visit(viewport=PHONE), person)
+    expect(page.get_by_role("link", name="Open")).to_have_count(0)
+
+
+def test_a_slip_is_noticed_while_it_is_typed_and_mended_by_one_press(
+    person: Person, visit: Callable[..., Visit]
+) -> None:
+    page = visit().open(f"{person.program.url}/signup")
+    page.get_by_label("Email address").first.fill("Ann.Lee@gmial.com")
+    page.get_by_label("Name").focus()
+    expect(page.locator("#email-advice")).to_contain_text("Did you mean Ann.Lee@gmail.com?")
+    assert find_barriers(page) == []
+    page.get_by_role("button", name="Use this address").press("Enter")
+    expect(page.get_by_label("Email address").first).to_have_value("Ann.Lee@gmail.com")
+    expect(page.locator("#email-advice")).to_be_hidden()
+
+
 def test_a_reload_finds_its_place_and_no_password_is_kept(
     person: Person, visit: Callable[..., Visit]
 ) -> None:

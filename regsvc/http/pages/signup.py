@@ -27,7 +27,7 @@ from regsvc.http.context import get_context
 from regsvc.http.pages.error_texts import explain_error, explain_fields, get_lengths
 from regsvc.http.pages.forms import check_same_origin, lead_to, read_form
 from regsvc.http.pages.page import blueprint, show_page, tell_when
-from regsvc.http.pages.signup_status import explain_reasons, keep_handle
+from regsvc.http.pages.signup_status import PATHS, explain_reasons, keep_handle
 from regsvc.http.pages.texts import get_words
 from regsvc.http.request.body import read_body, read_values
 from regsvc.http.request.caller import get_caller
@@ -141,4 +141,6 @@ async def _show_form(
         terms=get_context().settings.terms,
         lengths=get_lengths(),
         reasons=explain_reasons(get_words()["reasons"]),
+        paths=PATHS,
+        sender=get_context().settings.mail_from.addr_spec,
     )

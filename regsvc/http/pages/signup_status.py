@@ -29,6 +29,8 @@ from regsvc.http.pages.forms import comes_from, get_cookies, lead_to, read_form,
 from regsvc.http.pages.page import blueprint, show_cookies_needed, show_page, tell_when
 from regsvc.http.pages.texts import Texts, get_words
 from regsvc.http.pages.times import say_moment
+from regsvc.http.pages.waiting.absence import explain_absence
+from regsvc.http.pages.waiting.mailbox import find_mailbox
 from regsvc.http.request.body import read_values
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.problems import find_status
@@ -38,6 +40,8 @@ from regsvc.security.tokens import mint_handle
 
 _COOKIE = "regsvc-signup"
 _STATUS = "/signup/status"
+# Where the forms of the component `waiting.html` go.
+PATHS = {"code": "/signup/code", "resend": "/signup/resend", "address": "/signup/address", "again": ""}
 # Seconds until a page whose state will change by itself looks again; a code that is being typed is left alone.
 _LOOK_AGAIN = {"queued": 2, "sending": 2, "delayed": 30}
 _REASONS = {
@@ -126,6 +130,7 @@ async def _show(status: int = 200, *, problem: str = "") -> Response:
     except RegistrationNotFoundError:
         return await show_cookies_needed("/signup") if comes_from("/signup") else lead_to("/signup")
     texts = get_words()
+    mailbox = await find_mailbox(email)
     page = await show_page(
         "status.html",
         status,
@@ -133,6 +138,10 @@ async def _show(status: int = 200, *, problem: str = "") -> Response:
         registration=registration,
         email=email,
         problem=problem,
+        paths=PATHS | {"again": _STATUS},
+        mailbox=mailbox,
+        sender=mailbox.sender,
+        nothing=explain_absence(texts["waiting"], registration, mailbox),
         reason=_say_reason(texts["reasons"], registration),
         next_try=say_moment(registration.next_try_at) if registration.next_try_at else "",
     )

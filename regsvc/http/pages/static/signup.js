@@ -1,4 +1,5 @@
 // The form to sign up: checked while somebody types by the code that the API checks with, then sent, then followed.
+import { adviseOn } from "./advice.js";
 import { call, explain } from "./api.js";
 import { openInbox, reopenInbox } from "./inbox.js";
 import { offerToShow, showStrength } from "./strength.js";
@@ -76,5 +77,6 @@ for (const [name, input] of Object.entries(fields)) {
   });
 }
 offerToShow(fields.password);
+adviseOn(fields.email);
 form.addEventListener("submit", submit);
 reopenInbox();

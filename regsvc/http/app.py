@@ -28,6 +28,7 @@ from regsvc.http.api import (
 )
 from regsvc.http.api.factors import passkey_login
 from regsvc.http.api.policy import terms
+from regsvc.http.api.security import panic
 from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.current import get_connection
 from regsvc.http.feedback import intake
@@ -67,6 +68,7 @@ _API = (
     terms,
     email_change,
     account_data,
+    panic,
     mails,
     admin_registrations,
     users,

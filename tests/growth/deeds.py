@@ -21,7 +21,7 @@ from regsvc.accounts.mails import legacy
 from regsvc.accounts.registrations import awaited, confirmation, link_preview, mail_status, registration
 from regsvc.accounts.service_tokens import service_token
 from regsvc.accounts.sessions import browser_session, legacy_token, refresh_token
-from regsvc.accounts.users import email_undo, terms, user
+from regsvc.accounts.users import email_undo, notices, panic, terms, user
 from regsvc.accounts.users.email_change import UNDO_USE
 from regsvc.jobs import claims, failures, leases
 from regsvc.mail.queue import bookings, breaker, jobs, publishing
@@ -55,6 +55,7 @@ async def try_all(pool: Pool) -> None:
     async with pool.transaction(limit=60) as conn:
         await ask_about_addresses(conn)
         await undo_a_move(conn)
+        await panic_after_a_move(conn)
     async with pool.connection(limit=60) as conn:
         await keep_the_breaker(conn)
         await limit_logins(conn)
@@ -197,6 +198,30 @@ async def undo_a_move(conn: Connection) -> None:
     assert await email_undo.begin_undo(conn, SECRETS, token, OPERATOR) is not None
     await conn.execute("UPDATE address_moves SET proved_at = NULL WHERE id = %s", [an_id("v", 12)])
     await email_undo.undo_change(conn, SECRETS, token, "x", OPERATOR)
+
+
+async def panic_after_a_move(conn: Connection) -> None:
+    """Take an account back whose notice was mailed to an earlier address, whose new reader has set a password."""
+    await notices.add_change_notice(conn, an_id("u", 21), "passkey_added", OPERATOR)
+    cursor = await conn.execute("SELECT id, email_key FROM mails WHERE kind = 'security'")
+    mail_id, email_key = await cursor.fetchone() or ()
+    await conn.execute(
+        """
+        INSERT INTO address_moves (id, user_id, old_email, old_key, new_email, new_key, state, done_at, proved_at)
+        SELECT %s, id, email, email_key, 'new@example.org', 'new@example.org', 'done', now(), now()
+          FROM users WHERE id = %s
+        """,
+        [uuid4(), an_id("u", 21)],
+    )
+    await conn.execute(
+        "UPDATE users SET email = 'new@example.org', email_key = 'new@example.org' WHERE id = %s",
+        [an_id("u", 21)],
+    )
+    token = read_account_token(panic.mint_panic_token(SECRETS, mail_id, an_id("u", 21), email_key))
+    assert token is not None
+    assert await panic.begin_panic(conn, SECRETS, token, OPERATOR) is not None
+    await conn.execute("UPDATE address_moves SET proved_at = NULL WHERE user_id = %s", [an_id("u", 21)])
+    await panic.panic(conn, SECRETS, token, "x", OPERATOR)
 
 
 async def operate(conn: Connection) -> None:

@@ -157,7 +157,7 @@ def test_an_account_is_deleted(person: Person, visit: Callable[..., Visit]) -> N
     assert person.log_in() == 401
 
 
-@pytest.mark.parametrize("path", ["reset", "email-change", "email-not-me", "email-undo"])
+@pytest.mark.parametrize("path", ["reset", "email-change", "email-not-me", "email-undo", "panic"])
 def test_a_broken_link_says_so(path: str, person: Person, visit: Callable[..., Visit]) -> None:
     page = visit().open(f"{person.program.url}/{path}")
     expect(page.get_by_role("status").last).to_contain_text("incomplete")
@@ -173,7 +173,7 @@ def test_a_broken_link_says_so(path: str, person: Person, visit: Callable[..., V
 def test_nothing_bars_anybody(color_scheme: str, person: Person, visit: Callable[..., Visit]) -> None:
     person.join()
     here = visit(color_scheme=color_scheme, viewport=PHONE)
-    for path in ("login", "forgot", "reset#t=abc", "email-change#t=abc", "email-undo#t=abc"):
+    for path in ("login", "forgot", "reset#t=abc", "email-change#t=abc", "email-undo#t=abc", "panic#t=abc"):
         page = here.open(f"{person.program.url}/{path}")
         assert find_barriers(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -21,6 +21,7 @@ from referencing.jsonschema import DRAFT202012
 
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.service_tokens.service_token import Scope, create_token
+from regsvc.accounts.users.notices import add_change_notice
 from regsvc.http.response import problems
 from regsvc.http.server import refusals
 from regsvc.postgres.connection import Connection
@@ -73,6 +74,7 @@ ELSEWHERE = {
     "/mailbox",
     "/not-me",
     "/openapi.json",
+    "/panic",
     "/reset",
     "/signup",
     "/signup/address",
@@ -295,6 +297,7 @@ async def follow_a_sign_up(service: Service) -> None:
     await service.client.post("/api/v1/logout", headers=bearer)
     await choose_passwords(service, address)
     await change_there_and_back(service, address)
+    await take_the_account_back(service, address)
     await service.client.get("/api/v1/admin/mails", headers=await service.log_in(address))
     await execute(service, "UPDATE users SET role = 'admin' WHERE email = %(email)s", email=address)
     bearer = await service.log_in(address)
@@ -395,6 +398,20 @@ async def change_there_and_back(service: Service, address: str) -> None:
     for token in ("no", undo):
         await service.post("/me/email/undo", {"token": token})
     await service.post("/me/email/confirm", {"token": confirm, "password": PASSWORD})
+    reset = await wait_token(service, address, "reset", known)
+    await service.post("/password/reset", {"token": reset, "password": PASSWORD})
+
+
+async def take_the_account_back(service: Service, address: str) -> None:
+    """Press the link of a security notice."""
+    async with await Connection.connect(service.settings.database_url.get_secret_value()) as conn:
+        cursor = await conn.execute("SELECT id FROM users WHERE email = %s", [address])
+        (user_id,) = await cursor.fetchone() or ()
+        await add_change_notice(conn, user_id, "passkey_added", By("anonymous"))
+    panic = await service.wait_link("panic", address)
+    known = len(service.mails(address))
+    for token in ("no", panic, panic):
+        await service.post("/me/panic", {"token": token})
     reset = await wait_token(service, address, "reset", known)
     await service.post("/password/reset", {"token": reset, "password": PASSWORD})
 

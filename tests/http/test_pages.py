@@ -19,6 +19,7 @@ SCRIPTS = {
     "/forgot": [],
     "/login": [],
     "/not-me": _LINK,
+    "/panic": _LINK,
     "/reset": _LINK,
     "/signup": ["signup", "inbox", "waiting", "advice", "live", "api", "strength", "words"],
 }

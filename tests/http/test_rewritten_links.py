@@ -17,7 +17,7 @@ from regsvc.security.tokens import (
 )
 from tests.services import SECRET, Service
 
-PAGES = ("confirm", "not-me", "reset", "email-change", "email-undo")
+PAGES = ("confirm", "not-me", "reset", "email-change", "email-undo", "panic")
 SECRETS = Secrets(SECRET.encode())
 
 

@@ -6,10 +6,11 @@ from email import message_from_bytes, policy
 from email.headerregistry import Address
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from regsvc.accounts.users.notices import SecurityChange
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.message import render
 from regsvc.mail.message.frame import fold
@@ -47,9 +48,13 @@ def test_a_language_has_every_text(file: Path) -> None:
 def test_every_text_is_used() -> None:
     """What no template mentions need not be translated."""
     used = "".join(file.read_text("utf-8") for file in TEMPLATES.iterdir() if file.suffix != ".toml")
-    for table in texts(TEMPLATES / "en.toml").values():
+    for kind, table in texts(TEMPLATES / "en.toml").items():
         for name in table:
-            assert f"words.{name}" in used or name == "subject"
+            assert f"words.{name}" in used or name == "subject" or kind == "changes"
+
+
+def test_every_change_of_which_owners_are_told_has_a_text() -> None:
+    assert set(texts(TEMPLATES / "en.toml")["changes"]) == set(get_args(SecurityChange))
 
 
 def subclasses(kind: type[Mail]) -> set[type[Mail]]:

@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.mailbox import UnusableAddressError
-from regsvc.mail.message.kinds import ACCOUNT_KINDS, AttemptMail, EmailChangeMail, LinkedMail, WarningMail
+from regsvc.mail.message.kinds import (
+    ACCOUNT_KINDS,
+    AttemptMail,
+    EmailChangeMail,
+    LinkedMail,
+    SecurityChangedMail,
+    WarningMail,
+)
 from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, LegacyConfirmMail, Mail, Renderer
 from regsvc.mail.message.values import clean
 from regsvc.mail.smtp.dialogue import Transaction, plan
@@ -186,6 +193,8 @@ def test_a_mail_about_an_account_says_what_happened_and_links_where_it_has_to(
     if issubclass(kind, EmailChangeMail):
         forgot = {"not_me_link": f"https://acme.example/not-me#t={TOKEN}"}
         about = {"account_email": "ann@example.org", "account_since": NOW}
+    if issubclass(kind, SecurityChangedMail):
+        about = {"about": "passkey_added"}
     message = parse(render(kind(**happened, **given, **forgot, **about)))
     text = body(message, "plain")
     assert {

@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 
 from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.limits import login_attempts, mail_schedule
-from regsvc.accounts.users import email_change, password_reset
+from regsvc.accounts.users import email_change, panic, password_reset
 from regsvc.mail.queue.jobs import SentAs
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
@@ -31,6 +31,7 @@ class AccountLetter:
         move_id: the email change, if it is about one.
         account_email: address of the account.
         account_since: when the account was created.
+        about: what a notice of a change is about.
         password_hash: hash of the account, which a password reset link is bound to.
     """
 
@@ -48,6 +49,7 @@ class AccountLetter:
     silent: bool
     account_email: str
     account_since: datetime
+    about: str | None
     password_hash: str = field(repr=False)
 
     def turn(self, secrets: Secrets) -> bytes:
@@ -57,6 +59,10 @@ class AccountLetter:
 
     def mint_link(self, secrets: Secrets) -> tuple[str, timedelta]:
         """Return the token of its link and the link's lifetime."""
+        if self.about is not None:
+            return panic.mint_panic_token(
+                secrets, self.mail_id, self.user_id, self.email_key
+            ), panic.PANIC_LIFE
         if self.move_id is None:
             token = password_reset.mint_reset_token(
                 secrets,
@@ -111,8 +117,10 @@ async def begin_sending_account(conn: Connection, mail_ids: Sequence[UUID]) -> l
             SELECT m.id AS mail_id, m.user_id, m.move_id, coalesce(owner.email, m.email, u.email) AS email, m.email_key,
                    coalesce(owner.locale, u.locale) AS locale, coalesce(m.origin, '') AS origin,
                    coalesce(m.client, '') AS client, m.created_at, m.admitted, m.silent, u.password_hash,
-                   u.email AS account_email, u.created_at AS account_since,
+                   u.email AS account_email, u.created_at AS account_since, m.about,
                    CASE WHEN m.kind = 'notice' THEN m.notice
+                        WHEN m.kind = 'security' AND m.about = 'new_login' THEN 'new_login'
+                        WHEN m.kind = 'security' THEN 'security_changed'
                         WHEN m.kind = 'forgot' THEN 'password_reset'
                         WHEN owner.id IS NULL THEN 'email_change'
                         ELSE 'email_taken' END AS sent_as
@@ -123,6 +131,7 @@ async def begin_sending_account(conn: Connection, mail_ids: Sequence[UUID]) -> l
                 ON m.kind = 'email_change' AND owner.email_key = m.email_key AND owner.id <> u.id
              WHERE m.id = ANY(%(mail_ids)s)
                AND CASE m.kind WHEN 'notice' THEN true
+                               WHEN 'security' THEN true
                                WHEN 'forgot' THEN u.email_key = m.email_key AND u.disabled_at IS NULL
                                WHEN 'email_change' THEN v.state = 'asked' AND u.disabled_at IS NULL END
             """,

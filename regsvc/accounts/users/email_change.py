@@ -35,7 +35,7 @@ from regsvc.security.tokens import AccountToken, Secrets, mint_account_token
 CHANGE_LIFE = LINK_LIFE  # from the time the mail server accepts the message
 UNDO_LIFE = timedelta(days=7)  # from request and change: long enough for an owner who was away
 UNDO_WAIT = timedelta(hours=24)  # from the notice to a new address whose reader has since set a password
-_UNDO_OPEN = timedelta(days=2)  # after that wait, even beyond the seven days
+UNDO_OPEN = timedelta(days=2)  # after that wait, even beyond the seven days
 
 _CONFIRM, UNDO_USE = "email-change", "email-undo"
 
@@ -66,6 +66,7 @@ class EmailChange:
     new_email: str
     new_key: str
     state: Literal["asked", "done", "undone", "void"]
+    asked_at: datetime
     done_at: datetime | None
     confirmable: bool  # the confirmation link has not expired
     undoable: bool
@@ -219,7 +220,8 @@ async def get_change(conn: Connection, token: AccountToken) -> EmailChange:
     async with conn.cursor(row_factory=class_row(EmailChange)) as cursor:
         await cursor.execute(
             """
-            SELECT v.id, v.user_id, v.old_email, v.old_key, v.new_email, v.new_key, v.state, v.done_at,
+            SELECT v.id, v.user_id, v.old_email, v.old_key, v.new_email, v.new_key, v.state, v.asked_at,
+                   v.done_at,
                    coalesce(v.done_at, v.asked_at) > now() - %(undo)s
                        OR coalesce(v.undo_asked_at > now() - %(wait)s - %(open)s, false) AS undoable,
                    v.proved_at IS NOT NULL AS proved_since,
@@ -235,7 +237,7 @@ async def get_change(conn: Connection, token: AccountToken) -> EmailChange:
               JOIN users u ON u.id = v.user_id
              WHERE v.id = %(id)s
             """,
-            {"id": token.id, "life": CHANGE_LIFE, "undo": UNDO_LIFE, "wait": UNDO_WAIT, "open": _UNDO_OPEN},
+            {"id": token.id, "life": CHANGE_LIFE, "undo": UNDO_LIFE, "wait": UNDO_WAIT, "open": UNDO_OPEN},
         )
         change = await cursor.fetchone()
     if change is None:

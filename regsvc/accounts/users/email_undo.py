@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from regsvc.accounts.audit import record
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.limits.login_attempts import forget_address, know_client
+from regsvc.accounts.limits.login_attempts import forget_address
 from regsvc.accounts.registrations.confirmation import TokenInvalidError
-from regsvc.accounts.users import password_reset
 from regsvc.accounts.users.email_change import (
     UNDO_USE,
     EmailChange,
@@ -20,7 +19,7 @@ from regsvc.accounts.users.email_change import (
     set_address,
 )
 from regsvc.accounts.users.notices import add_notice
-from regsvc.accounts.users.password import set_password
+from regsvc.accounts.users.taking_back import take_back
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import AccountToken, Secrets
 
@@ -53,7 +52,8 @@ async def undo_change(
     """Restore the old address of an account in the caller's transaction, and return the user's id.
 
     The person who requested the change knows the password. So all sessions end, the password is replaced by an unknown
-    one, and a password reset link is mailed to the old address. Idempotent.
+    one, factors and identities added since the request are removed, and a password reset link is mailed to the old
+    address. Idempotent.
 
     Args:
         conn: in a transaction.
@@ -74,7 +74,16 @@ async def undo_change(
         raise EmailChangeExpiredError  # the reader of the new address set a password concurrently
     if state == "done":
         await set_address(conn, change.user_id, change.old_email, change.old_key)
-    ended = await set_password(conn, change.user_id, unknown_hash, reason="email_change_undone")
+    done = await take_back(
+        conn,
+        secrets,
+        change.user_id,
+        email_key=change.old_key,
+        since=change.asked_at,
+        unknown_hash=unknown_hash,
+        reason="email_change_undone",
+        by=by,
+    )
     await conn.execute(
         """
         UPDATE address_moves
@@ -84,11 +93,8 @@ async def undo_change(
         """,
         {"id": change.id, "user_id": change.user_id, "done_at": change.done_at},
     )
-    for key in (change.new_key, change.old_key):
-        await forget_address(conn, secrets, key)
-    await know_client(conn, secrets, change.old_key, by)
-    await record.record(conn, "email_change_undone", by, user_id=change.user_id, sessions_ended=ended)
-    await password_reset.add_forgot(conn, uuid4(), change.old_key, by, admitted=True)
+    await forget_address(conn, secrets, change.new_key)
+    await record.record(conn, "email_change_undone", by, user_id=change.user_id, **done)
     return change.user_id
 
 

@@ -18,6 +18,33 @@ Notice: TypeAlias = Literal[
     "email_undoing",
 ]
 
+SecurityChange: TypeAlias = Literal[
+    "totp_added",
+    "totp_removed",
+    "recovery_codes_renewed",
+    "recovery_code_used",
+    "recovery_codes_few",
+    "factors_guessed",
+    "factors_reset",
+    "passkey_added",
+    "passkey_removed",
+    "passkey_copied",
+    "identity_added",
+    "identity_removed",
+]
+"""A change of factors or identities; the table `changes` in the texts of mails says it."""
+
+NEW_LOGIN = "new_login"
+
+# Books a notice with a panic link as part of another statement, for each user of `{0}`. Its kind is not `notice`:
+# release 0.2.0 would not know what to write.
+SECURITY_NOTICE = """
+    INSERT INTO mails (id, kind, about, user_id, email, email_key, origin, client, admitted)
+    SELECT %(notice_id)s, 'security', %(about)s, u.id, u.email, u.email_key, %(origin)s, %(client)s, true
+      FROM {0} JOIN users u ON u.id = %(user_id)s
+    RETURNING id
+"""
+
 
 async def add_notice(
     conn: Connection, user_id: UUID, notice: Notice, by: By, *, move_id: UUID | None = None
@@ -49,6 +76,33 @@ async def add_notice(
             "notice": notice,
             "user_id": user_id,
             "move_id": move_id,
+            "origin": by.origin,
+            "client": by.client,
+            "channel": DUE_CHANNEL,
+        },
+    )
+
+
+async def add_change_notice(conn: Connection, user_id: UUID, about: SecurityChange, by: By) -> None:
+    """Book a notice of a change of factors or identities to the user's current address.
+
+    Its panic link removes what was added to the account in this transaction and later (`panic`).
+
+    Args:
+        conn: in the transaction of the change.
+        user_id: the recipient.
+        about: the change.
+        by: the audit actor.
+    """
+    await conn.execute(
+        f"""
+        WITH added AS ({SECURITY_NOTICE.format("(SELECT) AS one")})
+        SELECT pg_notify(%(channel)s, '') FROM added
+        """,  # noqa: S608 - a constant of this module
+        {
+            "notice_id": uuid4(),
+            "about": about,
+            "user_id": user_id,
             "origin": by.origin,
             "client": by.client,
             "channel": DUE_CHANNEL,

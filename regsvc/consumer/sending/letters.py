@@ -13,7 +13,13 @@ from regsvc.accounts.mails.turns import AnyLetter
 from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.accounts.registrations.registration import LINK_LIFE
 from regsvc.mail.envelope import Envelope
-from regsvc.mail.message.kinds import ACCOUNT_KINDS, EmailChangeMail, LinkedMail, WarningMail
+from regsvc.mail.message.kinds import (
+    ACCOUNT_KINDS,
+    EmailChangeMail,
+    LinkedMail,
+    SecurityChangedMail,
+    WarningMail,
+)
 from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, LegacyConfirmMail, Mail, Renderer
 from regsvc.security.feedback.return_paths import mint_return_path
 from regsvc.security.tokens import Secrets, mint_code, mint_link_token
@@ -104,6 +110,8 @@ class LetterWriter:
                 "account_since": letter.account_since,
                 "not_me_link": f"{self.public_url}/email-not-me#t={token}",
             }
+        elif issubclass(kind, SecurityChangedMail):
+            more = {"about": letter.about or ""}
         return kind(
             occurred_at=letter.created_at,
             origin=letter.origin,

@@ -25,7 +25,7 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 
 _TOKEN = re.compile("[A-Za-z0-9._~-]{1,512}")
-_PAGES = "<any(confirm, 'not-me', reset, 'email-change', 'email-not-me', 'email-undo'):page>"
+_PAGES = "<any(confirm, 'not-me', reset, 'email-change', 'email-not-me', 'email-undo', panic):page>"
 
 
 @blueprint.get(f"/{_PAGES}#t=<token>")
@@ -56,7 +56,7 @@ async def open_reset() -> Response:
 @blueprint.get("/email-change")
 async def open_email_change() -> Response:
     """Show the page on which an account's new address is confirmed."""
-    return await _open("address_link.html", deed="change")
+    return await _open("address_link.html", table="email_change", deed="change")
 
 
 @blueprint.post("/email-change")
@@ -71,13 +71,19 @@ async def submit_email_change() -> Response:
 @blueprint.get("/email-not-me")
 async def open_email_not_me() -> Response:
     """Show the page on which the reader of a mail refuses an account that is to move to their address."""
-    return await _open("address_link.html", deed="not_me")
+    return await _open("address_link.html", table="email_not_me", deed="not_me")
 
 
 @blueprint.get("/email-undo")
 async def open_email_undo() -> Response:
     """Show the page on which the old address takes a change back."""
-    return await _open("address_link.html", deed="undo")
+    return await _open("address_link.html", table="email_undo", deed="undo")
+
+
+@blueprint.get("/panic")
+async def open_panic() -> Response:
+    """Show the page on which an owner takes the account back after a security notice."""
+    return await _open("address_link.html", table="panic", deed="panic")
 
 
 async def _open(template: str, **values: Any) -> Response:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any, ClassVar, Final, get_args, get_origin
 
-from regsvc.mail.message.values import Code, Link, Masked, Moment, OptionalLink, Shown
+from regsvc.mail.message.values import Change, Code, Link, Masked, Moment, OptionalLink, Shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +69,34 @@ class AccountExistsMail(AttemptMail):
 
     login_link: OptionalLink = None
     reset_link: OptionalLink = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginCodeMail(AttemptMail):
+    """To an account's owner: the code to log in with.
+
+    Args:
+        code: Six digits to enter where the code was requested.
+        valid_minutes: Lifetime of the code from the acceptance by the mail server.
+    """
+
+    kind: ClassVar[str] = "login_code"
+
+    code: Code
+    valid_minutes: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoAccountMail(AttemptMail):
+    """To an address without an account: a login code was requested for it.
+
+    Args:
+        signup_link: URL of the sign-up page.
+    """
+
+    kind: ClassVar[str] = "no_account"
+
+    signup_link: Link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +220,34 @@ class RefreshTokenReusedMail(WarningMail):
     kind: ClassVar[str] = "refresh_token_reused"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanicMail(LinkedMail):
+    """A security notice to an account's owner; the link takes the account back."""
+
+    page: ClassVar[str] = "panic"
+    unit: ClassVar[timedelta] = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewLoginMail(PanicMail):
+    """To an account's owner: a login from a new place."""
+
+    kind: ClassVar[str] = "new_login"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityChangedMail(PanicMail):
+    """To an account's owner: a way to log in was added, removed or misused.
+
+    Args:
+        about: What happened, the name of a text in `changes`.
+    """
+
+    kind: ClassVar[str] = "security_changed"
+
+    about: Change
+
+
 ACCOUNT_KINDS: Final[Mapping[str, type[AttemptMail]]] = {
     kind.kind: kind
     for kind in (
@@ -199,6 +255,8 @@ ACCOUNT_KINDS: Final[Mapping[str, type[AttemptMail]]] = {
         PasswordResetDoneMail,
         PasswordChangedMail,
         RefreshTokenReusedMail,
+        NewLoginMail,
+        SecurityChangedMail,
         EmailChangeMail,
         EmailMovingMail,
         EmailChangedMail,

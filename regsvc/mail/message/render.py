@@ -17,7 +17,7 @@ from regsvc.mail.message.frame import Frame, TextEncoding, choose_encoding
 from regsvc.mail.message.kinds import AccountExistsMail, ConfirmMail, LegacyConfirmMail, Mail, checked_values
 from regsvc.mail.message.languages import Language, choose_language, load_languages
 from regsvc.mail.message.slots import Body
-from regsvc.mail.message.values import check_header, check_moment, header_address
+from regsvc.mail.message.values import Word, check_header, check_moment, header_address
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -115,10 +115,7 @@ class Renderer:
         """
         language = choose_language(self._languages, locale)
         edition = self._edition(mail.kind, language)
-        values = {
-            name: language.say_moment(value) if isinstance(value, datetime) else value
-            for name, value in checked_values(mail).items()
-        }
+        values = {name: _say(language, value) for name, value in checked_values(mail).items()}
         text, html = edition.body.write(values)
         return edition.frames[choose_encoding(text)].fill(
             headers=(
@@ -143,6 +140,13 @@ class Renderer:
             }
             self._editions[key] = _Edition(Body(text, html, context, slotted=self._slotted), frames)
         return self._editions[key]
+
+
+def _say(language: Language, value: object) -> object:
+    """Return a value as its language says it; a word of a later release says nothing."""
+    if isinstance(value, datetime):
+        return language.say_moment(value)
+    return language.words["changes"].get(value, "") if isinstance(value, Word) else value
 
 
 @lru_cache(maxsize=2)

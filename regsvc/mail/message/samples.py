@@ -9,13 +9,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from regsvc.mail.message import kinds
-from regsvc.mail.message.kinds import EmailChangeMail, LinkedMail, Mail, WarningMail
+from regsvc.mail.message.kinds import EmailChangeMail, LinkedMail, Mail, NoAccountMail, WarningMail
 from regsvc.mail.message.render import Renderer
 from regsvc.mail.message.values import Code, Link, Moment, OptionalLink
 
 _TOKEN = "SAMPLE" * 10  # as long as a real token, and recognisably fake
 _MOMENT = datetime(2026, 1, 31, 9, 5, tzinfo=UTC)
-_TEXTS = {"origin": "203.0.113.0/24", "client": "Firefox on Linux"}
+_TEXTS = {"origin": "203.0.113.0/24", "client": "Firefox on Linux", "about": "passkey_added"}
 _PAGES = {"link": "confirm", "reset_link": "forgot"}
 _LIVES = {timedelta(minutes=1): 30, timedelta(hours=1): 24, timedelta(days=1): 7}
 
@@ -72,6 +72,8 @@ def _special(kind: type[Mail], public_url: str) -> dict[str, Any]:
         if issubclass(kind, EmailChangeMail):
             special["account_email"] = "ann@example.com"
         return special
+    if issubclass(kind, NoAccountMail):
+        return {"signup_link": f"{public_url}/signup"}
     if issubclass(kind, WarningMail):
         return {"forgot_link": f"{public_url}/forgot"}
     return {}

@@ -106,9 +106,21 @@ def mask_address(address: str) -> str:
     return f"{kept[0]}***@{kept[1]}***.{''.join(char for char in top if char.isalnum() or char == '-')}"
 
 
+class Word(str):
+    """The name of a text that every language has."""
+
+    __slots__ = ()
+
+
+def check_change(name: str) -> Word:
+    """Return the name of a text in the table `changes`."""
+    return Word(name)
+
+
 Link: TypeAlias = Annotated[str, check_link]
 OptionalLink: TypeAlias = Annotated[str | None, check_optional_link]
 Code: TypeAlias = Annotated[str, check_code]
 Shown: TypeAlias = Annotated[str, clean]
 Masked: TypeAlias = Annotated[str, mask_address]
+Change: TypeAlias = Annotated[str, check_change]
 Moment: TypeAlias = Annotated[datetime, check_moment]

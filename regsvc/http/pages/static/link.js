@@ -17,6 +17,7 @@ const PATHS = {
   change: "/email-change", // a page's, to which the browser's cookie goes along
   not_me: "/api/v1/me/email/repudiate",
   undo: "/api/v1/me/email/undo",
+  panic: "/api/v1/me/panic",
 };
 const ONWARD = new Set(["confirm", "reset", "change"]); // to the log-in
 // After these, pressing again changes nothing.

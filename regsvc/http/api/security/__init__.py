@@ -1,0 +1,1 @@
+"""Calls by which users see and take back what happened to their account."""

@@ -1,0 +1,5 @@
+-- Separate from the previous migration, so that mails can be read and written while their rows are checked.
+ALTER TABLE mails VALIDATE CONSTRAINT mails_kind_check;
+ALTER TABLE mails VALIDATE CONSTRAINT mails_sent_as_check;
+ALTER TABLE mails VALIDATE CONSTRAINT mails_security_has_subject;
+ALTER TABLE mails VALIDATE CONSTRAINT mails_login_has_attempt;

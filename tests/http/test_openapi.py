@@ -297,7 +297,6 @@ async def follow_a_sign_up(service: Service) -> None:
     await service.client.post("/api/v1/logout", headers=bearer)
     await choose_passwords(service, address)
     await change_there_and_back(service, address)
-    await take_the_account_back(service, address)
     await service.client.get("/api/v1/admin/mails", headers=await service.log_in(address))
     await execute(service, "UPDATE users SET role = 'admin' WHERE email = %(email)s", email=address)
     bearer = await service.log_in(address)
@@ -400,6 +399,7 @@ async def change_there_and_back(service: Service, address: str) -> None:
     await service.post("/me/email/confirm", {"token": confirm, "password": PASSWORD})
     reset = await wait_token(service, address, "reset", known)
     await service.post("/password/reset", {"token": reset, "password": PASSWORD})
+    await take_the_account_back(service, address)
 
 
 async def take_the_account_back(service: Service, address: str) -> None:

@@ -97,6 +97,36 @@ async def test_the_link_undoes_every_move_since_the_notice(service: Service, poo
         assert not await logs_in(service, address)
 
 
+async def test_what_was_added_since_the_notice_goes_and_what_was_there_stays(
+    service: Service, pool: Pool
+) -> None:
+    await service.confirm()
+    add = """
+        INSERT INTO passkeys (id, user_id, credential_id, public_key, sign_count, synced, transports, name)
+        SELECT gen_random_uuid(), id, '{0}', '', 0, true, '{{}}', '{0}' FROM users"""
+    await execute(pool, add.format("mine"))
+    token = await notified(service, pool)
+    await execute(pool, add.format("thiefs"))
+    assert await press(service, token) == (200, "account taken back")
+    assert await execute(pool, "SELECT name FROM passkeys") == [("mine",)]
+
+
+async def test_undoing_a_move_removes_what_was_added_since_it_was_asked_for(
+    service: Service, pool: Pool
+) -> None:
+    await service.confirm()
+    await service.post("/me/email", {"email": THIEF, "password": PASSWORD}, await service.log_in())
+    undo = await service.wait_link("email-undo", ANN)
+    await execute(
+        pool,
+        """
+        INSERT INTO passkeys (id, user_id, credential_id, public_key, sign_count, synced, transports, name)
+        SELECT gen_random_uuid(), id, 'x', '', 0, true, '{}', 'thief' FROM users""",
+    )
+    assert (await service.post("/me/email/undo", {"token": undo})).status_code == 200
+    assert await execute(pool, "SELECT name FROM passkeys") == []
+
+
 async def test_a_notice_to_the_thief_gives_the_account_to_nobody(service: Service, pool: Pool) -> None:
     await service.confirm()
     ours = await notified(service, pool)

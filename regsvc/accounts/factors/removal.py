@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from regsvc.accounts.factors.passkeys import remove_passkeys
 from regsvc.postgres.connection import Connection
 
 
@@ -27,7 +28,9 @@ class Removal:
     remove: Callable[[Connection, UUID, datetime], Awaitable[int]]
 
 
-REMOVALS: Sequence[Removal] = ()
+REMOVALS: Sequence[Removal] = (
+    Removal(("passkeys",), lambda conn, user_id, since: remove_passkeys(conn, user_id, since=since)),
+)
 
 
 async def remove_added(conn: Connection, user_id: UUID, since: datetime) -> int:

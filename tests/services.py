@@ -112,6 +112,11 @@ class Service:
         answer = await self.post("/confirm-email", {"token": mail.token})
         assert answer.status_code == 200, answer.text
 
+    async def prove(self, headers: Mapping[str, str], password: str = PASSWORD) -> None:
+        """Prove in a session that its user is there, as changes of an account need it."""
+        answer = await self.post("/me/proof", {"password": password}, headers)
+        assert answer.status_code == 200, answer.text
+
     async def log_in(self, address: str = "ann@example.com", password: str = PASSWORD) -> dict[str, str]:
         """Log somebody in and return the header that their requests carry."""
         answer = await self.post("/login", {"email": address, "password": password})

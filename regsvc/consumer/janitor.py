@@ -15,7 +15,10 @@ import trio
 from regsvc.accounts.audit.record import purge_audit
 from regsvc.accounts.deliveries.suppression import purge_suppressions
 from regsvc.accounts.deliveries.tokens import purge_tokens
+from regsvc.accounts.factors.guesses import purge_guesses
 from regsvc.accounts.factors.passkey_challenges import purge_challenges
+from regsvc.accounts.factors.pending_logins import purge_pending_logins
+from regsvc.accounts.factors.totp import purge_totp_setups
 from regsvc.accounts.limits.code_attempts import purge_code_attempts
 from regsvc.accounts.limits.idempotency import purge_idempotency_keys
 from regsvc.accounts.limits.login_attempts import purge_login_tries
@@ -50,6 +53,9 @@ CHORES: tuple[tuple[str, Chore], ...] = (
     ("code tries purged", purge_code_attempts),
     ("limits purged", purge_throttles),
     ("log-in tries purged", purge_login_tries),
+    ("unfinished logins purged", purge_pending_logins),
+    ("setups of apps purged", purge_totp_setups),
+    ("wrong factors purged", purge_guesses),
     ("idempotency keys purged", purge_idempotency_keys),
     ("passkey challenges purged", purge_challenges),
     ("tokens of reports purged", purge_tokens),

@@ -29,6 +29,7 @@ _WITHDRAWAL = 1.0  # seconds
 
 LOGIN = Limit("login", 20, _MINUTE)
 LOGIN_ADDRESS = Limit("login-address", 5, _MINUTE)
+SECOND_FACTOR = Limit("second-factor", 20, _MINUTE)
 REGISTER = Limit("register", 20, _MINUTE)
 REGISTER_DAY = Limit("register-day", 300, _DAY)
 CONFIRM = Limit("confirm", 30, 5 * _MINUTE)
@@ -97,7 +98,7 @@ async def _take(service: Service, caller: Caller, demands: Sequence[Demand], *, 
         caller.standings = error.standings[:shown]
         if len(error.standings) == len(demands):
             service.refused.note(demands, error.standings)
-        _note_refusal(service, caller, error)
+        note_refusal(service, caller, error)
         raise
 
 
@@ -172,13 +173,14 @@ async def begin_login(service: Service, caller: Caller, address: str) -> LoginTr
             try:
                 counted = await login_attempts.begin_try(conn, service.secrets, address, place)
             except RateLimitedError as error:
-                _note_refusal(service, caller, error)
+                note_refusal(service, caller, error)
                 await record(conn, "login_held_back", caller.as_anyone())
                 raise
     return counted
 
 
-def _note_refusal(service: Service, caller: Caller, error: RateLimitedError) -> None:
+def note_refusal(service: Service, caller: Caller, error: RateLimitedError) -> None:
+    """Count and log a request that a limit refuses."""
     service.refusal_alarm.note(error.limit, caller.network)
     RATE_LIMITED.labels(error.limit).inc()
     log.info("rate limited", limit=error.limit)

@@ -26,7 +26,7 @@ from regsvc.http.api import (
     resend,
     sessions,
 )
-from regsvc.http.api.factors import passkey_login
+from regsvc.http.api.factors import passkey_login, proof, second_factor, totp
 from regsvc.http.api.policy import terms
 from regsvc.http.api.security import panic
 from regsvc.http.context import Context, get_context, put_context
@@ -62,6 +62,9 @@ _API = (
     live_status,
     login,
     passkey_login,
+    second_factor,
+    proof,
+    totp,
     passwords,
     sessions,
     profile,

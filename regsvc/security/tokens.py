@@ -54,6 +54,11 @@ class Secrets:
         if self.previous is not None:
             yield _derive(self.previous, label)
 
+    @property
+    def fingerprint(self) -> str:
+        """The name of the current secret, kept beside what depends on it, so that a rotation finds the rest."""
+        return self.key("key-name").hex()[:8]
+
     def peppers(self) -> tuple[str, dict[str, bytes]]:
         """Return the version of the pepper for new password hashes, and all peppers by version.
 

@@ -12,6 +12,7 @@ from regsvc.accounts.audit.record import By
 from regsvc.accounts.registrations.confirmation import confirm_by_link
 from regsvc.accounts.sessions import refresh_token, session
 from regsvc.accounts.sessions.refresh_token import Grant, Reuse
+from regsvc.accounts.sessions.session_start import start_session
 from regsvc.accounts.users.notices import add_notice
 from regsvc.accounts.users.password import change_password
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
@@ -79,6 +80,6 @@ async def do_everything_at_once(pool: Pool) -> None:
 
 
 async def log_in(conn: Connection, user_id: UUID) -> Grant:
-    return await refresh_token.start_session(
+    return await start_session(
         conn, SECRETS, user_id, password_hash="hash", origin="192.0.2.0/24", client="curl"
     )

@@ -11,8 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from regsvc.accounts.sessions.refresh_token import start_session
 from regsvc.accounts.sessions.session import end_session
+from regsvc.accounts.sessions.session_start import start_session
 from regsvc.accounts.users.acting_user import ActingUsers
 from regsvc.accounts.users.user import User, get_user
 from regsvc.errors import DatabaseUnavailableError

@@ -15,7 +15,7 @@ from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import Position
 from regsvc.accounts.registrations.activation import AddressTakenError, activate_by_hand
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
-from regsvc.accounts.sessions.refresh_token import start_session
+from regsvc.accounts.sessions.session_start import start_session
 from regsvc.accounts.users.acting_user import find_acting_users
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.postgres.connection import Connection

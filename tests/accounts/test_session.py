@@ -12,6 +12,7 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.sessions import refresh_token as grants
 from regsvc.accounts.sessions import session
 from regsvc.accounts.sessions.refresh_token import Grant, Reuse
+from regsvc.accounts.sessions.session_start import start_session
 from regsvc.accounts.users.acting_user import find_acting_users
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
@@ -30,7 +31,7 @@ async def log_in(pool: Pool) -> Grant:
 
 
 async def start(conn: Connection, user_id: UUID, password_hash: str = "hash") -> Grant:
-    return await grants.start_session(
+    return await start_session(
         conn, SECRETS, user_id, password_hash=password_hash, origin="192.0.2.0/24", client="curl"
     )
 

@@ -20,7 +20,7 @@ from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.mails import legacy
 from regsvc.accounts.registrations import awaited, confirmation, link_preview, mail_status, registration
 from regsvc.accounts.service_tokens import service_token
-from regsvc.accounts.sessions import browser_session, legacy_token, refresh_token
+from regsvc.accounts.sessions import browser_session, legacy_token, refresh_token, session_start
 from regsvc.accounts.users import email_undo, notices, panic, terms, user
 from regsvc.accounts.users.email_change import UNDO_USE
 from regsvc.jobs import claims, failures, leases
@@ -126,9 +126,7 @@ async def take_reports(pool: Pool) -> None:
         )
         await suppression.note_complaint(conn, SECRETS, "person77@example.org", at=datetime.now(UTC))
         found = await suppression.find_suppressed(conn, SECRETS, ["person77@example.org"])
-        await suppression.pass_once_a_day(
-            conn, found["person77@example.org"].key, "password_reset", an_id("m", 77)
-        )
+        await suppression.pass_once_a_day(conn, {found["person77@example.org"].key: "password_reset"})
         (listed, *_) = await suppression.list_suppressions(conn, 10)
         await suppression.lift_suppression(conn, listed.id, OPERATOR)
         rotated = Secrets(b"another secret for tests, 32 bytes", SECRETS.current)
@@ -178,7 +176,7 @@ async def ask_about_addresses(conn: Connection) -> None:
     await legacy_token.spend_token(conn, "t4")
     await user.replace_password_hash(conn, an_id("u"), old="x", new="y")
     with pytest.raises(refresh_token.CredentialsChangedError):
-        await refresh_token.start_session(
+        await session_start.start_session(
             conn, SECRETS, an_id("u"), password_hash="old", origin="192.0.2.0/24", client="curl"
         )
     request = legacy.LegacyRequest(parse_address("cem@example.org"), "token", (b"a", b"b"))

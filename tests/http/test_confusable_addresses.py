@@ -64,7 +64,9 @@ async def test_an_account_hears_nothing_of_the_other_mailbox(service: Service, o
     await wait(service, other, 2)
     assert count(service, one) == 1
     assert count(service, other) == 2
-    export = (await service.client.get("/api/v1/me/export", headers=await service.log_in(one, OWN))).json()
+    headers = await service.log_in(one, OWN)
+    await service.prove(headers, OWN)
+    export = (await service.client.get("/api/v1/me/export", headers=headers)).json()
     assert len(export["registrations"]) == 1
     assert [mail["kind"] for mail in export["mails"]] == ["resend", "signup"]
 

@@ -129,7 +129,7 @@ async def test_an_account_is_deleted_with_its_password_alone(service: Service, p
     assert await delete_me(service, headers, "wrong password") == (403, "wrong_password")
     assert await delete_me(service, {}) == (401, "access_token_invalid")
     answer = await service.client.delete(ME, headers=headers)
-    assert answer.status_code == 415
+    assert (answer.status_code, answer.json()["code"]) == (403, "proof_needed")
     assert (await service.client.get(ME, headers=headers)).status_code == 200
     async with pool.connection() as conn:
         cursor = await conn.execute("SELECT count(*) FROM audit_events WHERE event = 'password_refused'")
@@ -197,6 +197,7 @@ async def test_the_export_has_the_addresses_that_one_moved_between(service: Serv
     token = (await service.wait_mail("new@example.com")).token_for("email-change")
     assert (await service.post("/me/email/confirm", {"token": token}, headers)).status_code == 200
     await service.wait_mail(number=3)
+    await service.prove(headers)
     exported = (await service.client.get(f"{ME}/export", headers=headers)).json()
     (move,) = exported["moves"]
     assert (move["old_email"], move["new_email"], move["state"]) == (
@@ -214,6 +215,7 @@ async def test_the_export_has_all_and_no_secret(service: Service) -> None:
     mail = await service.wait_mail()
     tokens = (await service.post("/login", {"email": "ann@example.com", "password": PASSWORD})).json()
     bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+    await service.prove(bearer)
     answer = await service.client.get(f"{ME}/export", headers=bearer)
     assert answer.headers["Content-Disposition"] == 'attachment; filename="account.json"'
     assert answer.headers["Cache-Control"] == "no-store"
@@ -222,7 +224,7 @@ async def test_the_export_has_all_and_no_secret(service: Service) -> None:
     assert [each["client"] for each in exported["sessions"]] == ["a Python program"]
     assert [each["state"] for each in exported["registrations"]] == ["confirmed"]
     assert [(each["kind"], each["sent_as"]) for each in exported["mails"]] == [("signup", "confirm")]
-    assert [each["event"] for each in exported["events"]][:2] == ["account_exported", "logged_in"]
+    assert [each["event"] for each in exported["events"]][:2] == ["account_exported", "proof_given"]
     for secret in (mail.token, tokens["refresh_token"], tokens["access_token"], "$2b$", "bob@"):
         assert secret not in answer.text
 
@@ -246,6 +248,7 @@ async def test_a_long_list_is_exported_whole_and_in_order(service: Service, pool
         " SELECT gen_random_uuid(), 'forgot', 'cancelled', NULL, 'ann@example.com', NULL,"
         "        now() - n * interval '1 minute', n::text FROM generate_series(1, 1000) n",
     )
+    await service.prove(headers)
     exported = (await export(service, headers)).json()
     times = [mail["created_at"] for mail in exported["mails"]]
     assert len(times) == 1001
@@ -256,6 +259,7 @@ async def test_a_long_list_is_exported_whole_and_in_order(service: Service, pool
 async def test_a_head_request_writes_nothing(service: Service, pool: Pool) -> None:
     await service.confirm()
     headers = await service.log_in()
+    await service.prove(headers)
     head = await service.client.head(f"{ME}/export", headers=headers)
     assert (head.status_code, head.headers["Content-Type"]) == (200, "application/json")
     assert await count_events(pool, "account_exported") == 0
@@ -268,6 +272,7 @@ async def test_an_export_that_cannot_be_ended_does_not_look_as_if_it_were(
 ) -> None:
     await service.confirm()
     headers = await service.log_in()
+    await service.prove(headers)
     await execute(pool, "ALTER TABLE address_moves RENAME TO lost")
     with pytest.raises(httpx.RemoteProtocolError):
         await export(service, headers)
@@ -283,6 +288,8 @@ async def test_exports_and_changes_of_one_user_have_an_end_and_those_of_another_
         for name in ("ann", "bob"):
             await service.confirm(f"{name}@example.com")
         ann, bob = [await service.log_in(f"{name}@example.com") for name in ("ann", "bob")]
+        await service.prove(ann)
+        await service.prove(bob)
         for number in range(EXPORT.quota):
             assert (await export(service, ann)).status_code == 200, number
         # From wherever they come: the limit is the user's.
@@ -295,7 +302,7 @@ async def test_exports_and_changes_of_one_user_have_an_end_and_those_of_another_
             changed = await service.client.patch(ME, json={"name": f"Name {number}"}, headers=who)
             return changed.status_code
 
-        for number in range(ACCOUNT.quota):
+        for number in range(ACCOUNT.quota - 1):  # the proof was one
             assert await rename(ann, number) == 200
         written = await count_events(pool, "profile_changed")
         for path in ("/me", "/sessions/" + str(uuid4())):
@@ -313,6 +320,7 @@ async def test_no_more_than_a_few_exports_are_written_at_once(service: Service, 
     await service.confirm()
     headers = await service.log_in()
     async with pool.transaction() as conn, trio.open_nursery() as nursery:
+        await service.prove(headers)
         await conn.execute("LOCK TABLE address_moves")  # whoever exports waits here
         answers: list[int] = []
 

@@ -25,6 +25,7 @@ from regsvc.accounts.users.notices import add_change_notice
 from regsvc.http.response import problems
 from regsvc.http.server import refusals
 from regsvc.postgres.connection import Connection
+from tests.http.factor_calls import use_factors
 from tests.http.passkey_calls import use_passkeys
 from tests.http.reports import CREDENTIALS, postmark_bounce
 from tests.services import PASSWORD, Service, run_test_service
@@ -292,7 +293,7 @@ async def follow_a_sign_up(service: Service) -> None:
         await service.client.patch("/api/v1/me", json=body, headers=bearer | headers)
     await look_at_ones_sessions(service, bearer)
     bearer = await service.log_in(address)
-    await service.client.get("/api/v1/me/export", headers=bearer)
+    await export_with_proof(service, address, bearer)
     await service.client.post("/api/v1/logout/all", headers=bearer)
     await service.client.post("/api/v1/logout", headers=bearer)
     await choose_passwords(service, address)
@@ -325,6 +326,15 @@ async def ask_about_tokens(service: Service, bearer: dict[str, str]) -> None:
             await service.client.post(path, data=form, headers=header)
         await service.client.post(path, json={"token": "no"}, headers=header)
     await service.client.get("/api/v1/admin/audit", headers=header)
+
+
+async def export_with_proof(service: Service, address: str, bearer: dict[str, str]) -> None:
+    """Use second factors, and download the data in a session that has proved its user and in one that has not."""
+    await service.client.get("/api/v1/me/export", headers=bearer)
+    await use_factors(service, address)
+    bearer = await service.log_in(address)
+    await service.prove(bearer)
+    await service.client.get("/api/v1/me/export", headers=bearer)
 
 
 async def report_and_lift(service: Service, bearer: dict[str, str]) -> None:

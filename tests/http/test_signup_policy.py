@@ -126,6 +126,7 @@ async def test_terms_are_accepted_by_their_present_version_alone(run: Run, pool:
         bob = await service.log_in(UNKNOWN)
         shown = (await service.client.get("/api/v1/me/terms", headers=bob)).json()
         assert (shown["accepted"], shown["present"]) == ("2026-01", TERMS)
+        await service.prove(bob)
         exported = (await service.client.get("/api/v1/me/export", headers=bob)).json()
         assert exported["terms"] == [{"version": "2026-01", "accepted_at": shown["accepted_at"]}]
         assert exported["registrations"][0]["terms"] == "2026-01"

@@ -7,7 +7,7 @@ the address has an account or not. Mails to the owner of an account still go: af
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -141,27 +141,26 @@ async def find_suppressed(
         return {named[bytes(found.key)]: found for found in await cursor.fetchall()}
 
 
-async def pass_once_a_day(conn: Connection, key: bytes, kind: str, mail_id: UUID) -> bool:
-    """Return whether a mail goes to an address that bounced: one of each kind a day, however often it is tried.
+async def pass_once_a_day(conn: Connection, asked: Mapping[bytes, str]) -> set[bytes]:
+    """Let mails of a kind through to addresses that bounced, one of each kind a day, and return those let through.
 
     Args:
         conn: in a transaction.
-        key: of the suppressed address.
-        kind: of the mail.
-        mail_id: the mail.
+        asked: kind of mail by key of the suppressed address.
     """
-    cursor = await conn.execute(
-        """
-        UPDATE suppressions
-           SET passed = passed || jsonb_build_object(%(kind)s::text,
-                   jsonb_build_object('mail', %(mail_id)s::uuid, 'at', now()))
-         WHERE key = %(key)s
-           AND (passed #>> ARRAY[%(kind)s, 'mail'] = %(mail_id)s::text
-                OR coalesce((passed #>> ARRAY[%(kind)s, 'at'])::timestamptz <= now() - interval '24 hours', true))
-        """,
-        {"key": key, "kind": kind, "mail_id": mail_id},
-    )
-    return cursor.rowcount > 0
+    passed: set[bytes] = set()
+    for key, kind in sorted(asked.items()):
+        cursor = await conn.execute(
+            """
+            UPDATE suppressions SET passed = passed || jsonb_build_object(%(kind)s::text, now())
+             WHERE key = %(key)s
+               AND coalesce((passed ->> %(kind)s)::timestamptz <= now() - interval '24 hours', true)
+            """,
+            {"key": key, "kind": kind},
+        )
+        if cursor.rowcount:
+            passed.add(key)
+    return passed
 
 
 async def list_suppressions(conn: Connection, limit: int) -> list[Suppression]:
@@ -226,7 +225,7 @@ async def _renew_key(conn: Connection, secrets: Secrets, email_key: str) -> None
             UPDATE suppressions SET key = %(key)s, secret = %(secret)s
              WHERE key = %(previous)s AND NOT EXISTS (SELECT FROM suppressions WHERE key = %(key)s)
             """,
-            {"key": current, "previous": previous[0], "secret": _name_key(secrets)},
+            {"key": current, "previous": previous[0], "secret": secrets.fingerprint},
         )
 
 
@@ -234,11 +233,6 @@ def _identify(secrets: Secrets, email_key: str) -> dict[str, object]:
     return {
         "id": uuid4(),
         "key": blinds(secrets, _LABEL, email_key)[0],
-        "secret": _name_key(secrets),
+        "secret": secrets.fingerprint,
         "family": find_family(email_key),
     }
-
-
-def _name_key(secrets: Secrets) -> str:
-    """Return the name of the secret that MACs are made with, so that a rotation finds those of the previous one."""
-    return next(secrets.keys("key-name")).hex()[:8]

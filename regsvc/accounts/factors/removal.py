@@ -11,6 +11,8 @@ from datetime import datetime
 from uuid import UUID
 
 from regsvc.accounts.factors.passkeys import remove_passkeys
+from regsvc.accounts.factors.recovery_codes import remove_recovery_codes
+from regsvc.accounts.factors.totp import remove_totp
 from regsvc.postgres.connection import Connection
 
 
@@ -29,6 +31,8 @@ class Removal:
 
 
 REMOVALS: Sequence[Removal] = (
+    Removal(("totp_authenticators", "totp_setups"), remove_totp),
+    Removal(("recovery_keys",), remove_recovery_codes),
     Removal(("passkeys",), lambda conn, user_id, since: remove_passkeys(conn, user_id, since=since)),
 )
 

@@ -76,7 +76,7 @@ async def _find_session(conn: Connection, cookie: SessionCookie) -> _Session | N
     async with conn.cursor() as cursor:
         await cursor.execute(
             f"""
-            SELECT s.user_id, s.id, u.role, s.refresh_count, s.renewal_seen,
+            SELECT s.user_id, s.id, u.role, s.amr, s.refresh_count, s.renewal_seen,
                    coalesce(s.refreshed_at, s.created_at) <= now() - %(renew_after)s,
                    coalesce(s.refreshed_at > now() - %(overlap)s, false)
               FROM sessions s
@@ -88,8 +88,8 @@ async def _find_session(conn: Connection, cookie: SessionCookie) -> _Session | N
         row = await cursor.fetchone()
     if row is None:
         return None
-    user_id, session_id, role, number, seen, due, overlaps = row
-    return _Session(AccessToken(user_id, session_id, role), number, seen, due, overlaps)
+    user_id, session_id, role, amr, number, seen, due, overlaps = row
+    return _Session(AccessToken(user_id, session_id, role, tuple(amr)), number, seen, due, overlaps)
 
 
 async def _note_use(conn: Connection, cookie: SessionCookie) -> None:

@@ -11,17 +11,16 @@ Until 0.2 every token was random and had a row. Such tokens are exchanged for nu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
-from regsvc.accounts.audit.record import RECORDED, By, event_values
-from regsvc.accounts.limits.login_attempts import LoginTry, forgiven
 from regsvc.accounts.limits.rate_limit import Limit, RateLimitedError
 from regsvc.accounts.sessions import legacy_token
-from regsvc.accounts.sessions.session import ALIVE, IDLE_LIFE, LIFE, end_session
+from regsvc.accounts.sessions.session import ALIVE, IDLE_LIFE, end_session
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.security.signing.access_token import AccessToken
@@ -59,10 +58,12 @@ class Grant:
     role: str
     refresh_token: str
     refresh_expires_in: int  # seconds
+    amr: Sequence[str]  # how the user authenticated (RFC 8176)
+    auth_time: int  # and when, in seconds since 1970
 
     def token(self) -> AccessToken:
         """Return the contents of this session's access token."""
-        return AccessToken(self.user_id, self.session_id, self.role)
+        return AccessToken(self.user_id, self.session_id, self.role, tuple(self.amr), self.auth_time)
 
 
 @dataclass(frozen=True)
@@ -84,93 +85,8 @@ class Refreshed:
     expires_in: float  # seconds until it expires
     in_grace: bool  # it was issued within the grace period
     pace: float  # seconds of the rate limit that one more refresh would use
-
-
-# Starts a session as part of another statement: `owner` has a row if the user may log in with this password hash.
-_STARTED = """
-    owner AS MATERIALIZED (
-        SELECT id, role FROM users
-         WHERE id = %(user_id)s AND password_hash = coalesce(%(password_hash)s, password_hash)
-           AND disabled_at IS NULL
-           FOR SHARE
-    ), started AS (
-        INSERT INTO sessions (id, user_id, origin, client, expires_at)
-        SELECT %(id)s, owner.id, %(origin)s, %(client)s, now() + %(life)s FROM owner
-    )
-"""
-
-
-async def log_in(
-    conn: Connection, secrets: Secrets, user_id: UUID, *, password_hash: str, by: By, tried: LoginTry | None
-) -> Grant:
-    """Start a session, forgive the attempt and record the login, all in one statement.
-
-    Args:
-        conn: for the statement, which is a transaction by itself.
-        secrets: derive the token.
-        user_id: the user.
-        password_hash: the hash that the caller verified.
-        by: the client.
-        tried: the attempt; None where no limits apply.
-
-    Raises:
-        CredentialsChangedError: as for `start_session`; nothing is written.
-    """
-    session_id = uuid4()
-    user = replace(by, actor="user", actor_id=user_id, session_id=session_id)
-    clauses, values = forgiven(tried, "owner") if tried is not None else ("", {})
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            f"""
-            WITH {_STARTED}, recorded AS ({RECORDED.format("owner")}){clauses and ", "}{clauses}
-            SELECT role FROM owner
-            """,  # noqa: S608 - constants
-            event_values("logged_in", user)
-            | values
-            | {"id": session_id, "user_id": user_id, "password_hash": password_hash, "life": LIFE},
-        )
-        return _first_grant(secrets, session_id, user_id, await cursor.fetchone())
-
-
-async def start_session(
-    conn: Connection, secrets: Secrets, user_id: UUID, *, password_hash: str | None, origin: str, client: str
-) -> Grant:
-    """Insert a session with its first refresh token, in the caller's transaction.
-
-    The user is locked: a concurrent change of password, disabling or deletion either ends this session or prevents it.
-
-    Args:
-        conn: in a transaction.
-        secrets: derive the token.
-        user_id: the user.
-        password_hash: the hash that the caller verified; None if the user proved themselves by something else.
-        origin: network prefix of the client.
-        client: short name of the client's software.
-
-    Raises:
-        CredentialsChangedError: the password has changed, or the user may no longer log in.
-    """
-    session_id = uuid4()
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            f"WITH {_STARTED} SELECT role FROM owner",  # noqa: S608 - a constant
-            {
-                "id": session_id,
-                "user_id": user_id,
-                "password_hash": password_hash,
-                "origin": origin,
-                "client": client,
-                "life": LIFE,
-            },
-        )
-        return _first_grant(secrets, session_id, user_id, await cursor.fetchone())
-
-
-def _first_grant(secrets: Secrets, session_id: UUID, user_id: UUID, role: str | None) -> Grant:
-    if role is None:
-        raise CredentialsChangedError
-    token = mint_refresh_token(secrets, RefreshToken(session_id, 0))
-    return Grant(session_id, user_id, role, token, int(min(LIFE, IDLE_LIFE).total_seconds()))
+    amr: list[str]
+    auth_time: int  # seconds since 1970
 
 
 async def refresh_session(
@@ -232,7 +148,9 @@ async def _exchange_legacy_token(conn: Connection, secrets: Secrets, text: str) 
 
 def _grant(secrets: Secrets, session_id: UUID, found: Refreshed) -> Grant:
     text = mint_refresh_token(secrets, RefreshToken(session_id, found.number))
-    return Grant(session_id, found.user_id, found.role, text, int(found.expires_in))
+    return Grant(
+        session_id, found.user_id, found.role, text, int(found.expires_in), found.amr, found.auth_time
+    )
 
 
 async def end_reused(
@@ -259,7 +177,8 @@ async def find_refreshed(conn: Connection, session_id: UUID) -> Refreshed | None
                    extract(epoch FROM least(s.expires_at, coalesce(s.refreshed_at, s.created_at) + %(idle)s) - now()
                           )::float8 AS expires_in,
                    coalesce(s.refreshed_at > now() - %(grace)s, false) AS in_grace,
-                   {_PACE} AS pace
+                   {_PACE} AS pace, s.amr,
+                   floor(extract(epoch FROM coalesce(s.auth_time, s.created_at)))::bigint AS auth_time
               FROM sessions s
               JOIN users u ON u.id = s.user_id
              WHERE s.id = %(id)s

@@ -40,12 +40,20 @@ class User:
 
 @dataclass(frozen=True, repr=False)
 class Credentials:
-    """What a login attempt is checked against."""
+    """What a login attempt is checked against, and whether a second factor has to follow."""
 
     user_id: UUID
     email_key: str
     role: str
     password_hash: str
+    second_factor: bool
+
+
+# The columns of `Credentials`, of a user `u`.
+CREDENTIALS = """
+    u.id AS user_id, u.email_key, u.role, u.password_hash,
+    EXISTS (SELECT FROM totp_authenticators t WHERE t.user_id = u.id) AS second_factor
+"""
 
 
 async def get_user(conn: Connection, user_id: UUID) -> User | None:
@@ -80,11 +88,11 @@ async def find_credentials(conn: Connection, email_key: str) -> Credentials | No
     """Return the credentials of the active user at an address, or None."""
     async with conn.cursor(row_factory=class_row(Credentials)) as cursor:
         await cursor.execute(
-            """
-            SELECT id AS user_id, email_key, role, password_hash
-              FROM users
-             WHERE email_key = %(email_key)s AND disabled_at IS NULL
-            """,
+            f"""
+            SELECT {CREDENTIALS}
+              FROM users u
+             WHERE u.email_key = %(email_key)s AND u.disabled_at IS NULL
+            """,  # noqa: S608 - a constant
             {"email_key": email_key},
         )
         return await cursor.fetchone()
@@ -94,14 +102,19 @@ async def get_credentials(conn: Connection, user_id: UUID) -> Credentials | None
     """Return the credentials of an active user for reauthentication, or None."""
     async with conn.cursor(row_factory=class_row(Credentials)) as cursor:
         await cursor.execute(
-            """
-            SELECT id AS user_id, email_key, role, password_hash
-              FROM users
-             WHERE id = %(id)s AND disabled_at IS NULL
-            """,
+            f"""
+            SELECT {CREDENTIALS}
+              FROM users u
+             WHERE u.id = %(id)s AND u.disabled_at IS NULL
+            """,  # noqa: S608 - a constant
             {"id": user_id},
         )
         return await cursor.fetchone()
+
+
+async def lock_user(conn: Connection, user_id: UUID) -> None:
+    """Keep a user from being changed or deleted, and from logging in, until the caller's transaction ends."""
+    await conn.execute("SELECT FROM users WHERE id = %(id)s FOR NO KEY UPDATE", {"id": user_id})
 
 
 async def update_profile(

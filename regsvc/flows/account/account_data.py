@@ -14,7 +14,7 @@ from regsvc.accounts.users.erasure import erase_user
 from regsvc.accounts.users.user import User, UserNotFoundError, find_address, get_user
 from regsvc.errors import OverloadedError
 from regsvc.flows.caller import Caller
-from regsvc.flows.login.reauthentication import verify_password
+from regsvc.flows.login.proof import require_proof
 from regsvc.flows.rate_limits import ACCOUNT, EXPORT, throttle_user
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body, PasswordText
@@ -30,9 +30,9 @@ ERASURE_SECONDS = 20.0
 
 
 class PasswordBody(Body):
-    """The user's password, once more."""
+    """The user's password, unless the session has proved its user."""
 
-    password: PasswordText
+    password: PasswordText | None = None
 
 
 async def begin_export(service: Service, caller: Caller, token: AccessToken) -> AsyncIterator[str]:
@@ -73,15 +73,15 @@ async def _write_export(service: Service, user: User, email_key: str) -> AsyncIt
 
 
 async def erase_own(service: Service, caller: Caller, token: AccessToken, body: PasswordBody) -> None:
-    """Delete the account of the token's user, who gives its password once more.
+    """Delete the account of the token's user, who gives its password or has proved to be there.
 
     Raises:
-        WrongPasswordError: they do not.
+        ProofNeededError, WrongPasswordError: they do not.
         LastAdminError: no administrator would be left.
         OverloadedError: too many passwords wait to be verified.
     """
     await throttle_user(service, caller, token, ACCOUNT)
-    proved = await verify_password(service, caller, token, body.password)
+    proved = await require_proof(service, caller, token, body.password)
     try:
         async with service.pool.transaction(limit=ERASURE_SECONDS) as conn:
             await erase_user(

@@ -17,7 +17,8 @@ from regsvc.accounts.registrations.confirmation import TokenInvalidError
 from regsvc.accounts.users import email_change, email_undo, user
 from regsvc.errors import FieldError, ValidationFailedError
 from regsvc.flows.caller import Caller
-from regsvc.flows.login.reauthentication import verify_password, verify_password_of
+from regsvc.flows.login.proof import require_proof
+from regsvc.flows.login.reauthentication import verify_password_of
 from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, throttle, throttle_user
 from regsvc.flows.service import Service
 from regsvc.flows.signup.policy import check_domain
@@ -30,10 +31,10 @@ log = structlog.get_logger()
 
 
 class EmailChangeBody(Body):
-    """The new address, and the password."""
+    """The new address, and the password unless the session has proved its user."""
 
     email: EmailText
-    password: PasswordText
+    password: PasswordText | None = None
 
 
 class ConfirmChangeBody(Body):
@@ -50,12 +51,13 @@ class LinkBody(Body):
 
 
 async def ask_change(
-    service: Service, caller: Caller, token: AccessToken, address: Address, password: str
+    service: Service, caller: Caller, token: AccessToken, address: Address, password: str | None
 ) -> datetime | None:
     """Queue the mail to the new address, and return when the next one may be requested.
 
     Raises:
         DomainNotAllowedError: addresses of its domain are not accepted.
+        ProofNeededError: there is no password, and the session has not proved its user.
         WrongPasswordError: it is another one.
         RateLimitedError: the client is too fast, or guesses.
         ValidationFailedError: the account has this address.
@@ -63,7 +65,7 @@ async def ask_change(
     """
     check_domain(service.settings, address)
     await throttle_user(service, caller, token, ACCOUNT)
-    known = await verify_password(service, caller, token, password)
+    known = await require_proof(service, caller, token, password)
     turn, mail_id = mail_schedule.changer_key(service.secrets, token.user_id), uuid4()
     async with service.pool.transaction() as conn:
         owner = await user.get_user(conn, token.user_id)

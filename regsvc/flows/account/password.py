@@ -16,12 +16,13 @@ from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.idempotency import Once, claim_once
 from regsvc.accounts.limits.login_attempts import forget_address, know_client
 from regsvc.accounts.registrations.confirmation import TokenInvalidError
-from regsvc.accounts.sessions.refresh_token import Grant, start_session
+from regsvc.accounts.sessions.refresh_token import Grant
+from regsvc.accounts.sessions.session_start import start_session
 from regsvc.accounts.users import password_reset, user
 from regsvc.accounts.users.password import change_password
 from regsvc.flows.account.new_password import check_new_password
 from regsvc.flows.caller import Caller
-from regsvc.flows.login.reauthentication import verify_password
+from regsvc.flows.login.proof import require_proof
 from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, MAIL_REQUEST, throttle, throttle_user
 from regsvc.flows.service import Service
 from regsvc.flows.signup.resend import take_turn
@@ -34,9 +35,9 @@ log = structlog.get_logger()
 
 
 class ChangeBody(Body):
-    """The current password and the new one."""
+    """The new password, and the current one unless the session has proved its user."""
 
-    current_password: PasswordText
+    current_password: PasswordText | None = None
     new_password: NewPasswordText
 
 
@@ -54,9 +55,12 @@ class ResetBody(Body):
 
 
 async def change_own(service: Service, caller: Caller, token: AccessToken, body: ChangeBody) -> None:
-    """Change the password of the token's user, who gives the current one. Every other session ends.
+    """Change the password of the token's user, who gives the current one or has proved to be there.
+
+    Every other session ends.
 
     Raises:
+        ProofNeededError: there is no current one, and the session has not proved its user.
         WrongPasswordError: the present one is another.
         WeakPasswordError: the policy says no.
         OverloadedError: too many passwords wait to be hashed.
@@ -78,7 +82,7 @@ async def _change(
     service: Service, caller: Caller, token: AccessToken, body: ChangeBody, *, keep: UUID | None
 ) -> Grant | None:
     await throttle_user(service, caller, token, ACCOUNT)
-    known = await verify_password(service, caller, token, body.current_password)
+    known = await require_proof(service, caller, token, body.current_password)
     async with service.pool.connection() as conn:
         owner = await user.get_user(conn, token.user_id)
     if owner is None:
@@ -103,6 +107,7 @@ async def _change(
                 password_hash=new_hash,
                 origin=caller.origin,
                 client=caller.client,
+                amr=token.amr or ["pwd"],
             )
     log.info("password changed", user=str(token.user_id))
     return granted

@@ -9,7 +9,8 @@ import structlog
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.factors.passkeys import use_passkey
 from regsvc.accounts.limits.login_attempts import know_client
-from regsvc.accounts.sessions.refresh_token import CredentialsChangedError, Grant, start_session
+from regsvc.accounts.sessions.refresh_token import CredentialsChangedError, Grant
+from regsvc.accounts.sessions.session_start import start_session
 from regsvc.errors import InvalidCredentialsError
 from regsvc.flows.caller import Caller
 from regsvc.flows.factors.passkey_answers import verify_answer
@@ -38,6 +39,7 @@ async def log_in_with_passkey(service: Service, caller: Caller, body: AssertedPa
                 password_hash=None,
                 origin=caller.origin,
                 client=caller.client,
+                amr=answered.methods,
             )
             await know_client(conn, service.secrets, answered.key.email_key, by)
             await record(

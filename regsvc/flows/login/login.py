@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import structlog
@@ -9,12 +10,13 @@ from pydantic import StringConstraints
 
 from regsvc.accounts.address import find_key
 from regsvc.accounts.audit.record import record
+from regsvc.accounts.factors.pending_logins import SecondFactorRequiredError
 from regsvc.accounts.limits.login_attempts import LoginTry
-from regsvc.accounts.sessions import refresh_token
-from regsvc.accounts.sessions.refresh_token import Grant
+from regsvc.accounts.sessions.refresh_token import CredentialsChangedError, Grant
 from regsvc.accounts.users import user
 from regsvc.errors import InvalidCredentialsError, OverloadedError
 from regsvc.flows.caller import Caller
+from regsvc.flows.login.completion import complete_login
 from regsvc.flows.rate_limits import login_attempt
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body, PasswordText
@@ -36,9 +38,12 @@ async def log_in(service: Service, caller: Caller, email: str, password: str) ->
         InvalidCredentialsError: the address has no account, or the password is wrong.
         RateLimitedError: the client is too fast, or guesses.
         OverloadedError: too many passwords wait to be verified.
+        SecondFactorRequiredError: the password is right, and the second factor is missing.
     """
     key = find_key(email) or ""
-    async with login_attempt(service, caller, key or f"? {email}", InvalidCredentialsError) as tried:
+    # An attempt whose second factor is missing stays counted until that has come.
+    failures = (InvalidCredentialsError, SecondFactorRequiredError)
+    async with login_attempt(service, caller, key or f"? {email}", *failures) as tried:
         started = await _log_in(service, caller, key, password, tried)
     log.info("logged in", user=str(started.user_id), session=str(started.session_id))
     return started
@@ -69,27 +74,20 @@ async def _log_in(
         async with service.pool.connection() as conn:
             await record(conn, "login_failed", caller.as_anyone(), user_id=known)
         raise InvalidCredentialsError
-    stored = credentials.password_hash
     fresh = await _rehash(service, caller, password) if verdict.rehash_needed else None
     if fresh is not None:
         async with service.pool.connection() as conn:
-            await user.replace_password_hash(conn, credentials.user_id, old=stored, new=fresh)
-    try:
-        async with service.pool.connection(alone=True) as conn:
-            started = await refresh_token.log_in(
-                conn,
-                service.secrets,
-                credentials.user_id,
-                password_hash=fresh or stored,
-                by=caller.as_anyone(),
-                tried=tried,
+            await user.replace_password_hash(
+                conn, credentials.user_id, old=credentials.password_hash, new=fresh
             )
-    except refresh_token.CredentialsChangedError:
+        credentials = replace(credentials, password_hash=fresh)
+    try:
+        return await complete_login(service, caller, credentials, amr=["pwd"], tried=tried)
+    except CredentialsChangedError:
         if not again:
             raise InvalidCredentialsError from None
         # Most likely another login replaced an old hash at this moment: try once more.
         return await _log_in(service, caller, email_key, password, tried, again=False)
-    return started
 
 
 async def _rehash(service: Service, caller: Caller, password: str) -> str | None:

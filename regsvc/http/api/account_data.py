@@ -9,6 +9,7 @@ from pydantic import Field
 from quart import Blueprint, Response, request
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
+from regsvc.accounts.sessions.proof import ProofNeededError
 from regsvc.accounts.users.data_export import (
     MOST,
 )
@@ -16,6 +17,7 @@ from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.accounts.users.user import LastAdminError
 from regsvc.errors import OverloadedError
 from regsvc.flows.account.account_data import PasswordBody, begin_export, erase_own
+from regsvc.flows.login.proof import require_proof
 from regsvc.http.context import get_context
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request.authentication import authenticate
@@ -111,16 +113,17 @@ class Export(TypedDict):
     {200: Export},
     headers={"Content-Disposition": "So that a browser stores it."},
     needs_token=True,
-    errors=[RateLimitedError, OverloadedError],
+    errors=[ProofNeededError, RateLimitedError, OverloadedError],
 )
 async def export() -> Response:
-    """Download all data about one's own account.
+    """Download all data about one's own account. The session has to have proved its user, at `POST /api/v1/me/proof`.
 
     The lists hold the newest 10,000 entries each, and no secrets. The body is sent while it is read: if the database
     goes away, it is cut off and is no valid JSON. `HEAD` writes no audit entry and counts against no limit.
     """
     context = get_context()
     token = await authenticate(context)
+    await require_proof(context, get_caller(), token)
     if request.method == "HEAD":  # which writes nothing: neither the audit entry nor a count
         return answer_file("", "account.json")
     return answer_file(await begin_export(context, get_caller(), token), "account.json")
@@ -132,6 +135,7 @@ async def export() -> Response:
     body=PasswordBody,
     needs_token=True,
     errors=[
+        ProofNeededError,
         WrongPasswordError,
         LastAdminError,
         RateLimitedError,
@@ -139,12 +143,14 @@ async def export() -> Response:
     ],
 )
 async def delete() -> Response:
-    """Delete one's own account for good.
+    """Delete one's own account for good, given the password or a proof of the last five minutes.
 
     Every session ends, and the person is erased: also from mails, from sign-ups that are over, of this address and of
     those it was moved from, and from the audit log. A sign-up of the address that still waits for confirmation lives
     to its end.
     """
     context = get_context()
-    await erase_own(context, get_caller(), await authenticate(context), await read_body(PasswordBody))
+    await erase_own(
+        context, get_caller(), await authenticate(context), await read_body(PasswordBody, optional=True)
+    )
     return empty()

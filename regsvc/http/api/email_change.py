@@ -11,6 +11,7 @@ from quart import Blueprint, Response, request
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.sessions.proof import ProofNeededError
 from regsvc.accounts.users.email_change import EmailChangeUnprovedError
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.errors import OverloadedError
@@ -64,6 +65,7 @@ class UndoWaits(TypedDict):
     needs_token=True,
     errors=[
         DomainNotAllowedError,
+        ProofNeededError,
         WrongPasswordError,
         RateLimitedError,
         TooSoonError,

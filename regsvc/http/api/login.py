@@ -8,6 +8,7 @@ import structlog
 from pydantic import Field
 from quart import Blueprint, Response
 
+from regsvc.accounts.factors.pending_logins import SecondFactorRequiredError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.sessions import refresh_token
 from regsvc.accounts.sessions.refresh_token import Grant
@@ -51,7 +52,13 @@ class Tokens(TypedDict):
 @documented(
     {200: Tokens},
     body=LoginBody,
-    errors=[InvalidCredentialsError, RateLimitedError, OverloadedError, SealError],
+    errors=[
+        InvalidCredentialsError,
+        SecondFactorRequiredError,
+        RateLimitedError,
+        OverloadedError,
+        SealError,
+    ],
 )
 async def login() -> Response:
     """Start a session.
@@ -63,6 +70,9 @@ async def login() -> Response:
     its own mistakes only: one that logged in to this address in the last 90 days, or opened a link or typed a code
     mailed there. A successful login clears its client's own mistakes; those of others are cleared after a day without
     any.
+
+    A user with an authenticator app gets no tokens yet. Once the password is right, the answer is 401
+    `second_factor_required` with an `mfa_token` and the `methods` for `POST /api/v1/login/second-factor`.
     """
     context = get_context()
     body = await read_body(LoginBody)

@@ -12,6 +12,7 @@ from quart import Blueprint, Response
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
+from regsvc.accounts.sessions.proof import ProofNeededError
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.errors import OverloadedError, WeakPasswordError
 from regsvc.flows.account.password import (
@@ -51,6 +52,7 @@ class Asked(TypedDict):
     body=ChangeBody,
     needs_token=True,
     errors=[
+        ProofNeededError,
         WrongPasswordError,
         WeakPasswordError,
         RateLimitedError,
@@ -58,7 +60,10 @@ class Asked(TypedDict):
     ],
 )
 async def change() -> Response:
-    """Change the password, given the current one. Every other session ends, and the user is notified by email."""
+    """Change the password, given the current one or a proof of the last five minutes.
+
+    Every other session ends, and the user is notified by email.
+    """
     context = get_context()
     await change_own(context, get_caller(), await authenticate(context), await read_body(ChangeBody))
     return empty()

@@ -88,6 +88,7 @@ class Problem(TypedDict):
     errors: NotRequired[list[FieldError]]
     next_resend_at: NotRequired[Annotated[Timestamp, Field(description="Of `too_soon`.")]]
     terms: NotRequired[Annotated[TermsShown, Field(description="Of `terms_needed`.")]]
+    mfa_token: NotRequired[Annotated[str, Field(description="Of `second_factor_required`.")]]
     methods: NotRequired[Annotated[list[str], Field(description="By what one may go on.")]]
 
 

@@ -30,8 +30,12 @@ def read_id(text: str, missing: type[RegsvcError]) -> UUID:
         raise missing from None
 
 
-async def read_body(model: type[Model]) -> Model:
+async def read_body(model: type[Model], *, optional: bool = False) -> Model:
     """Return the current request's body as what the call takes.
+
+    Args:
+        model: what it takes.
+        optional: no body is an empty one, and needs no content type.
 
     Raises:
         ContentCodingError: it is compressed.
@@ -39,6 +43,8 @@ async def read_body(model: type[Model]) -> Model:
         ValidationFailedError: it is not JSON, or not what the call takes.
     """
     check_content_coding()
+    if optional and "Content-Type" not in request.headers and not await request.get_data():
+        return read_values(model, {})
     if request.mimetype != "application/json" or request.mimetype_params.get(
         "charset", "utf-8"
     ).lower() not in {

@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from regsvc import errors
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions
 from regsvc.accounts.deliveries import suppression
-from regsvc.accounts.factors import passkey_challenges, passkeys
+from regsvc.accounts.factors import methods, passkey_challenges, passkeys, pending_logins, totp
 from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.accounts.registrations import (
     activation,
@@ -29,7 +29,7 @@ from regsvc.accounts.registrations import (
     link_preview,
     registration,
 )
-from regsvc.accounts.sessions import refresh_token, session
+from regsvc.accounts.sessions import proof, refresh_token, session
 from regsvc.accounts.users import email_change, password, user
 from regsvc.errors import (
     FieldError,
@@ -77,9 +77,17 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     access_token.AccessTokenInvalidError: HTTPStatus.UNAUTHORIZED,
     refresh_token.RefreshTokenInvalidError: HTTPStatus.UNAUTHORIZED,
     refresh_token.RefreshTokenReusedError: HTTPStatus.UNAUTHORIZED,
+    pending_logins.SecondFactorRequiredError: HTTPStatus.UNAUTHORIZED,
+    pending_logins.MfaTokenInvalidError: HTTPStatus.UNAUTHORIZED,
+    methods.FactorInvalidError: HTTPStatus.UNAUTHORIZED,
     password.WrongPasswordError: HTTPStatus.FORBIDDEN,
     policy.SignupClosedError: HTTPStatus.FORBIDDEN,
     policy.InvitationNeededError: HTTPStatus.FORBIDDEN,
+    totp.TotpCodeInvalidError: HTTPStatus.BAD_REQUEST,
+    totp.TotpNotBegunError: HTTPStatus.CONFLICT,
+    totp.TotpMissingError: HTTPStatus.NOT_FOUND,
+    proof.WrongCodeError: HTTPStatus.FORBIDDEN,
+    proof.ProofNeededError: HTTPStatus.FORBIDDEN,
     ForbiddenError: HTTPStatus.FORBIDDEN,
     InsufficientScopeError: HTTPStatus.FORBIDDEN,
     OriginNotAllowedError: HTTPStatus.FORBIDDEN,

@@ -45,11 +45,21 @@ class SealError(ConfigurationError):
 
 @dataclass(frozen=True)
 class AccessToken:
-    """The claims of a verified access token."""
+    """The claims of a verified access token.
+
+    Args:
+        user_id: the user.
+        session_id: of the session.
+        role: of the user.
+        amr: how the user authenticated (RFC 8176); empty if the token does not say.
+        auth_time: when, in seconds since 1970; 0 if the token does not say.
+    """
 
     user_id: UUID
     session_id: UUID
     role: str
+    amr: tuple[str, ...] = ()
+    auth_time: int = 0
 
 
 def decode(segment: str) -> bytes:
@@ -103,7 +113,13 @@ def read_claims(claims: Mapping[str, object], issuer: str) -> AccessToken:
     texts = (user_id, session_id, role, claims["jti"])
     if not all(isinstance(text, str) and text for text in texts):
         raise ValueError("not a text")
-    token = AccessToken(UUID(str(user_id)), UUID(str(session_id)), str(role))
+    # Tokens of earlier releases lack these two (RFC 9068, section 2.2.1).
+    amr, auth_time = claims.get("amr", []), claims.get("auth_time", 0)
+    if not isinstance(amr, list) or not all(isinstance(each, str) for each in amr):
+        raise ValueError("not a list of texts")
+    if type(auth_time) is not int:
+        raise ValueError("not an instant")
+    token = AccessToken(UUID(str(user_id)), UUID(str(session_id)), str(role), tuple(amr), auth_time)
     if (str(token.user_id), str(token.session_id)) != (user_id, session_id):
         raise ValueError("not an id as we write it")
     return token

@@ -50,7 +50,7 @@ class KeyRing:
     def sign(self, token: AccessToken, *, now: datetime | None = None) -> str:
         """Return a signed access token that is valid for `ACCESS_TOKEN_LIFE`."""
         issued = now or datetime.now(UTC)
-        claims = {
+        claims: dict[str, object] = {
             "iss": self.issuer,
             "aud": self.issuer,
             "sub": str(token.user_id),
@@ -61,6 +61,8 @@ class KeyRing:
             "exp": issued + ACCESS_TOKEN_LIFE,
             "role": token.role,
         }
+        if token.amr:
+            claims |= {"amr": list(token.amr), "auth_time": token.auth_time}
         headers = {"kid": self.signer, "typ": TYPE}
         return jwt.encode(claims, self.private.key, algorithm=self.private.public.algorithm, headers=headers)
 

@@ -1,0 +1,131 @@
+"""Start a session: what every login ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+from regsvc.accounts.audit.record import RECORDED, By, event_values
+from regsvc.accounts.limits.login_attempts import LoginTry, forgiven
+from regsvc.accounts.sessions.refresh_token import CredentialsChangedError, Grant
+from regsvc.accounts.sessions.session import IDLE_LIFE, LIFE
+from regsvc.postgres.connection import Connection
+from regsvc.security.tokens import RefreshToken, Secrets, mint_refresh_token
+
+# Starts a session as part of another statement: `owner` has a row if the user may log in with this password hash, and
+# no second factor was added while it was checked.
+_STARTED = """
+    owner AS MATERIALIZED (
+        SELECT id, role FROM users
+         WHERE id = %(user_id)s AND password_hash = coalesce(%(password_hash)s, password_hash)
+           AND disabled_at IS NULL
+           AND ('mfa' = ANY(%(amr)s::text[])
+                OR NOT EXISTS (SELECT FROM totp_authenticators t WHERE t.user_id = users.id))
+           FOR SHARE
+    ), started AS (
+        INSERT INTO sessions (id, user_id, origin, client, expires_at, amr, auth_time)
+        SELECT %(id)s, owner.id, %(origin)s, %(client)s, now() + %(life)s, %(amr)s::text[], now() FROM owner
+    )
+"""
+_OWNER = "SELECT role, floor(extract(epoch FROM now()))::bigint FROM owner"
+
+
+async def log_in(
+    conn: Connection,
+    secrets: Secrets,
+    user_id: UUID,
+    *,
+    password_hash: str,
+    amr: Sequence[str],
+    by: By,
+    tried: LoginTry | None,
+) -> Grant:
+    """Start a session, forgive the attempt and record the login, all in one statement.
+
+    Args:
+        conn: for the statement, which is a transaction by itself.
+        secrets: derive the token.
+        user_id: the user.
+        password_hash: the hash that the caller verified.
+        amr: what was proved (RFC 8176).
+        by: the client.
+        tried: the attempt; None where no limits apply.
+
+    Raises:
+        CredentialsChangedError: as for `start_session`; nothing is written.
+    """
+    session_id = uuid4()
+    user = replace(by, actor="user", actor_id=user_id, session_id=session_id)
+    clauses, values = forgiven(tried, "owner") if tried is not None else ("", {})
+    async with conn.cursor() as cursor:
+        await cursor.execute(
+            f"""
+            WITH {_STARTED}, recorded AS ({RECORDED.format("owner")}){clauses and ", "}{clauses}
+            {_OWNER}
+            """,
+            event_values("logged_in", user)
+            | values
+            | {
+                "id": session_id,
+                "user_id": user_id,
+                "password_hash": password_hash,
+                "amr": list(amr),
+                "life": LIFE,
+            },
+        )
+        return _first_grant(secrets, session_id, user_id, await cursor.fetchone(), amr)
+
+
+async def start_session(
+    conn: Connection,
+    secrets: Secrets,
+    user_id: UUID,
+    *,
+    password_hash: str | None,
+    origin: str,
+    client: str,
+    amr: Sequence[str] = ("pwd",),
+) -> Grant:
+    """Insert a session with its first refresh token, in the caller's transaction.
+
+    The user is locked: a concurrent change of password, disabling or deletion either ends this session or prevents it.
+
+    Args:
+        conn: in a transaction.
+        secrets: derive the token.
+        user_id: the user.
+        password_hash: the hash that the caller verified; None if the user proved themselves by something else.
+        origin: network prefix of the client.
+        client: short name of the client's software.
+        amr: what was proved (RFC 8176).
+
+    Raises:
+        CredentialsChangedError: the password has changed, or the user may no longer log in.
+    """
+    session_id = uuid4()
+    async with conn.cursor() as cursor:
+        await cursor.execute(
+            f"WITH {_STARTED} {_OWNER}",
+            {
+                "id": session_id,
+                "user_id": user_id,
+                "password_hash": password_hash,
+                "origin": origin,
+                "client": client,
+                "amr": list(amr),
+                "life": LIFE,
+            },
+        )
+        return _first_grant(secrets, session_id, user_id, await cursor.fetchone(), amr)
+
+
+def _first_grant(
+    secrets: Secrets, session_id: UUID, user_id: UUID, owner: tuple[str, int] | None, amr: Sequence[str]
+) -> Grant:
+    if owner is None:
+        raise CredentialsChangedError
+    role, auth_time = owner
+    token = mint_refresh_token(secrets, RefreshToken(session_id, 0))
+    life = int(min(LIFE, IDLE_LIFE).total_seconds())
+    return Grant(session_id, user_id, role, token, life, amr, auth_time)

@@ -35,6 +35,9 @@ RATE_LIMITED = Counter("regsvc_rate_limited_total", "Requests refused by a rate 
 FACTORS = Counter(
     "regsvc_second_factors_total", "Second factors given, by kind and whether right", ["method", "outcome"]
 )
+CHALLENGES = Counter(
+    "regsvc_challenges_total", "Proof of work: asked, refused (a wrong or used solution), solved", ["outcome"]
+)
 REQUESTS = Counter("regsvc_http_requests_total", "HTTP requests answered", ["method", "status"])
 CONNECTIONS = Gauge(
     "regsvc_database_connections",

@@ -145,9 +145,18 @@ def lan_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) 
         yield program
 
 
+@pytest.fixture(scope="session")
+def strict_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProgram]:
+    """One `regsvc serve` on the LAN that asks for terms of use, and for proof of work whenever it can be due."""
+    folder = tmp_path_factory.mktemp("strict")
+    asked = {"challenge": "on", "terms": "2026-01=https://example.org/terms"}
+    with _share_program("serve", postgres_server, folder, host=LAN_NAME, **asked) as program:
+        yield program
+
+
 @contextmanager
 def _share_program(
-    command: str, postgres_server: str, folder: Path, *, host: str = "127.0.0.1"
+    command: str, postgres_server: str, folder: Path, *, host: str = "127.0.0.1", **settings: str
 ) -> Iterator[SharedProgram]:
     port = take_port()
     with clone_database(postgres_server) as database:
@@ -157,6 +166,7 @@ def _share_program(
             http_port=str(port),
             public_url=f"http://{host}:{port}",
             allowed_origins=ALLOWED_ORIGIN,
+            **settings,
         )
         output = folder / "program.log"
         with output.open("wb") as file:

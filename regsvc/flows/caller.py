@@ -24,6 +24,8 @@ class Caller:
         request_id: as in the answer and the log.
         limited: whether rate limits and mail schedules apply.
         standings: how the client stands with the limits that counted this request.
+        solution: of a challenge, as the client sent it; empty if it sent none.
+        cleared: whether the solution was right, and is used up.
     """
 
     network: str
@@ -34,6 +36,8 @@ class Caller:
     request_id: str
     limited: bool
     standings: Sequence[Standing] = ()
+    solution: str = ""
+    cleared: bool = False
 
     @property
     def line(self) -> str | None:

@@ -5,8 +5,9 @@ What a mail costs its receiver is another matter: that is the mail schedule (`re
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
 
 import structlog
 import trio
@@ -17,11 +18,15 @@ from regsvc.accounts.limits.login_attempts import LoginTry, Place, withdraw_try
 from regsvc.accounts.limits.rate_limit import Demand, Limit, RateLimitedError, demand, take_permits
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.flows.caller import Caller
+from regsvc.flows.challenge import Purpose, is_needed, require_after, require_solution
 from regsvc.flows.service import Service
 from regsvc.metrics import RATE_LIMITED
+from regsvc.security.challenge import mint_challenge
 from regsvc.security.signing.access_token import AccessToken
 
 log = structlog.get_logger()
+
+Asked: TypeAlias = Limit | tuple[Limit, str]
 
 _MINUTE = 60
 _DAY = 24 * 60 * _MINUTE
@@ -46,33 +51,86 @@ def widen(limit: Limit) -> Limit:
     return Limit(f"{limit.name}-48", limit.quota * WIDE, limit.seconds)
 
 
-async def throttle(service: Service, caller: Caller, *limits: Limit | tuple[Limit, str]) -> None:
+# Calls that mail or hash, and what counts them.
+GUARDED: Mapping[Purpose, tuple[Limit, ...]] = {
+    "register": (REGISTER, REGISTER_DAY),
+    "correct": (REGISTER, REGISTER_DAY),
+    "resend": (MAIL_REQUEST,),
+    "forgot": (MAIL_REQUEST,),
+    "login": (LOGIN, LOGIN_ADDRESS),
+    "password": (LOGIN, LOGIN_ADDRESS),
+    "confirm": (CONFIRM,),
+    "reset": (CONFIRM,),
+    "undo": (CONFIRM,),
+}
+
+
+async def admit(service: Service, caller: Caller, purpose: Purpose, address: str | None = None) -> None:
+    """Admit a call that mails or hashes: ask for proof of work where it is due, and count the call.
+
+    Args:
+        service: where limits are counted.
+        caller: whose request it is.
+        purpose: of the call.
+        address: as typed, where a limit is of client and address.
+
+    Raises:
+        ChallengeNeededError: a solution is needed.
+        RateLimitedError: the client is too fast.
+        DatabaseUnavailableError: the limits cannot be counted.
+    """
+    await throttle(service, caller, *_list_limits(purpose, address), purpose=purpose)
+
+
+async def offer_challenge(
+    service: Service, caller: Caller, purpose: Purpose, address: str | None
+) -> dict[str, Any] | None:
+    """Return a challenge if a call would need one now; as `admit`, without counting the call."""
+    demands = _list_demands(service, caller, _list_limits(purpose, address)) if caller.limited else []
+    return mint_challenge(service.secrets, purpose) if await is_needed(service, demands) else None
+
+
+def _list_limits(purpose: Purpose, address: str | None) -> list[Asked]:
+    by_client: list[Asked] = [limit for limit in GUARDED[purpose] if limit is not LOGIN_ADDRESS]
+    if LOGIN_ADDRESS in GUARDED[purpose] and address is not None:
+        by_client.append((LOGIN_ADDRESS, address))
+    return by_client
+
+
+async def throttle(service: Service, caller: Caller, *limits: Asked, purpose: Purpose | None = None) -> None:
     """Count a request against limits of its client, before it costs anything.
 
-    A request that fails afterwards counts, too.
+    A request that fails afterwards counts, too. Calls that mail or hash are for `admit`.
 
     Args:
         service: where limits are counted.
         caller: whose request it is; its standings are filled in.
         limits: all of them count it, or none does. One that comes with a text, such as the address that was typed,
             is of the client and that text together.
+        purpose: of a call that mails or hashes, for which proof of work may be due.
 
     Raises:
+        ChallengeNeededError: a solution is needed.
         RateLimitedError: one of them has nothing left.
         DatabaseUnavailableError: the limits cannot be counted.
     """
-    if not caller.limited:
-        return
+    demands = _list_demands(service, caller, limits) if caller.limited else []
+    await _take(service, caller, demands, shown=len(limits), purpose=purpose)
+
+
+def _list_demands(service: Service, caller: Caller, limits: Sequence[Asked]) -> list[Demand]:
     asked = [it if isinstance(it, tuple) else (it,) for it in limits]
     demands = [demand(service.secrets, limit, caller.network, *whom) for limit, *whom in asked]
     if caller.wide_network:
         demands += [
             demand(service.secrets, widen(limit), caller.wide_network, *whom) for limit, *whom in asked
         ]
-    await _take(service, caller, demands, shown=len(asked))
+    return demands
 
 
-async def throttle_user(service: Service, caller: Caller, token: AccessToken, limit: Limit) -> None:
+async def throttle_user(
+    service: Service, caller: Caller, token: AccessToken, limit: Limit, *, purpose: Purpose | None = None
+) -> None:
     """Count a request against a limit of the token's user, before it writes anything.
 
     Args:
@@ -80,20 +138,31 @@ async def throttle_user(service: Service, caller: Caller, token: AccessToken, li
         caller: whose request it is; its standings are filled in.
         token: of the user.
         limit: what counts it.
+        purpose: of a call that mails or hashes, for which proof of work may be due.
 
     Raises:
+        ChallengeNeededError: a solution is needed.
         RateLimitedError: it has nothing left.
         DatabaseUnavailableError: the limit cannot be counted.
     """
-    if caller.limited:
-        await _take(service, caller, [demand(service.secrets, limit, str(token.user_id))], shown=1)
+    demands = [demand(service.secrets, limit, str(token.user_id))] if caller.limited else []
+    await _take(service, caller, demands, shown=1, purpose=purpose)
 
 
-async def _take(service: Service, caller: Caller, demands: Sequence[Demand], *, shown: int) -> None:
+async def _take(
+    service: Service, caller: Caller, demands: Sequence[Demand], *, shown: int, purpose: Purpose | None
+) -> None:
     try:
         service.refused.check(demands)
+        if purpose is not None:
+            await require_solution(service, caller, purpose, demands)
+        if not demands:
+            return
         async with service.pool.connection() as conn:
-            caller.standings = (await take_permits(conn, demands))[:shown]
+            standings = await take_permits(conn, demands)
+        caller.standings = standings[:shown]
+        if purpose is not None:
+            require_after(service, caller, purpose, standings)
     except RateLimitedError as error:
         caller.standings = error.standings[:shown]
         if len(error.standings) == len(demands):
@@ -104,7 +173,11 @@ async def _take(service: Service, caller: Caller, demands: Sequence[Demand], *, 
 
 @asynccontextmanager
 async def login_attempt(
-    service: Service, caller: Caller, address: str, *failures: type[RegsvcError]
+    service: Service,
+    caller: Caller,
+    address: str,
+    *failures: type[RegsvcError],
+    purpose: Purpose = "password",
 ) -> AsyncIterator[LoginTry | None]:
     """Count a login attempt, and take it back when the block ends before the password was found right or wrong.
 
@@ -115,15 +188,17 @@ async def login_attempt(
         caller: whose attempt it is.
         address: as typed; whether it has an account makes no difference.
         failures: what the block raises when the password is wrong; the attempt stays counted then.
+        purpose: of the call: `password` where a user who is logged in gives the password once more.
 
     Yields:
         The attempt, for the block to forgive when it succeeds; None where no limits apply.
 
     Raises:
+        ChallengeNeededError: a solution is needed.
         RateLimitedError: the client is too fast, or guesses.
         DatabaseUnavailableError: the limits cannot be counted.
     """
-    tried = await begin_login(service, caller, address)
+    tried = await begin_login(service, caller, address, purpose)
     try:
         yield tried
     except failures:
@@ -147,24 +222,26 @@ async def _withdraw(service: Service, tried: LoginTry) -> None:
                 return
 
 
-async def begin_login(service: Service, caller: Caller, address: str) -> LoginTry | None:
+async def begin_login(service: Service, caller: Caller, address: str, purpose: Purpose) -> LoginTry | None:
     """Count a login attempt against the limits of its client, and against those that failed.
 
     Args:
         service: where limits are counted.
         caller: whose attempt it is.
         address: as typed; whether it has an account makes no difference.
+        purpose: of the call.
 
     Returns:
         The attempt, to be forgiven when it succeeds; None where no limits apply.
 
     Raises:
+        ChallengeNeededError: a solution is needed.
         RateLimitedError: the client is too fast, or guesses.
         DatabaseUnavailableError: the limits cannot be counted.
     """
+    await admit(service, caller, purpose, address)
     if not caller.limited:
         return None
-    await throttle(service, caller, LOGIN, (LOGIN_ADDRESS, address))
     place = Place(caller.network, caller.client, caller.origin)
     counted: LoginTry | None = None
     # Once it is counted it must be known, or it could not be taken back.

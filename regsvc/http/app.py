@@ -27,7 +27,7 @@ from regsvc.http.api import (
     sessions,
 )
 from regsvc.http.api.factors import passkey_login, proof, second_factor, totp
-from regsvc.http.api.policy import terms
+from regsvc.http.api.policy import challenge, terms
 from regsvc.http.api.security import panic
 from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.current import get_connection
@@ -69,6 +69,7 @@ _API = (
     sessions,
     profile,
     terms,
+    challenge,
     email_change,
     account_data,
     panic,

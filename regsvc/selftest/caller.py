@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from regsvc.errors import ConfigurationError, RegsvcError
 
 PREFIX = "/api/v1"
+SOLUTION_HEADER = "Regsvc-Solution"
 _TIMEOUT = 60.0  # seconds; more than any call may take
 _TRIES = 300  # attempts of a call that is answered with 503: about a minute on a busy machine
 
@@ -70,6 +71,17 @@ class Reply:
         return text
 
 
+def solve(challenge: dict[str, Any]) -> str:
+    """Return the solution of a challenge, as the header takes it."""
+    import altcha  # noqa: PLC0415 - most services ask for no proof of work
+
+    task = altcha.Challenge.from_dict(challenge)
+    found = altcha.solve_challenge(task)
+    if found is None:
+        raise UnreachableError("a challenge could not be solved in time")
+    return altcha.Payload(task, found).to_base64()
+
+
 class Caller:
     """A client of one service.
 
@@ -90,6 +102,7 @@ class Caller:
         ):
             raise ConfigurationError("a service's URL looks like http://HOST:8080")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self.accepted: dict[str, str] = {}  # terms of use, for sign-ups
         self._connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT)
 
     def close(self) -> None:
@@ -112,6 +125,10 @@ class Caller:
                 and reply.value.get("code") != "code_tries_exhausted"
             ):
                 raise HeldBackError
+            if reply.status == HTTPStatus.PRECONDITION_REQUIRED:
+                # Proof of work is no part of what is measured.
+                solved = {SOLUTION_HEADER: solve(reply.value["challenge"])}
+                reply = self._ask(method, path, body, {**(headers or {}), **solved})
             if reply.status != HTTPStatus.SERVICE_UNAVAILABLE:
                 return reply
             time.sleep(0.2)

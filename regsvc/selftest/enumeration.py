@@ -15,11 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 
-from regsvc.errors import RegsvcError
+from regsvc.errors import ConfigurationError, RegsvcError
 from regsvc.selftest.caller import PREFIX, Caller, Reply
 from regsvc.selftest.measurement import KINDS, Kind, Measurement, Sample, take
-from regsvc.selftest.people import Account, Addresses, make_password, sign_up
+from regsvc.selftest.people import Account, Addresses, make_password, register
 
 SAMPLES = 300
 _WARM_UP = 3  # rounds before measuring
@@ -27,6 +28,7 @@ _CODES = 3  # attempts for each kind, since an address has 30 a day
 _BEARER_LIFE = 300.0  # seconds, half the life of an access token
 _AFTER = "after a sign-up"
 _NEXT = {"until its mail is sent": 200, "login": 401, "resend": 202, "code": 400}
+_CLOSED = ("signup_closed", "invitation_needed")
 _FINAL = ("sent", "bounced", "confirmed", "expired", "repudiated")
 
 
@@ -86,6 +88,7 @@ class Stranger:
         self._password = make_password()
         self._pending = addresses.make()
         self._codes: Counter[Kind] = Counter()
+        self._refused = False
         paths = caller.call("GET", "/openapi.json").value["paths"]
         self._calls = {(method.upper(), path) for path, methods in paths.items() for method in methods}
 
@@ -97,13 +100,13 @@ class Stranger:
         Raises:
             HeldBackError: the service applies rate limits, which would distort the measurement.
         """
-        sign_up(self._caller, self._pending, self._password)
+        self._refused = self._is_refused(self._register(self._pending))
         self._post("/confirm-email/resend", {"email": self._pending})  # is 429 where limits apply
         done = []
         for call in self._list_calls():
             if only in call.name:
                 done += self._measure_twice(partial(self._measure, call, samples), report)
-        if only in _AFTER:
+        if only in _AFTER and not self._refused:
             done += self._measure_twice(partial(self._follow_sign_ups, samples), report)
         return done
 
@@ -128,7 +131,9 @@ class Stranger:
         return [measurement]
 
     def _list_calls(self) -> Iterator[_Call]:
-        yield _Call("register", 201, lambda kind: take(self._register(self._address(kind))))
+        yield _Call(
+            "register", 403 if self._refused else 201, lambda kind: take(self._register(self._address(kind)))
+        )
         wrong = "not " + self._password
         yield _Call("login, wrong password", 401, lambda kind: take(self._log_in(self._address(kind), wrong)))
         own = self._password
@@ -140,12 +145,13 @@ class Stranger:
         yield self._post_address("resend", "/confirm-email/resend")
         if self._has("POST", "/password/forgot"):
             yield self._post_address("forgot", "/password/forgot")
-        path, handle = self._follow(self._register(self._addresses.make()))
-        yield _Call(
-            "change of a sign-up's address",
-            202,
-            lambda kind: take(self._caller.call("PATCH", path, {"email": self._address(kind)}, handle)),
-        )
+        if not self._refused:
+            path, handle = self._follow(self._register(self._addresses.make()))
+            yield _Call(
+                "change of a sign-up's address",
+                202,
+                lambda kind: take(self._caller.call("PATCH", path, {"email": self._address(kind)}, handle)),
+            )
         if self._other is not None and self._has("POST", "/me/email"):
             mover = _ChangingUser(self._caller, self._other)
             yield _Call("change of an account's address", 202, lambda kind: mover.ask(self._address(kind)))
@@ -197,6 +203,19 @@ class Stranger:
             case "unknown":
                 return self._addresses.make()
 
+    @staticmethod
+    def _is_refused(reply: Reply) -> bool:
+        """Return whether the service takes no sign-ups, so that no address is pending.
+
+        Raises:
+            ConfigurationError: it refuses this one for another reason.
+        """
+        if reply.status == HTTPStatus.CREATED:
+            return False
+        if reply.value.get("code") in _CLOSED:
+            return True
+        raise ConfigurationError(f"the addresses cannot be signed up: {reply.value.get('detail')}")
+
     def _has(self, method: str, path: str) -> bool:
         return (method, PREFIX + path) in self._calls
 
@@ -205,8 +224,7 @@ class Stranger:
 
     def _register(self, address: str) -> Reply:
         # A new name each time: the same sign-up within seconds counts as a double click.
-        body = {"email": address, "password": self._password, "name": f"Selftest {secrets.token_hex(4)}"}
-        return self._post("/register", body)
+        return register(self._caller, address, self._password, f"Selftest {secrets.token_hex(4)}")
 
     def _log_in(self, address: str, password: str) -> Reply:
         return self._post("/login", {"email": address, "password": password})

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from regsvc.errors import ConfigurationError
-from regsvc.selftest.caller import PREFIX, Caller
+from regsvc.selftest.caller import PREFIX, Caller, Reply
 
 _LINK = re.compile(r"/confirm#t=([A-Za-z0-9._~-]+)")
 _PATIENCE = 60.0  # seconds for a mail
@@ -44,15 +44,23 @@ class Addresses:
         return f"{self._local.partition('+')[0]}+{secrets.token_hex(6)}@{self._domain}"
 
 
+def register(caller: Caller, address: str, password: str, name: str) -> Reply:
+    """Ask for an account, accept the terms of use if there are any, and return the reply."""
+    body = {"email": address, "password": password, "name": name}
+    reply = caller.call("POST", f"{PREFIX}/register", body | caller.accepted)
+    if reply.status == HTTPStatus.UNPROCESSABLE_ENTITY and reply.value.get("code") == "terms_needed":
+        caller.accepted = {"terms": reply.value["terms"]["version"]}
+        reply = caller.call("POST", f"{PREFIX}/register", body | caller.accepted)
+    return reply
+
+
 def sign_up(caller: Caller, address: str, password: str) -> None:
     """Sign up an address.
 
     Raises:
         ConfigurationError: the service refuses it.
     """
-    reply = caller.call(
-        "POST", f"{PREFIX}/register", {"email": address, "password": password, "name": "Selftest"}
-    )
+    reply = register(caller, address, password, "Selftest")
     if reply.status != HTTPStatus.CREATED:
         raise ConfigurationError(f"{address} cannot be signed up: {reply.value.get('detail')}")
 

@@ -43,6 +43,25 @@ async def test_nobody_learns_who_has_an_account(shared_program: SharedProgram) -
     assert done.returncode == (1 if any(each["verdict"] == "unclear" for each in found.values()) else 0)
 
 
+async def test_where_sign_ups_need_an_invitation_the_other_calls_are_measured(
+    database: str, tmp_path: Path
+) -> None:
+    environ = serve_environ(database, tmp_path, signup="invite", terms="1=https://example.org/terms")
+    created = await trio.run_process(
+        [sys.executable, "-m", "regsvc", "users", "create-admin", "ann@example.com"],
+        stdin=b"correct horse battery\n",
+        env=clean_environ(environ),
+        capture_stdout=True,
+    )
+    assert b"ann@example.com" in created.stdout
+    known = ("--email", "ann@example.com", "--password", "correct horse battery")
+    async with run_program("serve", folder=tmp_path, environ=environ) as program:
+        done = await run(program.url, *known, "--samples", str(SAMPLES), "--only", "re", "--json")
+    found = {each["call"]: each["verdict"] for each in json.loads(done.stdout)}
+    assert set(found) == {"register", "resend"}
+    assert "distinguishable" not in found.values(), done.stdout
+
+
 async def test_a_service_with_limits_is_not_measured_and_says_why(database: str, tmp_path: Path) -> None:
     environ = serve_environ(database, tmp_path, rate_limits="on")
     async with run_program("serve", folder=tmp_path, environ=environ) as program:

@@ -15,8 +15,9 @@ from regsvc.accounts.admin.user_actions import NewUser
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.deliveries import families, reports, showing, suppression, tokens, unsent
 from regsvc.accounts.deliveries.attribution import Senders
-from regsvc.accounts.limits import idempotency, login_attempts, mail_schedule
+from regsvc.accounts.limits import idempotency, login_attempts, mail_schedule, rate_limit
 from regsvc.accounts.limits.rate_limit import RateLimitedError
+from regsvc.accounts.limits.solutions import spend_solution
 from regsvc.accounts.mails import legacy
 from regsvc.accounts.registrations import awaited, confirmation, link_preview, mail_status, registration
 from regsvc.accounts.service_tokens import service_token
@@ -31,6 +32,7 @@ from regsvc.mail.reports.report import Clues, Event, Report
 from regsvc.mail.reports.standing import Standing
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
+from regsvc.security.challenge import Solved
 from regsvc.security.signing import key_store
 from regsvc.security.tokens import (
     Secrets,
@@ -59,6 +61,7 @@ async def try_all(pool: Pool) -> None:
     async with pool.connection(limit=60) as conn:
         await keep_the_breaker(conn)
         await limit_logins(conn)
+        await ask_for_work(conn)
         await operate(conn)
         await recompute(conn)
 
@@ -147,6 +150,12 @@ async def keep_the_breaker(conn: Connection) -> None:
     assert await breaker._write(conn, state, replace(state, open=False))
     state = await breaker.get_breaker(conn)
     await breaker.note_released(conn, replace(state, recovered_for=3600.0))
+
+
+async def ask_for_work(conn: Connection) -> None:
+    """Look at limits, and use a solution up."""
+    await rate_limit.look_at_limits(conn, [rate_limit.demand(SECRETS, rate_limit.Limit("login", 5, 60), "x")])
+    await spend_solution(conn, Solved("signature", datetime.now(UTC)))
 
 
 async def limit_logins(conn: Connection) -> None:

@@ -64,6 +64,17 @@ def test_every_mail_fits(language: str, visit: Callable[..., Visit]) -> None:
 
 
 @pytest.mark.parametrize("language", list_locales(None))
+def test_forms_that_ask_for_more_fit(
+    language: str, strict_program: SharedProgram, visit: Callable[..., Visit]
+) -> None:
+    here = visit(
+        viewport=PHONE, extra_http_headers={"Accept-Language": language}, java_script_enabled=language != "en"
+    )
+    for path in ("signup", "login"):
+        check(here.open(f"{strict_program.url}/{path}"))
+
+
+@pytest.mark.parametrize("language", list_locales(None))
 def test_every_page_fits(language: str, shared_program: SharedProgram, visit: Callable[..., Visit]) -> None:
     here = visit(viewport=PHONE, extra_http_headers={"Accept-Language": language})
     for path in PAGES:

@@ -356,6 +356,7 @@ async def look_at_ones_sessions(service: Service, bearer: dict[str, str]) -> Non
     sessions = "/api/v1/sessions"
     await service.client.get("/api/v1/me/terms", headers=bearer)
     await service.post("/me/terms", {"terms": "2026-01"}, bearer)
+    await service.post("/challenge", {"purpose": "login"})
     await service.client.get(sessions)
     found = (await service.client.get(sessions, headers=bearer)).json()["sessions"]
     (mine,) = [each["id"] for each in found if each["current"]]

@@ -30,6 +30,7 @@ NAMED: dict[str, float] = {
     "tests/http/test_admin_mails.py": 20,
     "tests/acceptance/test_user_commands.py": 19,
     "tests/http/test_links_browser.py": 18,
+    "tests/http/test_policy_browser.py": 12,
     "tests/acceptance/test_faults_rabbitmq.py": 17,
     "tests/acceptance/test_commands.py": 16,
     "tests/security/test_passwords.py": 16,

@@ -25,6 +25,15 @@ from regsvc.security.tokens import Secrets, blind
 
 _LABEL = "throttle"
 _ROUNDING = 1e-6  # of a permit: clocks have microseconds
+_LOOK = Query(
+    """
+    SELECT coalesce(extract(epoch FROM greatest(t.free_at, now()) - now())::float8, 0)
+      FROM unnest($1) WITH ORDINALITY AS a (key, place) LEFT JOIN throttles t USING (key)
+     ORDER BY place
+    """,
+    [BYTEA_ARRAY],
+    [read_double],
+)
 _TAKE = Query("SELECT take_permits($1, $2, $3)", [BYTEA_ARRAY, INTEGER_ARRAY, INTEGER_ARRAY], [read_double])
 
 
@@ -104,6 +113,20 @@ async def take_permits(conn: Connection, demands: Sequence[Demand]) -> list[Stan
         before = [_standing(limit, seconds - limit.seconds / limit.quota) for limit, seconds in asked]
         raise RateLimitedError(limit, wait, before)
     return [_standing(limit, seconds) for limit, seconds in asked]
+
+
+async def look_at_limits(conn: Connection, demands: Sequence[Demand]) -> list[Standing]:
+    """Return how limits would stand with one permit more taken of each, and take none."""
+    used = await _LOOK.execute(conn, write_byte_array(it.key for it in demands))
+    return [
+        _standing(it.limit, seconds + it.limit.seconds / it.limit.quota)
+        for it, (seconds,) in zip(demands, used, strict=True)
+    ]
+
+
+def is_half_used(standing: Standing) -> bool:
+    """Return whether more than half of a limit is used up."""
+    return standing.reset > standing.limit.seconds / 2 + _ROUNDING
 
 
 def _standing(limit: Limit, used: float) -> Standing:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from regsvc.config.signup.domain_names import DomainRules, read_domain_rules
 
 SignupMode = Literal["open", "invite", "closed"]
+ChallengeMode = Literal["off", "auto", "on"]
 
 _TERMS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,39})=(https?://[^\s\"'<>]{1,2000})")
 
@@ -72,4 +73,9 @@ class SignupSettings(BaseModel):
         None,
         description="terms of use that a sign-up has to accept, as `VERSION=URL`; a new version is asked for on the "
         "account page",
+    )
+    challenge: Annotated[ChallengeMode, _Lower] = Field(
+        "off",
+        description="proof of work before every call that mails or hashes: `off`; `auto`, from half of a client's "
+        "limits on; `on`, always",
     )

@@ -80,7 +80,7 @@ async def erase_own(service: Service, caller: Caller, token: AccessToken, body: 
         LastAdminError: no administrator would be left.
         OverloadedError: too many passwords wait to be verified.
     """
-    await throttle_user(service, caller, token, ACCOUNT)
+    await throttle_user(service, caller, token, ACCOUNT, purpose="password")
     proved = await require_proof(service, caller, token, body.password)
     try:
         async with service.pool.transaction(limit=ERASURE_SECONDS) as conn:

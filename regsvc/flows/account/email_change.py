@@ -19,7 +19,7 @@ from regsvc.errors import FieldError, ValidationFailedError
 from regsvc.flows.caller import Caller
 from regsvc.flows.login.proof import require_proof
 from regsvc.flows.login.reauthentication import verify_password_of
-from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, throttle, throttle_user
+from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, admit, throttle, throttle_user
 from regsvc.flows.service import Service
 from regsvc.flows.signup.policy import check_domain
 from regsvc.flows.signup.resend import take_turn
@@ -57,6 +57,7 @@ async def ask_change(
 
     Raises:
         DomainNotAllowedError: addresses of its domain are not accepted.
+        ChallengeNeededError: proof of work is due.
         ProofNeededError: there is no password, and the session has not proved its user.
         WrongPasswordError: it is another one.
         RateLimitedError: the client is too fast, or guesses.
@@ -64,7 +65,7 @@ async def ask_change(
         TooSoonError: the schedule says no.
     """
     check_domain(service.settings, address)
-    await throttle_user(service, caller, token, ACCOUNT)
+    await throttle_user(service, caller, token, ACCOUNT, purpose="password")
     known = await require_proof(service, caller, token, password)
     turn, mail_id = mail_schedule.changer_key(service.secrets, token.user_id), uuid4()
     async with service.pool.transaction() as conn:
@@ -139,7 +140,7 @@ async def undo_change(service: Service, caller: Caller, body: LinkBody) -> datet
         TokenInvalidError, EmailChangeExpiredError: the link is none of ours, or no longer good.
         OverloadedError: too many passwords wait to be hashed.
     """
-    await throttle(service, caller, CONFIRM)
+    await admit(service, caller, "undo")
     token = _read_token(body.token)
     async with service.pool.transaction() as conn:
         undo_at = await email_undo.begin_undo(conn, service.secrets, token, caller.as_anyone())

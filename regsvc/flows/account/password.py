@@ -23,7 +23,7 @@ from regsvc.accounts.users.password import change_password
 from regsvc.flows.account.new_password import check_new_password
 from regsvc.flows.caller import Caller
 from regsvc.flows.login.proof import require_proof
-from regsvc.flows.rate_limits import ACCOUNT, CONFIRM, MAIL_REQUEST, throttle, throttle_user
+from regsvc.flows.rate_limits import ACCOUNT, admit, throttle_user
 from regsvc.flows.service import Service
 from regsvc.flows.signup.resend import take_turn
 from regsvc.logs import mask_email
@@ -81,7 +81,7 @@ async def change_own_anew(service: Service, caller: Caller, token: AccessToken, 
 async def _change(
     service: Service, caller: Caller, token: AccessToken, body: ChangeBody, *, keep: UUID | None
 ) -> Grant | None:
-    await throttle_user(service, caller, token, ACCOUNT)
+    await throttle_user(service, caller, token, ACCOUNT, purpose="password")
     known = await require_proof(service, caller, token, body.current_password)
     async with service.pool.connection() as conn:
         owner = await user.get_user(conn, token.user_id)
@@ -126,10 +126,11 @@ async def ask_for_link(
 
     Raises:
         IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
+        ChallengeNeededError: proof of work is due.
         RateLimitedError: this client asks for too many.
         TooSoonError: the schedule says no.
     """
-    await throttle(service, caller, MAIL_REQUEST)
+    await admit(service, caller, "forgot")
     turn = mail_schedule.reset_client_key(service.secrets, address.key, caller.origin)
     mail_id = uuid4()
     async with service.pool.transaction() as conn:
@@ -150,7 +151,7 @@ async def set_by_link(service: Service, caller: Caller, body: ResetBody) -> None
         WeakPasswordError: the policy says no; the link stays good.
         OverloadedError: too many passwords wait to be hashed.
     """
-    await throttle(service, caller, CONFIRM)
+    await admit(service, caller, "reset")
     token = read_account_token(body.token)
     if token is None:
         raise TokenInvalidError

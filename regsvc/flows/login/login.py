@@ -36,6 +36,7 @@ async def log_in(service: Service, caller: Caller, email: str, password: str) ->
 
     Raises:
         InvalidCredentialsError: the address has no account, or the password is wrong.
+        ChallengeNeededError: proof of work is due.
         RateLimitedError: the client is too fast, or guesses.
         OverloadedError: too many passwords wait to be verified.
         SecondFactorRequiredError: the password is right, and the second factor is missing.
@@ -43,7 +44,7 @@ async def log_in(service: Service, caller: Caller, email: str, password: str) ->
     key = find_key(email) or ""
     # An attempt whose second factor is missing stays counted until that has come.
     failures = (InvalidCredentialsError, SecondFactorRequiredError)
-    async with login_attempt(service, caller, key or f"? {email}", *failures) as tried:
+    async with login_attempt(service, caller, key or f"? {email}", *failures, purpose="login") as tried:
         started = await _log_in(service, caller, key, password, tried)
     log.info("logged in", user=str(started.user_id), session=str(started.session_id))
     return started

@@ -48,6 +48,7 @@ async def confirm_by_link(service: Service, caller: Caller, body: ConfirmBody, h
         handle: the secret that the sign-up answered with, if the caller has it; it chooses one of several attempts.
 
     Raises:
+        ChallengeNeededError: proof of work is due.
         RateLimitedError: this client tries too many links.
         TokenInvalidError, TokenExpiredError: the link is none of ours, or no longer good.
         PasswordNeededError: several sign-ups wait for the address, or one without a password, and nothing says which
@@ -56,7 +57,8 @@ async def confirm_by_link(service: Service, caller: Caller, body: ConfirmBody, h
         OverloadedError: too many passwords wait to be verified.
     """
     token = read_token(body.token)
-    await throttle(service, caller, CONFIRM)
+    # Without a password nothing is hashed.
+    await throttle(service, caller, CONFIRM, purpose=None if body.password is None else "confirm")
     async with service.pool.connection() as conn:
         await confirmation.check_link(conn, service.secrets, token)
     chosen = None

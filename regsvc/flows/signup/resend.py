@@ -18,7 +18,7 @@ from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import Limit, RateLimitedError, demand, take_permits
 from regsvc.accounts.registrations import registration
 from regsvc.flows.caller import Caller
-from regsvc.flows.rate_limits import MAIL_REQUEST, REGISTER, REGISTER_DAY, throttle
+from regsvc.flows.rate_limits import admit
 from regsvc.flows.service import Service
 from regsvc.flows.signup.policy import check_domain
 from regsvc.logs import mask_email
@@ -51,10 +51,11 @@ async def ask_again(
 
     Raises:
         IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
+        ChallengeNeededError: proof of work is due.
         RateLimitedError: this client asks for too many.
         TooSoonError: the schedule says no.
     """
-    await throttle(service, caller, MAIL_REQUEST)
+    await admit(service, caller, "resend")
     turn = (
         mail_schedule.registration_key(service.secrets, wanted)
         if wanted
@@ -77,11 +78,12 @@ async def correct_address(service: Service, caller: Caller, known: UUID, address
     Raises:
         DomainNotAllowedError: addresses of its domain are not accepted.
         RegistrationOverError: it is over.
+        ChallengeNeededError: proof of work is due.
         RateLimitedError: this client signs too many people up.
         TooSoonError: the new address's schedule says no.
     """
     check_domain(service.settings, address)
-    await throttle(service, caller, REGISTER, REGISTER_DAY)
+    await admit(service, caller, "correct")
     turn = mail_schedule.registration_key(service.secrets, known)
     async with service.pool.transaction() as conn:
         await take_turn(conn, caller, mail_schedule.client_key(service.secrets, address.key, caller.origin))

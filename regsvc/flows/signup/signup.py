@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID, uuid4
 
 import structlog
@@ -38,7 +39,7 @@ from regsvc.accounts.registrations.signup_passkey import add_signup_passkey
 from regsvc.flows.account.new_password import check_new_password
 from regsvc.flows.caller import Caller
 from regsvc.flows.factors.passkey_answers import verify_created
-from regsvc.flows.rate_limits import REGISTER, REGISTER_DAY, throttle
+from regsvc.flows.rate_limits import admit
 from regsvc.flows.service import Service
 from regsvc.flows.signup import policy
 from regsvc.flows.signup.policy import TermsText
@@ -61,7 +62,8 @@ class RegisterBody(Body):
 
     model_config = ConfigDict(extra="ignore")
 
-    passkey: CreatedPasskey | None = None  # before the password, whose check looks at it
+    # Before the password, whose check looks at it. Older programs know a request by a digest without this field.
+    passkey: Annotated[CreatedPasskey | None, Field(exclude_if=lambda value: value is None)] = None
     email: EmailText
     password: NewPasswordText | None = Field(default=None, validate_default=True)
     name: NameText
@@ -93,6 +95,7 @@ async def sign_up(
     Raises:
         SignupClosedError, InvitationNeededError, DomainNotAllowedError, TermsNeededError: see `policy`.
         IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
+        ChallengeNeededError: proof of work is due.
         RateLimitedError: this client signs too many people up.
         WeakPasswordError: the policy says no.
         PasskeyInvalidError, PasskeyExpiredError: see `verify_created`.
@@ -105,7 +108,7 @@ async def sign_up(
     terms = policy.check_terms(service.settings, body.terms)
     if body.password is not None:
         await check_new_password(service, body.password, email=address.email, name=body.name)
-    await throttle(service, caller, REGISTER, REGISTER_DAY)
+    await admit(service, caller, "register")
     registration_id = uuid4()
     new = NewRegistration(
         id=registration_id,

@@ -27,6 +27,7 @@ from regsvc.http.response.json_response import answer_file, empty
 from regsvc.schemas.formats import Id, Nothing, Timestamp
 from regsvc.schemas.typed_dict import TypedDict
 from regsvc.schemas.users import Profile
+from regsvc.security.challenge import ChallengeNeededError
 
 log = structlog.get_logger()
 blueprint = Blueprint("my_data", __name__)
@@ -138,6 +139,7 @@ async def export() -> Response:
         ProofNeededError,
         WrongPasswordError,
         LastAdminError,
+        ChallengeNeededError,
         RateLimitedError,
         OverloadedError,
     ],

@@ -31,6 +31,7 @@ from regsvc.logs import mask_email
 from regsvc.schemas.fields import Body, TokenText
 from regsvc.schemas.formats import Message, Nothing, Timestamp, timestamp
 from regsvc.schemas.typed_dict import TypedDict
+from regsvc.security.challenge import ChallengeNeededError
 from regsvc.security.passkeys.client_data import PasskeyInvalidError
 from regsvc.security.tokens import read_link_token
 
@@ -87,6 +88,7 @@ _OLD_TOKEN = Parameter("token", "As it stands in the link.", where="query")
         confirmation.PasswordNeededError,
         confirmation.TokenExpiredError,
         PasskeyExpiredError,
+        ChallengeNeededError,
         RateLimitedError,
         OverloadedError,
     ],

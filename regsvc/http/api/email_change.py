@@ -34,6 +34,7 @@ from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import address_of
 from regsvc.schemas.formats import Message, Timestamp, timestamp
 from regsvc.schemas.typed_dict import TypedDict
+from regsvc.security.challenge import ChallengeNeededError
 from regsvc.security.signing.access_token import AccessTokenInvalidError
 
 log = structlog.get_logger()
@@ -67,6 +68,7 @@ class UndoWaits(TypedDict):
         DomainNotAllowedError,
         ProofNeededError,
         WrongPasswordError,
+        ChallengeNeededError,
         RateLimitedError,
         TooSoonError,
         OverloadedError,
@@ -103,6 +105,7 @@ async def ask() -> Response:
         WrongPasswordError,
         EmailChangeUnprovedError,
         TokenExpiredError,
+        ChallengeNeededError,
         RateLimitedError,
         OverloadedError,
     ],
@@ -142,6 +145,7 @@ async def repudiate() -> Response:
     errors=[
         TokenInvalidError,
         TokenExpiredError,
+        ChallengeNeededError,
         RateLimitedError,
         OverloadedError,
     ],

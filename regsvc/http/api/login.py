@@ -24,6 +24,7 @@ from regsvc.http.response.json_response import answer, empty
 from regsvc.schemas.fields import Body, TokenText
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.typed_dict import TypedDict
+from regsvc.security.challenge import ChallengeNeededError
 from regsvc.security.signing.access_token import SealError
 from regsvc.security.signing.key_lives import ACCESS_TOKEN_LIFE
 
@@ -55,6 +56,7 @@ class Tokens(TypedDict):
     errors=[
         InvalidCredentialsError,
         SecondFactorRequiredError,
+        ChallengeNeededError,
         RateLimitedError,
         OverloadedError,
         SealError,

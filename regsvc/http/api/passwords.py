@@ -34,6 +34,7 @@ from regsvc.http.response.json_response import answer, empty
 from regsvc.schemas.fields import address_of
 from regsvc.schemas.formats import Nothing, Timestamp, timestamp
 from regsvc.schemas.typed_dict import TypedDict
+from regsvc.security.challenge import ChallengeNeededError
 
 log = structlog.get_logger()
 blueprint = Blueprint("passwords", __name__)
@@ -55,6 +56,7 @@ class Asked(TypedDict):
         ProofNeededError,
         WrongPasswordError,
         WeakPasswordError,
+        ChallengeNeededError,
         RateLimitedError,
         OverloadedError,
     ],
@@ -74,7 +76,7 @@ async def change() -> Response:
     {202: Asked},
     body=ForgotBody,
     parameters=[idempotency.PARAMETER],
-    errors=[*idempotency.ERRORS, RateLimitedError, TooSoonError],
+    errors=[*idempotency.ERRORS, ChallengeNeededError, RateLimitedError, TooSoonError],
 )
 async def forgot() -> Response:
     """Request a password reset link. The answer is the same whether or not the address has an account.
@@ -100,6 +102,7 @@ async def forgot() -> Response:
         TokenInvalidError,
         TokenExpiredError,
         WeakPasswordError,
+        ChallengeNeededError,
         RateLimitedError,
         OverloadedError,
     ],

@@ -43,6 +43,7 @@ from regsvc.schemas.formats import Id, Timestamp, timestamp
 from regsvc.schemas.passkeys import CreationShown
 from regsvc.schemas.registrations import BounceShown, show_bounce
 from regsvc.schemas.typed_dict import TypedDict
+from regsvc.security.challenge import ChallengeNeededError
 from regsvc.security.passkeys.client_data import PasskeyInvalidError
 from regsvc.security.tokens import mint_handle
 from regsvc.waiting import wait_any
@@ -124,6 +125,7 @@ _SEQ = Parameter(
         PasskeyInvalidError,
         PasskeyExpiredError,
         WeakPasswordError,
+        ChallengeNeededError,
         RateLimitedError,
         OverloadedError,
     ],

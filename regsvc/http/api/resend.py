@@ -28,6 +28,7 @@ from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import Body, EmailText, address_of
 from regsvc.schemas.formats import Timestamp, timestamp
 from regsvc.schemas.typed_dict import TypedDict
+from regsvc.security.challenge import ChallengeNeededError
 
 log = structlog.get_logger()
 blueprint = Blueprint("resending", __name__)
@@ -58,6 +59,7 @@ _HANDLE = Parameter(HANDLE_HEADER, "The handle of the sign-up, if `registration`
     errors=[
         *idempotency.ERRORS,
         registration.RegistrationNotFoundError,
+        ChallengeNeededError,
         RateLimitedError,
         TooSoonError,
     ],
@@ -92,6 +94,7 @@ async def resend() -> Response:
         DomainNotAllowedError,
         registration.RegistrationNotFoundError,
         registration.RegistrationOverError,
+        ChallengeNeededError,
         RateLimitedError,
         TooSoonError,
     ],

@@ -27,6 +27,7 @@ from regsvc.http.response.problems import MEDIA_TYPE, STATUSES
 from regsvc.http.server.refusals import PROBLEMS
 from regsvc.http.websocket_limits import TooManyWaitingError
 from regsvc.schemas.formats import Nothing, Text, Timestamp
+from regsvc.schemas.policy import ChallengeShown, TermsShown
 from regsvc.schemas.typed_dict import TypedDict
 
 PATH = "/openapi.json"
@@ -67,13 +68,6 @@ _TAGS = {
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
-class TermsShown(TypedDict):
-    """The terms to accept."""
-
-    version: str
-    url: str
-
-
 class Problem(TypedDict):
     """What went wrong (RFC 9457)."""
 
@@ -87,6 +81,7 @@ class Problem(TypedDict):
     request_id: str
     errors: NotRequired[list[FieldError]]
     next_resend_at: NotRequired[Annotated[Timestamp, Field(description="Of `too_soon`.")]]
+    challenge: NotRequired[Annotated[ChallengeShown, Field(description="Of `challenge_needed`.")]]
     terms: NotRequired[Annotated[TermsShown, Field(description="Of `terms_needed`.")]]
     mfa_token: NotRequired[Annotated[str, Field(description="Of `second_factor_required`.")]]
     methods: NotRequired[Annotated[list[str], Field(description="By what one may go on.")]]

@@ -12,6 +12,7 @@ from quart_schema import document
 from regsvc.accounts.service_tokens.service_token import Scope
 from regsvc.errors import DatabaseUnavailableError, RegsvcError, ValidationFailedError
 from regsvc.http.response.errors import ForbiddenError, InsufficientScopeError, UnsupportedMediaTypeError
+from regsvc.security.challenge import ChallengeNeededError
 from regsvc.security.signing.access_token import AccessTokenInvalidError, SealError
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -36,6 +37,10 @@ class Parameter:
     where: Literal["header", "query"] = "header"
     required: bool = False
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+
+
+SOLUTION_HEADER = "Regsvc-Solution"
+_SOLUTION = Parameter(SOLUTION_HEADER, "The solution of a challenge, as ALTCHA's clients write it.")
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,11 @@ def documented(
         known.append(ValidationFailedError)
     if needs_token or needs_admin or scope is not None:
         known += [AccessTokenInvalidError, SealError]
+    taken = list(parameters if query is None else _type_parameters(parameters, query))
+    if ChallengeNeededError in known:
+        taken.append(_SOLUTION)
     description = Description(
-        parameters=tuple(parameters if query is None else _type_parameters(parameters, query)),
+        parameters=tuple(taken),
         headers=headers or {},
         errors=tuple(known),
         takes_body=body is not None,

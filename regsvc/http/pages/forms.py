@@ -10,10 +10,12 @@ from quart import Response, request
 from regsvc.errors import ValidationFailedError
 from regsvc.http.context import get_context
 from regsvc.http.request.body import check_content_coding
+from regsvc.http.request.caller import get_caller
 from regsvc.http.request.cookies import read_cookies
 from regsvc.http.response.errors import OriginNotAllowedError, UnsupportedMediaTypeError
 
 _FORM = "application/x-www-form-urlencoded"
+_SOLUTION = "altcha"  # the field of a solved challenge, as ALTCHA's widget names it
 _MOST_COOKIES = 8
 _MOST_FIELDS = 64
 
@@ -36,7 +38,10 @@ async def read_form() -> dict[str, str]:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError:
         raise ValidationFailedError("The form has too many fields.") from None
-    return dict(reversed(pairs))
+    fields = dict(reversed(pairs))
+    if _SOLUTION in fields:
+        get_caller().solution = fields.pop(_SOLUTION)
+    return fields
 
 
 def check_same_origin() -> None:

@@ -18,7 +18,9 @@ from regsvc.http.pages.page import blueprint, show_page, tell_when
 from regsvc.http.pages.texts import fill, get_words
 from regsvc.http.request.body import read_values
 from regsvc.http.request.caller import get_caller
+from regsvc.http.response.problems import find_status
 from regsvc.schemas.fields import address_of
+from regsvc.security.challenge import ChallengeNeededError
 
 _DONE = ("logged_out", "deleted")
 
@@ -46,8 +48,8 @@ async def submit_login() -> Response:
     except (InvalidCredentialsError, ValidationFailedError):
         problem = words["errors"]["invalid_credentials"]
         return await _show_login(401, email=form.get("email", ""), problem=problem)
-    except (RateLimitedError, OverloadedError) as error:
-        status = 429 if isinstance(error, RateLimitedError) else 503
+    except (ChallengeNeededError, RateLimitedError, OverloadedError) as error:
+        status = int(find_status(error) or 500)
         problem = explain_error(words, error)
         return await tell_when(await _show_login(status, email=body.email, problem=problem), error)
     if before is not None:
@@ -91,9 +93,10 @@ async def submit_forgot() -> Response:
         await ask_for_link(get_context(), get_caller(), address_of(body.email))
     except ValidationFailedError as error:
         return await _show_forgot(422, email=email, fault=explain_error(words, error, {"email": email}))
-    except (TooSoonError, RateLimitedError) as error:
+    except (ChallengeNeededError, TooSoonError, RateLimitedError) as error:
+        status = int(find_status(error) or 500)
         problem = explain_error(words, error)
-        return await tell_when(await _show_forgot(429, email=email, problem=problem), error)
+        return await tell_when(await _show_forgot(status, email=email, problem=problem), error)
     return await _show_forgot(asked=fill(words["forgot"]["asked"], email=email))
 
 

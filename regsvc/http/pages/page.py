@@ -81,7 +81,12 @@ def make_page(
     environment = cast("Environment", current_app.config[_TEMPLATES])
     # Here and now: the milliseconds of a large page are few, and a thread costs more than most pages.
     html = environment.get_template(template).render(
-        brand=settings.brand_name, logo=settings.brand_logo, signup=settings.signup, words=known, **values
+        brand=settings.brand_name,
+        logo=settings.brand_logo,
+        signup=settings.signup,
+        challenge=settings.challenge,
+        words=known,
+        **values,
     )
     return html, {
         "Content-Type": "text/html; charset=utf-8",

@@ -32,7 +32,9 @@ from regsvc.http.pages.texts import get_words
 from regsvc.http.request.body import read_body, read_values
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
+from regsvc.http.response.problems import find_status
 from regsvc.schemas.fields import Body
+from regsvc.security.challenge import ChallengeNeededError
 from regsvc.security.strength import rate_password
 
 _FIELDS = ("name", "email", "password", "terms")
@@ -71,8 +73,8 @@ async def submit_signup() -> Response:
     context = get_context()
     try:
         new = await sign_up(context, get_caller(), read_values(RegisterBody, typed))
-    except (RateLimitedError, OverloadedError) as error:
-        status = 429 if isinstance(error, RateLimitedError) else 503
+    except (ChallengeNeededError, RateLimitedError, OverloadedError) as error:
+        status = int(find_status(error) or 500)
         problem = explain_error(get_words(), error)
         return await tell_when(await _show_form(status, typed=typed, problem=problem), error)
     response = lead_to("/signup/status")

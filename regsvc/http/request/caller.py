@@ -7,6 +7,7 @@ from quart import request
 from regsvc.flows.caller import Caller
 from regsvc.http.context import get_context
 from regsvc.http.current import get_globals
+from regsvc.http.openapi.operation import SOLUTION_HEADER
 from regsvc.http.request.client import (
     get_client_network,
     get_client_word,
@@ -35,6 +36,7 @@ def get_caller() -> Caller:
             ),
             request_id=get_request_id(),
             limited=limits_apply(),
+            solution=request.headers.get(SOLUTION_HEADER, ""),
         )
     caller: Caller = here.caller
     return caller

@@ -55,6 +55,7 @@ from regsvc.http.response.errors import (
 from regsvc.http.websocket_limits import TooManyWaitingError
 from regsvc.mail.reports import report
 from regsvc.schemas.formats import timestamp
+from regsvc.security import challenge
 from regsvc.security.feedback import signatures
 from regsvc.security.passkeys import client_data
 from regsvc.security.signing import access_token
@@ -118,6 +119,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     policy.DomainNotAllowedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     policy.TermsNeededError: HTTPStatus.UNPROCESSABLE_ENTITY,
     idempotency.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    challenge.ChallengeNeededError: HTTPStatus.PRECONDITION_REQUIRED,
     rate_limit.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
     mail_schedule.TooSoonError: HTTPStatus.TOO_MANY_REQUESTS,
     confirmation_code.CodeTriesExhaustedError: HTTPStatus.TOO_MANY_REQUESTS,

@@ -20,6 +20,7 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.formats import Timestamp, timestamp
 from regsvc.schemas.typed_dict import TypedDict
+from regsvc.security.challenge import ChallengeNeededError
 
 blueprint = Blueprint("proof", __name__)
 
@@ -35,7 +36,7 @@ class Proved(TypedDict):
     {200: Proved},
     body=ProofBody,
     needs_token=True,
-    errors=[WrongPasswordError, WrongCodeError, RateLimitedError, OverloadedError],
+    errors=[WrongPasswordError, WrongCodeError, ChallengeNeededError, RateLimitedError, OverloadedError],
 )
 async def prove() -> Response:
     """Prove that the user of this session is there, by the password or by a second factor.

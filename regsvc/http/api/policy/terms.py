@@ -12,13 +12,13 @@ from regsvc.accounts.users.terms import Acceptance
 from regsvc.flows.account.terms import TermsBody, accept_own, read_acceptance
 from regsvc.flows.signup.policy import TermsNeededError
 from regsvc.http.context import get_context
-from regsvc.http.openapi.document import TermsShown
 from regsvc.http.openapi.operation import documented
 from regsvc.http.request.authentication import authenticate
 from regsvc.http.request.body import read_body
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.formats import Timestamp, timestamp
+from regsvc.schemas.policy import TermsShown
 from regsvc.schemas.typed_dict import TypedDict
 
 blueprint = Blueprint("terms", __name__)

@@ -1,6 +1,8 @@
 // Calls of the API. What comes back has `ok` and `status`, beside what the service said.
 import { fill, sayMoment, words } from "./words.js";
 
+const SOLUTION = "Regsvc-Solution";
+
 export async function call(method, path, body, headers = {}) {
   try {
     const response = await fetch(path, {
@@ -12,6 +14,10 @@ export async function call(method, path, body, headers = {}) {
       referrerPolicy: "no-referrer",
     });
     const told = response.status === 204 ? {} : await response.json();
+    if (told.code === "challenge_needed" && !headers[SOLUTION]) {
+      const { solve } = await import("./challenge.js");
+      return call(method, path, body, { ...headers, [SOLUTION]: await solve(told.challenge) });
+    }
     return { ...told, ok: response.ok, status: response.status, wait: response.headers.get("Retry-After") };
   } catch {
     return { ok: false, status: 0, code: "unreachable" };

@@ -79,5 +79,5 @@ function welcome() {
   form.elements.email.value = known.email;
   form.elements.password.value = password;
   password = undefined;
-  form.submit();
+  form.requestSubmit(); // a script may have to prepare it
 }

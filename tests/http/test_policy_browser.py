@@ -1,0 +1,76 @@
+"""Terms of use and proof of work in a real browser, over plain HTTP, where it has no hash function of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.programs import SharedProgram
+from tests.services import PASSWORD
+from tests.visits import PHONE, Person, Visit, find_barriers
+
+# The first test of a fresh machine may have to install the browser.
+pytestmark = pytest.mark.timeout(1200)
+
+NO_WORKERS = "delete globalThis.Worker"
+
+
+def fill_in(page: Page, person: Person) -> None:
+    page.get_by_label("Name").fill("Ann")
+    page.get_by_label("Email address").first.fill(person.address)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+
+
+@pytest.mark.parametrize("script", ["", NO_WORKERS], ids=["worker", "no worker"])
+def test_people_do_not_notice_the_work_and_are_asked_for_the_terms(
+    script: str, strict_program: SharedProgram, visit: Callable[..., Visit]
+) -> None:
+    here, person = visit(viewport=PHONE), Person(strict_program)
+    here.context.add_init_script(script)
+    page = here.open(f"{strict_program.url}/signup")
+    assert page.evaluate("isSecureContext") is False
+    assert find_barriers(page) == []
+    expect(page.get_by_text("This form needs JavaScript")).to_be_hidden()
+    fill_in(page, person)
+    box = page.get_by_label("I accept the terms of use.")
+    expect(box).not_to_be_checked()
+    expect(page.get_by_role("link", name="Read the terms of use")).to_have_attribute(
+        "href", "https://example.org/terms"
+    )
+    page.get_by_role("button", name="Create account").click()
+    expect(page.get_by_text("Accept the terms of use to continue.")).to_be_visible()
+    expect(box).to_be_focused()
+    page.keyboard.press("Space")  # by keyboard
+    page.get_by_label("Password", exact=True).press("Enter")
+    page.get_by_label("Six-digit code").fill(person.mail().code)
+    page.wait_for_url("**/account")  # the page logs in by itself, with a form
+    expect(page.get_by_role("heading", name="Accept our terms of use")).to_have_count(0)
+    page.get_by_role("button", name="Log out", exact=True).click()
+    page.get_by_label("Email address").fill(person.address)
+    page.get_by_label("Password", exact=True).fill("not this one")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_text("Wrong email address or password.")).to_be_visible()
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_label("Password", exact=True).press("Enter")
+    page.wait_for_url("**/account")
+    solutions = [request.post_data or "" for request in here.requests if request.url.endswith("/login")]
+    assert sum("altcha=ey" in form for form in solutions) == 3
+    assert {request.url.split("/")[2] for request in here.requests} == {strict_program.url.split("/")[2]}
+
+
+def test_a_page_without_scripts_says_what_it_needs(
+    strict_program: SharedProgram, visit: Callable[..., Visit]
+) -> None:
+    here = visit(java_script_enabled=False)
+    for path in ("signup", "login", "forgot"):
+        page = here.open(f"{strict_program.url}/{path}")
+        expect(page.get_by_text("This form needs JavaScript")).to_be_visible()
+    page = here.open(f"{strict_program.url}/signup")
+    fill_in(page, Person(strict_program))
+    page.get_by_label("I accept the terms of use.").check()
+    page.get_by_role("button", name="Create account").click()
+    expect(page.get_by_text("Your browser has to solve a small task first")).to_be_visible()
+    expect(page.get_by_label("Name")).to_have_value("Ann")
+    expect(page.get_by_label("I accept the terms of use.")).to_be_checked()

@@ -129,7 +129,9 @@ async def take_reports(pool: Pool) -> None:
         )
         await suppression.note_complaint(conn, SECRETS, "person77@example.org", at=datetime.now(UTC))
         found = await suppression.find_suppressed(conn, SECRETS, ["person77@example.org"])
-        await suppression.pass_once_a_day(conn, {found["person77@example.org"].key: "password_reset"})
+        await suppression.pass_once_a_day(
+            conn, found["person77@example.org"].key, "password_reset", an_id("m", 77)
+        )
         (listed, *_) = await suppression.list_suppressions(conn, 10)
         await suppression.lift_suppression(conn, listed.id, OPERATOR)
         rotated = Secrets(b"another secret for tests, 32 bytes", SECRETS.current)

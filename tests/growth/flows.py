@@ -205,6 +205,7 @@ async def publish(pool: Pool) -> None:
         await families.hold_families(conn, ["google"])
         await families.load_held(conn)
         await families.take_tests(conn, ["google"])
+        await families.give_tests_back(conn, ["google"])
         await families.release_families(conn, ["google"])
     async with pool.transaction(limit=60) as conn:
         await publishing.review_published(conn, 0)

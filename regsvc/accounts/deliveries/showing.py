@@ -1,7 +1,8 @@
 """Show registrations what reports say about their mail.
 
 An attempt shows the fate of its newest mail. If that mail was not sent, because another one has the address's turn, it
-shows the fate of that one. Nothing leaves a final state, and `seq` rises only if something shown changes.
+shows the fate of that one. If it was not sent because its address is suppressed, it shows what that means, and follows
+no other mail. Nothing leaves a final state, and `seq` rises only if something shown changes.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from regsvc.mail.reports.standing import Standing
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
 
-# The newest mail of an attempt to its present address.
+# The newest mail of an attempt to its present address. One that gave way to a newer held one still follows.
 _CURRENT = """
-    SELECT m.id, m.state, m.silent FROM mails m
-     WHERE m.registration_id = r.id AND m.state <> 'cancelled' AND m.created_at >= r.address_since
+    SELECT m.id, m.state, m.silent, m.reason FROM mails m
+     WHERE m.registration_id = r.id AND (m.state <> 'cancelled' OR m.silent) AND m.created_at >= r.address_since
      ORDER BY m.created_at DESC, m.id LIMIT 1"""
 
 
@@ -51,7 +52,8 @@ async def find_showing(conn: Connection, secrets: Secrets, mail_id: UUID) -> lis
                          FROM registrations r CROSS JOIN LATERAL ({_CURRENT}) AS current
                         WHERE r.email_key = %(email_key)s AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
                           AND CASE WHEN current.silent
-                                   THEN EXISTS (SELECT FROM mail_schedules s
+                                   THEN current.reason IS DISTINCT FROM 'suppressed'
+                                    AND EXISTS (SELECT FROM mail_schedules s
                                                  WHERE s.key = %(key)s AND s.mail_id = %(id)s)
                                    ELSE current.id = %(id)s AND current.state = 'sent' END))
              ORDER BY r.id FOR NO KEY UPDATE OF r

@@ -7,7 +7,7 @@ the address has an account or not. Mails to the owner of an account still go: af
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -141,26 +141,27 @@ async def find_suppressed(
         return {named[bytes(found.key)]: found for found in await cursor.fetchall()}
 
 
-async def pass_once_a_day(conn: Connection, asked: Mapping[bytes, str]) -> set[bytes]:
-    """Let mails of a kind through to addresses that bounced, one of each kind a day, and return those let through.
+async def pass_once_a_day(conn: Connection, key: bytes, kind: str, mail_id: UUID) -> bool:
+    """Return whether a mail goes to an address that bounced: one of each kind a day, however often it is tried.
 
     Args:
         conn: in a transaction.
-        asked: kind of mail by key of the suppressed address.
+        key: of the suppressed address.
+        kind: of the mail.
+        mail_id: the mail.
     """
-    passed: set[bytes] = set()
-    for key, kind in sorted(asked.items()):
-        cursor = await conn.execute(
-            """
-            UPDATE suppressions SET passed = passed || jsonb_build_object(%(kind)s::text, now())
-             WHERE key = %(key)s
-               AND coalesce((passed ->> %(kind)s)::timestamptz <= now() - interval '24 hours', true)
-            """,
-            {"key": key, "kind": kind},
-        )
-        if cursor.rowcount:
-            passed.add(key)
-    return passed
+    cursor = await conn.execute(
+        """
+        UPDATE suppressions
+           SET passed = passed || jsonb_build_object(%(kind)s::text,
+                   jsonb_build_object('mail', %(mail_id)s::uuid, 'at', now()))
+         WHERE key = %(key)s
+           AND (passed #>> ARRAY[%(kind)s, 'mail'] = %(mail_id)s::text
+                OR coalesce((passed #>> ARRAY[%(kind)s, 'at'])::timestamptz <= now() - interval '24 hours', true))
+        """,
+        {"key": key, "kind": kind, "mail_id": mail_id},
+    )
+    return cursor.rowcount > 0
 
 
 async def list_suppressions(conn: Connection, limit: int) -> list[Suppression]:

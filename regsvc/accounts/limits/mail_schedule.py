@@ -71,11 +71,13 @@ class Turn:
         at: time of the turn.
         mail_id: message that had the last turn; None if unknown.
         bounce: kind and reason that the attempt will show, if the address is suppressed after a bounce.
+        suppressed: whether the message waits because its address is suppressed.
     """
 
     at: datetime
     mail_id: UUID | None
     bounce: tuple[Kind, Reason] | None = None
+    suppressed: bool = False
 
 
 # The shared schedule of all tagged addresses of one mailbox: five at once, then fewer and fewer.

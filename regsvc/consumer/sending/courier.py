@@ -206,7 +206,7 @@ class Courier:
             await trio.sleep(self._usual)
             while turn.mail_id in self.in_hand and held.is_held():
                 await self.in_hand.wait_change()
-        self._note(held, Held(held.job, turn.at, turn.mail_id, turn.bounce))
+        self._note(held, Held(held.job, turn.at, turn.mail_id, turn.bounce, turn.suppressed))
 
     def _settle(self, held: InHand, outcome: Outcome) -> None:
         """Translate the transport's outcome into a booking."""

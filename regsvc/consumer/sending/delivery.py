@@ -21,7 +21,7 @@ from regsvc.consumer.sending.courier import Courier
 from regsvc.consumer.sending.in_hand import InHand
 from regsvc.consumer.sending.outcomes import report_breaker
 from regsvc.consumer.sending.suppressing import hold_suppressed
-from regsvc.consumer.sending.throttled import hold_throttled
+from regsvc.consumer.sending.throttled import give_tests_back, hold_throttled
 from regsvc.jobs.keeping import TRUSTED
 from regsvc.mail.outcome import Accepted, Outcome
 from regsvc.mail.queue import bookings, breaker, leases, retry_policy
@@ -117,18 +117,21 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
                 await _hold(conn, claimed, state)
                 return Taken(state, len(claimed))
             letters = await _write_letters(conn, courier.secrets, claimed)
-            tests = await hold_throttled(conn, claimed, letters)
-            others = [job for job in claimed if job.id not in letters and job.id not in tests.held]
+            others = [job for job in claimed if job.id not in letters]
             suppressed, unwanted = await hold_suppressed(conn, courier.secrets, letters)
             if unwanted:
                 over = [Ended(job, "cancelled", "suppressed") for job in claimed if job.id in unwanted]
                 await bookings.book_ended(conn, over)
                 letters = {mail_id: letter for mail_id, letter in letters.items() if mail_id not in unwanted}
+            tests = await hold_throttled(conn, claimed, letters, unsent=suppressed)
             sent = [job for job in claimed if job.id not in suppressed and job.id not in unwanted]
             turns, later = (
                 await take_turns(conn, courier.secrets, sent, letters) if courier.spaced else ({}, [])
             )
             turns |= suppressed
+            await give_tests_back(
+                conn, tests, unsent=[id_ for id_ in tests.testing if id_ in turns or id_ not in letters]
+            )
             if others or later:
                 await _settle_others(conn, others, later)
         held_until = claimed_at + TRUSTED
@@ -140,7 +143,7 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
                     held_until,
                     turns.get(job.id),
                     probing=probing,
-                    testing=job.id in tests.testing,
+                    testing=job.id in tests.testing and job.id not in turns,
                 )
                 for job in claimed
                 if job.id in letters

@@ -30,14 +30,14 @@ async def hold_suppressed(
         if isinstance(letter, Letter):
             until = suppressed.complained_until
             if until is not None:
-                held[mail_id] = Turn(until, None)
+                held[mail_id] = Turn(until, None, suppressed=True)
             elif suppressed.bounced_until is not None and not letter.insists:
                 bounce = (suppressed.kind or "hard", suppressed.reason or "no_such_mailbox")
-                held[mail_id] = Turn(suppressed.bounced_until, None, bounce)
+                held[mail_id] = Turn(suppressed.bounced_until, None, bounce, suppressed=True)
         elif isinstance(letter, AccountLetter) and suppressed.bounced_until is not None:
             asked[mail_id] = (suppressed.key, letter.sent_as)
     cancelled: set[UUID] = set()
-    for mail_id, (key, kind) in asked.items():
-        if not await suppression.pass_once_a_day(conn, {key: kind}):
+    for mail_id, (key, kind) in sorted(asked.items(), key=lambda each: each[1]):  # locks in one order
+        if not await suppression.pass_once_a_day(conn, key, kind, mail_id):
             cancelled.add(mail_id)
     return held, cancelled

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -28,23 +28,30 @@ class Throttled:
     """What became of claimed mails to families that are held.
 
     Args:
-        testing: ids of those that are sent, one for each family, as tests.
+        testing: families by the ids of those that test them, one for each.
         held: ids of those that wait.
     """
 
-    testing: frozenset[UUID] = frozenset()
+    testing: Mapping[UUID, str] = field(default_factory=dict)
     held: frozenset[UUID] = frozenset()
 
 
 async def hold_throttled(
-    conn: Connection, claimed: Sequence[Job], letters: dict[UUID, AnyLetter]
+    conn: Connection,
+    claimed: Sequence[Job],
+    letters: dict[UUID, AnyLetter],
+    *,
+    unsent: Collection[UUID] = (),
 ) -> Throttled:
     """Delay mails to held families without counting an attempt, and remove their letters.
+
+    Suppressed ones wait like the others, so that nothing tells them apart, but they test no family.
 
     Args:
         conn: connection of the claim, in its transaction.
         claimed: the jobs.
         letters: by mail id.
+        unsent: ids of mails that will not be sent in any case.
     """
     left = await families.load_held(conn)
     if not left:
@@ -57,11 +64,9 @@ async def hold_throttled(
     }
     if not concerned:
         return Throttled()
-    tests = await families.take_tests(conn, set(concerned.values()))
-    testing: dict[str, UUID] = {}
-    for job, family in concerned.items():
-        if family in tests:
-            testing.setdefault(family, job.id)
+    fit = {job: family for job, family in concerned.items() if job.id not in unsent}
+    tests = await families.take_tests(conn, set(fit.values())) if fit else set()
+    testing = {family: job.id for job, family in reversed(fit.items()) if family in tests}
     waiting = [job for job in concerned if job.id not in testing.values()]
     steps = [_put_off(job, left[concerned[job]]) for job in waiting]
     retries = [step for step in steps if isinstance(step, Retry)]
@@ -75,7 +80,15 @@ async def hold_throttled(
         MAILS.labels("dead").inc(len(over))
     for job in waiting:
         del letters[job.id]
-    return Throttled(frozenset(testing.values()), frozenset(job.id for job in waiting))
+    return Throttled(
+        {mail_id: family for family, mail_id in testing.items()}, frozenset(job.id for job in waiting)
+    )
+
+
+async def give_tests_back(conn: Connection, tests: Throttled, *, unsent: Collection[UUID]) -> None:
+    """Let another mail test the families whose tests are not sent now, in the transaction that took the tests."""
+    if unsent:
+        await families.give_tests_back(conn, {tests.testing[mail_id] for mail_id in unsent})
 
 
 def _put_off(job: Job, seconds: float) -> Retry | Ended:

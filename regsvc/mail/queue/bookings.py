@@ -16,6 +16,7 @@ from psycopg.rows import scalar_row
 
 from regsvc.jobs.leases import ids_of, update_leased
 from regsvc.mail.outcome import Stage
+from regsvc.mail.queue.coalescing import coalesce_waiting
 from regsvc.mail.queue.jobs import MAIL_JOBS, Job, SentAs
 from regsvc.mail.queue.verdict import EARLY, waits_for_server
 from regsvc.mail.reports.report import Kind, Reason
@@ -66,9 +67,10 @@ _DELAYED = _note(
 _HELD = update_leased(
     MAIL_JOBS,
     """
-    state = 'delayed', due_at = b.until, silent = true, attempts = j.attempts - 1, reason = 'held_back', reply = NULL
+    state = 'delayed', due_at = b.until, silent = true, attempts = j.attempts - 1, reply = NULL,
+    reason = CASE WHEN b.suppressed THEN 'suppressed' ELSE 'held_back' END
     """,
-    {"until": "timestamptz"},
+    {"until": "timestamptz", "suppressed": "boolean"},
 )
 _ENDED = _note(
     update_leased(
@@ -145,12 +147,14 @@ class Held:
         until: time of its turn.
         leader: message that has the turn, if known.
         bounce: kind and reason that its attempt will show, if its address is suppressed after a bounce.
+        suppressed: its address is suppressed, so its attempt follows no other message.
     """
 
     job: Job
     until: datetime
     leader: UUID | None = None
     bounce: tuple[Kind, Reason] | None = None
+    suppressed: bool = False
 
 
 @dataclass(frozen=True)
@@ -244,39 +248,16 @@ async def book_held(conn: Connection, held: Sequence[Held]) -> list[UUID]:
     Earlier waiting messages of their address are cancelled: only the newest one is sent.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(_HELD, {**ids_of([h.job for h in held]), "until": [h.until for h in held]})
-        booked = await cursor.fetchall()
-    # One address at a time, so that other waiting messages are not read. Those without a registration follow the
-    # schedule of their kind.
-    await conn.execute(
-        """
-        WITH addresses AS (
-            SELECT DISTINCT coalesce(r.email_key, m.email_key) AS email_key
-              FROM mails m LEFT JOIN registrations r ON r.id = m.registration_id
-             WHERE m.id = ANY(%(ids)s)
-        ), waiting AS (
-            SELECT m.id, row_number() OVER (
-                       PARTITION BY a.email_key, m.kind_alone ORDER BY m.created_at DESC, m.id) AS place
-              FROM addresses a CROSS JOIN LATERAL (
-                  SELECT w.id, w.created_at, NULL AS kind_alone
-                    FROM registrations r JOIN mails w ON w.registration_id = r.id
-                   WHERE r.email_key = a.email_key AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
-                     AND w.silent AND w.state = 'delayed'
-                   UNION ALL
-                  SELECT w.id, w.created_at, w.kind
-                    FROM mails w
-                   WHERE w.email_key = a.email_key AND w.registration_id IS NULL
-                     AND w.silent AND w.state = 'delayed') AS m
+        await cursor.execute(
+            _HELD,
+            {
+                **ids_of([h.job for h in held]),
+                "until": [h.until for h in held],
+                "suppressed": [h.suppressed for h in held],
+            },
         )
-        UPDATE mails m
-           SET state = 'cancelled', due_at = NULL, reason = 'coalesced', changed_at = now()
-         WHERE m.id = ANY(ARRAY(
-                   SELECT m.id FROM mails m JOIN waiting USING (id)
-                    WHERE waiting.place > 1 ORDER BY m.id FOR UPDATE OF m))
-           AND m.state = 'delayed'
-        """,
-        {"ids": booked},
-    )
+        booked = await cursor.fetchall()
+    await coalesce_waiting(conn, booked)
     return booked
 
 

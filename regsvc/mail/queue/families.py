@@ -133,3 +133,11 @@ async def take_tests(conn: Connection, families: Collection[str]) -> set[str]:
             {"families": sorted(set(families)), "every": PROBE_EVERY},
         )
         return set(await cursor.fetchall())
+
+
+async def give_tests_back(conn: Connection, families: Collection[str]) -> None:
+    """Make tests of held families due again that the caller's transaction took and does not use."""
+    await conn.execute(
+        "UPDATE mail_families SET probe_at = now() WHERE family = ANY(%(families)s)",
+        {"families": sorted(set(families))},
+    )

@@ -22,7 +22,7 @@ from regsvc.accounts.name import NameInvalidError, check_name
 from regsvc.accounts.registrations.activation import activate_by_hand
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.commands.address_collisions import collisions
-from regsvc.commands.import_users import import_
+from regsvc.commands.imports.import_users import import_
 from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,

@@ -17,12 +17,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 import bcrypt
+import trio
 
+from regsvc.security.comparisons import Compared, Comparisons
+from regsvc.security.imported.hashes import ImportedHash, read_hash
 from regsvc.security.lane import Lane, LaneStatistics
 from regsvc.security.no_password import has_password
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Hashable, Mapping
+    from collections.abc import Callable, Container, Hashable, Mapping
 
 Policy: TypeAlias = Literal["basic", "strict"]
 
@@ -105,9 +108,11 @@ def shortest(policy: Policy) -> int:
 
 
 def is_migrated_hash(text: str) -> bool:
-    """Return whether a text is a bcrypt hash as other systems store it, with a cost that this service computes."""
+    """Return whether a text is a hash as other systems store it, with a cost that this service computes."""
     match = _STORED.fullmatch(text)
-    return match is not None and match["pepper"] is None and _LEAST_COST <= int(match["cost"]) <= MAX_COST
+    if match is None:
+        return read_hash(text) is not None
+    return match["pepper"] is None and _LEAST_COST <= int(match["cost"]) <= MAX_COST
 
 
 def normalize(password: str) -> str:
@@ -161,8 +166,9 @@ class HashingLane:
     """Hashes and verifies passwords in a `Lane`, so that other requests are not delayed.
 
     Every verification costs the same, whatever is stored: a hash is computed even if nothing can match, and a hash of
-    lower cost is topped up to the current one. (Only a hash of higher cost, from before the setting was lowered, takes
-    longer, until its user logs in.)
+    lower cost is topped up to the current one; a hash of another system, too. While such hashes take longer than ours,
+    every refusal waits as long. (Only a hash of ours of higher cost, from before the setting was lowered, takes longer,
+    until its user logs in.)
 
     The queue has 256 places and half a minute of waiting. At a quarter of a second a hash, two cores clear a burst of
     200 sign-ups in 25 seconds. Beyond that most clients and proxies have given up, and 503 with Retry-After is the
@@ -197,6 +203,7 @@ class HashingLane:
         self._cost = cost
         self._pepper = pepper
         self._peppers = dict(peppers)
+        self._comparisons = Comparisons(cost)
         self._lane = Lane(threads=threads, queue=queue, patience=patience)
         # Compared when nothing can match: a fresh salt, and a digest of no known password.
         self._dummy = _Stored(pepper, bcrypt.gensalt(cost) + b"." * 31, cost)
@@ -243,13 +250,16 @@ class HashingLane:
             trio.ClosedResourceError: the lane is closed.
         """
         parsed = None if stored is None else self._parse(stored)
-        target = parsed or self._dummy
-        key = self._key(password, target.pepper)
-        matches = await self._lane.run(partial(_compare, key, target, self._cost), owner=owner, known=known)
+        compared = await self._lane.run(self._comparison(password, parsed), owner=owner, known=known)
+        if not compared.matches:
+            await trio.sleep(self._comparisons.missing(compared))
         if parsed is None:
             return Verdict(ok=False, unreadable=stored is not None and has_password(stored))
-        outdated = (parsed.pepper, parsed.cost) != (self._pepper, self._cost)
-        return Verdict(ok=matches, rehash_needed=matches and outdated)
+        outdated = isinstance(parsed, ImportedHash) or (parsed.pepper, parsed.cost) != (
+            self._pepper,
+            self._cost,
+        )
+        return Verdict(ok=compared.matches, rehash_needed=compared.matches and outdated)
 
     def statistics(self) -> LaneStatistics:
         """Return a snapshot of the lane."""
@@ -259,10 +269,19 @@ class HashingLane:
         """Refuse queued jobs, finish the current ones and end the threads."""
         await self._lane.aclose()
 
-    def _parse(self, stored: str) -> _Stored | None:
+    def _comparison(self, password: str, stored: _Stored | ImportedHash | None) -> Callable[[], Compared]:
+        """Return what is to be done in a thread."""
+        if isinstance(stored, ImportedHash):
+            typed = password.encode("utf-8", "surrogatepass")  # as typed: other systems do not normalise
+            return partial(self._comparisons.compare_imported, stored, typed)
+        target = stored or self._dummy
+        key = self._key(password, target.pepper)
+        return partial(self._comparisons.compare, key, target.hash, target.cost)
+
+    def _parse(self, stored: str) -> _Stored | ImportedHash | None:
         match = _STORED.fullmatch(stored)
         if match is None:
-            return None
+            return read_hash(stored)
         pepper, cost = match["pepper"], int(match["cost"])
         # bcrypt would accept up to 31, which would block a thread for a day.
         if not _LEAST_COST <= cost <= MAX_COST or (pepper is not None and pepper not in self._peppers):
@@ -275,11 +294,3 @@ class HashingLane:
             return password.encode("utf-8", "surrogatepass")[:_BCRYPT_BYTES]
         typed = normalize(password).encode("utf-8", "surrogatepass")
         return base64.b64encode(hmac.digest(self._peppers[pepper], typed, "sha384"))
-
-
-def _compare(key: bytes, target: _Stored, cost: int) -> bool:
-    """Compare, in a thread, and top up a lower cost: 2^4 rounds and then 2^4, 2^5 … 2^11 make 2^12."""
-    matches = bcrypt.checkpw(key, target.hash)
-    for missing in range(target.cost, cost):
-        bcrypt.hashpw(key, bcrypt.gensalt(missing))
-    return matches

@@ -1,0 +1,1 @@
+"""Import users of other systems, with their password hashes."""

@@ -1,6 +1,6 @@
 """Users in the files that other systems export.
 
-Each reader yields a user as that system has them. A user whom it would not let in, or whose address it has not
+Each reader yields a user as that system has them. A user that it would not let in, or whose address it has not
 confirmed, is left out: an account here is of a person who reads the mail of its address.
 """
 

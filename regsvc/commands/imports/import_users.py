@@ -62,7 +62,7 @@ def import_(
     and optionally created_at and locale. Hashes may be bcrypt, Argon2, PBKDF2 or scrypt, as that system stores them;
     each is replaced by one of ours when its user logs in.
 
-    With --from, FILE is what that system exports. Users whom it does not let in, or whose address it has not
+    With --from, FILE is what that system exports. Users that it does not let in, or whose address it has not
     confirmed, are left out and named.
 
     Either all users are imported, in one transaction, or none, unless --skip-invalid is given. Exits with 1 if a line

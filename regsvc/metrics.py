@@ -11,6 +11,9 @@ REPORTS = Counter(
     "Reports about accepted mails, by source and event or outcome",
     ["source", "report"],
 )
+MAILBOX_ROUNDS = Counter(
+    "regsvc_bounce_mailbox_rounds_total", "Looks into the bounce mailbox, by outcome", ["outcome"]
+)
 PUBLISHED = Counter("regsvc_messages_published_total", "Mail ids that the broker confirmed")
 QUEUED = Gauge(
     "regsvc_queue_messages", "Messages waiting in RabbitMQ; absent while it is unavailable", ["queue"]

@@ -11,6 +11,7 @@
 | mailer     |  x  |     |   x    | x                | claims due mails that the broker did not bring  |
 | foreign    |  x  |     |   x    | x                | accepts mails requested by the legacy system    |
 | unsent     |  x  |     |   x    | x                | shows attempts without a mail what is due        |
+| mailbox    |  x  |     |   x    | x                | reads bounces from a mailbox over IMAP           |
 | janitor    |  x  |  x  |   x    | x                | deletes expired rows                            |
 """
 
@@ -26,6 +27,7 @@ from regsvc.consumer.review import run_review
 from regsvc.consumer.sending.courier import Courier
 from regsvc.consumer.sending.letters import LetterWriter
 from regsvc.consumer.unsent_facts import run_unsent_facts
+from regsvc.flows.feedback import get_senders
 from regsvc.http.health.application import HealthApplication
 from regsvc.http.health.standing import Process
 from regsvc.http.request_log import note_request
@@ -53,6 +55,7 @@ def make_children(parts: Parts) -> list[Child]:
         *(_relay(parts) if settings.amqp_url else ()),
         *(_sending(parts) if works else ()),
         *(_unsent_facts(parts) if works else ()),
+        *(_bounce_mailbox(parts) if works else ()),
         *(_foreign(parts) if works and settings.accept_foreign_mail else ()),
         Child("janitor", partial(run_janitor, pool=parts.work_pool, stopping=parts.stopping), DEPENDENT),
     ]
@@ -123,6 +126,18 @@ def _relay(parts: Parts) -> Iterator[Child]:
 def _unsent_facts(parts: Parts) -> Iterator[Child]:
     run = partial(run_unsent_facts, pool=parts.work_pool, stopping=parts.stopping)
     yield Child("unsent", run, DEPENDENT)
+
+
+def _bounce_mailbox(parts: Parts) -> Iterator[Child]:
+    place = parts.settings.bounce_mailbox
+    if place is None:
+        return
+    from regsvc.consumer.bounce_mailbox import BounceMailbox  # noqa: PLC0415 - only where it is used
+    from regsvc.consumer.token import StoredToken  # noqa: PLC0415 - likewise
+
+    token = StoredToken(parts.work_pool, parts.secrets).get
+    mailbox = BounceMailbox(parts.work_pool, parts.secrets, get_senders(parts.settings), place, token)
+    yield Child("mailbox", partial(mailbox.run, stopping=parts.stopping), DEPENDENT)
 
 
 def _sending(parts: Parts) -> Iterator[Child]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from functools import partial
 
+from regsvc.checks.bounce_mailbox import check_bounce_mailbox
 from regsvc.checks.broker import check_legacy, check_rabbitmq
 from regsvc.checks.database import check_database
 from regsvc.checks.mail_server import check_mail_server
@@ -27,3 +28,5 @@ async def check_dependencies(settings: Settings) -> AsyncIterator[Report]:
         yield await run_check("foreign rabbitmq", partial(check_legacy, url, queue))
     if settings.role != "api":
         yield await run_check("smtp", partial(check_mail_server, settings))
+    if settings.role != "api" and settings.bounce_mailbox is not None:
+        yield await run_check("mailbox", partial(check_bounce_mailbox, settings))

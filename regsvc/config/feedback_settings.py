@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from regsvc.config import notations
+from regsvc.config.imap_url import ImapMailbox, imap_url, read_imap_url
 
 _ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_.-]{1,256}")
 _TAG = 35  # characters that a mail adds: a plus sign, its id and a MAC
@@ -103,3 +104,18 @@ class FeedbackSettings(BaseModel):
     feedback_message: Annotated[SecretStr, AfterValidator(_long)] | None = Field(
         None, description="bearer token for raw bounces and abuse reports over HTTP"
     )
+    feedback_imap_url: Annotated[SecretStr, AfterValidator(imap_url)] | None = Field(
+        None,
+        description="mailbox that receives bounces, `imaps://user:password@host:993/INBOX`, read every 30 s and never "
+        "changed; `?cafile=PATH` trusts the authorities of a file instead of the system's, `?auth=xoauth2` logs in "
+        "with the access token of SMTP",
+    )
+
+    @property
+    def bounce_mailbox(self) -> ImapMailbox | None:
+        """The mailbox that receives bounces, if one is read."""
+        return (
+            None
+            if self.feedback_imap_url is None
+            else read_imap_url(self.feedback_imap_url.get_secret_value())
+        )

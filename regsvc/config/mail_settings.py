@@ -8,7 +8,6 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from regsvc.config import notations, urls
-from regsvc.config.mail_url import SmtpServer, read_mail_urls
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -80,12 +79,6 @@ class MailSettings(BaseModel):
         description="DNS servers for advice on addresses and `regsvc check --mail`, addresses separated by white space "
         "such as `192.0.2.53` or `[2001:db8::53]:5353`; unset, those of the system",
     )
-
-    @property
-    def uses_oauth(self) -> bool:
-        """Whether a way out logs in with an access token."""
-        places = (route.place for route in read_mail_urls(self.ways_out)) if self.ways_out else ()
-        return any(isinstance(place, SmtpServer) and place.oauth for place in places)
 
     @property
     def ways_out(self) -> str:

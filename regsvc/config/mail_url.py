@@ -152,7 +152,7 @@ def read_mail_url(text: str) -> Place:
     if url.path not in {"", "/"}:
         raise ValueError("has something after its host; in a password write / as %2F, ? as %3F")
     options = read_options(url.query, _OPTIONS)
-    username, password = (_decode(part) for part in (url.username, url.password))
+    username, password = (decode_credential(part) for part in (url.username, url.password))
     oauth = options.get("auth") == "xoauth2"
     if "auth" in options and not oauth:
         raise ValueError("has an unknown auth; known is xoauth2")
@@ -192,7 +192,12 @@ def load_authorities(path: str) -> ssl.SSLContext:
         raise ValueError(f"has a cafile {path} that cannot be used: {reason}") from error
 
 
-def _decode(part: str | None) -> str:
+def decode_credential(part: str | None) -> str:
+    """Return a user name or password of a URL, percent-decoded.
+
+    Raises:
+        ValueError: it is not valid.
+    """
     try:
         text = unquote(part or "", errors="strict")
     except UnicodeDecodeError:

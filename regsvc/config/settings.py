@@ -24,6 +24,7 @@ from regsvc.config.environment import variable
 from regsvc.config.feedback_settings import FeedbackSettings
 from regsvc.config.insecurities import KNOWN_PASSWORDS, Insecurity, Topic, find_insecurities
 from regsvc.config.mail_settings import MailSettings
+from regsvc.config.mail_url import read_mail_urls
 from regsvc.config.signup.signup_settings import SignupSettings
 from regsvc.logs import LogFormat, LogLevel
 
@@ -202,6 +203,12 @@ class Settings(SignupSettings, FeedbackSettings, MailSettings):
             if secret is not None:
                 values |= {secret.get_secret_value(), *notations.passwords(secret.get_secret_value())}
         return frozenset(values - {""} - KNOWN_PASSWORDS)
+
+    @property
+    def uses_oauth(self) -> bool:
+        """Whether a way out or the bounce mailbox logs in with an access token."""
+        places = [route.place for route in read_mail_urls(self.ways_out)] if self.ways_out else []
+        return any(getattr(place, "oauth", False) for place in (*places, self.bounce_mailbox))
 
     def insecurities(self) -> list[str]:
         """Return what is insecure about these settings, one line each."""

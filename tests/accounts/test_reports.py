@@ -271,3 +271,19 @@ def test_a_wrong_mac_is_not_rescued_by_a_message_id() -> None:
     forged = path[:40] + ("a" if path[40] != "a" else "b") + path[41:]
     assert list_mail_ids(SECRETS, SENDERS, Clues((forged,), ids)) == []
     assert list_mail_ids(SECRETS, SENDERS, Clues(message_ids=ids)) == [mail_id]
+
+
+async def test_the_providers_id_names_a_mail_where_nothing_else_does(pool: Pool) -> None:
+    """It was kept at the hand-over. An envelope sender with a wrong MAC is not rescued by it."""
+    new = await sign_up(pool)
+    await send(pool, new.mail_id)
+    await execute(pool, f"UPDATE mails SET provider_id = 'the-id' WHERE id = '{new.mail_id}'")
+    wrong = mint_return_path(
+        Secrets(b"the secret of a forger, of 32 bytes"), "bounce@b.example.org", new.mail_id
+    )
+    forged = make_report(new.mail_id, clues=Clues(return_paths=(wrong,), provider_id="the-id"))
+    assert await tell(pool, forged) == "unknown"
+    assert await tell(pool, make_report(new.mail_id, clues=Clues(provider_id="another"))) == "unknown"
+    gone = Clues(mail_ids=(str(uuid4()),), provider_id="the-id")
+    assert await tell(pool, make_report(new.mail_id, clues=gone)) == "applied"
+    assert (await get_registration(pool, new.id)).state == "bounced"

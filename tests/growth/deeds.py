@@ -111,6 +111,9 @@ async def take_reports(pool: Pool) -> None:
         report = Report("postmark", str(number), event, datetime.now(UTC), "hard", "no_such_mailbox", clues)
         async with pool.transaction(limit=60) as conn:
             await reports.apply_report(conn, SECRETS, Senders("example.org"), report)
+    by_provider = Report("postmark", "x", "delivered", datetime.now(UTC), clues=Clues(provider_id="none"))
+    async with pool.transaction(limit=60) as conn:
+        await reports.apply_report(conn, SECRETS, Senders("example.org"), by_provider)
     claimed = jobs.Job(an_id("m", 77), an_id("r", 77), uuid4(), 1, SECOND)
     async with pool.transaction(limit=60) as conn:
         await reports.show_reported(conn, SECRETS, [an_id("m", 77)])

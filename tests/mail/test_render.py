@@ -53,6 +53,7 @@ HEADERS = {
     "Date",
     "To",
     "Message-ID",
+    "X-Regsvc-Mail",
     "From",
     "Subject",
     "Auto-Submitted",

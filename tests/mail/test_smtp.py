@@ -422,3 +422,35 @@ async def test_a_closed_transport_takes_no_mail(envelope: Envelope) -> None:
         answer.set()
         await server.wait_mails(1)
         await server.wait(lambda: server.said("QUIT") == 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "provider_id"),
+    [
+        ("Ok 0102019ad3c1b2f4-2c9e5f0a-000000", "0102019ad3c1b2f4-2c9e5f0a-000000"),
+        ("2.0.0 Ok: queued as 0a129aee-e1cd-480d-b08d-4f48548ff48d", "0a129aee-e1cd-480d-b08d-4f48548ff48d"),
+        ("Ok: queued as ZCq2nbEmT4mOvBN2bQ8R7g", "ZCq2nbEmT4mOvBN2bQ8R7g"),
+        ("2.0.0 Ok: queued as 4cJ1Xy2Qz3z9s7", None),
+        ("Great success", None),
+    ],
+    ids=["ses", "postmark", "sendgrid", "postfix", "mailgun"],
+)
+async def test_the_reply_to_the_dot_holds_the_id_of_some_providers(
+    said: str, provider_id: str | None, envelope: Envelope
+) -> None:
+    outcome = await send_once(ScriptedServer({"DOT": f"250 {said}"}), envelope)
+    assert isinstance(outcome, Accepted)
+    assert outcome.provider_id == provider_id
+
+
+@pytest.mark.parametrize("offered", [True, False], ids=["offered", "not-offered"])
+async def test_a_server_that_reports_is_told_what_to_report(envelope: Envelope, *, offered: bool) -> None:
+    """RFC 3461, 4: headers alone come back, with our id, on failure and delay, never on success."""
+    mail = replace(envelope, envid="0c2e4f0e-8f0d-4d76-a8f3-8d9f3b9d9a10")
+    server = ScriptedServer(extensions=("PIPELINING", *(("DSN",) if offered else ())))
+    assert isinstance(await send_once(server, mail), Accepted)
+    begin, recipient = (line for line in server.commands if line.startswith(("MAIL", "RCPT")))
+    assert begin == "MAIL FROM:<no-reply@example.org>" + (
+        " RET=HDRS ENVID=0c2e4f0e-8f0d-4d76-a8f3-8d9f3b9d9a10" if offered else ""
+    )
+    assert recipient == "RCPT TO:<jane@example.net>" + (" NOTIFY=FAILURE,DELAY" if offered else "")

@@ -14,7 +14,7 @@ from psycopg.rows import scalar_row
 
 from regsvc.mail.reports.report import Clues
 from regsvc.postgres.connection import Connection
-from regsvc.security.feedback.return_paths import read_return_path
+from regsvc.security.feedback.return_paths import ReturnPath, read_return_path
 from regsvc.security.tokens import Secrets
 
 
@@ -33,28 +33,42 @@ class Senders:
 
 def list_mail_ids(secrets: Secrets, senders: Senders, clues: Clues) -> list[UUID]:
     """Return the mails that a report names, best clue first; empty if an envelope sender has a wrong MAC."""
-    if senders.return_path is not None:
-        for text in clues.return_paths:
-            found = read_return_path(secrets, senders.return_path, text)
-            if found is not None:
-                return [] if found.mail_id is None else [found.mail_id]
+    path = _read_path(secrets, senders, clues)
+    if path is not None:
+        return [] if path.mail_id is None else [path.mail_id]
     return list(dict.fromkeys(_read_ids(senders, clues)))
 
 
 async def find_mail(conn: Connection, secrets: Secrets, senders: Senders, clues: Clues) -> UUID | None:
     """Return the mail that a report concerns, or None if it is none of ours or was deleted."""
-    named = list_mail_ids(secrets, senders, clues)
-    if not named:
-        return None
     async with conn.cursor(row_factory=scalar_row) as cursor:
+        if named := list_mail_ids(secrets, senders, clues):
+            await cursor.execute(
+                """
+                SELECT m.id FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY AS named (id, place) JOIN mails m USING (id)
+                 ORDER BY place LIMIT 1
+                """,
+                {"ids": named},
+            )
+            mail_id: UUID | None = await cursor.fetchone()
+            if mail_id is not None:
+                return mail_id
+        if clues.provider_id is None or _read_path(secrets, senders, clues) is not None:
+            return None
         await cursor.execute(
-            """
-            SELECT m.id FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY AS named (id, place) JOIN mails m USING (id)
-             ORDER BY place LIMIT 1
-            """,
-            {"ids": named},
+            "SELECT id FROM mails WHERE provider_id = %(id)s ORDER BY created_at DESC LIMIT 1",
+            {"id": clues.provider_id},
         )
         return await cursor.fetchone()
+
+
+def _read_path(secrets: Secrets, senders: Senders, clues: Clues) -> ReturnPath | None:
+    """Return what the first envelope sender of ours says."""
+    if senders.return_path is not None:
+        for text in clues.return_paths:
+            if (path := read_return_path(secrets, senders.return_path, text)) is not None:
+                return path
+    return None
 
 
 def _read_ids(senders: Senders, clues: Clues) -> Iterator[UUID]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TextEncoding: TypeAlias = Literal["7bit", "quoted-printable", "base64"]
 
+OUR_HEADER: Final = "X-Regsvc-Mail"
+"""Header with our id, which providers and bounces hand back."""
 _TEXT: Final = "REGSVC-TEXT-PART"
 _HTML: Final = "REGSVC-HTML-PART"
 LONGEST: Final = 998  # octets of a line (RFC 5322, 2.1.1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from regsvc.mail.message import compiled
-from regsvc.mail.message.frame import Frame, TextEncoding, choose_encoding
+from regsvc.mail.message.frame import OUR_HEADER, Frame, TextEncoding, choose_encoding
 from regsvc.mail.message.kinds import AccountExistsMail, ConfirmMail, LegacyConfirmMail, Mail, checked_values
 from regsvc.mail.message.languages import Language, choose_language, load_languages
 from regsvc.mail.message.slots import Body
@@ -122,6 +122,7 @@ class Renderer:
                 f"Date: {_say_date(check_moment(now).replace(microsecond=0))}\n"
                 f"To: {header_address(recipient)}\n"
                 f"Message-ID: <{mail_id}@{self._domain}>\n"
+                f"{OUR_HEADER}: {mail_id}\n"  # some providers replace the Message-ID, and report this one
             ),
             text=text,
             html=html,

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from email import message_from_bytes, policy
 from typing import TYPE_CHECKING, Final, Self
 
+from regsvc.mail.message.frame import OUR_HEADER
+
 if TYPE_CHECKING:
     from regsvc.mail.envelope import Envelope
 
-OUR_HEADER: Final = "X-Regsvc-Mail"
 OUR_TAG: Final = "regsvc_mail"
 """Name of the tag, argument or metadata with our id, which providers hand back in reports."""
 _KEPT: Final = ("Message-ID", "Auto-Submitted", "X-Auto-Response-Suppress")

@@ -28,6 +28,9 @@ _SHOWN: Final = 500  # characters of a reply that are kept for display
 
 _LINE: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\n]*?))?\r?\n")
 _ENHANCED: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")
+_PROVIDER_ID: Final = re.compile(
+    r"250 (?:2\.\d\.\d )?ok:? (?:queued as )?<?([A-Za-z0-9._-]{18,200})>?", re.IGNORECASE
+)
 _UNPRINTABLE: Final = re.compile(rb"[^\x20-\x7e]")
 
 Extensions: TypeAlias = Mapping[str, str]
@@ -185,3 +188,12 @@ def begin_mail(sender: str, size: int, extensions: Extensions, parameters: str =
             )
         parameters += f" SIZE={size}"
     return f"MAIL FROM:<{wire_of(sender)}>{parameters}\r\n".encode()
+
+
+def find_provider_id(reply: str) -> str | None:
+    """Return the id by which a provider reports a mail, from its reply to the dot.
+
+    Amazon SES, Postmark and SendGrid end that reply with it. Queue ids of ordinary servers are shorter.
+    """
+    found = _PROVIDER_ID.fullmatch(reply)
+    return found[1] if found else None

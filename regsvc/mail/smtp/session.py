@@ -106,7 +106,7 @@ class SmtpSession:
         self._transaction_open = False
         failure = dialogue.judge("dot", reply)
         self._settle(failure, reply.code)
-        return failure or Accepted(str(reply))
+        return failure or Accepted(str(reply), dialogue.find_provider_id(str(reply)))
 
     async def quit(self) -> None:
         """End the session and close, within seconds even if the server does not answer."""

@@ -46,6 +46,9 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
 from regsvc.http.pages import login as login_page  # noqa: F401 - likewise
 from regsvc.http.pages.api_reference import add_reference
 from regsvc.http.pages.console import lists, mail_templates, overview  # noqa: F401 - likewise
+from regsvc.http.pages.factors import proof as proof_page  # noqa: F401 - likewise
+from regsvc.http.pages.factors import second_factor as second_factor_page  # noqa: F401 - likewise
+from regsvc.http.pages.factors import security  # noqa: F401 - likewise
 from regsvc.http.request.client import get_client_network, get_origin, limits_apply
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id

@@ -24,6 +24,10 @@ FORMS = [
     "/account/sessions/end",
     "/account/sessions/end-all",
     "/account/delete",
+    "/account/security/totp",
+    "/account/security/totp/confirm",
+    "/account/security/totp/remove",
+    "/account/security/recovery-codes",
 ]
 
 
@@ -211,6 +215,12 @@ async def test_what_is_wrong_is_said_and_nothing_is_done(
 
 
 async def test_an_export_is_a_file(member: str, shared_service: Service) -> None:
+    refused = await shared_service.client.get("/account/export")
+    assert refused.headers["Location"] == "/account/proof?for=export"
+    wrong = await submit(shared_service, "/account/proof?for=export", password="wrong")
+    assert (wrong.status_code, "Location" in wrong.headers) == (HTTPStatus.FORBIDDEN, False)
+    proved = await submit(shared_service, "/account/proof?for=export", password=PASSWORD)
+    assert proved.headers["Location"] == "/account?done=export#delete"
     answer = await shared_service.client.get("/account/export")
     assert "attachment" in answer.headers["Content-Disposition"]
     assert answer.json()["profile"]["email"] == member

@@ -29,6 +29,7 @@ NAMED: dict[str, float] = {
     "tests/http/test_signup_browser.py": 21,
     "tests/http/test_admin_mails.py": 20,
     "tests/acceptance/test_user_commands.py": 19,
+    "tests/factors/test_factors_browser.py": 18,
     "tests/http/test_links_browser.py": 18,
     "tests/http/test_policy_browser.py": 12,
     "tests/acceptance/test_faults_rabbitmq.py": 17,

@@ -39,12 +39,14 @@ async def begin_export(service: Service, caller: Caller, token: AccessToken) -> 
     """Return the JSON of all data about the token's user, in pieces that are read and written one by one.
 
     Raises:
+        ProofNeededError: the session has not proved its user.
         AccessTokenInvalidError: the account is gone.
         RateLimitedError: the user exported their data several times this hour.
         OverloadedError: as many exports as may run at once are running.
     """
     if not service.exports.available_tokens:
         raise OverloadedError
+    await require_proof(service, caller, token)
     await throttle_user(service, caller, token, EXPORT)
     async with service.pool.connection() as conn:
         user = await get_user(conn, token.user_id)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from quart import Response, request
 
+from regsvc.accounts.sessions.proof import ProofNeededError
 from regsvc.accounts.sessions.refresh_token import Grant
 from regsvc.accounts.sessions.session import (
     SessionNotFoundError,
@@ -23,9 +24,10 @@ from regsvc.flows.login import sessions
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session, lead_to_login
 from regsvc.http.pages.error_texts import explain_error
+from regsvc.http.pages.factors.proof import lead_to_proof
 from regsvc.http.pages.forms import comes_from, lead_to, read_form
 from regsvc.http.pages.page import blueprint, show_cookies_needed, show_page, tell_when
-from regsvc.http.pages.texts import get_languages
+from regsvc.http.pages.texts import Words, get_languages
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.body import read_id, read_values
 from regsvc.http.request.caller import get_caller
@@ -134,7 +136,10 @@ async def download_export() -> Response:
         return lead_to_login()
     if request.method == "HEAD":
         return answer_file("", "account.json")
-    return answer_file(await begin_export(get_context(), get_caller(), visitor), "account.json")
+    try:
+        return answer_file(await begin_export(get_context(), get_caller(), visitor), "account.json")
+    except ProofNeededError:
+        return lead_to_proof("export")
 
 
 @blueprint.post("/account/delete")
@@ -200,10 +205,17 @@ async def _show(
         sessions=alive,
         here=visitor.session_id,
         locales=_name_languages(),
-        done={done: words["account"][_DONE[done]]} if done in _DONE else {},
+        done=_say_done(words, done),
         problems={} if error is None else {part: explain_error(words, error)},
         say_moment=say_moment,
     )
+
+
+def _say_done(words: Words, done: str) -> dict[str, str]:
+    """Return what was done, by the part of the page that says so."""
+    if done == "export":
+        return {"delete": words["proof"]["export_ready"]}
+    return {done: words["account"][_DONE[done]]} if done in _DONE else {}
 
 
 def _name_languages() -> dict[str, str]:

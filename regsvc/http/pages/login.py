@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quart import Response, request
 
+from regsvc.accounts.factors.pending_logins import SecondFactorRequiredError
 from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import InvalidCredentialsError, OverloadedError, ValidationFailedError
@@ -13,6 +14,7 @@ from regsvc.flows.login.sessions import log_out
 from regsvc.http.context import get_context
 from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session
 from regsvc.http.pages.error_texts import explain_error
+from regsvc.http.pages.factors.pending import lead_to_second_step
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint, show_page, tell_when
 from regsvc.http.pages.texts import fill, get_words
@@ -31,7 +33,7 @@ async def open_login() -> Response:
     if await find_visitor() is not None:
         return lead_to("/account")
     done = request.args.get("done", "")
-    return await _show_login(done=get_words()["login"][done] if done in _DONE else "")
+    return await show_login(done=get_words()["login"][done] if done in _DONE else "")
 
 
 @blueprint.post("/login")
@@ -47,11 +49,13 @@ async def submit_login() -> Response:
         granted = await log_in(get_context(), get_caller(), body.email.strip(), body.password)
     except (InvalidCredentialsError, ValidationFailedError):
         problem = words["errors"]["invalid_credentials"]
-        return await _show_login(401, email=form.get("email", ""), problem=problem)
+        return await show_login(401, email=form.get("email", ""), problem=problem)
     except (ChallengeNeededError, RateLimitedError, OverloadedError) as error:
         status = int(find_status(error) or 500)
         problem = explain_error(words, error)
-        return await tell_when(await _show_login(status, email=body.email, problem=problem), error)
+        return await tell_when(await show_login(status, email=body.email, problem=problem), error)
+    except SecondFactorRequiredError as error:
+        return lead_to_second_step(error.mfa_token)
     if before is not None:
         await log_out(get_context(), get_caller(), before)
     response = lead_to("/account")
@@ -100,7 +104,8 @@ async def submit_forgot() -> Response:
     return await _show_forgot(asked=fill(words["forgot"]["asked"], email=email))
 
 
-async def _show_login(status: int = 200, *, email: str = "", problem: str = "", done: str = "") -> Response:
+async def show_login(status: int = 200, *, email: str = "", problem: str = "", done: str = "") -> Response:
+    """Return the page with the form of the first step."""
     return await show_page("login.html", status, submits=True, email=email, problem=problem, done=done)
 
 

@@ -65,6 +65,7 @@ def make_page(
     words: Words | None = None,
     submits: bool = False,
     frames: bool = False,
+    images: bool = False,
     **values: object,
 ) -> tuple[str, dict[str, str]]:
     """Return a page's HTML and headers.
@@ -74,6 +75,7 @@ def make_page(
         words: its language, if not the one that the browser asks for.
         submits: it has a form that works without scripts.
         frames: it shows another answer of ours in a frame.
+        images: it shows images of ours.
         values: for the template.
     """
     settings = get_context().settings
@@ -90,7 +92,9 @@ def make_page(
     )
     return html, {
         "Content-Type": "text/html; charset=utf-8",
-        "Content-Security-Policy": _policy(settings.brand_logo, submits=submits, frames=frames),
+        "Content-Security-Policy": _policy(
+            settings.brand_logo, submits=submits, frames=frames, images=images
+        ),
         "Content-Language": known.language,
         # Browsers heed it at trustworthy origins alone, and complain elsewhere.
         **({"Cross-Origin-Opener-Policy": "same-origin"} if _is_trustworthy(settings.public_url) else {}),
@@ -231,15 +235,15 @@ def _is_trustworthy(public_url: str) -> bool:
 
 
 @cache
-def _policy(logo: str | None, *, submits: bool, frames: bool) -> str:
+def _policy(logo: str | None, *, submits: bool, frames: bool, images: bool) -> str:
     """Allow a page nothing but its own files and the operator's picture: no inline code (CSP level 3)."""
-    images = ""
+    shown = "'self' " if images else ""
     if logo is not None:
         url = urlsplit(logo)
-        images = f"{url.scheme}://{url.netloc}"
+        shown += f"{url.scheme}://{url.netloc}"
     forms = "'self'" if submits else "'none'"
     framed = "frame-src 'self'; " if frames else ""
     return (
-        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: {images}; connect-src 'self'; "
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: {shown}; connect-src 'self'; "
         f"{framed}form-action {forms}; base-uri 'none'; frame-ancestors 'none'"
     )

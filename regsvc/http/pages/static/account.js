@@ -1,13 +1,10 @@
 // The account: moments in the reader's own time, and the strength of a new password. All else are plain forms.
 import { call } from "./api.js";
+import "./moments.js";
 import { afterTyping, offerToShow, showStrength } from "./strength.js";
-import { fill, sayMoment } from "./words.js";
 
 const password = document.getElementById("new-password");
 
-for (const time of document.querySelectorAll("time[data-text]")) {
-  time.textContent = fill(time.dataset.text, { time: sayMoment(time.dateTime) });
-}
 afterTyping(password, async () => {
   const told = await call("POST", "/signup/check", { password: password.value });
   if (told.ok) showStrength(told.strength);

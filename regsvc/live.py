@@ -9,16 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import chain, islice
+from typing import Final, Protocol
 from uuid import UUID
 
 import trio
 
 
 class Wakeable(Protocol):
-    """What waits. `seen` is the number of the last change that was read, 0 before the first."""
+    """What waits.
+
+    Attributes:
+        seen: the number of the last change that was read, 0 before the first.
+        sent: whether what was read last waits for no message any more.
+    """
 
     seen: int
+    sent: bool
 
     def wake(self) -> None:
         """Take the advice to read again."""
@@ -30,11 +37,12 @@ class Waiter:
     `seen` is the number of the last change that was read, 0 before the first.
     """
 
-    __slots__ = ("_changed", "seen")
+    __slots__ = ("_changed", "seen", "sent")
 
     def __init__(self) -> None:
         self._changed = trio.Event()
         self.seen = 0
+        self.sent = False
 
     async def wait_change(self) -> None:
         """Wait for advice to read again. Advice since the last call counts."""
@@ -54,10 +62,16 @@ class HubStatistics:
     registrations: int
 
 
+GLANCE: Final = 5.0
+"""Seconds for which a look without waiting counts as waiting: a page without scripts looks again meanwhile."""
+_GLANCES: Final = 1_000
+
+
 class LiveHub:
     """Waiters by registration id."""
 
     def __init__(self) -> None:
+        self._glances: dict[UUID, float] = {}
         self._waiters: dict[UUID, set[Wakeable]] = {}
         self._doubted = trio.Event()
 
@@ -103,6 +117,24 @@ class LiveHub:
             for registration_id, waiters in self._waiters.items()
             if (seen := [waiter.seen for waiter in waiters if waiter.seen])
         }
+
+    def glance(self, registration_id: UUID) -> None:
+        """Note that a client looks at a registration whose message is not sent, and will look again soon."""
+        self._glances.pop(registration_id, None)
+        self._glances[registration_id] = trio.current_time() + GLANCE
+        while len(self._glances) > _GLANCES:
+            del self._glances[next(iter(self._glances))]
+
+    def list_unsent(self, most: int) -> list[UUID]:
+        """Return registrations whose clients wait for a message that is not sent, the newest waiters first."""
+        now = trio.current_time()
+        self._glances = {which: until for which, until in self._glances.items() if until > now}
+        waiting = (
+            registration_id
+            for registration_id in reversed(self._waiters)
+            if any(not waiter.sent for waiter in self._waiters[registration_id])
+        )
+        return list(islice(dict.fromkeys(chain(reversed(self._glances), waiting)), most))
 
     @property
     def has_waiters(self) -> bool:

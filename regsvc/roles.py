@@ -5,6 +5,7 @@
 | http       |  x  |  x  | health | x                | serves the API and the pages                    |
 | listener   |  x  |  x  |        | x                | notifies waiting sockets of changes             |
 | review     |  x  |  x  |        | x                | finds changes that the listener missed          |
+| watcher    |  x  |  x  |        | x                | has mails that clients wait for sent first      |
 | relay      |  x  |  x  |   x    |                  | publishes ids of due mails to the broker        |
 | courier    |  x  |     |   x    | x                | sends mails and records the outcome             |
 | subscriber |  x  |     |   x    |                  | claims mails whose ids arrive from the broker   |
@@ -27,6 +28,7 @@ from regsvc.consumer.review import run_review
 from regsvc.consumer.sending.courier import Courier
 from regsvc.consumer.sending.letters import LetterWriter
 from regsvc.consumer.unsent_facts import run_unsent_facts
+from regsvc.consumer.watching import run_watcher
 from regsvc.flows.feedback import get_senders
 from regsvc.http.health.application import HealthApplication
 from regsvc.http.health.standing import Process
@@ -107,6 +109,8 @@ def _listener(parts: Parts) -> Iterator[Child]:
     yield Child("listener", listen, DEPENDENT)
     review = partial(run_review, pool=parts.work_pool, hub=parts.hub, stopping=parts.stopping)
     yield Child("review", review, DEPENDENT)
+    watch = partial(run_watcher, pool=parts.work_pool, hub=parts.hub, stopping=parts.stopping)
+    yield Child("watcher", watch, DEPENDENT)
 
 
 def _relay(parts: Parts) -> Iterator[Child]:

@@ -29,6 +29,7 @@ from regsvc.accounts.registrations.registration import expire_registrations, pur
 from regsvc.accounts.sessions.session import purge_legacy_tokens, purge_sessions
 from regsvc.accounts.users.email_change import purge_changes
 from regsvc.errors import DatabaseUnavailableError
+from regsvc.mail.queue.watches import purge_watches
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from regsvc.security.signing.key_lives import purge_keys
@@ -59,6 +60,7 @@ CHORES: tuple[tuple[str, Chore], ...] = (
     ("idempotency keys purged", purge_idempotency_keys),
     ("passkey challenges purged", purge_challenges),
     ("tokens of reports purged", purge_tokens),
+    ("watches of mails purged", purge_watches),
     ("suppressions purged", purge_suppressions),
     ("audit events purged", purge_audit),
     ("signing keys purged", purge_keys),

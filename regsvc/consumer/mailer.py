@@ -17,6 +17,7 @@ from regsvc.jobs.claims import seconds_until_due
 from regsvc.jobs.due import listen_due
 from regsvc.mail.queue import breaker
 from regsvc.mail.queue.jobs import MAIL_JOBS
+from regsvc.mail.queue.precedence import Precedence
 from regsvc.mail.queue.verdict import Breaker
 from regsvc.postgres.pool import Pool
 from regsvc.waiting import Alarm, wait_any
@@ -48,7 +49,7 @@ async def run_mailer(
     Raises:
         DatabaseUnavailableError: the database is unavailable.
     """
-    woken = Alarm()
+    woken, precedence = Alarm(), Precedence()
     async with trio.open_nursery() as nursery:
         if overdue == AT_ONCE:
             await nursery.start(listen_due, conninfo, courier.pool, MAIL_JOBS, woken)
@@ -58,7 +59,9 @@ async def run_mailer(
             if stopping.is_set():
                 break
             room = courier.free
-            taken = await take(courier, partial(breaker.claim_next, limit=room, overdue=overdue))
+            taken = await take(
+                courier, partial(breaker.claim_next, limit=room, overdue=overdue, precedence=precedence)
+            )
             if taken is None:
                 continue
             if taken.state.open or taken.state.failures:

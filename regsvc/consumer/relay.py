@@ -20,6 +20,7 @@ from regsvc.errors import BrokerUnavailableError, DatabaseUnavailableError
 from regsvc.jobs.due import listen_due
 from regsvc.mail.queue import publishing
 from regsvc.mail.queue.jobs import MAIL_JOBS
+from regsvc.mail.queue.precedence import Precedence
 from regsvc.metrics import PUBLISHED, QUEUED
 from regsvc.postgres.pool import Pool
 from regsvc.rabbitmq import Publisher, open_publisher, queues
@@ -71,18 +72,20 @@ async def run_relay(
 
 async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping: trio.Event) -> None:
     lost = _Lost() if publisher.messages_ready == 0 else None
-    next_look = trio.current_time() + _LOOK_EVERY
+    next_look, precedence = trio.current_time() + _LOOK_EVERY, Precedence()
     while not stopping.is_set():
         # The broker blocks publishers: messages waiting longer than ten seconds bypass it.
         await wait_any(stopping.wait, publisher.wait_unblocked)
         if lost is not None and not await _release_lost(pool, lost):
             lost = None
         async with pool.connection() as conn:
-            mail_ids = await publishing.take_for_publishing(conn, BATCH)
+            best = precedence.takes_best(BATCH)
+            mail_ids = await publishing.take_for_publishing(conn, BATCH, best=best)
+        precedence.note(len(mail_ids), limit=BATCH, best=best)
         failed = False
         if mail_ids:
             failed = await _publish(pool, publisher, mail_ids)
-        if failed or (len(mail_ids) < BATCH and lost is None):
+        if failed or (len(mail_ids) < BATCH and lost is None and not best):
             await wait_any(stopping.wait, woken.wait, seconds=_POLL)
         if trio.current_time() >= next_look and not publisher.blocked:
             # The queue may have been purged or deleted, of which the broker informs only consumers.

@@ -22,6 +22,7 @@ from regsvc.errors import BrokerUnavailableError
 from regsvc.jobs.claims import find_claimable
 from regsvc.mail.queue import jobs
 from regsvc.mail.queue.jobs import Job
+from regsvc.mail.queue.precedence import Precedence, claim_published
 from regsvc.mail.queue.verdict import Breaker
 from regsvc.metrics import MALFORMED, UNCLAIMED
 from regsvc.postgres.connection import Connection
@@ -31,6 +32,8 @@ from regsvc.waiting import wait_any
 log = structlog.get_logger()
 
 _AGAIN = 0.2  # seconds until a row held by another transaction is retried
+_BEHIND = 4  # a receipt of this part of the room, or more, shows a backlog
+_CALM = 1.0  # seconds after the last such receipt until there is none
 
 
 async def run_subscriber(
@@ -62,13 +65,17 @@ async def run_subscriber(
         task_status.started()
         with booked, courier.in_hand.telling(booked.send_nowait):
             locked: list[Delivery] = []
+            precedence, behind_until = Precedence(), -math.inf
             while True:
                 await wait_any(stopping.wait, courier.wait_room)
                 seconds = _AGAIN if locked else math.inf
                 messages = [*locked, *await _receive(consumer, stopping, courier.room - len(locked), seconds)]
                 if stopping.is_set():
                     break
-                locked = await _take(courier, consumer, held, messages)
+                if len(messages) * _BEHIND >= courier.room:
+                    behind_until = trio.current_time() + _CALM
+                precedence.behind = trio.current_time() < behind_until
+                locked = await _take(courier, consumer, held, messages, precedence)
             with suppress(BrokerUnavailableError):  # other consumers may have them at once
                 for message in (*messages, *await consumer.stop()):
                     await message.requeue()
@@ -86,21 +93,35 @@ async def _receive(consumer: Consumer, stopping: trio.Event, limit: int, seconds
 
 
 async def _take(
-    courier: Courier, consumer: Consumer, held: dict[UUID, Delivery], messages: Sequence[Delivery]
+    courier: Courier,
+    consumer: Consumer,
+    held: dict[UUID, Delivery],
+    messages: Sequence[Delivery],
+    precedence: Precedence,
 ) -> list[Delivery]:
-    """Claim the messages of these deliveries, and return the deliveries whose rows another transaction holds.
+    """Claim as many messages as were delivered, and return the deliveries whose rows another transaction holds.
 
-    The prefetch equals the room, so there is always enough.
+    While there is a backlog, a delivery is taken for the best or the oldest published message, whichever it names. Each
+    published message has one delivery, so the others' deliveries are enough for the rest. The prefetch equals the room,
+    so there is always enough.
     """
     if not messages:
         return []
     locked: set[UUID] = set()
+    jobs_claimed: list[Job] = []
 
     async def claim(conn: Connection, _: Breaker) -> list[Job]:
         wanted = {message.mail_id for message in messages}
-        claimed = await jobs.claim_mails(conn, list(wanted))
+        locked.clear()
+        if precedence.behind:
+            best = precedence.takes_best(len(messages))
+            claimed = await claim_published(conn, list(wanted), best=best)
+            precedence.note(len(claimed), limit=len(messages), best=best)
+        else:
+            claimed = await jobs.claim_mails(conn, list(wanted))
+        jobs_claimed[:] = claimed
         others = wanted - {job.id for job in claimed}
-        if others:
+        if others and len(claimed) < len(messages):
             locked.update(await find_claimable(conn, jobs.MAIL_JOBS, others))
         return claimed
 
@@ -110,17 +131,34 @@ async def _take(
             await message.requeue()
         return []
     done: list[Delivery] = []
-    for message in messages:
-        if message.mail_id in locked:
-            continue
-        if message.mail_id in taken.in_hand and message.mail_id not in held:
-            held[message.mail_id] = message
+    for message, mail_id in _assign(messages, [job.id for job in jobs_claimed], locked):
+        if mail_id in taken.in_hand and mail_id not in held:
+            held[mail_id] = message
         else:  # not to be sent, or a duplicate delivery
             done.append(message)
     if done:
         UNCLAIMED.inc(len(done))
         await consumer.ack(done)
     return [message for message in messages if message.mail_id in locked]
+
+
+def _assign(
+    messages: Sequence[Delivery], claimed: Sequence[UUID], locked: Collection[UUID]
+) -> list[tuple[Delivery, UUID]]:
+    """Return each delivery that is not kept, with the claimed message that it stands for, its own if possible."""
+    own = {message.mail_id for message in messages}
+    others = [mail_id for mail_id in claimed if mail_id not in own]
+    taken: set[UUID] = set()
+    pairs: list[tuple[Delivery, UUID]] = []
+    for message in messages:
+        mail_id = message.mail_id
+        if mail_id in locked:
+            continue
+        if mail_id not in claimed or mail_id in taken:
+            mail_id = others.pop() if others else mail_id
+        taken.add(mail_id)
+        pairs.append((message, mail_id))
+    return pairs
 
 
 async def _acknowledge(

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from regsvc.accounts.registrations.awaited import list_registrations
-from regsvc.accounts.registrations.registration import FINAL, Registration
+from regsvc.accounts.registrations.registration import FINAL, UNSENT, Registration
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.http.server.websockets.frames import text_frame
 from regsvc.http.server.websockets.parked import Parked
@@ -50,9 +50,10 @@ class Seat:
 
     Attributes:
         seen: the number of the last change that was read, 0 before the first.
+        sent: whether what was read last waits for no message any more.
     """
 
-    __slots__ = ("parked", "places", "registration_id", "room", "seen")
+    __slots__ = ("parked", "places", "registration_id", "room", "seen", "sent")
 
     def __init__(self, room: WaitingRoom, registration_id: UUID, places: Sequence[Place]) -> None:
         self.room = room
@@ -60,6 +61,7 @@ class Seat:
         self.places = tuple(places)
         self.parked: Parked | None = None
         self.seen = 0
+        self.sent = False
 
     def wake(self) -> None:
         """Ask for a look: its registration may have changed."""
@@ -183,6 +185,7 @@ class WaitingRoom:
         for seat in seats:
             if seat.parked is not None and registration.seq > seat.seen:
                 seat.seen = registration.seq
+                seat.sent = registration.state not in UNSENT
                 frame = frame or text_frame(json.dumps(show(registration)))
                 parking.send(seat.parked, frame)
             if registration.state in FINAL:

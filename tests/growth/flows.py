@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from itertools import product
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ from regsvc.accounts.audit.record import ActorKind, By
 from regsvc.consumer import janitor
 from regsvc.jobs.claims import seconds_until_due
 from regsvc.mail.outcome import Delayed
-from regsvc.mail.queue import breaker, families, jobs, publishing, route_breakers
+from regsvc.mail.queue import breaker, families, jobs, precedence, publishing, route_breakers, watches
 from regsvc.mail.queue.verdict import Evidence
 from regsvc.postgres.pool import Pool
 from tests.growth.deeds import try_all
@@ -195,6 +196,12 @@ async def publish(pool: Pool) -> None:
     async with pool.connection(limit=60) as conn:
         taken = await publishing.take_for_publishing(conn, 10)
         await publishing.note_published(conn, taken)
+        await watches.watch_mails(conn, [an_id("r", 3)])
+        await precedence.claim_best(conn, 1)
+        await precedence.claim_best(conn, 1, overdue=timedelta(seconds=10))
+        for best in (True, False):
+            await precedence.claim_published(conn, taken[:1], best=best)
+        await publishing.take_for_publishing(conn, 1, best=True)
         await publishing.release_unpublished(conn, taken)
         await publishing.strand_published(conn)
         await publishing.release_published(conn)

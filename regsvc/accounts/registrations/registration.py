@@ -35,6 +35,7 @@ State = Literal["queued", "sending", "sent", "delayed", "bounced", "confirmed", 
 
 STATE_CHANNEL = "registration_state"
 FINAL: frozenset[State] = frozenset({"confirmed", "expired", "repudiated"})
+UNSENT: frozenset[State] = frozenset({"queued", "sending", "delayed"})
 LINK_LIFE = timedelta(hours=24)  # from the time the mail server accepts the message
 UNSENT_LIFE = jobs.GIVE_UP + LINK_LIFE  # of an attempt whose message was never accepted
 ATTEMPT_LIFE = timedelta(days=7)  # from the POST, however often its message is sent again

@@ -14,6 +14,7 @@ from regsvc.accounts.factors.passkey_challenges import PasskeyExpiredError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.registration import (
     FINAL,
+    UNSENT,
     RegistrationNotFoundError,
     State,
 )
@@ -200,6 +201,8 @@ async def show(registration_id: str) -> Response:
                 places.enter_context(context.sockets.counted(get_caller().wide_network, PER_SITE))
             places.enter_context(context.sockets.counted(known, PER_REGISTRATION))
         registration, next_resend = await read_with_turn(context, known)
+        if not wait and request.method == "GET" and registration.state in UNSENT:
+            context.hub.glance(known)
         if wait:
             end_turn()
         if wait and seen is None:
@@ -207,6 +210,7 @@ async def show(registration_id: str) -> Response:
         with trio.move_on_after(wait or 0) as waiting:
             while wait and registration.seq <= (seen or 0) and registration.state not in FINAL:
                 waiter.seen = registration.seq
+                waiter.sent = registration.state not in UNSENT
                 await wait_any(waiter.wait_change, context.stopping.wait)
                 registration, next_resend = await read_with_turn(context, known)
                 if context.stopping.is_set():

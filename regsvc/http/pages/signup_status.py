@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from uuid import UUID
 
-from quart import Response
+from quart import Response, request
 
 from regsvc.accounts.registrations.link_preview import get_recipient
 from regsvc.accounts.registrations.registration import (
     FINAL,
+    UNSENT,
     Registration,
     RegistrationNotFoundError,
     RegistrationOverError,
@@ -129,6 +130,8 @@ async def _show(status: int = 200, *, problem: str = "") -> Response:
         registration, email = await read_registration(context, known), await _find_recipient(context, known)
     except RegistrationNotFoundError:
         return await show_cookies_needed("/signup") if comes_from("/signup") else lead_to("/signup")
+    if registration.state in UNSENT and request.method == "GET":
+        context.hub.glance(known)
     texts = get_words()
     mailbox = await find_mailbox(email)
     page = await show_page(

@@ -26,6 +26,7 @@ from psycopg.types.json import Jsonb
 from regsvc.mail.outcome import Stage
 from regsvc.mail.queue import jobs
 from regsvc.mail.queue.jobs import DUE_CHANNEL, Job
+from regsvc.mail.queue.precedence import Precedence, claim_best
 from regsvc.mail.queue.verdict import AWAY, UNKNOWN, Breaker, Evidence, judge, refused_domains
 from regsvc.postgres.connection import Connection
 
@@ -141,7 +142,12 @@ async def claim_probe(conn: Connection, state: Breaker) -> list[Job]:
 
 
 async def claim_next(
-    conn: Connection, state: Breaker, *, limit: int, overdue: timedelta = timedelta(0)
+    conn: Connection,
+    state: Breaker,
+    *,
+    limit: int,
+    overdue: timedelta = timedelta(0),
+    precedence: Precedence | None = None,
 ) -> list[Job]:
     """Claim due messages, then those that the last recovery released.
 
@@ -150,8 +156,14 @@ async def claim_next(
         state: state of the breaker.
         limit: maximum number of messages.
         overdue: how long a message must have been due.
+        precedence: decides between the best and the oldest; None: the oldest.
     """
-    due = await jobs.claim_due(conn, limit, overdue=overdue)
+    best = precedence is not None and precedence.takes_best(limit)
+    due = await (
+        claim_best(conn, limit, overdue=overdue) if best else jobs.claim_due(conn, limit, overdue=overdue)
+    )
+    if precedence is not None:
+        precedence.note(len(due), limit=limit, best=best)
     if state.open or state.recovered_for is None or len(due) == limit:
         return due
     share = math.ceil(limit * min(1.0, state.recovered_for / SPREAD.total_seconds())) or 1

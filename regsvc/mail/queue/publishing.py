@@ -14,6 +14,7 @@ from uuid import UUID
 
 from psycopg.rows import scalar_row
 
+from regsvc.mail.queue.precedence import BEST_DUE
 from regsvc.postgres.connection import Connection
 
 PUBLISHING = timedelta(seconds=20)  # for a relay to publish what it took
@@ -36,20 +37,29 @@ class Review:
     released: int = 0
 
 
-async def take_for_publishing(conn: Connection, limit: int) -> list[UUID]:
-    """Take due messages for the broker; if the relay crashes before `note_published`, they are delayed for 20 s."""
+_OLDEST = """
+    SELECT id FROM mails
+     WHERE state IN ('queued', 'sending', 'delayed') AND due_at <= now() AND published_at IS NULL
+     ORDER BY due_at LIMIT %(limit)s
+       FOR UPDATE SKIP LOCKED"""
+
+
+async def take_for_publishing(conn: Connection, limit: int, *, best: bool = False) -> list[UUID]:
+    """Take due messages for the broker; if the relay crashes before `note_published`, they are delayed for 20 s.
+
+    Args:
+        conn: connection to write with.
+        limit: maximum number of messages.
+        best: take them in the order in which they are claimed, not the oldest first.
+    """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            """
+            f"""
             UPDATE mails
                SET state = 'queued', lease = NULL, due_at = now() + %(publishing)s, changed_at = now()
-             WHERE id IN (SELECT id FROM mails
-                           WHERE state IN ('queued', 'sending', 'delayed') AND due_at <= now()
-                             AND published_at IS NULL
-                           ORDER BY due_at LIMIT %(limit)s
-                             FOR UPDATE SKIP LOCKED)
+             WHERE id = ANY(ARRAY({BEST_DUE if best else _OLDEST}))
             RETURNING id
-            """,
+            """,  # noqa: S608 - constants
             {"publishing": PUBLISHING, "limit": limit},
         )
         return await cursor.fetchall()

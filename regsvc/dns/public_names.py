@@ -30,6 +30,12 @@ def is_top_level(label: str) -> bool:
     return _suffixes().publicsuffix(label.lower()) is not None
 
 
+def find_organization(domain: str) -> str:
+    """Return the domain that is registered under a public suffix (RFC 7489, 3.2), or the domain itself."""
+    name = domain.lower().rstrip(".")
+    return _suffixes().privatesuffix(name) or name
+
+
 @cache
 def _suffixes() -> PublicSuffixList:
     from publicsuffixlist import PublicSuffixList  # noqa: PLC0415 - 10,000 rules, read at the first use

@@ -1,0 +1,1 @@
+"""`regsvc check --mail`: what receivers look up about our mail, each with the record to add."""

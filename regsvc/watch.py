@@ -89,4 +89,6 @@ def _line(frame: dict[str, object]) -> str:
     details = [
         f"{name} {frame[name]}" for name in ("reason", "next_try_at", "delivered_at") if frame.get(name)
     ]
+    if isinstance(bounce := frame.get("bounce"), dict):
+        details.append(f"bounce {bounce.get('kind')}")
     return "  ".join([str(frame["at"]), str(frame["state"]), *details])

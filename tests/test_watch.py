@@ -84,3 +84,27 @@ async def test_what_no_new_try_would_change_ends_it_and_is_said(
     code, said = await follow(tmp_path, answer)
     assert code == 1
     assert why in said[-1]
+
+
+async def test_what_became_of_an_accepted_mail_is_told(tmp_path: Path) -> None:
+    """When it was delivered, or how and why it bounced."""
+    frames = (
+        {"seq": 1, "state": "sent", "at": "t1", "delivered_at": "t0"},
+        {"seq": 2, "state": "bounced", "at": "t2", "reason": "mailbox_full", "bounce": {"kind": "soft"}},
+        {"seq": 3, "state": "confirmed", "at": "t3"},
+    )
+
+    async def answer(request: WebSocketRequest) -> None:
+        socket: WebSocketConnection = await request.accept()
+        await socket.get_message()
+        for frame in frames:
+            await socket.send_message(json.dumps(frame))
+        await socket.aclose(1000)
+
+    code, said = await follow(tmp_path, answer)
+    assert code == 0
+    assert said == [
+        "t1  sent  delivered_at t0",
+        "t2  bounced  reason mailbox_full  bounce soft",
+        "t3  confirmed",
+    ]

@@ -13,7 +13,7 @@ from regsvc.config.mail_url import parse_mail_urls
 from regsvc.errors import ConfigurationError
 from regsvc.logs import mask_email
 from regsvc.mail.queue.breaker import get_breaker
-from regsvc.mail.queue.families import find_family, load_held
+from regsvc.mail.queue.families import family_key, load_held
 from regsvc.mail.queue.remedies import find_remedy
 from regsvc.mail.queue.route_breakers import load_routes
 from regsvc.mail.queue.verdict import UNKNOWN, Breaker
@@ -52,7 +52,7 @@ def route(address: str, *, machine: bool) -> None:
 def _describe(
     address: str, names: list[str], known: dict[str, Breaker], whole: Breaker, held: dict[str, float]
 ) -> dict[str, Any]:
-    family = find_family(address.rpartition("@")[2])
+    family = family_key(address.rpartition("@")[2])
     routes = [
         {
             "name": name,

@@ -361,3 +361,27 @@ def test_what_is_typed_stays_text(name: str, person: Person, visit: Callable[...
     expect(page.get_by_label("Name")).to_have_value(name)
     expect(page.get_by_label("Email address").first).to_have_value(re.compile("<script>alert"))
     expect(page.locator("img, #signup script")).to_have_count(0)
+
+
+def test_a_bounce_opens_the_form_with_the_address_in_it(person: Person, visit: Callable[..., Visit]) -> None:
+    """The page says why, most often one letter is wrong, and the corrected address gets the next mail."""
+    page = sign_up(visit(), person)
+    move_to(person, "bounced", reason="'no_such_mailbox'", bounce_kind="'hard'")
+    expect(page.locator("#lead")).to_contain_text("does not know this address")
+    field = page.locator("#new-email")
+    expect(field).to_be_visible()
+    expect(field).to_have_value(person.address)
+    right = f"right-{person.address}"
+    field.fill(right)
+    field.press("Enter")
+    expect(page.locator("#lead")).to_contain_text(f"We sent an email to {right}")
+    expect_steps(page, ["done", "done", "done", ""])
+
+
+def test_a_delivery_is_shown_and_takes_nothing_back(person: Person, visit: Callable[..., Visit]) -> None:
+    page = sign_up(visit(), person)
+    before = page.locator("#lead").text_content()
+    move_to(person, "sent", delivered_at="now()")
+    expect(page.locator("#lead")).not_to_have_text(before or "")
+    expect(page.locator("#lead")).to_contain_text(person.address)
+    expect_steps(page, ["done", "done", "done", ""])

@@ -25,6 +25,7 @@ from regsvc.mail.imap import mailbox as imap_mailbox
 from regsvc.mail.imap.mailbox import MAX_MESSAGE, open_mailbox
 from regsvc.mail.imap.wire import ImapRefusedError, ImapUnavailableError
 from regsvc.security.feedback.return_paths import mint_return_path
+from tests import reports
 from tests.accounts.attempts import SECRETS, send, sign_up
 from tests.accounts.mails import execute, get_registration
 from tests.imap_servers import HANGS_UP, USER, Dovecot, ScriptedImap, dovecot
@@ -42,38 +43,9 @@ PATH = "bounce@b.example.org"
 SENDERS = Senders("example.org", PATH)
 
 
-def bounce(mail_id: UUID, *, to: str | None = None, status: str = "5.1.1", padding: int = 0) -> bytes:
-    """A delivery status notification about a mail of ours."""
-    to = to or mint_return_path(SECRETS, PATH, mail_id)
-    return f"""\
-From: MAILER-DAEMON@mx.example.net
-To: {to}
-Message-ID: <{uuid4()}@mx.example.net>
-Date: Sat, 28 Nov 2026 05:00:00 +0000
-Subject: Undelivered
-MIME-Version: 1.0
-Content-Type: multipart/report; report-type=delivery-status; boundary="b"
-
---b
-Content-Type: text/plain
-
-It could not be delivered.{"x" * padding}
---b
-Content-Type: message/delivery-status
-
-Reporting-MTA: dns; mx.example.net
-
-Final-Recipient: rfc822; ann@example.com
-Action: failed
-Status: {status}
-
---b
-Content-Type: text/rfc822-headers
-
-Message-ID: <{mail_id}@example.org>
-
---b--
-""".replace("\n", "\r\n").encode()
+def bounce(mail_id: UUID, *, to: str | None = None, padding: int = 0) -> bytes:
+    """A notification to the envelope sender of a mail of ours, or to another address."""
+    return reports.bounce(mail_id, to=to or mint_return_path(SECRETS, PATH, mail_id), padding=padding)
 
 
 LETTER = b"From: bob@example.net\r\nTo: bounces@example.org\r\nSubject: hello\r\n\r\nHow are you?\r\n"

@@ -188,3 +188,14 @@ def test_an_abuse_report_is_a_complaint() -> None:
     (report,) = read_message(arf.encode())
     assert (report.source, report.event) == ("arf", "complained")
     assert report.clues.message_ids == (f"<{MAIL}@example.org>",)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"Subject: hello\r\n\r\nhello\r\n", b"From:\r\nTo:\r\n\r\n\xff\0", b"\r\n" * 1000],
+    ids=["empty", "no-sender", "odd-octets", "long"],
+)
+def test_a_message_that_is_no_report_is_none(message: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """However odd it is, nothing fails, and nothing of it is logged."""
+    assert read_message(message) == []
+    assert caplog.records == []

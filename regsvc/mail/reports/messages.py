@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.message import Message
@@ -165,7 +166,11 @@ def _detect(message: Message, clues: Clues, digest: str, now: datetime) -> list[
         return []
     from flufl.bounce import all_failures  # noqa: PLC0415 - few processes read messages
 
-    temporary, permanent = all_failures(message)
+    logging.getLogger("flufl.bounce").disabled = True  # it logs whatever a stranger's message breaks
+    try:
+        temporary, permanent = all_failures(message)
+    except Exception:  # noqa: BLE001 - its detectors rely on fields that a message need not have
+        return []
     if not temporary and not permanent:
         return []
     event: Event = "bounced" if permanent else "deferred"

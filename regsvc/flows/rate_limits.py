@@ -57,6 +57,7 @@ GUARDED: Mapping[Purpose, tuple[Limit, ...]] = {
     "correct": (REGISTER, REGISTER_DAY),
     "resend": (MAIL_REQUEST,),
     "forgot": (MAIL_REQUEST,),
+    "login-code": (MAIL_REQUEST,),
     "login": (LOGIN, LOGIN_ADDRESS),
     "password": (LOGIN, LOGIN_ADDRESS),
     "confirm": (CONFIRM,),

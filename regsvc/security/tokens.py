@@ -158,19 +158,19 @@ def read_account_token(text: str) -> AccountToken | None:
     return None if raw is None else AccountToken(UUID(bytes=raw[:_ID_BYTES]), raw[_ID_BYTES:])
 
 
-# -- the six-digit code in a confirmation mail
+# -- the six-digit code in a mail that confirms a sign-up, or with which a user logs in
 
 
-def mint_code(secrets_: Secrets, mail_id: UUID, email_key: str) -> str:
+def mint_code(secrets_: Secrets, mail_id: UUID, email_key: str, use: str = "confirm-code") -> str:
     """Return a mail's six digits, the same for every attempt. They become invalid when the address changes."""
-    return _code(secrets_.key("confirm-code"), mail_id, email_key)
+    return _code(secrets_.key(use), mail_id, email_key)
 
 
-def code_matches(secrets_: Secrets, mail_ids: Sequence[UUID], email_key: str, code: str) -> bool:
+def code_matches(secrets_: Secrets, mail_ids: Sequence[UUID], email_key: str, code: str, use: str) -> bool:
     """Return whether a code belongs to one of these mails to the address. Compares all, in constant time."""
     given = code.encode("ascii", "replace")
     found = False
-    for key in secrets_.keys("confirm-code"):
+    for key in secrets_.keys(use):
         for mail_id in mail_ids:
             found |= hmac.compare_digest(_code(key, mail_id, email_key).encode("ascii"), given)
     return found

@@ -19,7 +19,15 @@ from regsvc.accounts.limits import idempotency, login_attempts, mail_schedule, r
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.limits.solutions import spend_solution
 from regsvc.accounts.mails import legacy
-from regsvc.accounts.registrations import awaited, confirmation, link_preview, mail_status, registration
+from regsvc.accounts.registrations import (
+    awaited,
+    confirmation,
+    link_preview,
+    login_code,
+    mail_status,
+    registration,
+)
+from regsvc.accounts.registrations.login_code import NewLogin
 from regsvc.accounts.service_tokens import service_token
 from regsvc.accounts.sessions import browser_session, legacy_token, refresh_token, session_start
 from regsvc.accounts.users import email_undo, notices, panic, terms, user
@@ -57,6 +65,7 @@ async def try_all(pool: Pool) -> None:
     async with pool.transaction(limit=60) as conn:
         await ask_about_addresses(conn)
         await undo_a_move(conn)
+        await ask_for_codes(conn)
         await panic_after_a_move(conn)
     async with pool.connection(limit=60) as conn:
         await keep_the_breaker(conn)
@@ -161,6 +170,15 @@ async def ask_for_work(conn: Connection) -> None:
     """Look at limits, and use a solution up."""
     await rate_limit.look_at_limits(conn, [rate_limit.demand(SECRETS, rate_limit.Limit("login", 5, 60), "x")])
     await spend_solution(conn, Solved("signature", datetime.now(UTC)))
+
+
+async def ask_for_codes(conn: Connection) -> None:
+    """Ask for another code of an attempt to log in, and report the first one's mail."""
+    login_id = uuid4()
+    new = NewLogin(login_id, uuid4(), "x@y.org", "x@y.org", "en", "", "", b"o" * 32, b"t" * 32)
+    await login_code.add_login(conn, new)
+    await login_code.mail_again(conn, replace(new, mail_id=uuid4()))
+    await showing.find_showing(conn, SECRETS, new.mail_id)
 
 
 async def limit_logins(conn: Connection) -> None:

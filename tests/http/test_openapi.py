@@ -26,6 +26,7 @@ from regsvc.http.response import problems
 from regsvc.http.server import refusals
 from regsvc.postgres.connection import Connection
 from tests.http.factor_calls import use_factors
+from tests.http.login_code_calls import use_login_codes
 from tests.http.passkey_calls import use_passkeys
 from tests.http.reports import CREDENTIALS, postmark_bounce
 from tests.services import PASSWORD, Service, run_test_service
@@ -419,6 +420,7 @@ async def change_there_and_back(service: Service, address: str) -> None:
     reset = await wait_token(service, address, "reset", known)
     await service.post("/password/reset", {"token": reset, "password": PASSWORD})
     await take_the_account_back(service, address)
+    await use_login_codes(service, address)
 
 
 async def take_the_account_back(service: Service, address: str) -> None:

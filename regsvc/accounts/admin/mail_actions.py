@@ -20,7 +20,7 @@ from regsvc.accounts.registrations.registration import (
     alive,
 )
 from regsvc.errors import RegsvcError
-from regsvc.mail.queue.jobs import DUE_CHANNEL
+from regsvc.mail.queue.jobs import ATTEMPT, DUE_CHANNEL
 from regsvc.postgres.connection import Connection
 
 CANCELLED = "cancelled_by_operator"
@@ -89,7 +89,7 @@ async def replay_dead(
             f"""
             SELECT m.id
               FROM mails m
-              LEFT JOIN registrations r ON r.id = m.registration_id
+              LEFT JOIN registrations r ON r.id = {ATTEMPT}
              WHERE m.state = ANY(%(states)s) AND ({_NOBODYS} OR {_GOES_ON})
                AND (%(reason)s::text IS NULL OR m.reason = %(reason)s)
                AND (%(words)s::text IS NULL OR position(lower(%(words)s) IN lower(m.reply)) > 0)
@@ -169,7 +169,7 @@ async def _goes_on(conn: Connection, mail_id: UUID) -> bool:
             f"""
             SELECT ({_NOBODYS}) OR ({_GOES_ON})
               FROM mails m
-              LEFT JOIN registrations r ON r.id = m.registration_id
+              LEFT JOIN registrations r ON r.id = {ATTEMPT}
              WHERE m.id = %(id)s
             """,  # noqa: S608 - a constant of this module
             {"id": mail_id},
@@ -194,7 +194,7 @@ async def _revive(conn: Connection, mail_ids: Sequence[UUID]) -> None:
     If a registration ends concurrently, its message is cancelled when it is claimed.
     """
     await conn.execute(
-        """
+        f"""
         WITH revived AS (
             UPDATE mails m
                SET state = 'queued', due_at = now(), attempts = 0, lease = NULL, published_at = NULL, sent_at = NULL,
@@ -202,7 +202,7 @@ async def _revive(conn: Connection, mail_ids: Sequence[UUID]) -> None:
                    follows = false,
                    replayed_at = now(), changed_at = now()
              WHERE m.id = ANY(%(ids)s)
-            RETURNING m.registration_id
+            RETURNING {ATTEMPT} AS registration_id
         ), moved AS (
             UPDATE registrations r
                SET state = 'queued', seq = r.seq + 1, next_try_at = NULL, reason = NULL, changed_at = now(),
@@ -214,7 +214,7 @@ async def _revive(conn: Connection, mail_ids: Sequence[UUID]) -> None:
         SELECT pg_notify(%(due_channel)s, '')
          UNION ALL
         SELECT pg_notify(%(state_channel)s, id || ':' || seq) FROM moved
-        """,
+        """,  # noqa: S608 - a constant
         {
             "ids": list(mail_ids),
             "unsent_life": UNSENT_LIFE,
@@ -228,7 +228,7 @@ async def _revive(conn: Connection, mail_ids: Sequence[UUID]) -> None:
 async def _show_cancelled(conn: Connection, mail_id: UUID) -> None:
     """Show the registration of a cancelled message as bounced, or as sent if another of its messages was."""
     await conn.execute(
-        """
+        f"""
         WITH moved AS (
             UPDATE registrations r
                SET state = CASE WHEN others.sent THEN 'sent' ELSE 'bounced' END,
@@ -237,13 +237,15 @@ async def _show_cancelled(conn: Connection, mail_id: UUID) -> None:
               FROM mails m
               JOIN LATERAL (SELECT bool_or(o.state = 'sent') AS sent,
                                    bool_or(o.state IN ('queued', 'sending', 'delayed')) AS open
-                              FROM mails o WHERE o.registration_id = m.registration_id) AS others ON true
-             WHERE m.id = %(id)s AND NOT m.silent AND r.id = m.registration_id
+                              FROM mails o
+                             WHERE o.registration_id = m.registration_id
+                                OR o.kind = 'login' AND o.wanted = m.wanted) AS others ON true
+             WHERE m.id = %(id)s AND NOT m.silent AND r.id = {ATTEMPT}
                AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
                AND NOT others.open AND NOT (others.sent AND r.state = 'sent')
             RETURNING r.id, r.seq
         )
         SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
-        """,
+        """,  # noqa: S608 - a constant
         {"id": mail_id, "reason": CANCELLED, "channel": STATE_CHANNEL},
     )

@@ -74,6 +74,7 @@ async def list_registrations(
         limit: rows, at most `MAX_PAGE`.
     """
     conditions = [
+        "login_key IS NULL",  # logins by a mailed code are no sign-ups
         *(["(created_at, id) < (%(created_at)s, %(id)s)"] if after else []),
         *(["state = %(state)s"] if state else []),
         *([_OF_ADDRESS] if email_key else []),
@@ -82,7 +83,7 @@ async def list_registrations(
         await cursor.execute(
             f"""
             {_ENTRIES}
-             WHERE {" AND ".join(conditions) or "true"}
+             WHERE {" AND ".join(conditions)}
              ORDER BY created_at DESC, id DESC
              LIMIT %(limit)s
             """,  # constants of this module
@@ -104,7 +105,7 @@ async def get_entry(conn: Connection, registration_id: UUID) -> Entry:
         RegistrationNotFoundError: no registration has this id.
     """
     async with conn.cursor(row_factory=class_row(Entry)) as cursor:
-        await cursor.execute(f"{_ENTRIES} WHERE id = %(id)s", {"id": registration_id})
+        await cursor.execute(f"{_ENTRIES} WHERE id = %(id)s AND login_key IS NULL", {"id": registration_id})
         entry = await cursor.fetchone()
     if entry is None:
         raise RegistrationNotFoundError

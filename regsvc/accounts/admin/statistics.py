@@ -164,7 +164,8 @@ _SEEN = f"""
       FROM ({_WINDOWS}) AS w
      CROSS JOIN LATERAL (
         SELECT id, state, created_at FROM registrations
-         WHERE created_at >= w.begins AND created_at < w.begins + make_interval(secs => 60 * %(share)s)
+         WHERE login_key IS NULL AND created_at >= w.begins
+           AND created_at < w.begins + make_interval(secs => 60 * %(share)s)
          LIMIT {MOST_READ}) AS r
      LIMIT {2 * MOST_READ}
 """  # noqa: S608 - constants
@@ -175,7 +176,8 @@ async def _choose_share(conn: Connection) -> float:
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
-            SELECT count(*) FROM (SELECT FROM registrations WHERE created_at > now() - interval '24 hours'
+            SELECT count(*) FROM (SELECT FROM registrations
+                                   WHERE login_key IS NULL AND created_at > now() - interval '24 hours'
                                    LIMIT %(most)s + 1) AS r
             """,
             {"most": MOST_READ},
@@ -208,7 +210,7 @@ async def _count_states(conn: Connection) -> dict[str, int]:
              CROSS JOIN LATERAL (
                 SELECT count(*) AS found
                   FROM (SELECT FROM registrations
-                         WHERE state = s.state AND created_at > now() - interval '24 hours'
+                         WHERE state = s.state AND login_key IS NULL AND created_at > now() - interval '24 hours'
                          LIMIT %(most)s) AS r) AS c
             """,
             {"states": list(get_args(registration.State)), "most": MOST_COUNTED},

@@ -16,6 +16,7 @@ from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.deliveries import showing, suppression
 from regsvc.accounts.deliveries.attribution import Senders, find_mail
 from regsvc.accounts.deliveries.families import get_family
+from regsvc.mail.queue.jobs import ATTEMPT
 from regsvc.mail.reports.report import Event, Kind, Reason, Report
 from regsvc.mail.reports.standing import Fate, Standing, judge_reports
 from regsvc.postgres.connection import Connection
@@ -112,12 +113,12 @@ async def show_reported(conn: Connection, secrets: Secrets, mail_ids: list[UUID]
             await show_mail(conn, secrets, mail.id, standing, email=mail.email)
 
 
-_MAIL = """
+_MAIL = f"""
     SELECT m.id, m.user_id, coalesce(m.email, r.email) AS email,
            coalesce(m.email_key, CASE WHEN m.created_at >= r.address_since
                                       THEN r.email_key END) AS email_key,
            m.report, m.report_kind, m.report_reason
-      FROM mails m LEFT JOIN registrations r ON r.id = m.registration_id"""
+      FROM mails m LEFT JOIN registrations r ON r.id = {ATTEMPT}"""  # noqa: S608 - a constant
 
 
 async def _lock_mail(conn: Connection, mail_id: UUID) -> _Mail | None:

@@ -13,6 +13,7 @@ from psycopg.rows import scalar_row
 
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.registrations.registration import STATE_CHANNEL
+from regsvc.mail.queue.jobs import ATTEMPT
 from regsvc.mail.reports.standing import Standing
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
@@ -20,8 +21,10 @@ from regsvc.security.tokens import Secrets
 # The newest mail of an attempt to its present address. One that gave way to a newer held one still follows.
 _CURRENT = """
     SELECT m.id, m.state, m.silent, m.reason FROM mails m
-     WHERE m.registration_id = r.id AND (m.state <> 'cancelled' OR m.silent) AND m.created_at >= r.address_since
+     WHERE {0} = r.id AND (m.state <> 'cancelled' OR m.silent) AND m.created_at >= r.address_since
      ORDER BY m.created_at DESC, m.id LIMIT 1"""
+_OF_SIGNUP = _CURRENT.format("m.registration_id")
+_OF_LOGIN = _CURRENT.format("m.kind = 'login' AND m.wanted")
 
 
 async def find_showing(conn: Connection, secrets: Secrets, mail_id: UUID) -> list[UUID]:
@@ -32,25 +35,30 @@ async def find_showing(conn: Connection, secrets: Secrets, mail_id: UUID) -> lis
         secrets: derive the key of the address's schedule.
         mail_id: the mail.
     """
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            """
-            SELECT coalesce(m.email_key, r.email_key) FROM mails m LEFT JOIN registrations r ON r.id = m.registration_id
-             WHERE m.id = %(id)s AND m.registration_id IS NOT NULL AND m.created_at >= r.address_since
-            """,
+    async with conn.cursor() as rows:
+        await rows.execute(
+            f"""
+            SELECT coalesce(m.email_key, r.email_key), m.kind = 'login'
+              FROM mails m JOIN registrations r ON r.id = {ATTEMPT}
+             WHERE m.id = %(id)s AND m.created_at >= r.address_since
+            """,  # noqa: S608 - a constant
             {"id": mail_id},
         )
-        email_key: str | None = await cursor.fetchone()
-        if email_key is None:
-            return []
+        found = await rows.fetchone()
+    if found is None:
+        return []
+    email_key, is_login = found
+    column, current = ("login_key", _OF_LOGIN) if is_login else ("email_key", _OF_SIGNUP)
+    schedule = mail_schedule.login_key if is_login else mail_schedule.address_key
+    async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"""
             SELECT r.id
               FROM registrations r
              WHERE r.id = ANY(ARRAY(
                        SELECT r.id
-                         FROM registrations r CROSS JOIN LATERAL ({_CURRENT}) AS current
-                        WHERE r.email_key = %(email_key)s AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
+                         FROM registrations r CROSS JOIN LATERAL ({current}) AS current
+                        WHERE r.{column} = %(email_key)s AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
                           AND CASE WHEN current.silent
                                    THEN current.reason IS DISTINCT FROM 'suppressed'
                                     AND EXISTS (SELECT FROM mail_schedules s
@@ -58,7 +66,7 @@ async def find_showing(conn: Connection, secrets: Secrets, mail_id: UUID) -> lis
                                    ELSE current.id = %(id)s AND current.state = 'sent' END))
              ORDER BY r.id FOR NO KEY UPDATE OF r
             """,  # noqa: S608 - a constant of this module
-            {"id": mail_id, "email_key": email_key, "key": mail_schedule.address_key(secrets, email_key)},
+            {"id": mail_id, "email_key": email_key, "key": schedule(secrets, email_key)},
         )
         return await cursor.fetchall()
 

@@ -16,6 +16,7 @@ from psycopg.rows import class_row, scalar_row
 from regsvc.accounts.deliveries.families import Family, get_family
 from regsvc.accounts.registrations.registration import STATE_CHANNEL
 from regsvc.mail.queue.bookings import Held
+from regsvc.mail.queue.jobs import ATTEMPT
 from regsvc.mail.reports.report import Kind, Reason
 from regsvc.mail.reports.standing import Fate
 from regsvc.postgres.connection import Connection
@@ -97,11 +98,11 @@ async def show_due_facts(conn: Connection, limit: int) -> float | None:
 async def _get_attempt(conn: Connection, mail_id: UUID) -> _Unsent | None:
     async with conn.cursor(row_factory=class_row(_Unsent)) as cursor:
         await cursor.execute(
-            """
+            f"""
             SELECT r.id AS registration_id, r.seq, r.email
-              FROM mails m JOIN registrations r ON r.id = m.registration_id
+              FROM mails m JOIN registrations r ON r.id = {ATTEMPT}
              WHERE m.id = %(id)s AND r.state = 'sent'
-            """,
+            """,  # noqa: S608 - a constant
             {"id": mail_id},
         )
         return await cursor.fetchone()

@@ -1,8 +1,8 @@
 """Attempt budgets for six-digit codes.
 
-A code allows five wrong attempts, and a sign-up fifteen over all its codes. An address allows ten in 30 days for each
-client network and 200 in all. Networks have their own budgets, so a stranger elsewhere cannot use up the owner's. (NIST
-SP 800-63B-4 section 3.2.2; ASVS 5.0, 6.6.3)
+A code allows five wrong attempts, and a sign-up or login fifteen over all its codes. An address allows ten in 30 days
+for each client network and 200 in all. Networks have their own budgets, so a stranger elsewhere cannot use up the
+owner's. (NIST SP 800-63B-4 section 3.2.2; ASVS 5.0, 6.6.3)
 """
 
 from __future__ import annotations
@@ -55,6 +55,14 @@ def of_address(secrets: Secrets, email_key: str, network: str) -> list[Budget]:
         Budget(blind(secrets, _LABEL, "network", email_key, network), NETWORK_ATTEMPTS),
         Budget(blind(secrets, _LABEL, "address", email_key), ADDRESS_ATTEMPTS),
     ]
+
+
+def of_login(secrets: Secrets, email_key: str, network: str) -> tuple[Budget, Budget]:
+    """Return the budgets of an address's login codes: for one client network, and for all networks."""
+    return (
+        Budget(blind(secrets, _LABEL, "login-network", email_key, network), NETWORK_ATTEMPTS),
+        Budget(blind(secrets, _LABEL, "login-address", email_key), ADDRESS_ATTEMPTS),
+    )
 
 
 async def find_spent(conn: Connection, budgets: Collection[Budget]) -> set[Budget]:

@@ -93,6 +93,12 @@ class LoginTry:
         return self.counted != self.address
 
 
+def uncounted_try(secrets: Secrets, address: str, place: Place, at: datetime) -> LoginTry:
+    """Return an attempt that guesses no password, so that none was counted: forgiving it makes its client known."""
+    client, network = place.client_keys(secrets, address)[0], place.network_keys(secrets, address)[0]
+    return LoginTry(client, at, None, blinds(secrets, _LABEL, "address", address)[0], client, network)
+
+
 async def begin_try(conn: Connection, secrets: Secrets, address: str, place: Place) -> LoginTry:
     """Count a login attempt before the password is checked.
 

@@ -123,6 +123,16 @@ def reset_client_key(secrets: Secrets, email_key: str, client: str) -> bytes:
     return blind(secrets, _LABEL, "reset-client", client, email_key)
 
 
+def login_key(secrets: Secrets, email_key: str) -> bytes:
+    """Return the key of an address's schedule of login codes."""
+    return blind(secrets, _LABEL, "login", email_key)
+
+
+def login_client_key(secrets: Secrets, email_key: str, client: str) -> bytes:
+    """Return the key of the same schedule of an address as typed by one client, a network prefix."""
+    return blind(secrets, _LABEL, "login-client", client, email_key)
+
+
 def change_key(secrets: Secrets, email_key: str) -> bytes:
     """Return the key of the schedule of a new address in an email change."""
     return blind(secrets, _LABEL, "move", email_key)

@@ -42,9 +42,9 @@ async def take_turns(
         if letter is None or (job.attempts != 1 and not job.follows) or letter.admitted:
             continue
         keys[job.id] = (
-            letter.turn(secrets)
-            if isinstance(letter, AccountLetter)
-            else mail_schedule.address_key(secrets, letter.email_key)
+            mail_schedule.address_key(secrets, letter.email_key)
+            if isinstance(letter, LegacyLetter)
+            else letter.turn(secrets)
         )
         newest[keys[job.id]] = job.id
         if (family := _find_family(secrets, letter)) is not None:
@@ -82,7 +82,8 @@ async def take_turns(
 
 def _find_family(secrets: Secrets, letter: AnyLetter) -> bytes | None:
     if not isinstance(letter, AccountLetter):
-        return mail_schedule.family_key(secrets, "signup", letter.email_key)
+        kind = "login" if isinstance(letter, Letter) and letter.is_login else "signup"
+        return mail_schedule.family_key(secrets, kind, letter.email_key)
     if letter.sent_as == "password_reset":  # sent to accounts only: tags bring no extra ones
         return None
     return mail_schedule.family_key(secrets, "move", letter.email_key)

@@ -89,7 +89,10 @@ async def activate_by_hand(conn: Connection, registration_id: UUID, by: By) -> U
         AddressTakenError: the address already has an account.
     """
     async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute("SELECT email_key FROM registrations WHERE id = %(id)s", {"id": registration_id})
+        await cursor.execute(
+            "SELECT email_key FROM registrations WHERE id = %(id)s AND login_key IS NULL",
+            {"id": registration_id},
+        )
         email_key = await cursor.fetchone()
         if email_key is None:
             raise RegistrationNotFoundError

@@ -27,6 +27,7 @@ from regsvc.security import tokens
 from regsvc.security.tokens import CODE_DIGITS, Secrets
 
 CODE_LIFE = LINK_LIFE  # from the time the mail server accepts the code's message
+CONFIRM_CODE = "confirm-code"  # use of the key that codes derive from
 OVERLAP = timedelta(minutes=10)  # how long the previous code stays valid
 
 Outcome: TypeAlias = Literal["confirmed", "wrong", "expired", "exhausted"]
@@ -91,7 +92,9 @@ async def try_code(
     mails = await _list_mails(conn, registration_id)
     if locked.state != "confirmed":
         return await _guess(conn, secrets, locked, mails, code=code, by=by)
-    return "confirmed" if tokens.code_matches(secrets, mails, locked.email_key, code) else "wrong"
+    return (
+        "confirmed" if tokens.code_matches(secrets, mails, locked.email_key, code, CONFIRM_CODE) else "wrong"
+    )
 
 
 async def _guess(
@@ -106,7 +109,10 @@ async def _guess(
     if signup in spent or (codes and not left):
         return "exhausted"
     allowed = spent.isdisjoint(address)
-    if not tokens.code_matches(secrets, [*left.values()], attempt.email_key, code) or not allowed:
+    if (
+        not tokens.code_matches(secrets, [*left.values()], attempt.email_key, code, CONFIRM_CODE)
+        or not allowed
+    ):
         await code_attempts.spend(conn, [signup, *left, *(address if allowed else ())])
         return "wrong"
     try:
@@ -123,7 +129,7 @@ async def _get_attempt(conn: Connection, registration_id: UUID, *, lock: bool = 
             f"""
             SELECT id, email_key, state, {alive()} AS alive
               FROM registrations
-             WHERE id = %(id)s
+             WHERE id = %(id)s AND login_key IS NULL
              {"FOR NO KEY UPDATE" if lock else ""}
             """,  # noqa: S608 - constants of our own
             {"id": registration_id},

@@ -1,6 +1,7 @@
 """A registration while its message is being sent: recipient, contents, and the state that waiting clients see.
 
-An address is looked up here and nowhere earlier: once its message is claimed.
+An address is looked up here and nowhere earlier: once its message is claimed. Logins by a mailed code are attempts of
+the same table (`login_code`), and shown in the same way.
 """
 
 from __future__ import annotations
@@ -12,14 +13,22 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
-from regsvc.accounts.registrations.registration import ATTEMPT_LIFE, LINK_LIFE, STATE_CHANNEL, alive
+from regsvc.accounts.limits import mail_schedule
+from regsvc.accounts.registrations.registration import (
+    ATTEMPT_LIFE,
+    LINK_LIFE,
+    LOGIN_CODE_LIFE,
+    STATE_CHANNEL,
+    alive,
+)
 from regsvc.mail.queue import jobs
 from regsvc.postgres.connection import Connection
+from regsvc.security.tokens import Secrets
 
 # The registrations of some messages; every statement that writes several locks them in the same order.
-_LOCKED = """
-    r.id = ANY(ARRAY(SELECT r.id FROM registrations r JOIN mails m ON m.registration_id = r.id
-                      WHERE m.id = ANY(%(mail_ids)s) ORDER BY r.id FOR NO KEY UPDATE OF r))"""
+_LOCKED = f"""
+    r.id = ANY(ARRAY(SELECT r.id FROM registrations r JOIN mails m ON r.id = {jobs.ATTEMPT}
+                      WHERE m.id = ANY(%(mail_ids)s) ORDER BY r.id FOR NO KEY UPDATE OF r))"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class Letter:
         admitted: whether its address's turn was taken.
         silent: whether its outcome is hidden: its registration shows another message's.
         insists: whether the holder of the handle asked for it in spite of a bounce.
+        is_login: whether the client asked for a login code instead of signing up.
     """
 
     mail_id: UUID
@@ -53,6 +63,12 @@ class Letter:
     admitted: bool
     silent: bool
     insists: bool = False
+    is_login: bool = False
+
+    def turn(self, secrets: Secrets) -> bytes:
+        """Return the key of the schedule it follows unless admitted."""
+        key = mail_schedule.login_key if self.is_login else mail_schedule.address_key
+        return key(secrets, self.email_key)
 
 
 async def choose_attempts(conn: Connection, mail_ids: Sequence[UUID]) -> None:
@@ -84,14 +100,16 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
     """
     async with conn.cursor(row_factory=class_row(Letter)) as cursor:
         await cursor.execute(
-            """
+            f"""
             WITH taken AS (
                 -- Locked and read again: a concurrent change of address counts. The same order everywhere.
                 SELECT m.id AS mail_id, m.admitted, m.silent, m.insists, r.id AS registration_id,
                        m.follows AND r.state = 'sending' AS shown,  -- it still follows a message in hand
-                       r.email, r.email_key, r.locale, r.origin, r.client, r.created_at
+                       r.email, coalesce(r.login_key, r.email_key) AS email_key, r.login_key IS NOT NULL AS is_login,
+                       r.locale, r.origin, r.client, CASE WHEN r.login_key IS NULL THEN r.created_at
+                                                          ELSE m.created_at END AS created_at
                   FROM mails m
-                  JOIN registrations r ON r.id = m.registration_id
+                  JOIN registrations r ON r.id = {jobs.ATTEMPT}
                  WHERE m.id = ANY(%(mail_ids)s) AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
                  ORDER BY r.id
                    FOR NO KEY UPDATE OF r SKIP LOCKED
@@ -107,15 +125,17 @@ async def begin_sending(conn: Connection, mail_ids: Sequence[UUID]) -> list[Lett
                 SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
             )
             SELECT taken.mail_id, taken.registration_id, taken.admitted, taken.silent,
-                   taken.insists,
+                   taken.insists, taken.is_login,
                    -- A message about an account uses the account's spelling of the address.
                    coalesce(u.email, taken.email) AS email,
                    taken.email_key, taken.locale, taken.origin, taken.client, taken.created_at,
-                   CASE WHEN u.id IS NULL THEN 'confirm' ELSE 'account_exists' END AS sent_as
+                   CASE WHEN taken.is_login AND (u.id IS NULL OR u.disabled_at IS NOT NULL) THEN 'no_account'
+                        WHEN taken.is_login THEN 'login_code'
+                        WHEN u.id IS NULL THEN 'confirm' ELSE 'account_exists' END AS sent_as
               FROM taken
               LEFT JOIN users u ON u.email_key = taken.email_key
              WHERE (SELECT count(*) FROM told) >= 0
-            """,
+            """,  # noqa: S608 - a constant
             {"mail_ids": list(mail_ids), "channel": STATE_CHANNEL},
         )
         return await cursor.fetchall()
@@ -125,15 +145,15 @@ async def find_wanted(conn: Connection, mail_ids: Collection[UUID]) -> set[UUID]
     """Return the messages that may still be wanted, because another transaction holds their attempts."""
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
-            """
+            f"""
             SELECT m.id
               FROM mails m
-              LEFT JOIN registrations r ON r.id = m.registration_id
+              LEFT JOIN registrations r ON r.id = {jobs.ATTEMPT}
              WHERE m.id = ANY(%(mail_ids)s)
                AND (r.state NOT IN ('confirmed', 'expired', 'repudiated')
                     OR (m.kind = 'forgot' AND m.user_id IS NULL
                         AND EXISTS (SELECT FROM users u WHERE u.email_key = m.email_key AND u.disabled_at IS NULL)))
-            """,
+            """,  # noqa: S608 - a constant
             {"mail_ids": list(mail_ids)},
         )
         return set(await cursor.fetchall())
@@ -148,12 +168,14 @@ async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:
     await conn.execute(
         f"""
         WITH sent AS (
-            SELECT DISTINCT registration_id FROM mails WHERE id = ANY(%(mail_ids)s) AND NOT silent
+            SELECT DISTINCT {jobs.ATTEMPT} AS registration_id
+              FROM mails m WHERE id = ANY(%(mail_ids)s) AND NOT silent
         ), moved AS (
             UPDATE registrations r
                SET state = CASE WHEN r.state = 'confirmed' THEN r.state ELSE 'sent' END,
                    seq = r.seq + 1, next_try_at = NULL, reason = NULL, changed_at = now(), bounce_kind = NULL,
-                   expires_at = least(now() + %(life)s, r.created_at + %(attempt_life)s)
+                   expires_at = CASE WHEN r.login_key IS NOT NULL THEN now() + %(login_life)s
+                                     ELSE least(now() + %(life)s, r.created_at + %(attempt_life)s) END
               FROM sent
              WHERE r.id = sent.registration_id AND r.state NOT IN ('expired', 'repudiated')
                AND {_LOCKED}
@@ -164,6 +186,7 @@ async def show_sent(conn: Connection, mail_ids: Sequence[UUID]) -> None:
         {
             "mail_ids": list(mail_ids),
             "life": LINK_LIFE,
+            "login_life": LOGIN_CODE_LIFE,
             "attempt_life": ATTEMPT_LIFE,
             "channel": STATE_CHANNEL,
         },
@@ -179,7 +202,7 @@ async def show_delayed(conn: Connection, mail_ids: Sequence[UUID]) -> None:
                SET state = 'delayed', seq = r.seq + 1, next_try_at = m.due_at, reason = m.reason,
                    changed_at = now()
               FROM mails m
-             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id AND m.state = 'delayed' AND NOT m.silent
+             WHERE m.id = ANY(%(mail_ids)s) AND r.id = {jobs.ATTEMPT} AND m.state = 'delayed' AND NOT m.silent
                AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
                AND {_LOCKED}
             RETURNING r.id, r.seq
@@ -199,7 +222,7 @@ async def show_bounced(conn: Connection, mail_ids: Sequence[UUID]) -> None:
                SET state = 'bounced', seq = r.seq + 1, next_try_at = NULL, changed_at = now(),
                    reason = CASE m.state WHEN 'dead' THEN 'gave_up' ELSE m.reason END
               FROM mails m
-             WHERE m.id = ANY(%(mail_ids)s) AND r.id = m.registration_id
+             WHERE m.id = ANY(%(mail_ids)s) AND r.id = {jobs.ATTEMPT}
                AND m.state IN ('bounced', 'dead') AND NOT m.silent
                AND r.state NOT IN ('confirmed', 'expired', 'repudiated')
                AND {_LOCKED}

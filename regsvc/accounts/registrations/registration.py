@@ -37,6 +37,7 @@ STATE_CHANNEL = "registration_state"
 FINAL: frozenset[State] = frozenset({"confirmed", "expired", "repudiated"})
 UNSENT: frozenset[State] = frozenset({"queued", "sending", "delayed"})
 LINK_LIFE = timedelta(hours=24)  # from the time the mail server accepts the message
+LOGIN_CODE_LIFE = timedelta(minutes=10)  # likewise, of a code to log in with
 UNSENT_LIFE = jobs.GIVE_UP + LINK_LIFE  # of an attempt whose message was never accepted
 ATTEMPT_LIFE = timedelta(days=7)  # from the POST, however often its message is sent again
 KEEP_FINAL = timedelta(days=30)
@@ -237,7 +238,7 @@ async def change_address(conn: Connection, registration_id: UUID, address: Addre
                    expires_at = NULL, next_try_at = NULL, reason = NULL, changed_at = now(),
                    delivered_at = NULL, bounce_kind = NULL,
                    address_since = now()
-             WHERE id = %(id)s AND state <> 'confirmed' AND {alive()}
+             WHERE id = %(id)s AND login_key IS NULL AND state <> 'confirmed' AND {alive()}
             RETURNING id, seq
         ), cancelled AS (
             UPDATE mails SET state = 'cancelled', due_at = NULL, lease = NULL, reason = 'address_changed'

@@ -31,6 +31,11 @@ _ADDRESSES = """
           JOIN registrations r
             ON r.email_key = a.key AND r.state IN ('confirmed', 'expired', 'repudiated')
            AND CASE r.state WHEN 'confirmed' THEN r.changed_at ELSE r.created_at END <= a.until
+         UNION ALL
+        SELECT r.id
+          FROM addresses a
+          JOIN registrations r
+            ON r.login_key = a.key AND r.state IN ('confirmed', 'expired', 'repudiated') AND r.created_at <= a.until
     )"""
 _OPEN = [
     "queued",
@@ -125,7 +130,8 @@ async def _erase_registrations(conn: Connection, user_id: UUID) -> None:
         f"""
         WITH {_ADDRESSES}
         UPDATE registrations
-           SET email = '', email_key = '', name = '', origin = '', client = ''
+           SET email = '', email_key = '', name = '', origin = '', client = '',
+               login_key = CASE WHEN login_key IS NOT NULL THEN '' END
          WHERE id IN (SELECT id FROM registrations WHERE id IN (SELECT id FROM over) ORDER BY id FOR UPDATE)
         """,  # noqa: S608 - a constant of this module
         {"user_id": user_id},

@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from regsvc.accounts.mails.account_mails import begin_sending_account, choose_accounts
+from regsvc.accounts.mails.admission import admit_known
 from regsvc.accounts.mails.legacy import begin_sending_legacy
 from regsvc.accounts.mails.turns import AnyLetter, take_turns
 from regsvc.accounts.registrations import mail_status
@@ -157,6 +158,7 @@ async def _write_letters(conn: Connection, secrets: Secrets, claimed: Sequence[J
     nobodys = [job.id for job in claimed if job.registration_id is None]
     others = await _begin_others(conn, secrets, nobodys) if nobodys else []
     begun = await mail_status.begin_sending(conn, [job.id for job in claimed])
+    begun = await admit_known(conn, secrets, begun)
     return {letter.mail_id: letter for letter in (*begun, *others)}
 
 

@@ -10,13 +10,16 @@ from typing import Any
 from regsvc.accounts.mails.account_mails import AccountLetter
 from regsvc.accounts.mails.legacy import LegacyLetter
 from regsvc.accounts.mails.turns import AnyLetter
+from regsvc.accounts.registrations.login_code import LOGIN_CODE
 from regsvc.accounts.registrations.mail_status import Letter
-from regsvc.accounts.registrations.registration import LINK_LIFE
+from regsvc.accounts.registrations.registration import LINK_LIFE, LOGIN_CODE_LIFE
 from regsvc.mail.envelope import Envelope
 from regsvc.mail.message.kinds import (
     ACCOUNT_KINDS,
     EmailChangeMail,
     LinkedMail,
+    LoginCodeMail,
+    NoAccountMail,
     SecurityChangedMail,
     WarningMail,
 )
@@ -80,6 +83,8 @@ class LetterWriter:
                 login_link=f"{self.public_url}/login",
                 reset_link=f"{self.public_url}/forgot",
             )
+        if letter.is_login:
+            return self._login_mail(letter)
         token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
         return ConfirmMail(
             link=f"{self.public_url}/confirm#t={token}",
@@ -90,6 +95,20 @@ class LetterWriter:
             client=letter.client,
             valid_hours=int(LINK_LIFE.total_seconds() // 3600),
         )
+
+    def _login_mail(self, letter: Letter) -> Mail:
+        told: dict[str, Any] = {
+            "occurred_at": letter.created_at,
+            "origin": letter.origin,
+            "client": letter.client,
+        }
+        if letter.sent_as == "no_account":
+            return NoAccountMail(**told, signup_link=f"{self.public_url}/signup")
+        minutes = int(LOGIN_CODE_LIFE.total_seconds() // 60)
+        return LoginCodeMail(**told, code=self._login_code(letter), valid_minutes=minutes)
+
+    def _login_code(self, letter: Letter) -> str:
+        return mint_code(self.secrets, letter.mail_id, letter.email_key, LOGIN_CODE)
 
     def _account_mail(self, letter: AccountLetter) -> Mail:
         kind = ACCOUNT_KINDS[letter.sent_as]
@@ -122,8 +141,10 @@ class LetterWriter:
         )
 
     def announce(self, letter: AnyLetter) -> None:
-        """Announce link and code of an accepted confirmation message."""
+        """Announce link and code of an accepted confirmation message, or the code to log in with."""
         if self.announcer is not None and isinstance(letter, Letter) and letter.sent_as == "confirm":
             token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
             link = f"{self.public_url}/confirm#t={token}"
             self.announcer(letter, link, mint_code(self.secrets, letter.mail_id, letter.email_key))
+        elif self.announcer is not None and isinstance(letter, Letter) and letter.sent_as == "login_code":
+            self.announcer(letter, f"{self.public_url}/login/code", self._login_code(letter))

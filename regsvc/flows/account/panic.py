@@ -11,7 +11,7 @@ from regsvc.accounts.registrations.confirmation import TokenInvalidError
 from regsvc.accounts.users import panic
 from regsvc.flows.account.email_change import LinkBody
 from regsvc.flows.caller import Caller
-from regsvc.flows.rate_limits import CONFIRM, throttle
+from regsvc.flows.rate_limits import admit
 from regsvc.flows.service import Service
 from regsvc.security.tokens import read_account_token
 
@@ -22,11 +22,12 @@ async def take_back(service: Service, caller: Caller, body: LinkBody) -> datetim
     """Take an account back, or return when that is possible: a new address is notified first.
 
     Raises:
+        ChallengeNeededError: proof of work is due.
         RateLimitedError: this client tries too many links.
         TokenInvalidError, PanicExpiredError: the link is none of ours, or no longer good.
         OverloadedError: too many passwords wait to be hashed.
     """
-    await throttle(service, caller, CONFIRM)
+    await admit(service, caller, "undo")
     token = read_account_token(body.token)
     if token is None:
         raise TokenInvalidError

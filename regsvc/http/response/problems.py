@@ -27,6 +27,7 @@ from regsvc.accounts.registrations import (
     confirmation,
     confirmation_code,
     link_preview,
+    login_code,
     registration,
 )
 from regsvc.accounts.sessions import proof, refresh_token, session
@@ -123,6 +124,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     rate_limit.RateLimitedError: HTTPStatus.TOO_MANY_REQUESTS,
     mail_schedule.TooSoonError: HTTPStatus.TOO_MANY_REQUESTS,
     confirmation_code.CodeTriesExhaustedError: HTTPStatus.TOO_MANY_REQUESTS,
+    login_code.LoginCodeTriesExhaustedError: HTTPStatus.TOO_MANY_REQUESTS,
     TooManyWaitingError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DatabaseUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SchemaMismatchError: HTTPStatus.SERVICE_UNAVAILABLE,

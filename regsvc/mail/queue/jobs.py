@@ -91,6 +91,11 @@ MAIL_JOBS: Final = JobTable(
 """The mail jobs, as `regsvc.jobs` needs to know them."""
 
 
+ATTEMPT: Final = "CASE m.kind WHEN 'login' THEN m.wanted ELSE m.registration_id END"
+"""The attempt whose state shows what becomes of a message `m`. The mail of a login names it where release 0.2.0, which
+would send a confirmation, does not look."""
+
+
 # Adds a message as part of another statement, once for each row of `{0}`.
 ADDED = "INSERT INTO mails (id, registration_id, kind) SELECT %(mail_id)s, %(id)s, 'signup' FROM {0}"
 

@@ -17,6 +17,7 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.formats import Message, Timestamp, timestamp
 from regsvc.schemas.typed_dict import TypedDict
+from regsvc.security.challenge import ChallengeNeededError
 
 log = structlog.get_logger()
 blueprint = Blueprint("panic", __name__)
@@ -35,7 +36,7 @@ class PanicWaits(TypedDict):
 @documented(
     {200: Message, 202: PanicWaits},
     body=LinkBody,
-    errors=[TokenInvalidError, TokenExpiredError, RateLimitedError, OverloadedError],
+    errors=[TokenInvalidError, TokenExpiredError, ChallengeNeededError, RateLimitedError, OverloadedError],
 )
 async def panic() -> Response:
     """Take the account back with the link in a notice of a new login or of a changed factor or identity.

@@ -34,6 +34,11 @@ LOG_LINES_DROPPED = Counter(
 )
 CHILD_FAILURES = Counter("regsvc_child_failures_total", "Failures of supervised children", ["child"])
 CHILD_RUNNING = Gauge("regsvc_child_running", "1 while a supervised child runs", ["child"])
+IDENTITY_ANSWERS = Counter(
+    "regsvc_identity_answers_total",
+    "Answers of identity providers by what came of them",
+    ["provider", "outcome"],
+)
 RATE_LIMITED = Counter("regsvc_rate_limited_total", "Requests refused by a rate limit", ["limit"])
 FACTORS = Counter(
     "regsvc_second_factors_total", "Second factors given, by kind and whether right", ["method", "outcome"]

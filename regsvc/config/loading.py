@@ -13,6 +13,7 @@ from pydantic import (
 
 from regsvc.config.dkim_keys import load_keys
 from regsvc.config.environment import is_service_link, read, variable
+from regsvc.config.identities.identity_settings import gather_providers, list_fields
 from regsvc.config.libpq_service import expand_service
 from regsvc.config.settings import SECRETS, Mode, Role, Settings
 from regsvc.errors import ConfigurationError
@@ -49,13 +50,16 @@ def load(
     problems: dict[str, str] = {}
     values = (_DEV if mode == "dev" else {}) | dict(defaults or {})
     found = os.environ if environ is None else environ
+    families = list_fields(found)
+    fields = {*Settings.model_fields, *families} - {"oidc_providers"}
     values |= read(
         found,
-        fields=Settings.model_fields,
-        secrets=SECRETS,
-        wanted=_MIGRATION if mode == "migrate" else Settings.model_fields,
+        fields=fields,
+        secrets=SECRETS | {field for field, secret in families.items() if secret},
+        wanted=_MIGRATION if mode == "migrate" else fields,
         problems=problems,
     )
+    providers = gather_providers(values, problems)
     if "mail_url" in values and f"{variable('smtp_url')}" not in found:
         values.pop("smtp_url", None)  # a default
     if role is not None:
@@ -63,6 +67,7 @@ def load(
     if processes is not None:
         values["processes"] = str(processes)
     settings = _with_libpq_password(_with_libpq_service(_validated(values, problems), found), found)
+    settings = settings.model_copy(update={"oidc_providers": providers})
     mailed = "mail_url" in values or variable("mail_url") in problems
     lines = [
         *problems.values(),

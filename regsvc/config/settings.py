@@ -6,6 +6,7 @@ Their environment variables are the field names in capitals after `REGSVC_`. A s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from email.headerregistry import Address
 from functools import partial
 from ipaddress import ip_network
@@ -22,6 +23,7 @@ from pydantic import (
 from regsvc.config import notations, urls
 from regsvc.config.environment import variable
 from regsvc.config.feedback_settings import FeedbackSettings
+from regsvc.config.identities.identity_settings import PARTS, SECRET_PARTS, IdentitySettings
 from regsvc.config.insecurities import KNOWN_PASSWORDS, Insecurity, Topic, find_insecurities
 from regsvc.config.mail_settings import MailSettings
 from regsvc.config.mail_url import read_mail_urls
@@ -46,7 +48,7 @@ _Switch = Annotated[bool, BeforeValidator(notations.switch)]
 _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-class Settings(SignupSettings, FeedbackSettings, MailSettings):
+class Settings(IdentitySettings, SignupSettings, FeedbackSettings, MailSettings):
     """The settings of one process. Those that are not set and not needed in its mode are empty or None."""
 
     database_url: Annotated[SecretStr, AfterValidator(urls.database_url)] = Field(
@@ -202,7 +204,7 @@ class Settings(SignupSettings, FeedbackSettings, MailSettings):
             secret: SecretStr | None = getattr(self, field)
             if secret is not None:
                 values |= {secret.get_secret_value(), *notations.passwords(secret.get_secret_value())}
-        return frozenset(values - {""} - KNOWN_PASSWORDS)
+        return frozenset((values | {*self.provider_secrets()}) - {""} - KNOWN_PASSWORDS)
 
     @property
     def uses_oauth(self) -> bool:
@@ -265,9 +267,19 @@ def describe() -> str:
     """Return the settings as a Markdown table, for `docs/settings.md`."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for field, info in Settings.model_fields.items():
+        if field == "oidc_providers":
+            lines += _describe_provider()
+            continue
         file = f" (or `{variable(field)}_FILE`)" if field in SECRETS else ""
         lines.append(f"| `{variable(field)}`{file} | {_shown(info.default)} | {info.description} |")
     return "\n".join(lines) + "\n"
+
+
+def _describe_provider() -> Iterator[str]:
+    for part, description in PARTS.items():
+        name = f"REGSVC_OIDC_<NAME>_{part.upper()}"
+        file = f" (or `{name}_FILE`)" if part in SECRET_PARTS else ""
+        yield f"| `{name}`{file} |  | {description} |"
 
 
 def _shown(default: object) -> str:

@@ -19,6 +19,7 @@ from regsvc.accounts.factors.guesses import purge_guesses
 from regsvc.accounts.factors.passkey_challenges import purge_challenges
 from regsvc.accounts.factors.pending_logins import purge_pending_logins
 from regsvc.accounts.factors.totp import purge_totp_setups
+from regsvc.accounts.identities.login_codes import purge_codes
 from regsvc.accounts.limits.code_attempts import purge_code_attempts
 from regsvc.accounts.limits.idempotency import purge_idempotency_keys
 from regsvc.accounts.limits.login_attempts import purge_login_tries
@@ -62,6 +63,7 @@ CHORES: tuple[tuple[str, Chore], ...] = (
     ("tokens of reports purged", purge_tokens),
     ("watches of mails purged", purge_watches),
     ("suppressions purged", purge_suppressions),
+    ("identity codes purged", purge_codes),
     ("audit events purged", purge_audit),
     ("signing keys purged", purge_keys),
 )

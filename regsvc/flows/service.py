@@ -12,6 +12,7 @@ from regsvc.config.settings import Settings
 from regsvc.dns.for_clients import ClientLookUps
 from regsvc.dns.resolver import Resolver
 from regsvc.postgres.pool import Pool
+from regsvc.security.identities.provider import IdentityProviders
 from regsvc.security.passwords import HashingLane
 from regsvc.security.tokens import Secrets
 
@@ -29,6 +30,7 @@ class Service:
         lane: where passwords are hashed.
         refused: clients that the rate limits have just refused.
         refusal_alarm: tells the operator when the limits refuse many requests.
+        providers: identity providers, and what is known of them.
         exports: users whose data is being exported at this moment.
         look_ups: asks the DNS on behalf of clients.
     """
@@ -39,6 +41,7 @@ class Service:
     lane: HashingLane
     refused: RefusedKeys = field(default_factory=RefusedKeys, kw_only=True)
     refusal_alarm: RefusalAlarm = field(default_factory=RefusalAlarm, kw_only=True)
+    providers: IdentityProviders = field(default_factory=IdentityProviders, kw_only=True)
     exports: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(EXPORTS), kw_only=True)
     look_ups: ClientLookUps = field(init=False)
 

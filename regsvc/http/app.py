@@ -28,6 +28,8 @@ from regsvc.http.api import (
     sessions,
 )
 from regsvc.http.api.factors import passkey_login, proof, second_factor, totp
+from regsvc.http.api.identities import own as own_identities
+from regsvc.http.api.identities import providers as identity_providers
 from regsvc.http.api.policy import challenge, terms
 from regsvc.http.api.security import panic
 from regsvc.http.context import Context, get_context, put_context
@@ -50,6 +52,7 @@ from regsvc.http.pages.console import lists, mail_templates, overview  # noqa: F
 from regsvc.http.pages.factors import proof as proof_page  # noqa: F401 - likewise
 from regsvc.http.pages.factors import second_factor as second_factor_page  # noqa: F401 - likewise
 from regsvc.http.pages.factors import security  # noqa: F401 - likewise
+from regsvc.http.pages.identities import journey, own  # noqa: F401 - likewise
 from regsvc.http.request.client import get_client_network, get_origin, limits_apply
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id
@@ -86,6 +89,8 @@ _API = (
     supervisor,
     suppressions,
     intake,
+    identity_providers,
+    own_identities,
 )
 _UNCOUNTED = {health.blueprint.name, intake.blueprint.name}
 _REQUEST_ID = encode_name(HEADER)

@@ -15,11 +15,13 @@ from regsvc.accounts.admin.user_actions import NewUser
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.deliveries import families, reports, showing, suppression, tokens, unsent
 from regsvc.accounts.deliveries.attribution import Senders
+from regsvc.accounts.identities import accounts, attempts, identity, login_codes
 from regsvc.accounts.limits import idempotency, login_attempts, mail_schedule, rate_limit
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.limits.solutions import spend_solution
 from regsvc.accounts.mails import legacy
 from regsvc.accounts.registrations import (
+    activation,
     awaited,
     confirmation,
     link_preview,
@@ -41,6 +43,7 @@ from regsvc.mail.reports.standing import Standing
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from regsvc.security.challenge import Solved
+from regsvc.security.identities.proven_identity import ProvenIdentity
 from regsvc.security.signing import key_store
 from regsvc.security.tokens import (
     Secrets,
@@ -72,6 +75,7 @@ async def try_all(pool: Pool) -> None:
         await limit_logins(conn)
         await ask_for_work(conn)
         await operate(conn)
+        await use_identities(conn)
         await recompute(conn)
 
 
@@ -152,6 +156,30 @@ async def take_reports(pool: Pool) -> None:
         await suppression.purge_suppressions(conn, 1)
         await tokens.use_token(conn, b"x" * 32, b"y" * 32)
         await tokens.purge_tokens(conn, 1)
+
+
+async def use_identities(conn: Connection) -> None:
+    """Open an account, join one, sign up and log in with identities, and take them away."""
+    proven = ProvenIdentity("own", "https://id.example", "1", "new@example.org", "verified", "Ann")
+    async with conn.transaction():
+        await activation.lock_address(conn, "new@example.org")
+        opened = await accounts.open_account(
+            conn, parse_address("new@example.org"), name="Ann", locale="en", password_hash="!x", terms=None
+        )
+        assert opened is not None
+        await identity.add_identity(conn, opened, proven)
+    owner = await identity.find_owner(conn, proven)
+    assert owner is not None
+    await identity.note_use(conn, owner.identity_id, proven)
+    await accounts.find_account(conn, "person77@example.org")
+    await identity.list_identities(conn, opened)
+    await identity.remove_identity(conn, opened, owner.identity_id)
+    await identity.remove_identities(conn, opened, datetime.now(UTC))
+    await attempts.attach_identity(conn, an_id("r", 3), proven)
+    await attempts.forget_identities(conn, an_id("u", 3))
+    code = await login_codes.add_code(conn, proven, "c" * 43)
+    await login_codes.put_back(conn, await login_codes.take_code(conn, code, "c" * 43))
+    await login_codes.purge_codes(conn, 20)
 
 
 async def keep_the_breaker(conn: Connection) -> None:

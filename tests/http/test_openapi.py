@@ -25,10 +25,13 @@ from regsvc.accounts.users.notices import add_change_notice
 from regsvc.http.response import problems
 from regsvc.http.server import refusals
 from regsvc.postgres.connection import Connection
+from regsvc.security.identities.provider import hash_verifier
 from tests.http.factor_calls import use_factors
 from tests.http.login_code_calls import use_login_codes
 from tests.http.passkey_calls import use_passkeys
 from tests.http.reports import CREDENTIALS, postmark_bounce
+from tests.identities.issuer import Issuer, provider_environment
+from tests.identities.visitor import visiting
 from tests.services import PASSWORD, Service, run_test_service
 from tests.suite.application import open_application
 
@@ -55,6 +58,9 @@ ELSEWHERE = {
     "/account/address",
     "/account/delete",
     "/account/export",
+    "/account/security/identities/proof/{name}",
+    "/account/security/identities/remove",
+    "/account/security/identities/with/{name}",
     "/account/password",
     "/account/profile",
     "/account/proof",
@@ -80,6 +86,10 @@ ELSEWHERE = {
     "/forgot",
     "/login",
     "/login/second-factor",
+    "/login/with/{name}",
+    "/login/with/{name}/done",
+    "/login/with/{name}/finish",
+    "/login/with/{name}/terms",
     "/logout",
     "/mailbox",
     "/not-me",
@@ -96,6 +106,7 @@ ELSEWHERE = {
     "/static/{filename}",
 }
 URI = "urn:openapi"
+RETURN_TO = "https://app.example.org/login"
 
 
 @pytest.fixture
@@ -150,8 +161,15 @@ async def test_every_call_has_a_name_of_its_own_and_says_what_it_does(document: 
 
 
 async def test_every_problem_that_a_call_may_answer_is_described(document: Document) -> None:
-    on_sockets_alone = {"origin_not_allowed"}
-    known = {error.code for error in problems.STATUSES} - on_sockets_alone
+    elsewhere = {  # on sockets and pages alone
+        "origin_not_allowed",
+        "identity_state_invalid",
+        "identity_declined",
+        "identity_provider_not_found",
+        "identity_provider_unavailable",
+        "return_not_allowed",
+    }
+    known = {error.code for error in problems.STATUSES} - elsewhere
     assert known - {"schema_mismatch"} <= documented_codes(document)
 
 
@@ -237,19 +255,26 @@ class Checker:
         return next(each for each in known if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), path))
 
 
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    with Issuer().running() as running:
+        yield running
+
+
 async def test_what_is_answered_is_what_is_described(
-    document: Document, database: str, tmp_path: Path
+    document: Document, database: str, tmp_path: Path, issuer: Issuer
 ) -> None:
     checker = Checker(document)
-    environ = {"REGSVC_FEEDBACK_POSTMARK": ":".join(CREDENTIALS)}
+    environ = {"REGSVC_FEEDBACK_POSTMARK": ":".join(CREDENTIALS), "REGSVC_OIDC_RETURN_TO": RETURN_TO}
     async with (
-        run_test_service(database, tmp_path, environ) as running,
+        run_test_service(database, tmp_path, environ | provider_environment("OWN", issuer)) as running,
         httpx.AsyncClient(
             base_url=running.url, timeout=60, event_hooks={"response": [checker.check]}
         ) as client,
     ):
         service = Service(running.url, client, running.settings, running.mailbox)
         await follow_a_sign_up(service)
+        await use_identities(service, issuer)
         for path in ("/healthz", "/readyz", "/metrics", "/.well-known/jwks.json"):
             await client.get(path)
     successes = {(path, method) for method, path, status in checker.seen if status < HTTPStatus.BAD_REQUEST}
@@ -344,6 +369,34 @@ async def export_with_proof(service: Service, address: str, bearer: dict[str, st
     bearer = await service.log_in(address)
     await service.prove(bearer)
     await service.client.get("/api/v1/me/export", headers=bearer)
+
+
+async def use_identities(service: Service, issuer: Issuer) -> None:
+    """Log in with a provider, sign up with it, add an identity and remove it."""
+    await service.client.get("/api/v1/identity-providers")
+    challenge = {"return_to": RETURN_TO, "code_challenge": hash_verifier("v" * 43)}
+
+    async def fetch_code() -> dict[str, str]:
+        async with visiting(service) as visitor:
+            answer = await visitor.go("own", issuer, challenge)
+        return {"code": answer.headers["Refresh"].partition("code=")[2], "code_verifier": "v" * 43}
+
+    for claims, code in (({"email_verified": False}, 202), ({"email": ""}, 422), ({}, 200)):
+        issuer.claims = claims
+        answer = await service.post("/token/exchange", await fetch_code())
+        assert answer.status_code == code, answer.text
+    bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    own = "/api/v1/me/identities"
+    await service.client.delete(f"{own}/{uuid4()}", headers=bearer)
+    for body in (await fetch_code(), {"code": "no", "code_verifier": "v" * 43}):
+        await service.post("/me/identities/proof", body, bearer)
+    issuer.subject = "person-2"
+    for body in (await fetch_code(), {"code": "no", "code_verifier": "v" * 43}):
+        await service.post("/me/identities", body, bearer)
+    await service.post("/token/exchange", {"code": "no", "code_verifier": "v" * 43})
+    found = (await service.client.get(own, headers=bearer)).json()["identities"]
+    for each in (found[0]["id"], found[0]["id"], found[1]["id"]):
+        await service.client.delete(f"{own}/{each}", headers=bearer)
 
 
 async def report_and_lift(service: Service, bearer: dict[str, str]) -> None:

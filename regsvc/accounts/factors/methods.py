@@ -8,7 +8,7 @@ from uuid import UUID
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 
-Method: TypeAlias = Literal["password", "totp", "recovery_code", "passkey"]
+Method: TypeAlias = Literal["password", "totp", "recovery_code", "passkey", "identity"]
 
 
 class FactorInvalidError(RegsvcError):

@@ -13,6 +13,7 @@ from uuid import UUID
 from regsvc.accounts.factors.passkeys import remove_passkeys
 from regsvc.accounts.factors.recovery_codes import remove_recovery_codes
 from regsvc.accounts.factors.totp import remove_totp
+from regsvc.accounts.identities.identity import remove_identities
 from regsvc.postgres.connection import Connection
 
 
@@ -33,6 +34,7 @@ class Removal:
 REMOVALS: Sequence[Removal] = (
     Removal(("totp_authenticators", "totp_setups"), remove_totp),
     Removal(("recovery_keys",), remove_recovery_codes),
+    Removal(("identities",), remove_identities),
     Removal(("passkeys",), lambda conn, user_id, since: remove_passkeys(conn, user_id, since=since)),
 )
 

@@ -25,15 +25,17 @@ class WaysIn:
     Args:
         password: whether it has one.
         passkeys: their number.
+        identities: their number.
     """
 
     password: bool
     passkeys: int
+    identities: int
 
     @property
     def number(self) -> int:
         """Return how many there are."""
-        return self.password + self.passkeys
+        return self.password + self.passkeys + self.identities
 
 
 async def list_ways_in(conn: Connection, user_id: UUID) -> WaysIn:
@@ -42,13 +44,14 @@ async def list_ways_in(conn: Connection, user_id: UUID) -> WaysIn:
         await cursor.execute(
             """
             SELECT password_hash NOT LIKE %(no_password)s AS password,
-                   (SELECT count(*) FROM passkeys WHERE user_id = users.id) AS passkeys
+                   (SELECT count(*) FROM passkeys WHERE user_id = users.id) AS passkeys,
+                   (SELECT count(*) FROM identities WHERE user_id = users.id) AS identities
               FROM users
              WHERE id = %(user_id)s
             """,
             {"user_id": user_id, "no_password": NO_PASSWORD},
         )
-        return await cursor.fetchone() or WaysIn(password=False, passkeys=0)
+        return await cursor.fetchone() or WaysIn(password=False, passkeys=0, identities=0)
 
 
 async def keep_a_way_in(conn: Connection, user_id: UUID) -> None:

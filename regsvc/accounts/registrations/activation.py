@@ -34,7 +34,7 @@ async def lock_address(conn: Connection, email_key: str) -> None:
 async def activate(conn: Connection, registration_id: UUID, email_key: str, by: By) -> UUID:
     """Activate an attempt, show it as confirmed, and return the user's id; the caller has locked the address.
 
-    The passkey of a sign-up without a password becomes the user's, unless an account has it already.
+    The passkey or the identity of a sign-up without a password becomes the user's, unless an account has it already.
 
     Raises:
         AddressTakenError: another attempt has activated the address, or this attempt has ended.
@@ -71,10 +71,24 @@ async def activate(conn: Connection, registration_id: UUID, email_key: str, by: 
               FROM registration_passkeys
              WHERE registration_id = %(id)s
             ON CONFLICT (credential_id) DO NOTHING
+        ), brought AS (
+            DELETE FROM registration_identities WHERE registration_id = %(id)s
+            RETURNING provider, issuer, subject, email
+        ), identity AS (
+            INSERT INTO identities (id, user_id, provider, issuer, subject, email)
+            SELECT %(identity_id)s, %(user_id)s, provider, issuer, subject, email FROM brought
+            ON CONFLICT (issuer, subject) DO NOTHING
         )
         SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
         """,
-        {"id": registration_id, "passkey_id": uuid4(), "life": LINK_LIFE, "channel": STATE_CHANNEL},
+        {
+            "id": registration_id,
+            "user_id": user_id,
+            "passkey_id": uuid4(),
+            "identity_id": uuid4(),
+            "life": LINK_LIFE,
+            "channel": STATE_CHANNEL,
+        },
     )
     await record(conn, "account_created", by, user_id=user_id, registration=str(registration_id))
     return user_id

@@ -14,7 +14,7 @@ from regsvc.postgres.connection import Connection
 from regsvc.security.no_password import NO_PASSWORD
 from regsvc.security.passkeys.registration import Credential
 
-Method: TypeAlias = Literal["password", "passkey"]
+Method: TypeAlias = Literal["password", "passkey", "code"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,18 +73,24 @@ async def find_signup_key(conn: Connection, email_key: str, credential_id: bytes
 
 
 async def list_methods(conn: Connection, email_key: str) -> Sequence[Method]:
-    """Return by what the live attempts of an address can be told apart."""
+    """Return by what the live attempts of an address can be told apart.
+
+    The attempt of an identity provider has its code, typed where the person signed up.
+    """
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"""
             SELECT EXISTS (SELECT FROM registrations
                             WHERE email_key = %(email_key)s AND {LIVE} AND password_hash NOT LIKE %(no_password)s)
              UNION ALL
-            SELECT EXISTS (SELECT FROM registrations
-                            WHERE email_key = %(email_key)s AND {LIVE} AND password_hash LIKE %(no_password)s)
+            SELECT EXISTS (SELECT FROM registration_passkeys p JOIN registrations ON id = p.registration_id
+                            WHERE email_key = %(email_key)s AND {LIVE})
+             UNION ALL
+            SELECT EXISTS (SELECT FROM registration_identities i JOIN registrations ON id = i.registration_id
+                            WHERE email_key = %(email_key)s AND {LIVE})
             """,  # noqa: S608 - constants
             {"email_key": email_key, "no_password": NO_PASSWORD},
         )
         found = await cursor.fetchall()
-    methods: tuple[Method, ...] = ("password", "passkey")
+    methods: tuple[Method, ...] = ("password", "passkey", "code")
     return [method for method, exists in zip(methods, found, strict=True) if exists]

@@ -47,6 +47,18 @@ class PastSession:
 
 
 @dataclass(frozen=True)
+class OwnIdentity:
+    """An identity by which the user can log in."""
+
+    provider: str
+    issuer: str
+    subject: str
+    email: str
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True)
 class PastRegistration:
     """A sign-up with the user's address, by any client."""
 
@@ -126,6 +138,15 @@ _LISTS = (
         """
         SELECT id, origin, client, created_at, last_used_at, expires_at, ended_at, ended_reason
           FROM sessions WHERE id = ANY(%(ids)s) ORDER BY created_at DESC, id DESC
+        """,
+    ),
+    _List(
+        "identities",
+        OwnIdentity,
+        "SELECT id FROM identities WHERE user_id = %(user_id)s ORDER BY created_at DESC, id DESC LIMIT %(most)s",
+        """
+        SELECT provider, issuer, subject, email, created_at, last_used_at
+          FROM identities WHERE id = ANY(%(ids)s) ORDER BY created_at DESC, id DESC
         """,
     ),
     _List(

@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.rows import scalar_row
 
 from regsvc.accounts.audit.record import By, forget_person, record
+from regsvc.accounts.identities.attempts import forget_identities
 from regsvc.accounts.limits.login_attempts import forget_address
 from regsvc.accounts.registrations.activation import lock_address
 from regsvc.accounts.users.user import UserNotFoundError, keep_an_admin
@@ -69,6 +70,7 @@ async def erase_user(
     # Lock in the order of a confirmation: address, messages, registrations.
     await lock_address(conn, email_key)
     await _erase_mails(conn, user_id)
+    await forget_identities(conn, user_id)
     await _erase_registrations(conn, user_id)
     await record(conn, ERASED, by, user_id=user_id)
     await forget_person(conn, user_id)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from regsvc.accounts.audit.record import record
 from regsvc.accounts.factors.methods import FactorInvalidError, Method, list_second_factors
+from regsvc.accounts.factors.ways_in import list_ways_in
 from regsvc.accounts.sessions.proof import ProofNeededError, WrongCodeError, find_proof, keep_proof
 from regsvc.accounts.users.user import Credentials
 from regsvc.flows.caller import Caller
@@ -89,7 +90,12 @@ async def give_proof(service: Service, caller: Caller, token: AccessToken, body:
 
 
 async def list_methods(conn: Connection, credentials: Credentials) -> list[Method]:
-    """Return by what a user can prove to be there. Recovery codes are kept for logging in."""
+    """Return by what a user can prove to be there. Recovery codes are kept for logging in.
+
+    `identity`: by a login with a provider (`regsvc.flows.identities.own_identities`).
+    """
     factors = await list_second_factors(conn, credentials.user_id)
     password: list[Method] = ["password"] if has_password(credentials.password_hash) else []
-    return password + [method for method in factors if method != "recovery_code"]
+    ways = await list_ways_in(conn, credentials.user_id)
+    identity: list[Method] = ["identity"] if ways.identities else []
+    return password + [method for method in factors if method != "recovery_code"] + identity

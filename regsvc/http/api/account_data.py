@@ -53,6 +53,17 @@ class ExportedSession(TypedDict):
     ended_reason: str | None
 
 
+class ExportedIdentity(TypedDict):
+    """An identity at a provider, by which the user can log in."""
+
+    provider: str
+    issuer: str
+    subject: str
+    email: str
+    created_at: Timestamp
+    last_used_at: Timestamp | None
+
+
 class ExportedRegistration(TypedDict):
     """A sign-up attempt for the address, by any client."""
 
@@ -103,6 +114,7 @@ class Export(TypedDict):
     profile: Profile
     terms: Annotated[list[ExportedTerms], Field(description=f"Of each list, the newest {MOST}.")]
     sessions: list[ExportedSession]
+    identities: list[ExportedIdentity]
     registrations: list[ExportedRegistration]
     moves: list[ExportedEmailChange]
     mails: list[ExportedMail]

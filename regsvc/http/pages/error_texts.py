@@ -28,7 +28,7 @@ def explain_error(words: Words, error: RegsvcError, typed: Mapping[str, str] | N
         return next(iter(explain_fields(words, error.fields, typed).values()))
     if isinstance(error, TooSoonError):
         return fill(words["errors"]["too_soon"], time=say_moment(error.next_at))
-    if isinstance(error, UnavailableError | RateLimitedError):
+    if isinstance(error, UnavailableError | RateLimitedError) and error.code not in words["errors"]:
         return fill(words["common"]["busy"], seconds=max(1, round(error.retry_after)))
     return words["errors"].get(error.code, words["common"]["failed"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from quart import Response, request
@@ -20,35 +21,51 @@ _MOST_COOKIES = 8
 _MOST_FIELDS = 64
 
 
-async def read_form() -> dict[str, str]:
+async def read_form(*, without_referrer: bool = False) -> dict[str, str]:
     """Return the fields of the current request's form, the first of each name.
+
+    Args:
+        without_referrer: the page that has the form sends no referrer; see `check_same_origin`.
 
     Raises:
         OriginNotAllowedError: it was not sent from a page of ours.
         UnsupportedMediaTypeError: it is no form.
         ValidationFailedError: it has more fields than any of ours.
     """
-    check_same_origin()
+    check_same_origin(without_referrer=without_referrer)
+    fields = dict(reversed(await read_foreign_form()))
+    if _SOLUTION in fields:
+        get_caller().solution = fields.pop(_SOLUTION)
+    return fields
+
+
+async def read_foreign_form() -> list[tuple[str, str]]:
+    """Return the fields of a form that any site may have sent. Nothing may change by it.
+
+    Raises:
+        UnsupportedMediaTypeError: it is no form.
+        ValidationFailedError: it has more fields than any of ours.
+    """
     check_content_coding()
     if request.mimetype != _FORM:
         raise UnsupportedMediaTypeError
     raw = await request.get_data(cache=False, as_text=False)
     text = (raw if isinstance(raw, bytes) else raw.encode()).decode("utf-8", "replace")
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError:
         raise ValidationFailedError("The form has too many fields.") from None
-    fields = dict(reversed(pairs))
-    if _SOLUTION in fields:
-        get_caller().solution = fields.pop(_SOLUTION)
-    return fields
 
 
-def check_same_origin() -> None:
+def check_same_origin(*, without_referrer: bool = False) -> None:
     """Refuse what another site's page has a browser send: cookies would go with it.
 
     Browsers say where a request came from in `Sec-Fetch-Site`, except over plain HTTP to a name that is not loopback.
     There, and from older browsers, `Origin` decides. Pages cannot forge either (ASVS 5.0, 3.5.1).
+
+    Args:
+        without_referrer: the page that sent it has no referrer, so that its `Origin` is `null` where it decides. The
+            form has to prove by a secret of this browser's, such as the state of a flow, that it is ours.
 
     Raises:
         OriginNotAllowedError: it did not come from a page of ours.
@@ -60,6 +77,8 @@ def check_same_origin() -> None:
         own = {get_context().settings.public_url}
         if not is_secure():  # TLS ends before us, so there `http://host` may be any host on the way
             own.add(f"http://{request.host}")
+        if without_referrer:
+            own.add("null")
         allowed = request.headers.get("Origin") in own
     if not allowed:
         raise OriginNotAllowedError
@@ -75,7 +94,14 @@ def comes_from(path: str) -> bool:
     return urlsplit(request.headers.get("Referer", "")).path == path
 
 
-def set_cookie(response: Response, name: str, value: str, *, seconds: int | None = None) -> None:
+def set_cookie(
+    response: Response,
+    name: str,
+    value: str,
+    *,
+    seconds: int | None = None,
+    samesite: Literal["Strict", "Lax"] = "Strict",
+) -> None:
     """Set a cookie for this host alone, out of the reach of scripts and other sites.
 
     Where REGSVC_PUBLIC_URL is http, the cookie is not `Secure`: browsers would drop it, and logging in would fail.
@@ -85,6 +111,7 @@ def set_cookie(response: Response, name: str, value: str, *, seconds: int | None
         name: of the cookie, without its prefix.
         value: the secret; empty, and the cookie goes.
         seconds: how long it is kept; None: until the browser is closed.
+        samesite: `Lax` also comes with a GET that another site leads to.
     """
     response.set_cookie(
         _full_name(name),
@@ -93,7 +120,7 @@ def set_cookie(response: Response, name: str, value: str, *, seconds: int | None
         path="/",
         secure=is_secure(),
         httponly=True,
-        samesite="Strict",
+        samesite=samesite,
     )
 
 

@@ -16,6 +16,7 @@ from regsvc.http.pages.browser_session import find_visitor, forget_session, keep
 from regsvc.http.pages.error_texts import explain_error
 from regsvc.http.pages.factors.pending import lead_to_second_step
 from regsvc.http.pages.forms import lead_to, read_form
+from regsvc.http.pages.identities.ways import keep_way
 from regsvc.http.pages.page import blueprint, show_page, tell_when
 from regsvc.http.pages.texts import fill, get_words
 from regsvc.http.request.body import read_values
@@ -60,6 +61,7 @@ async def submit_login() -> Response:
         await log_out(get_context(), get_caller(), before)
     response = lead_to("/account")
     keep_session(response, granted)
+    keep_way(response, "")
     return response
 
 

@@ -22,6 +22,7 @@ from regsvc.config.settings import Settings
 from regsvc.errors import RegsvcError
 from regsvc.http.context import get_context
 from regsvc.http.pages.error_texts import explain_error
+from regsvc.http.pages.identities.ways import list_ways
 from regsvc.http.pages.texts import Words, fill, get_words, load_words, put_words
 from regsvc.http.response.problems import answer_bug, answer_http, answer_known
 from regsvc.mail.message import compiled
@@ -66,6 +67,7 @@ def make_page(
     submits: bool = False,
     frames: bool = False,
     images: bool = False,
+    silent: bool = False,
     **values: object,
 ) -> tuple[str, dict[str, str]]:
     """Return a page's HTML and headers.
@@ -76,6 +78,7 @@ def make_page(
         submits: it has a form that works without scripts.
         frames: it shows another answer of ours in a frame.
         images: it shows images of ours.
+        silent: it sends no referrer, whatever it has: its address is a secret.
         values: for the template.
     """
     settings = get_context().settings
@@ -99,7 +102,7 @@ def make_page(
         # Browsers heed it at trustworthy origins alone, and complain elsewhere.
         **({"Cross-Origin-Opener-Policy": "same-origin"} if _is_trustworthy(settings.public_url) else {}),
         # A form of a page that sends no referrer has `Origin: null`, which tells it from no other site's.
-        "Referrer-Policy": "same-origin" if submits else "no-referrer",
+        "Referrer-Policy": "same-origin" if submits and not silent else "no-referrer",
         "Cache-Control": "no-store",
     }
 
@@ -225,6 +228,7 @@ def _make_environment(app: Quart, folders: Sequence[Path]) -> Environment:
     )
     environment.filters["fill"] = fill
     environment.globals["url_for"] = url_for
+    environment.globals["list_ways"] = list_ways
     return environment
 
 

@@ -20,7 +20,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from regsvc import errors
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions
 from regsvc.accounts.deliveries import suppression
-from regsvc.accounts.factors import methods, passkey_challenges, passkeys, pending_logins, totp
+from regsvc.accounts.factors import methods, passkey_challenges, passkeys, pending_logins, totp, ways_in
+from regsvc.accounts.identities import identity, login_codes
 from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.accounts.registrations import (
     activation,
@@ -39,6 +40,7 @@ from regsvc.errors import (
     ValidationFailedError,
     WeakPasswordError,
 )
+from regsvc.flows.identities import arrival, departure, settling
 from regsvc.flows.signup import policy
 from regsvc.http.feedback.certificates import SnsUnavailableError
 from regsvc.http.request_id import get_request_id
@@ -58,6 +60,7 @@ from regsvc.mail.reports import report
 from regsvc.schemas.formats import timestamp
 from regsvc.security import challenge
 from regsvc.security.feedback import signatures
+from regsvc.security.identities.errors import IdentityRefusedError, ProviderUnavailableError
 from regsvc.security.passkeys import client_data
 from regsvc.security.signing import access_token
 
@@ -94,6 +97,19 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     InsufficientScopeError: HTTPStatus.FORBIDDEN,
     OriginNotAllowedError: HTTPStatus.FORBIDDEN,
     ClientNotAllowedError: HTTPStatus.FORBIDDEN,
+    arrival.FlowStateInvalidError: HTTPStatus.BAD_REQUEST,
+    arrival.ProviderDeclinedError: HTTPStatus.BAD_REQUEST,
+    departure.ReturnNotAllowedError: HTTPStatus.BAD_REQUEST,
+    login_codes.LoginCodeInvalidError: HTTPStatus.BAD_REQUEST,
+    IdentityRefusedError: HTTPStatus.UNAUTHORIZED,
+    departure.ProviderNotFoundError: HTTPStatus.NOT_FOUND,
+    identity.IdentityNotFoundError: HTTPStatus.NOT_FOUND,
+    identity.IdentityTakenError: HTTPStatus.CONFLICT,
+    ways_in.LastWayInError: HTTPStatus.CONFLICT,
+    identity.TooManyIdentitiesError: HTTPStatus.CONFLICT,
+    settling.LocalLoginNeededError: HTTPStatus.CONFLICT,
+    settling.AddressMissingError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ProviderUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     registration.RegistrationNotFoundError: HTTPStatus.NOT_FOUND,
     session.SessionNotFoundError: HTTPStatus.NOT_FOUND,
     user.UserNotFoundError: HTTPStatus.NOT_FOUND,

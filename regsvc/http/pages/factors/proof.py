@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quart import Response, request
 
+from regsvc.accounts.identities.identity import list_identities
 from regsvc.accounts.sessions.proof import find_proof
 from regsvc.errors import RegsvcError, ValidationFailedError
 from regsvc.flows.login.proof import ProofBody, give_proof, list_methods
@@ -82,12 +83,14 @@ async def _show(
         if found is None:
             return lead_to_login()
         methods = await list_methods(conn, found)
+        identities = await list_identities(conn, visitor.user_id)
     return await show_page(
         "proof.html",
         status,
         submits=True,
         target=_target(),
         methods=methods,
+        providers={identity.provider for identity in identities},
         problem=problem,
         code=code or "password" not in methods,
     )

@@ -8,6 +8,7 @@ from quart import Response, request
 
 from regsvc.accounts.factors.recovery_codes import FEW, NUMBER
 from regsvc.accounts.factors.totp import TotpCodeInvalidError, find_setup, find_totp
+from regsvc.accounts.identities.identity import list_identities
 from regsvc.accounts.sessions.proof import ProofNeededError, find_proof
 from regsvc.accounts.users.user import get_user
 from regsvc.errors import RegsvcError, ValidationFailedError
@@ -24,6 +25,7 @@ from regsvc.http.pages.browser_session import find_visitor, lead_to_login
 from regsvc.http.pages.error_texts import explain_error
 from regsvc.http.pages.factors.proof import lead_to_proof
 from regsvc.http.pages.forms import lead_to, read_form
+from regsvc.http.pages.identities.ways import label_of
 from regsvc.http.pages.page import blueprint, show_page, tell_when
 from regsvc.http.pages.texts import get_languages
 from regsvc.http.pages.times import say_moment
@@ -36,7 +38,7 @@ from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalid
 Act = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[list[str] | None]]
 PATH = "/account/security"
 
-_DONE = {"totp": "totp_removed"}
+_DONE = {"totp": "totp_removed", "identities": "identities_changed"}
 
 
 @blueprint.get(PATH)
@@ -152,6 +154,7 @@ async def show_security(
         user = await get_user(conn, visitor.user_id)
         found = await find_proof(conn, visitor.session_id)
         totp = await find_totp(conn, visitor.user_id)
+        identities = await list_identities(conn, visitor.user_id)
         setup = await find_setup(conn, context.secrets, visitor.user_id, visitor.session_id)
     if user is None or found is None:
         return lead_to_login()
@@ -170,6 +173,8 @@ async def show_security(
         images=True,
         proved=proved,
         totp=totp,
+        identities=identities,
+        label_of=label_of,
         # Typed in groups of four.
         key=" ".join(setup.secret[at : at + 4] for at in range(0, len(setup.secret), 4))
         if setup and proved

@@ -1,0 +1,1 @@
+"""Flows with identity providers: log in, sign up, add and remove an identity."""

@@ -1,0 +1,1 @@
+"""Identity providers: OpenID Connect as a relying party, and GitHub's OAuth."""

@@ -49,6 +49,7 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
 from regsvc.http.pages import login as login_page  # noqa: F401 - likewise
 from regsvc.http.pages.api_reference import add_reference
 from regsvc.http.pages.console import lists, mail_templates, overview  # noqa: F401 - likewise
+from regsvc.http.pages.console import suppressions as suppressions_page  # noqa: F401 - likewise
 from regsvc.http.pages.factors import proof as proof_page  # noqa: F401 - likewise
 from regsvc.http.pages.factors import second_factor as second_factor_page  # noqa: F401 - likewise
 from regsvc.http.pages.factors import security  # noqa: F401 - likewise

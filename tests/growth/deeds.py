@@ -10,9 +10,10 @@ import pytest
 
 from regsvc.accounts import address_keys
 from regsvc.accounts.address import parse_address
-from regsvc.accounts.admin import address_findings, user_actions, user_search
+from regsvc.accounts.admin import address_findings, suppression_search, user_actions, user_search
 from regsvc.accounts.admin.user_actions import NewUser
 from regsvc.accounts.audit.record import By
+from regsvc.accounts.cursor import Position
 from regsvc.accounts.deliveries import families, reports, showing, suppression, tokens, unsent
 from regsvc.accounts.deliveries.attribution import Senders
 from regsvc.accounts.identities import accounts, attempts, identity, login_codes
@@ -149,6 +150,9 @@ async def take_reports(pool: Pool) -> None:
             conn, found["person77@example.org"].key, "password_reset", an_id("m", 77)
         )
         (listed, *_) = await suppression.list_suppressions(conn, 10)
+        page = await suppression_search.list_page(conn, after=None, limit=1)
+        await suppression_search.list_page(conn, after=Position(page.rows[0].changed_at, listed.id), limit=1)
+        await suppression_search.find_by_address(conn, SECRETS, "person77@example.org")
         await suppression.lift_suppression(conn, listed.id, OPERATOR)
         rotated = Secrets(b"another secret for tests, 32 bytes", SECRETS.current)
         await suppression.note_complaint(conn, rotated, "person78@example.org", at=datetime.now(UTC))

@@ -14,8 +14,11 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from regsvc.accounts.address import find_key
 from regsvc.accounts.admin.statistics import BOUNDS, name_bounds
+from regsvc.accounts.deliveries.suppression import list_keys
 from regsvc.http.pages.console.bar_chart import HEIGHT, WIDTH, make_bars
+from regsvc.security.tokens import Secrets
 from tests.databases import run_sql
 from tests.programs import SharedProgram
 from tests.services import PASSWORD
@@ -25,13 +28,14 @@ from tests.visits import PHONE, Person, Visit, find_barriers, weigh
 pytestmark = pytest.mark.timeout(1200)
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
-ROOMS = ["/admin", "/admin/mails", "/admin/users", "/admin/audit", "/admin/templates"]
+ROOMS = ["/admin", "/admin/mails", "/admin/users", "/admin/suppressions", "/admin/audit", "/admin/templates"]
 NOBODY = UUID(int=1)
 DEEDS = [
     "/admin/children/janitor/restart",
     f"/admin/mails/{NOBODY}/replay",
     f"/admin/mails/{NOBODY}/cancel",
     f"/admin/users/{NOBODY}/disable",
+    f"/admin/suppressions/{NOBODY}/lift",
 ]
 
 
@@ -147,6 +151,75 @@ def test_a_user_is_disabled_and_enabled_and_nobody_disables_themselves(
     page.goto(f"{admin.program.url}/admin/users?search={admin.address}")
     page.get_by_role("button", name=f"Disable: {admin.address}").click()
     expect(page.get_by_role("alert")).not_to_be_empty()
+
+
+def test_a_suppressed_address_is_found_and_lifted(admin: Person, visit: Callable[..., Visit]) -> None:
+    """It is looked up by its MAC; the list holds no address, and the audit log says who lifted it."""
+    address = Person(admin.program).address
+    database = admin.program.environ["REGSVC_DATABASE_URL"]
+    secrets = Secrets(admin.program.environ["REGSVC_SECRET_KEY"].encode())
+    (key, *_) = list_keys(secrets, find_key(address) or "")
+    run_sql(
+        database,
+        "INSERT INTO suppressions (id, key, secret, family, bounces, bounced_at, bounced_until, kind, reason) VALUES "
+        f"(gen_random_uuid(), '\\x{key.hex()}', '{secrets.fingerprint}', 'google', 1, now(), "
+        "now() + interval '1 day', 'hard', 'no_such_mailbox')",
+    )
+    page = log_in(visit(), admin)
+    page.goto(f"{admin.program.url}/admin")
+    page.get_by_role("link", name="Suppressed").click()
+    expect(page.get_by_text("no_such_mailbox").first).to_be_visible()
+    assert address not in page.content()
+    for wanted, rows in (("nobody@example.org", 0), (address, 1)):
+        page.get_by_role("textbox", name="Address").fill(wanted)
+        page.get_by_role("button", name="Search").click()
+        expect(page.get_by_role("button", name=re.compile("^Lift: google"))).to_have_count(rows)
+    page.get_by_role("button", name=re.compile("^Lift: google")).click()
+    page.goto(f"{admin.program.url}/admin/suppressions?address={address}")
+    expect(page.get_by_text("No addresses found.")).to_be_visible()
+    page.get_by_role("link", name="Audit").click()
+    expect(page.get_by_role("rowheader", name="suppression_lifted").first).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("reply", "remedy"),
+    [
+        ("550 5.1.90 daily limit", "Wait until tomorrow"),
+        ("554 5.2.252 SendAsDenied", "Grant it Send As"),
+        ("550 5.7.26 unauthenticated", "Publish an SPF record"),
+        ("550 5.7.30 Basic authentication is not supported", "auth=xoauth2"),
+        ("550 5.7.515 Access denied", "SPF, DKIM and DMARC must all pass"),
+        ("550 5.4.5 Daily user sending limit exceeded", "Add a second route"),
+        ("554 Message rejected: Email address is not verified", "Verify the domain"),
+    ],
+    ids=["5.1.90", "5.2.252", "5.7.26", "5.7.30", "5.7.515", "5.4.5", "unverified"],
+)
+def test_what_is_about_us_stands_on_the_overview_with_its_remedy(
+    reply: str, remedy: str, admin: Person
+) -> None:
+    """A closed route, and receivers that throttle. The rows go again: the program is shared."""
+    database = admin.program.environ["REGSVC_DATABASE_URL"]
+    name = f"route-of-{admin.address.partition('@')[0]}"
+    run_sql(
+        database,
+        "INSERT INTO mail_routes (name, open, failures, reason, reply, opened_at) "
+        f"VALUES ('{name}', true, 3, 'policy_refused', '{reply}', now())",
+        "INSERT INTO mail_families (family, held_until, probe_at) "
+        f"VALUES ('{name}.example', now() + interval '90 seconds', now())",
+    )
+    try:
+        with enter(admin) as client:
+            page = unescape(client.get("/admin").text)
+    finally:
+        run_sql(
+            database,
+            f"DELETE FROM mail_routes WHERE name = '{name}'",
+            f"DELETE FROM mail_families WHERE family = '{name}.example'",
+        )
+    assert f"Route {name} is closed" in page
+    assert reply in page
+    assert remedy in page
+    assert f"{name}.example (2 min)" in page
 
 
 def test_names_and_replies_stay_text(admin: Person, visit: Callable[..., Visit]) -> None:

@@ -50,6 +50,8 @@ ELSEWHERE = {
     "/admin/mails",
     "/admin/mails/{mail_id}",
     "/admin/mails/{mail_id}/{deed}",
+    "/admin/suppressions",
+    "/admin/suppressions/{suppression_id}/lift",
     "/admin/templates",
     "/admin/templates/{kind}",
     "/admin/users",

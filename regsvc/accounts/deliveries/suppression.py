@@ -26,6 +26,10 @@ FIRST = timedelta(hours=24)
 AGAIN = timedelta(days=30)
 COMPLAINED = timedelta(days=30)
 YEAR = timedelta(days=365)
+COLUMNS = (
+    "id, family, bounces, bounced_at, bounced_until, reason, complained_at, complained_until, changed_at"
+)
+"""What `Suppression` is read from."""
 
 
 class SuppressionNotFoundError(RegsvcError):
@@ -141,6 +145,11 @@ async def find_suppressed(
         return {named[bytes(found.key)]: found for found in await cursor.fetchall()}
 
 
+def list_keys(secrets: Secrets, email_key: str) -> list[bytes]:
+    """Return the keys that an address may have, that of the current secret first."""
+    return blinds(secrets, _LABEL, email_key)
+
+
 async def pass_once_a_day(conn: Connection, key: bytes, kind: str, mail_id: UUID) -> bool:
     """Return whether a mail goes to an address that bounced: one of each kind a day, however often it is tried.
 
@@ -168,10 +177,7 @@ async def list_suppressions(conn: Connection, limit: int) -> list[Suppression]:
     """Return suppressed addresses, the last changed first."""
     async with conn.cursor(row_factory=class_row(Suppression)) as cursor:
         await cursor.execute(
-            """
-            SELECT id, family, bounces, bounced_at, bounced_until, reason, complained_at, complained_until, changed_at
-              FROM suppressions ORDER BY changed_at DESC, id DESC LIMIT %(limit)s
-            """,
+            f"SELECT {COLUMNS} FROM suppressions ORDER BY changed_at DESC, id DESC LIMIT %(limit)s",  # noqa: S608 - a constant
             {"limit": limit},
         )
         return await cursor.fetchall()
@@ -196,7 +202,7 @@ async def lift_address(conn: Connection, secrets: Secrets, email_key: str, by: B
         SuppressionNotFoundError: it did not.
     """
     cursor = await conn.execute(
-        "DELETE FROM suppressions WHERE key = ANY(%(keys)s)", {"keys": blinds(secrets, _LABEL, email_key)}
+        "DELETE FROM suppressions WHERE key = ANY(%(keys)s)", {"keys": list_keys(secrets, email_key)}
     )
     if cursor.rowcount == 0:
         raise SuppressionNotFoundError
@@ -219,7 +225,7 @@ async def purge_suppressions(conn: Connection, limit: int) -> int:
 
 async def _renew_key(conn: Connection, secrets: Secrets, email_key: str) -> None:
     """Give an entry of the previous secret the current one's key, unless both exist."""
-    current, *previous = blinds(secrets, _LABEL, email_key)
+    current, *previous = list_keys(secrets, email_key)
     if previous:
         await conn.execute(
             """
@@ -233,7 +239,7 @@ async def _renew_key(conn: Connection, secrets: Secrets, email_key: str) -> None
 def _identify(secrets: Secrets, email_key: str) -> dict[str, object]:
     return {
         "id": uuid4(),
-        "key": blinds(secrets, _LABEL, email_key)[0],
+        "key": list_keys(secrets, email_key)[0],
         "secret": secrets.fingerprint,
         "family": find_family(email_key),
     }

@@ -53,7 +53,7 @@ _USER_DEEDS: dict[str, _Act] = {
 async def open_mails() -> Response:
     """List mails, the newest first."""
     await get_operator()
-    query = _read_filters(MailQuery)
+    query = read_filters(MailQuery)
     filters = mail_search.Filters(
         query.state, query.kind, address_of(query.address).key if query.address else None
     )
@@ -63,7 +63,7 @@ async def open_mails() -> Response:
         "console_mails.html",
         query=query,
         mails=page.rows,
-        more=_more(page.next_cursor),
+        more=link_more(page.next_cursor),
     )
 
 
@@ -124,13 +124,13 @@ async def submit_user_deed(user_id: str, deed: str) -> Response:
 async def open_audit() -> Response:
     """List what happened that matters for security, the newest first."""
     await get_operator()
-    query = _read_filters(AuditQuery)
+    query = read_filters(AuditQuery)
     filters = event_search.Filters(
         query.event, query.user, query.actor, query.actor_id, query.request_id, query.since, query.until
     )
     async with get_context().pool.connection() as conn:
         page = await event_search.list_events(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
-    more = _more(page.next_cursor)
+    more = link_more(page.next_cursor)
     return await show_console("console_audit.html", query=query, events=page.rows, more=more)
 
 
@@ -142,7 +142,7 @@ async def _show_mail(wanted: UUID, status: int = 200, *, problem: str = "") -> R
 
 async def _show_users(given: Mapping[str, str], status: int = 200, *, problem: str = "") -> Response:
     """Show the users that filters find; a form of the list brings them along."""
-    query = _read_filters(UserQuery, given)
+    query = read_filters(UserQuery, given)
     filters = user_search.Filters(query.search, query.role, query.state)
     async with get_context().pool.connection() as conn:
         page = await user_search.list_people(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
@@ -153,7 +153,7 @@ async def _show_users(given: Mapping[str, str], status: int = 200, *, problem: s
     )
 
 
-def _read_filters(model: type[Query], given: Mapping[str, str] | None = None) -> Query:
+def read_filters(model: type[Query], given: Mapping[str, str] | None = None) -> Query:
     """Return the filters of a form; one that makes no sense filters nothing, and neither does an empty one."""
     texts = _keep(model, request.args if given is None else given)
     try:
@@ -170,7 +170,7 @@ def _keep(model: type[BaseModel], given: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in given.items() if text and name in model.model_fields}
 
 
-def _more(cursor: str | None) -> str:
+def link_more(cursor: str | None) -> str:
     """Return the address of the next page; empty if there is none."""
     if not cursor:
         return ""

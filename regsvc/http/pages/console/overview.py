@@ -28,6 +28,9 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.mail.message.languages import FALLBACK
 from regsvc.mail.queue.breaker import get_breaker
+from regsvc.mail.queue.families import load_held
+from regsvc.mail.queue.remedies import find_remedy
+from regsvc.mail.queue.route_breakers import load_routes
 from regsvc.security.signing.access_token import AccessToken
 
 _SHARED = "REGSVC_OVERVIEW"
@@ -78,11 +81,18 @@ async def open_console() -> Response:
     await get_operator()
     context = get_context()
     async with context.pool.connection() as conn:
-        breaker = await get_breaker(conn)
+        breaker, routes, held = await get_breaker(conn), await load_routes(conn), await load_held(conn)
     day = await _get_shared_overview().get(context.pool)
     return await show_console(
         "console.html",
         breaker=breaker,
+        remedy=find_remedy(breaker.reason, breaker.reply) if breaker.open else None,
+        routes=[
+            (name, route, find_remedy(route.reason, route.reply))
+            for name, route in sorted(routes.items())
+            if route.open
+        ],
+        throttling=sorted(held.items()),
         day=day,
         totals=day.totals,
         queue=day.queue,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 MAILS = Counter("regsvc_mails_total", "Mails by outcome of a delivery attempt", ["outcome"])
 BREAKER_OPEN = Gauge("regsvc_mail_breaker_open", "1 while sending is paused because the mail server fails")
@@ -13,6 +13,17 @@ REPORTS = Counter(
 )
 MAILBOX_ROUNDS = Counter(
     "regsvc_bounce_mailbox_rounds_total", "Looks into the bounce mailbox, by outcome", ["outcome"]
+)
+CONFIRMED_AFTER = Histogram(
+    "regsvc_confirmation_seconds",
+    "Seconds from the acceptance of a sign-up's mail to its confirmation, by receiver family",
+    ["family"],
+    buckets=(5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 14_400, 86_400),
+)
+FAMILY_ASTRAY = Gauge(
+    "regsvc_receiver_family_astray",
+    "1 while far fewer people at a receiver family confirm soon than usual there",
+    ["family"],
 )
 PUBLISHED = Counter("regsvc_messages_published_total", "Mail ids that the broker confirmed")
 QUEUED = Gauge(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import structlog
 import trio
 
 from regsvc.accounts.deliveries.families import refresh_families
+from regsvc.accounts.deliveries.radar import list_echoes, refresh_radar
 from regsvc.accounts.deliveries.unsent import show_due_facts
+from regsvc.metrics import FAMILY_ASTRAY
 from regsvc.postgres.pool import Pool
 from regsvc.waiting import wait_any
+
+log = structlog.get_logger()
 
 BATCH = 200
 _POLL = 1.0  # seconds at most between two looks
@@ -31,7 +36,25 @@ async def run_unsent_facts(
         if trio.current_time() - refreshed >= _REFRESH:
             async with pool.connection() as conn:
                 await refresh_families(conn)
+            await _look_at_radar(pool)
             refreshed = trio.current_time()
         async with pool.transaction() as conn:
             seconds = await show_due_facts(conn, BATCH)
         await wait_any(stopping.wait, seconds=_POLL if seconds is None else min(max(seconds, 0.01), _POLL))
+
+
+async def _look_at_radar(pool: Pool) -> None:
+    """Look how many people confirm soon, and tell the operator when a receiver family leaves its band or is back."""
+    async with pool.connection() as conn:
+        turned = await refresh_radar(conn)
+        echoes = await list_echoes(conn)
+    for echo in echoes:
+        FAMILY_ASTRAY.labels(echo.family).set(echo.astray)
+    for echo in turned:
+        say = log.warning if echo.astray else log.info
+        say(
+            "receiver family astray" if echo.astray else "receiver family back",
+            family=echo.family,
+            confirmed=round(echo.recent_share, 2),
+            usual=round(echo.usual_share, 2),
+        )

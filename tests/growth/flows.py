@@ -19,6 +19,7 @@ from regsvc.accounts.admin import (
 )
 from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.record import ActorKind, By
+from regsvc.accounts.deliveries import radar
 from regsvc.consumer import janitor
 from regsvc.jobs.claims import seconds_until_due
 from regsvc.mail.outcome import Delayed
@@ -228,6 +229,7 @@ async def publish(pool: Pool) -> None:
         await families.take_tests(conn, ["google"])
         await families.give_tests_back(conn, ["google"])
         await families.release_families(conn, ["google"])
+        await radar.refresh_radar(conn)
     async with pool.transaction(limit=60) as conn:
         await publishing.review_published(conn, 0)
         await mail_actions.replay_dead(conn, 10, OPERATOR)

@@ -15,6 +15,8 @@ from regsvc.accounts.registrations.registration import (
     alive,
 )
 from regsvc.errors import RegsvcError
+from regsvc.mail.queue.families import find_family
+from regsvc.metrics import CONFIRMED_AFTER
 from regsvc.postgres.connection import Connection
 
 LIVE = f"state <> 'confirmed' AND {alive()}"
@@ -57,14 +59,14 @@ async def activate(conn: Connection, registration_id: UUID, email_key: str, by: 
         user_id: UUID | None = await cursor.fetchone()
     if user_id is None:
         raise AddressTakenError
-    await conn.execute(
+    cursor = await conn.execute(
         """
         WITH moved AS (
             UPDATE registrations
                SET state = 'confirmed', seq = seq + 1, password_hash = NULL, next_try_at = NULL, reason = NULL,
                    changed_at = now(), expires_at = coalesce(expires_at, now() + %(life)s)
              WHERE id = %(id)s
-            RETURNING id, seq
+            RETURNING id, seq, email, extract(epoch FROM now() + %(life)s - expires_at)::float8 AS seconds
         ), passkey AS (
             INSERT INTO passkeys (id, user_id, credential_id, public_key, sign_count, synced, transports, name)
             SELECT %(passkey_id)s, user_id, credential_id, public_key, sign_count, synced, transports, name
@@ -79,7 +81,7 @@ async def activate(conn: Connection, registration_id: UUID, email_key: str, by: 
             SELECT %(identity_id)s, %(user_id)s, provider, issuer, subject, email FROM brought
             ON CONFLICT (issuer, subject) DO NOTHING
         )
-        SELECT pg_notify(%(channel)s, id || ':' || seq) FROM moved
+        SELECT email, seconds, pg_notify(%(channel)s, id || ':' || seq) FROM moved
         """,
         {
             "id": registration_id,
@@ -90,6 +92,9 @@ async def activate(conn: Connection, registration_id: UUID, email_key: str, by: 
             "channel": STATE_CHANNEL,
         },
     )
+    email, seconds, _ = await cursor.fetchone() or ("", 0.0, None)
+    if seconds > 0 and by.actor == "anonymous":  # its mail's acceptance is known, and its reader confirmed
+        CONFIRMED_AFTER.labels(find_family(email.rpartition("@")[2])).observe(seconds)
     await record(conn, "account_created", by, user_id=user_id, registration=str(registration_id))
     return user_id
 

@@ -14,6 +14,7 @@ from quart import Response, current_app, request
 
 from regsvc.accounts.admin import statistics
 from regsvc.accounts.admin.shared_overview import SharedOverview
+from regsvc.accounts.deliveries.radar import list_echoes
 from regsvc.errors import RegsvcError
 from regsvc.http.admin.supervisor import MYSELF, restart_child, show_supervisor
 from regsvc.http.context import get_context
@@ -82,6 +83,7 @@ async def open_console() -> Response:
     context = get_context()
     async with context.pool.connection() as conn:
         breaker, routes, held = await get_breaker(conn), await load_routes(conn), await load_held(conn)
+        echoes = await list_echoes(conn)
     day = await _get_shared_overview().get(context.pool)
     return await show_console(
         "console.html",
@@ -93,6 +95,7 @@ async def open_console() -> Response:
             if route.open
         ],
         throttling=sorted(held.items()),
+        echoes=echoes,
         day=day,
         totals=day.totals,
         queue=day.queue,

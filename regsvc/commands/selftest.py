@@ -17,6 +17,7 @@ from regsvc.selftest.caller import Caller
 from regsvc.selftest.enumeration import SAMPLES, Stranger
 from regsvc.selftest.measurement import Measurement
 from regsvc.selftest.people import Account, Addresses, check_account, make_account
+from regsvc.selftest.reported import measure_reported
 from regsvc.selftest.timing import FEWEST
 
 _DEV_MAILBOX = Path(".regsvc/mail")
@@ -48,6 +49,12 @@ def selftest() -> None:
     show_default=True,
     help="Number of calls of each kind.",
 )
+@click.option(
+    "--feedback-token",
+    envvar="REGSVC_TEST_FEEDBACK_TOKEN",
+    help="Token of REGSVC_FEEDBACK_MESSAGE, for measuring reports, bounces and complaints, too; needs --maildir "
+    "[env: REGSVC_TEST_FEEDBACK_TOKEN].",
+)
 @click.option("--only", default="", help="Only calls whose name contains this, such as `login`.")
 @click.option("--json", "machine", is_flag=True, help="Print JSON.")
 def enumeration(
@@ -57,6 +64,7 @@ def enumeration(
     maildir: Path | None,
     samples: int,
     *,
+    feedback_token: str | None,
     only: str,
     machine: bool,
 ) -> None:
@@ -67,6 +75,8 @@ def enumeration(
     """
     if (address is None) != (password is None):
         raise click.UsageError("Use --email and --password together.")
+    if feedback_token is not None and maildir is None:
+        raise click.UsageError("Use --feedback-token with --maildir.")
 
     def measure() -> list[Measurement]:
         with closing(Caller(url)) as caller:
@@ -79,7 +89,14 @@ def enumeration(
             else:
                 raise ConfigurationError("name an account (--email, --password) or the mailbox (--maildir)")
             stranger = Stranger(caller, known, addresses, other)
-            return stranger.measure_all(samples, _ignore if machine else _show, only=only)
+            show = _ignore if machine else _show
+            found = stranger.measure_all(samples, show, only=only)
+            if feedback_token is not None and maildir is not None:
+                reported = measure_reported(caller, addresses, maildir, feedback_token, samples)
+                for measurement in reported:
+                    show(measurement)
+                found += reported
+            return found
 
     async def run() -> None:
         measurements = await trio.to_thread.run_sync(measure, abandon_on_cancel=True)

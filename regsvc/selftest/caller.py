@@ -112,7 +112,7 @@ class Caller:
     def call(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
-        """Make an API call and return its reply.
+        """Make an API call and return its reply. A body of bytes is sent as it is, any other as JSON.
 
         Raises:
             UnreachableError: there was no reply, or only 503.
@@ -135,8 +135,8 @@ class Caller:
         raise UnreachableError(f"{method} {path} is always answered with 503")
 
     def _ask(self, method: str, path: str, body: object, headers: Mapping[str, str]) -> Reply:
-        content = None if body is None else json.dumps(body).encode()
-        typed = {**headers, "Content-Type": "application/json"} if content else dict(headers)
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        typed = {"Content-Type": "application/json", **headers} if content else dict(headers)
         for last in (False, True):
             began = time.perf_counter()
             try:

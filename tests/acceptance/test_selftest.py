@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.databases import run_sql
 from tests.programs import SharedProgram, clean_environ, run_program, serve_environ
 
 # docs/security.md has what 300 bring. These find what a missing hash or statement shows, or any other answer.
@@ -60,6 +61,35 @@ async def test_where_sign_ups_need_an_invitation_the_other_calls_are_measured(
     found = {each["call"]: each["verdict"] for each in json.loads(done.stdout)}
     assert set(found) == {"register", "resend"}
     assert "distinguishable" not in found.values(), done.stdout
+
+
+@pytest.mark.timeout(300)
+async def test_reports_and_suppression_tell_nothing_of_accounts(database: str, tmp_path: Path) -> None:
+    """Delays, bounces and complaints show the same with and without an account, as soon."""
+    token = "a bearer token of the tests"
+    run_sql(
+        database,
+        # Receivers report deliveries, and bounces within 0.2 s.
+        "INSERT INTO receiver_families (family, mails, reported, delays, bounce_delays) "
+        "VALUES ('all', 100, 100, '{0.2}', '{0.2}')",
+    )
+    environ = serve_environ(database, tmp_path, feedback_message=token)
+    async with run_program("serve", folder=tmp_path, environ=environ) as program:
+        mailbox = str(tmp_path / "mail")
+        wanted = ("--samples", str(SAMPLES), "--feedback-token", token, "--only", "forgot", "--json")
+        done = await run(program.url, "--maildir", mailbox, *wanted)
+    assert done.stdout, done.stderr
+    found = {each["call"]: each for each in json.loads(done.stdout)}
+    assert set(found) == {
+        "forgot",
+        "report: delayed",
+        "address bounced: sign-up",
+        "address bounced: resend",
+        "address complained: sign-up",
+        "address complained: resend",
+    }
+    assert all(each["comparisons"] for each in found.values())
+    assert [each for each in found.values() if each["verdict"] == "distinguishable"] == []
 
 
 async def test_a_service_with_limits_is_not_measured_and_says_why(database: str, tmp_path: Path) -> None:

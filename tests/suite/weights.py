@@ -11,7 +11,7 @@ NAMED: dict[str, float] = {
     "tests/http/test_email_change.py": 67,
     "tests/http/test_passwords.py": 65,
     "tests/faults/test_faults.py": 61,
-    "tests/acceptance/test_selftest.py": 51,
+    "tests/acceptance/test_selftest.py": 110,
     "tests/http/test_console.py": 38,
     "tests/acceptance/test_mail_commands.py": 33,
     "tests/http/test_crowds.py": 30,

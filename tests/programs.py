@@ -154,6 +154,16 @@ def strict_program(postgres_server: str, tmp_path_factory: pytest.TempPathFactor
         yield program
 
 
+@pytest.fixture(scope="session")
+def localhost_program(
+    postgres_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SharedProgram]:
+    """One `regsvc serve` by a name at which browsers have passkeys: they have none at an IP address."""
+    folder = tmp_path_factory.mktemp("localhost")
+    with _share_program("serve", postgres_server, folder, host="localhost") as program:
+        yield program
+
+
 @contextmanager
 def _share_program(
     command: str, postgres_server: str, folder: Path, *, host: str = "127.0.0.1", **settings: str

@@ -54,6 +54,8 @@ from regsvc.http.pages.factors import proof as proof_page  # noqa: F401 - likewi
 from regsvc.http.pages.factors import second_factor as second_factor_page  # noqa: F401 - likewise
 from regsvc.http.pages.factors import security  # noqa: F401 - likewise
 from regsvc.http.pages.identities import journey, own  # noqa: F401 - likewise
+from regsvc.http.pages.passkeys import login as passkey_login_page  # noqa: F401 - likewise
+from regsvc.http.pages.passkeys import related_origins  # noqa: F401 - likewise
 from regsvc.http.request.client import get_client_network, get_origin, limits_apply
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id

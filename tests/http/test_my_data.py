@@ -200,6 +200,7 @@ async def test_the_export_has_the_addresses_that_one_moved_between(service: Serv
     await service.prove(headers)
     exported = (await service.client.get(f"{ME}/export", headers=headers)).json()
     (move,) = exported["moves"]
+    assert exported["passkeys"] == []
     assert (move["old_email"], move["new_email"], move["state"]) == (
         "ann@example.com",
         "new@example.com",

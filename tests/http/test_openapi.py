@@ -42,6 +42,7 @@ API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 ELSEWHERE = {
     "/",
     "/.well-known/change-password",
+    "/.well-known/webauthn",
     "/{page}#t={token}",
     "/{page}%23t={token}",
     "/admin",
@@ -92,6 +93,7 @@ ELSEWHERE = {
     "/login/with/{name}/done",
     "/login/with/{name}/finish",
     "/login/with/{name}/terms",
+    "/login/passkey",
     "/logout",
     "/mailbox",
     "/not-me",

@@ -14,12 +14,13 @@ from regsvc.accounts.limits.mail_schedule import TooSoonError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.users.password import WrongPasswordError
 from regsvc.errors import InvalidCredentialsError, RegsvcError
-from regsvc.http import pages
+from regsvc.http import app, pages
 from regsvc.http.pages.error_texts import explain_error
 from regsvc.http.pages.texts import load_words
 from regsvc.mail.message.languages import LOCALES
 from tests.services import Service, run_test_service
 
+assert app  # imported with every error that a page may have to explain
 PAGES = Path(pages.__file__).parent
 LANGUAGES = sorted((PAGES / "texts").rglob("*.toml"))
 ENGLISH = [file for file in LANGUAGES if file.stem == "en"]

@@ -10,18 +10,18 @@ import pytest
 
 from tests.services import Service, run_test_service
 
-_LINK = ["link", "api", "strength", "words"]
+_LINK = ["link", "api", "passkeys", "strength", "words"]
 SCRIPTS = {
     "/confirm": _LINK,
     "/email-change": _LINK,
     "/email-not-me": _LINK,
     "/email-undo": _LINK,
     "/forgot": [],
-    "/login": [],
+    "/login": ["login", "api", "passkeys", "words"],
     "/not-me": _LINK,
     "/panic": _LINK,
     "/reset": _LINK,
-    "/signup": ["signup", "inbox", "waiting", "advice", "live", "api", "strength", "words"],
+    "/signup": ["signup", "inbox", "waiting", "advice", "live", "api", "passkeys", "strength", "words"],
 }
 PAGES = list(SCRIPTS)
 FILES = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from tests.passkeys import (
     EdSigner,
     RsaSigner,
 )
-from tests.services import Service
+from tests.services import Service, run_test_service
 
 AT_ONCE = 20
 ELSEWHERE = "https://127.0.0.1.evil.example"
@@ -236,3 +237,17 @@ async def test_no_unfit_passkey_signs_up(shared_service: Service, make: Callable
     assert refused.status_code == HTTPStatus.BAD_REQUEST, refused.text
     assert refused.json()["code"] == "passkey_invalid"
     assert (await sign_up(shared_service, address, Authenticator(shared_service.url))).status_code == 201
+
+
+async def test_other_sites_of_the_operators_may_use_the_passkeys(database: str, tmp_path: Path) -> None:
+    """Their browsers ask for the list; an answer from there is taken, and from a site that is not listed it is not."""
+    app = "https://app.example.org"
+    environ = {"REGSVC_ALLOWED_ORIGINS": f"{app},http://shop.localhost"}
+    async with run_test_service(database, tmp_path, environ) as service:
+        listed = (await service.client.get("/.well-known/webauthn")).json()
+        assert listed == {"origins": [app]}
+        authenticator = Authenticator(app)
+        await make_account(service, authenticator)
+        assert (await log_in(service, authenticator)).status_code == 200
+        refused = await log_in(service, authenticator, client={"origin": "https://example.org"})
+        assert refused.json()["code"] == "passkey_invalid"

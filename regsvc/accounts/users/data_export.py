@@ -59,6 +59,17 @@ class OwnIdentity:
 
 
 @dataclass(frozen=True)
+class OwnPasskey:
+    """A passkey of the account."""
+
+    id: UUID
+    name: str
+    synced: bool
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True)
 class PastRegistration:
     """A sign-up with the user's address, by any client."""
 
@@ -147,6 +158,15 @@ _LISTS = (
         """
         SELECT provider, issuer, subject, email, created_at, last_used_at
           FROM identities WHERE id = ANY(%(ids)s) ORDER BY created_at DESC, id DESC
+        """,
+    ),
+    _List(
+        "passkeys",
+        OwnPasskey,
+        "SELECT id FROM passkeys WHERE user_id = %(user_id)s ORDER BY created_at DESC, id DESC LIMIT %(most)s",
+        """
+        SELECT id, name, synced, created_at, last_used_at
+          FROM passkeys WHERE id = ANY(%(ids)s) ORDER BY created_at DESC, id DESC
         """,
     ),
     _List(

@@ -130,7 +130,9 @@ async def _erase_registrations(conn: Connection, user_id: UUID) -> None:
     """Remove the personal data from finished sign-ups; their visible state stays."""
     await conn.execute(
         f"""
-        WITH {_ADDRESSES}
+        WITH {_ADDRESSES}, passkeys AS (
+            DELETE FROM registration_passkeys WHERE registration_id IN (SELECT id FROM over)
+        )
         UPDATE registrations
            SET email = '', email_key = '', name = '', origin = '', client = '',
                login_key = CASE WHEN login_key IS NOT NULL THEN '' END

@@ -64,6 +64,16 @@ class ExportedIdentity(TypedDict):
     last_used_at: Timestamp | None
 
 
+class ExportedPasskey(TypedDict):
+    """A passkey; its key is of use to this service alone."""
+
+    id: Id
+    name: str
+    synced: bool
+    created_at: Timestamp
+    last_used_at: Timestamp | None
+
+
 class ExportedRegistration(TypedDict):
     """A sign-up attempt for the address, by any client."""
 
@@ -115,6 +125,7 @@ class Export(TypedDict):
     terms: Annotated[list[ExportedTerms], Field(description=f"Of each list, the newest {MOST}.")]
     sessions: list[ExportedSession]
     identities: list[ExportedIdentity]
+    passkeys: list[ExportedPasskey]
     registrations: list[ExportedRegistration]
     moves: list[ExportedEmailChange]
     mails: list[ExportedMail]

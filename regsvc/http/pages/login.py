@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from quart import Response, request
 
 from regsvc.accounts.factors.pending_logins import SecondFactorRequiredError
@@ -106,9 +108,18 @@ async def submit_forgot() -> Response:
     return await _show_forgot(asked=fill(words["forgot"]["asked"], email=email))
 
 
-async def show_login(status: int = 200, *, email: str = "", problem: str = "", done: str = "") -> Response:
-    """Return the page with the form of the first step."""
-    return await show_page("login.html", status, submits=True, email=email, problem=problem, done=done)
+async def show_login(
+    status: int = 200,
+    *,
+    email: str = "",
+    problem: str = "",
+    done: str = "",
+    unknown: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the page; `unknown` is a passkey that the browser may forget."""
+    return await show_page(
+        "login.html", status, submits=True, email=email, problem=problem, done=done, unknown=unknown
+    )
 
 
 async def _show_forgot(

@@ -27,6 +27,7 @@ from regsvc.http.pages.texts import Words, fill, get_words, load_words, put_word
 from regsvc.http.response.problems import answer_bug, answer_http, answer_known
 from regsvc.mail.message import compiled
 from regsvc.mail.message.render import readable_on
+from regsvc.security.passkeys.relying_party import supports_passkeys
 
 blueprint = Blueprint("pages", __name__, static_folder="static", static_url_path="/static")
 _OWN = Path(__file__).with_name("templates")
@@ -90,6 +91,7 @@ def make_page(
         logo=settings.brand_logo,
         signup=settings.signup,
         challenge=settings.challenge,
+        site=settings.public_url if supports_passkeys(settings.public_url) else "",
         words=known,
         **values,
     )

@@ -2,6 +2,7 @@
 // once, and is posted to confirm or to void when a person presses a button. Until then it is kept with this page's
 // place in the tab's history, so that a reload does not lose it.
 import { call, explain } from "./api.js";
+import { available, explainRefusal, usePasskey } from "./passkeys.js";
 import { afterTyping, offerToShow, showStrength } from "./strength.js";
 import { fill, sayMoment, words } from "./words.js";
 
@@ -81,9 +82,32 @@ function showFacts({ email, at, origin, client }) {
   by("facts").hidden = false;
 }
 
-async function press(deed) {
-  const body = { token: history.state.token };
-  if (deed === "reset" || (password?.required && ["confirm", "change"].includes(deed))) body.password = password.value;
+// By what a sign-up can be chosen where the link alone does not suffice.
+function askForMore(methods) {
+  const passkey = by("passkey-field");
+  by("password-field").hidden = !methods.includes("password");
+  password.required = methods.includes("password");
+  if (password.required) password.select();
+  if (!passkey) return;
+  passkey.hidden = !methods.includes("passkey");
+  by("use-passkey").hidden = !available;
+  if (!password.required && available) by("use-passkey").focus();
+}
+
+async function pressWithPasskey() {
+  const told = await call("POST", "/api/v1/login/passkey/options");
+  if (!told.ok) return showProblem(told);
+  try {
+    await press("confirm", await usePasskey(told));
+  } catch (error) {
+    say(explainRefusal(error), "bad");
+  }
+}
+
+async function press(deed, assertion) {
+  const body = { token: history.state.token, ...(assertion && { assertion }) };
+  const needed = !assertion && password?.required && ["confirm", "change"].includes(deed);
+  if (deed === "reset" || needed) body.password = password.value;
   buttons.forEach((button) => (button.disabled = true));
   say(words.common.working);
   const told = await call("POST", PATHS[deed], body);
@@ -95,9 +119,7 @@ async function press(deed) {
     showDone(deed);
   } else if (told.code === "password_needed" || told.code === "wrong_password") {
     say(password.required ? explain(told) : "", "bad");
-    by("password-field").hidden = false;
-    password.required = true;
-    password.select();
+    askForMore(told.methods ?? ["password"]);
   } else if (deed === "reset" && (told.status === 422 || told.status === 400) && told.errors) {
     showWeakness(told.errors[0].code);
   } else {
@@ -126,6 +148,7 @@ form.addEventListener("submit", (event) => {
   press(form.dataset.action);
 });
 if (form.dataset.action === "reset") prepareReset();
+by("use-passkey")?.addEventListener("click", pressWithPasskey);
 by("other")?.addEventListener("click", () => press("repudiate"));
 addEventListener("hashchange", () => location.reload()); // another link, opened in the same tab
 begin();

@@ -27,6 +27,7 @@ from regsvc.accounts.limits.mail_schedule import purge_schedules
 from regsvc.accounts.limits.rate_limit import purge_throttles
 from regsvc.accounts.mails.legacy import purge_nobodys_mails
 from regsvc.accounts.registrations.registration import expire_registrations, purge_registrations
+from regsvc.accounts.sessions.login_places import purge_places
 from regsvc.accounts.sessions.session import purge_legacy_tokens, purge_sessions
 from regsvc.accounts.users.email_change import purge_changes
 from regsvc.errors import DatabaseUnavailableError
@@ -55,6 +56,7 @@ CHORES: tuple[tuple[str, Chore], ...] = (
     ("code tries purged", purge_code_attempts),
     ("limits purged", purge_throttles),
     ("log-in tries purged", purge_login_tries),
+    ("login places purged", purge_places),
     ("unfinished logins purged", purge_pending_logins),
     ("setups of apps purged", purge_totp_setups),
     ("wrong factors purged", purge_guesses),

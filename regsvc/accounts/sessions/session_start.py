@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from regsvc.accounts.audit.record import RECORDED, By, event_values
 from regsvc.accounts.limits.login_attempts import LoginTry, forgiven
+from regsvc.accounts.sessions.login_places import PLACED, TOLD, place_values
 from regsvc.accounts.sessions.refresh_token import CredentialsChangedError, Grant
 from regsvc.accounts.sessions.session import IDLE_LIFE, LIFE
 from regsvc.postgres.connection import Connection
@@ -41,7 +42,7 @@ async def log_in(
     by: By,
     tried: LoginTry | None,
 ) -> Grant:
-    """Start a session, forgive the attempt and record the login, all in one statement.
+    """Start a session, forgive the attempt, record the login and tell of a new place, all in one statement.
 
     Args:
         conn: for the statement, which is a transaction by itself.
@@ -61,11 +62,12 @@ async def log_in(
     async with conn.cursor() as cursor:
         await cursor.execute(
             f"""
-            WITH {_STARTED}, recorded AS ({RECORDED.format("owner")}){clauses and ", "}{clauses}
-            {_OWNER}
+            WITH {_STARTED}, recorded AS ({RECORDED.format("owner")}){clauses and ", "}{clauses}, {PLACED}
+            {_OWNER} WHERE {TOLD}
             """,
             event_values("logged_in", user)
             | values
+            | place_values(by)
             | {
                 "id": session_id,
                 "user_id": user_id,

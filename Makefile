@@ -12,7 +12,7 @@ WHEEL := build/installed
 WORKERS ?= 4
 PARALLEL = -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test check realities faults figures growth fuzz bench lint format docs pins clean
+.PHONY: help run test check realities faults upgrade figures growth fuzz bench lint format docs pins clean
 
 help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
@@ -20,6 +20,7 @@ help:
 	@echo 'make check   lint, types and the tests that need no server, within a minute'
 	@echo 'make faults  kill and cut everything for twenty minutes, and print what came of it'
 	@echo 'make figures long outages and many mails, for a quarter of an hour'
+	@echo 'make upgrade roll the released version over to this one and back under load'
 	@echo 'make realities what takes a cluster, other versions or a proxy, for some fifteen minutes'
 	@echo 'make growth  hold every statement against a small and a large database, for two minutes'
 	@echo 'make fuzz    make 100,000 connections to the server that say anything at all'
@@ -64,6 +65,10 @@ REALITIES := $(addprefix tests/realities/,broker_cluster.py broker_4.py proxies.
 	python_next.py verifiers.py)
 realities: $(VENV)/.test
 	$(BIN)/pytest -s -p no:cacheprovider $(REALITIES)
+
+# From the released version to this one and back, while people sign up.
+upgrade: $(VENV)/.test
+	$(BIN)/pytest -s -p no:cacheprovider tests/realities/upgrade.py
 
 # What docs/performance.md shows of databases that have grown.
 growth: $(VENV)/.test

@@ -14,6 +14,7 @@ from regsvc.config import loading
 from regsvc.config.settings import Role, Settings
 from regsvc.processes.family import Family, start_command
 from regsvc.processes.member import open_member
+from regsvc.processes.service_manager import ServiceManager
 from regsvc.processes.signals import heed_signals
 from regsvc.processes.sockets import bind
 
@@ -59,10 +60,18 @@ async def _run_alone(chosen: Settings) -> None:
 
     async with trio.open_nursery() as nursery:
         stopping = trio.Event()
+        manager = ServiceManager(*loading.find_service_manager())
         await nursery.start(heed_signals, stopping)
+        nursery.start_soon(_tell_stop, manager, stopping)
+        nursery.start_soon(manager.feed)
         log.info("starting", role=chosen.role, version=__version__)
-        await run_service(chosen, stopping=stopping)
+        await run_service(chosen, stopping=stopping, on_ready=partial(manager.tell, "READY=1"))
         nursery.cancel_scope.cancel()
+
+
+async def _tell_stop(manager: ServiceManager, stopping: trio.Event) -> None:
+    await stopping.wait()
+    manager.tell("STOPPING=1")
 
 
 async def _run_family(chosen: Settings) -> None:
@@ -77,9 +86,12 @@ async def _run_family(chosen: Settings) -> None:
                 bound=bound if listens else None,
                 stopping=stopping,
             )
+            manager = ServiceManager(*loading.find_service_manager())
             await nursery.start(partial(heed_signals, stopping, at_once=family.kill))
+            nursery.start_soon(_tell_stop, manager, stopping)
+            nursery.start_soon(manager.feed)
             log.info("starting", role=chosen.role, version=__version__, processes=chosen.processes)
-            await family.run()
+            await family.run(on_ready=partial(manager.tell, "READY=1"))
             nursery.cancel_scope.cancel()
 
 
@@ -93,5 +105,6 @@ async def _run_member(chosen: Settings, handed: str) -> None:
         stopping = trio.Event()
         await nursery.start(heed_signals, stopping)
         await nursery.start(member.run, stopping)
+        nursery.start_soon(member.beat)
         await run_service(chosen, stopping=stopping, member=member)
         nursery.cancel_scope.cancel()

@@ -89,6 +89,19 @@ def load(
     return settings
 
 
+def find_service_manager(environ: Mapping[str, str] | None = None) -> tuple[str | None, float | None]:
+    """Return the socket of the service manager that started this process, and the seconds of its watchdog.
+
+    Either is None where the manager asks for nothing: NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID of sd_notify(3).
+    """
+    found = os.environ if environ is None else environ
+    micros = found.get("WATCHDOG_USEC", "")
+    ours = found.get("WATCHDOG_PID", "") in {"", str(os.getpid())}
+    watchdog = int(micros) / 1e6 if micros.isdecimal() and int(micros) > 0 and ours else None
+    address = found.get("NOTIFY_SOCKET", "")
+    return (address if address[:1] in {"/", "@"} else None), watchdog
+
+
 def list_service_links(environ: Mapping[str, str] | None = None) -> list[str]:
     """Return variables that look like settings but are ignored, because Kubernetes sets them for its Services."""
     found = os.environ if environ is None else environ

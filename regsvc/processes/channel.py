@@ -14,6 +14,7 @@ import trio
 
 Message = dict[str, Any]
 
+BEAT = 2.0  # seconds between two signs of life of a process
 _PATIENCE = 5.0  # seconds that the other end may take to read a message
 _PIECE = 65_536
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ import trio
 
 from regsvc import supervisor
 from regsvc.errors import ConfigurationError
-from regsvc.processes.channel import Channel
+from regsvc.processes.channel import BEAT, Channel
 from regsvc.processes.sockets import Bound
 from regsvc.processes.states import make_state
 from regsvc.supervisor import Backoff, Child, Supervisor
@@ -29,6 +29,7 @@ log = structlog.get_logger()
 EX_CONFIG = 78
 CRASHING = Backoff(cap=30.0)
 GRACE = 40.0  # seconds to stop: those of a process for its children and for load balancers, and some to spare
+STUCK = 10.0  # seconds without a word from a process that was ready
 _TOLD_AGAIN = 5.0  # seconds after which the processes are told again how all are
 
 
@@ -59,6 +60,7 @@ class Family:
         self._stopping = stopping
         self._channels: dict[int, Channel] = {}
         self._running: dict[int, trio.Process] = {}
+        self._heard: dict[int, float] = {}  # when a process last said something, by number
         self._changed = trio.Event()
         self._misconfigured = False
         self._supervisor = Supervisor(
@@ -68,16 +70,25 @@ class Family:
             grace=GRACE,
         )
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the processes to their end. Reports `started` when each has started or failed once.
+    async def run(self, *, on_ready: Callable[[], None] | None = None) -> None:
+        """Run the processes to their end.
+
+        Args:
+            on_ready: called when each has started or failed once.
 
         Raises:
             MisconfiguredError: one of them refused the configuration; the others were stopped.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell)
-            await self._supervisor.run(task_status=task_status)
-            nursery.cancel_scope.cancel()
+
+            async def supervise(*, task_status: trio.TaskStatus[None]) -> None:
+                await self._supervisor.run(task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            await nursery.start(supervise)
+            if on_ready is not None and not self._stopping.is_set():
+                on_ready()
         if self._misconfigured:
             raise MisconfiguredError("a process cannot run with this configuration")
 
@@ -102,6 +113,7 @@ class Family:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._listen, number, channel, partial(task_status.started, process.pid))
                 nursery.start_soon(self._stop, channel)
+                nursery.start_soon(self._watch, number, process)
                 code = await process.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -136,6 +148,7 @@ class Family:
 
     async def _listen(self, number: int, channel: Channel, ready: Any) -> None:
         async for message in channel.messages():
+            self._heard[number] = trio.current_time()
             if "ready" in message:
                 ready()
             elif "metrics" in message:
@@ -151,6 +164,17 @@ class Family:
         await channel.send({"asked": ask, "of": len(others)})
         for each in others.values():
             await each.send({"collect": ask, "for": number})
+
+    async def _watch(self, number: int, process: trio.Process) -> None:
+        """End a process that was ready and has not been heard from for too long: its event loop is stuck."""
+        self._heard.pop(number, None)
+        while True:
+            await trio.sleep(BEAT)
+            heard = self._heard.get(number)
+            if heard is not None and trio.current_time() - heard > STUCK:
+                log.error("process stuck: ended", process=number, pid=process.pid, seconds=STUCK)
+                process.kill()
+                return
 
     async def _stop(self, channel: Channel) -> None:
         await self._stopping.wait()

@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from regsvc.errors import ConfigurationError
-from regsvc.processes.channel import Channel
+from regsvc.processes.channel import BEAT, Channel
 from regsvc.processes.gathering import Families, dump_metrics, note_states
 from regsvc.processes.sockets import Handed
 from regsvc.processes.states import ProcessState
@@ -76,6 +76,12 @@ class Member:
     async def tell_ready(self) -> None:
         """Report to the supervisor that this process is at work."""
         await self._channel.send({"ready": True})
+
+    async def beat(self) -> None:
+        """Give the supervisor a sign of life every few seconds, until cancelled. A stuck event loop gives none."""
+        while True:
+            await trio.sleep(BEAT)
+            await self._channel.send({"beat": True})
 
     def states(self) -> list[ProcessState]:
         """Return how all processes are, as the supervisor told last."""

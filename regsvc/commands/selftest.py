@@ -16,7 +16,7 @@ from regsvc.errors import ConfigurationError
 from regsvc.selftest.caller import Caller
 from regsvc.selftest.enumeration import SAMPLES, Stranger
 from regsvc.selftest.measurement import Measurement
-from regsvc.selftest.people import Account, Addresses, check_account, make_account
+from regsvc.selftest.people import Account, Addresses, add_app, check_account, make_account
 from regsvc.selftest.reported import measure_reported
 from regsvc.selftest.timing import FEWEST
 
@@ -82,13 +82,14 @@ def enumeration(
         with closing(Caller(url)) as caller:
             addresses = Addresses(address)
             if address is not None and password is not None:
-                known, other = Account(address, password), None
+                known, other, guarded = Account(address, password), None, None
                 check_account(caller, known)
             elif maildir is not None:
-                known, other = (make_account(caller, addresses.make(), maildir) for _ in range(2))
+                known, other, guarded = (make_account(caller, addresses.make(), maildir) for _ in range(3))
+                add_app(caller, guarded)
             else:
                 raise ConfigurationError("name an account (--email, --password) or the mailbox (--maildir)")
-            stranger = Stranger(caller, known, addresses, other)
+            stranger = Stranger(caller, known, addresses, other, guarded)
             show = _ignore if machine else _show
             found = stranger.measure_all(samples, show, only=only)
             if feedback_token is not None and maildir is not None:

@@ -193,6 +193,14 @@ def end_sessions(who: Sequence[str], *, machine: bool) -> None:
     run_command(partial(_act_on, who, user_actions.end_user_sessions, "sessions ended", machine=machine))
 
 
+@users.command("reset-factors")
+@who
+@as_json
+def reset_factors(who: Sequence[str], *, machine: bool) -> None:
+    """Remove the authenticator app, recovery codes and passkeys of users who lost them, and notify the users."""
+    run_command(partial(_act_on, who, user_actions.reset_factors, "factors reset", machine=machine))
+
+
 @users.command()
 @who
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -284,12 +292,5 @@ async def _act_on(
 
 def _print_line(person: Person) -> None:
     shown = show_row(person)
-    columns = (
-        shown["id"],
-        shown["created_at"],
-        f"{shown['role']:<5}",
-        f"{shown['state']:<8}",
-        printable(shown["email"]),
-        printable(shown["name"]),
-    )
-    click.echo("  ".join(columns))
+    fixed = (shown["id"], shown["created_at"], f"{shown['role']:<5}", f"{shown['state']:<8}")
+    click.echo("  ".join((*fixed, printable(shown["email"]), printable(shown["name"]))))

@@ -78,13 +78,22 @@ class Stranger:
         known: an existing account; its password is used only where a call requires it.
         addresses: makes addresses without an account.
         other: another account, whose owner requests the address of `known`; None skips that measurement.
+        guarded: an account with a second factor; None skips that measurement.
     """
 
-    def __init__(self, caller: Caller, known: Account, addresses: Addresses, other: Account | None) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        known: Account,
+        addresses: Addresses,
+        other: Account | None,
+        guarded: Account | None = None,
+    ) -> None:
         self._caller = caller
         self._known = known
         self._addresses = addresses
         self._other = other
+        self._guarded = guarded
         self._password = make_password()
         self._pending = addresses.make()
         self._codes: Counter[Kind] = Counter()
@@ -136,6 +145,12 @@ class Stranger:
         )
         wrong = "not " + self._password
         yield _Call("login, wrong password", 401, lambda kind: take(self._log_in(self._address(kind), wrong)))
+        if self._guarded is not None:
+            yield _Call(
+                "login, wrong password, second factor",
+                401,
+                lambda kind: take(self._log_in(self._guard(kind), wrong)),
+            )
         own = self._password
         yield _Call(
             "login, password of the sign-up",
@@ -202,6 +217,10 @@ class Stranger:
                 return self._pending
             case "unknown":
                 return self._addresses.make()
+
+    def _guard(self, kind: Kind) -> str:
+        """Return the address of a kind, where the known account has a second factor."""
+        return self._guarded.email if kind == "known" and self._guarded is not None else self._address(kind)
 
     @staticmethod
     def _is_refused(reply: Reply) -> bool:

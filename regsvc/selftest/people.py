@@ -12,6 +12,8 @@ from email.message import EmailMessage
 from http import HTTPStatus
 from pathlib import Path
 
+import pyotp
+
 from regsvc.errors import ConfigurationError
 from regsvc.selftest.caller import PREFIX, Caller, Reply
 
@@ -83,6 +85,22 @@ def make_account(caller: Caller, address: str, mailbox: Path) -> Account:
     if reply.status != HTTPStatus.OK:
         raise ConfigurationError(f"{address} cannot be confirmed: {reply.value.get('detail')}")
     return account
+
+
+def add_app(caller: Caller, account: Account) -> None:
+    """Add an authenticator app to an account.
+
+    Raises:
+        ConfigurationError: the service refuses it.
+    """
+    reply = caller.call("POST", f"{PREFIX}/login", {"email": account.email, "password": account.password})
+    bearer = {"Authorization": f"Bearer {reply.value['access_token']}"}
+    caller.call("POST", f"{PREFIX}/me/proof", {"password": account.password}, bearer)
+    setup = caller.call("POST", f"{PREFIX}/me/totp", {}, bearer)
+    body = {"code": pyotp.TOTP(setup.value["secret"]).now()}
+    reply = caller.call("POST", f"{PREFIX}/me/totp/confirm", body, bearer)
+    if reply.status != HTTPStatus.OK:
+        raise ConfigurationError(f"{account.email} gets no authenticator app: {reply.value.get('detail')}")
 
 
 def check_account(caller: Caller, account: Account) -> None:

@@ -20,6 +20,7 @@ from regsvc.postgres.pool import Pool
 from regsvc.postgres.schema import read_migrations
 from tests.accounts.attempts import sign_up
 from tests.accounts.users import add_user
+from tests.factors.people import own_app
 from tests.programs import clean_environ
 from tests.services import PASSWORD, SECRET, run_test_service
 
@@ -133,6 +134,23 @@ async def test_users_are_listed_shown_and_changed(database: str, pool: Pool) -> 
         "sessions_ended",
         "account_deleted",
     ]
+
+
+async def test_second_factors_are_reset(database: str, pool: Pool) -> None:
+    user_id = await add_user(pool)
+    async with pool.transaction() as conn:
+        await own_app(conn, user_id)
+    (done,) = await as_json(database, "reset-factors", "ann@example.com")
+    assert done["done"]
+    assert await events(pool) == [("factors_reset", "operator")]
+    async with pool.connection() as conn:
+        cursor = await conn.execute(
+            "SELECT (SELECT count(*) FROM totp_authenticators), (SELECT count(*) FROM recovery_codes),"
+            " (SELECT string_agg(about, ' ') FROM mails WHERE user_id = %s)",
+            [user_id],
+        )
+        assert await cursor.fetchone() == (0, 0, "factors_reset")
+    await regsvc(database, "reset-factors", "bob@example.com", code=1)
 
 
 async def test_a_registration_is_confirmed_by_hand(database: str, pool: Pool) -> None:

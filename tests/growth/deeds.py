@@ -16,6 +16,7 @@ from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import Position
 from regsvc.accounts.deliveries import families, reports, showing, suppression, tokens, unsent
 from regsvc.accounts.deliveries.attribution import Senders
+from regsvc.accounts.factors import guesses, recovery_codes
 from regsvc.accounts.identities import accounts, attempts, identity, login_codes
 from regsvc.accounts.limits import idempotency, login_attempts, mail_schedule, rate_limit
 from regsvc.accounts.limits.rate_limit import RateLimitedError
@@ -54,6 +55,7 @@ from regsvc.security.tokens import (
     read_account_token,
     read_link_token,
 )
+from tests.factors.people import own_app
 from tests.growth.rows import an_id
 
 OPERATOR = By("operator")
@@ -77,6 +79,7 @@ async def try_all(pool: Pool) -> None:
         await ask_for_work(conn)
         await operate(conn)
         await use_identities(conn)
+        await guess_factors(conn)
         await recompute(conn)
 
 
@@ -286,6 +289,18 @@ async def panic_after_a_move(conn: Connection) -> None:
     assert await panic.begin_panic(conn, SECRETS, token, OPERATOR) is not None
     await conn.execute("UPDATE address_moves SET proved_at = NULL WHERE user_id = %s", [an_id("u", 21)])
     await panic.panic(conn, SECRETS, token, "x", OPERATOR)
+
+
+async def guess_factors(conn: Connection) -> None:
+    """Guess until it is enough, and use factors that the previous secret sealed."""
+    with pytest.raises(RateLimitedError):
+        for _ in range(guesses.HOURLY + 1):
+            await guesses.begin_guess(conn, an_id("u", 20), known=False, guessable=True)
+    await conn.execute("DELETE FROM totp_authenticators WHERE user_id = %s", [an_id("u", 21)])
+    owner = await own_app(conn, an_id("u", 21), SECRETS)
+    rotated = Secrets(b"another secret for tests, long enough", SECRETS.current)
+    assert await recovery_codes.take_recovery_code(conn, rotated, owner.user_id, owner.recovery_codes[0])
+    await user_actions.reset_factors(conn, owner.user_id, OPERATOR)
 
 
 async def operate(conn: Connection) -> None:

@@ -28,6 +28,7 @@ from regsvc.mail.queue.verdict import Evidence
 from regsvc.postgres.pool import Pool
 from tests.growth.deeds import try_all
 from tests.growth.rows import an_id
+from tests.http.factor_calls import use_factors
 from tests.http.passkey_calls import use_passkeys
 from tests.services import PASSWORD, Service
 
@@ -73,9 +74,7 @@ async def live(service: Service, pool: Pool) -> None:  # noqa: PLR0915 - one thi
     listed = (await service.client.get("/api/v1/sessions", headers=ann)).json()["sessions"]
     ended = next(each["id"] for each in listed if not each["current"])
     await service.client.delete(f"/api/v1/sessions/{ended}", headers=ann)
-    await service.client.put(
-        f"{me}/password", json={"current_password": PASSWORD, "new_password": PASSWORD + "!"}, headers=ann
-    )
+    await service.client.put(f"{me}/password", json={"new_password": PASSWORD + "!"}, headers=ann)
     await service.post("/me/email", {"email": "ann@example.org", "password": PASSWORD + "!"}, ann)
     moved = await service.wait_mail("ann@example.org")
     await service.post("/me/email/confirm", {"token": moved.token_for("email-change")}, ann)
@@ -98,6 +97,8 @@ async def live(service: Service, pool: Pool) -> None:  # noqa: PLR0915 - one thi
     cem = await service.log_in("cem@example.com", PASSWORD + "?")
     await service.client.request("DELETE", me, json={"password": PASSWORD + "?"}, headers=cem)
     await use_passkeys(service)
+    await service.confirm("dee@example.com")
+    await use_factors(service, "dee@example.com")
     await administer(service, pool)
 
 

@@ -85,6 +85,30 @@ _TABLES = (
     INSERT INTO login_clients SELECT sha256(('c' || n)::bytea), sha256(('a' || n)::bytea), now() - interval '60 days'
       FROM generate_series(1, %(rows)s) n
     """,
+    """
+    INSERT INTO totp_authenticators (user_id, sealed, sealed_with, last_step)
+    SELECT md5('u' || n)::uuid, 'x', 'x', 0 FROM generate_series(1, %(rows)s / 2) n
+    """,
+    """
+    INSERT INTO totp_setups SELECT md5('u' || n)::uuid, md5('s' || n)::uuid, 'x', 'x', now() + interval '1 day'
+      FROM generate_series(1, %(rows)s / 2) n
+    """,
+    """
+    INSERT INTO recovery_keys (user_id, sealed, sealed_with)
+    SELECT md5('u' || n)::uuid, 'x', 'x' FROM generate_series(1, %(rows)s / 2) n
+    """,
+    """
+    INSERT INTO recovery_codes SELECT md5('u' || n)::uuid, sha256(('m' || n)::bytea)
+      FROM generate_series(1, %(rows)s / 2) n
+    """,
+    """
+    INSERT INTO pending_logins SELECT sha256(('p' || n)::bytea), md5('u' || n)::uuid, 'x', '{pwd}', 0,
+           now() + interval '1 day' FROM generate_series(1, %(rows)s / 2) n
+    """,
+    """
+    INSERT INTO factor_guesses SELECT md5('u' || n)::uuid, ARRAY[now()], now()
+      FROM generate_series(1, %(rows)s / 2) n
+    """,
     "INSERT INTO code_tries SELECT sha256(('o' || n)::bytea), 1, now() FROM generate_series(1, %(rows)s) n",
     """
     INSERT INTO idempotency_keys SELECT sha256(('i' || n)::bytea), 'x', md5('r' || n)::uuid, now()

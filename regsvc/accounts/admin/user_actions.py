@@ -14,9 +14,13 @@ from psycopg.rows import scalar_row
 
 from regsvc.accounts.admin.user_search import Role
 from regsvc.accounts.audit.record import By, record
+from regsvc.accounts.factors.passkeys import remove_passkeys
+from regsvc.accounts.factors.recovery_codes import remove_recovery_codes
+from regsvc.accounts.factors.totp import remove_totp
 from regsvc.accounts.registrations.activation import AddressTakenError
 from regsvc.accounts.sessions.session import end_all_sessions
 from regsvc.accounts.users.erasure import erase_user
+from regsvc.accounts.users.notices import add_change_notice
 from regsvc.accounts.users.user import UserNotFoundError, keep_an_admin
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
@@ -163,6 +167,22 @@ async def set_role(conn: Connection, user_id: UUID, role: Role, by: By) -> None:
     if changed.rowcount:
         await end_all_sessions(conn, user_id, reason="role_changed")
         await record(conn, "role_changed", by, user_id=user_id, role=role)
+
+
+async def reset_factors(conn: Connection, user_id: UUID, by: By) -> None:
+    """Remove a user's authenticator app, recovery codes and passkeys; the password or the mailbox is the way in.
+
+    Before it, make sure in another way that the user asks: this is what an attacker who knows the password would ask.
+
+    Raises:
+        UserNotFoundError: no such user.
+    """
+    await _lock_user(conn, user_id)
+    removed = await remove_totp(conn, user_id)
+    await remove_recovery_codes(conn, user_id)
+    passkeys = await remove_passkeys(conn, user_id)
+    await record(conn, "factors_reset", by, user_id=user_id, totp=removed > 0, passkeys=passkeys)
+    await add_change_notice(conn, user_id, "factors_reset", by)
 
 
 async def delete_user(conn: Connection, secrets: Secrets, user_id: UUID, by: By) -> None:

@@ -196,7 +196,7 @@ async def remove_passkeys(conn: Connection, user_id: UUID, *, since: datetime | 
     """
     cursor = await conn.execute(
         """
-        DELETE FROM passkeys WHERE user_id = %(user_id)s AND created_at >= coalesce(%(since)s, '-infinity')
+        DELETE FROM passkeys WHERE user_id = %(user_id)s AND created_at >= coalesce(%(since)s::timestamptz, '-infinity')
         """,
         {"user_id": user_id, "since": since},
     )

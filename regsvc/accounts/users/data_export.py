@@ -83,6 +83,14 @@ class PastRegistration:
 
 
 @dataclass(frozen=True)
+class OwnApp:
+    """The authenticator app of the account, without its secret."""
+
+    created_at: datetime
+    recovery_codes: int
+
+
+@dataclass(frozen=True)
 class PastEmailChange:
     """An email change of the account."""
 
@@ -184,6 +192,15 @@ _LISTS = (
         """
         SELECT id, state, origin, client, terms, created_at, changed_at
           FROM registrations WHERE id = ANY(%(ids)s) ORDER BY created_at DESC, id DESC
+        """,
+    ),
+    _List(
+        "authenticator_apps",
+        OwnApp,
+        "SELECT user_id FROM totp_authenticators WHERE user_id = %(user_id)s LIMIT %(most)s",
+        """
+        SELECT created_at, (SELECT count(*) FROM recovery_codes c WHERE c.user_id = t.user_id) AS recovery_codes
+          FROM totp_authenticators t WHERE user_id = ANY(%(ids)s)
         """,
     ),
     _List(

@@ -86,6 +86,13 @@ class ExportedRegistration(TypedDict):
     changed_at: Timestamp
 
 
+class ExportedApp(TypedDict):
+    """The authenticator app, without its secret, and the number of recovery codes that are left."""
+
+    created_at: Timestamp
+    recovery_codes: int
+
+
 class ExportedEmailChange(TypedDict):
     """An email change."""
 
@@ -127,6 +134,7 @@ class Export(TypedDict):
     identities: list[ExportedIdentity]
     passkeys: list[ExportedPasskey]
     registrations: list[ExportedRegistration]
+    authenticator_apps: list[ExportedApp]
     moves: list[ExportedEmailChange]
     mails: list[ExportedMail]
     events: list[ExportedEvent]

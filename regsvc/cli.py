@@ -16,6 +16,9 @@ from regsvc.config import loading
 _ELSEWHERE = {
     name: f"regsvc.commands.{name}"
     for name in ("check", "keys", "mail", "selftest", "serve", "tokens", "users")
+} | {
+    "events": "regsvc.commands.events.replay",
+    "webhooks": "regsvc.commands.events.webhooks",
 }
 """The module of each command that is imported when it is run: a service loads none of them."""
 

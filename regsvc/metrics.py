@@ -26,6 +26,11 @@ FAMILY_ASTRAY = Gauge(
     ["family"],
 )
 PUBLISHED = Counter("regsvc_messages_published_total", "Mail ids that the broker confirmed")
+EVENTS = Counter(
+    "regsvc_events_total",
+    "Events sent: confirmed or unroutable at the exchange, delivered or failed at a webhook",
+    ["sink", "outcome"],
+)
 QUEUED = Gauge(
     "regsvc_queue_messages", "Messages waiting in RabbitMQ; absent while it is unavailable", ["queue"]
 )

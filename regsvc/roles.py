@@ -13,6 +13,8 @@
 | foreign    |  x  |     |   x    | x                | accepts mails requested by the legacy system    |
 | unsent     |  x  |     |   x    | x                | shows attempts without a mail what is due        |
 | mailbox    |  x  |     |   x    | x                | reads bounces from a mailbox over IMAP           |
+| events     |  x  |  x  |   x    |                  | publishes events to the broker's exchange       |
+| webhooks   |  x  |     |   x    | x                | sends events to webhooks                        |
 | janitor    |  x  |  x  |   x    | x                | deletes expired rows                            |
 """
 
@@ -55,7 +57,9 @@ def make_children(parts: Parts) -> list[Child]:
         *(_http(parts) if serves else _health(parts)),
         *(_listener(parts) if serves else ()),
         *(_relay(parts) if settings.amqp_url else ()),
+        *(_event_exchange(parts) if settings.amqp_url and settings.events_exchange else ()),
         *(_sending(parts) if works else ()),
+        *(_webhooks(parts) if works else ()),
         *(_unsent_facts(parts) if works else ()),
         *(_bounce_mailbox(parts) if works else ()),
         *(_foreign(parts) if works and settings.accept_foreign_mail else ()),
@@ -125,6 +129,38 @@ def _relay(parts: Parts) -> Iterator[Child]:
         stopping=parts.stopping,
     )
     yield Child("relay", run, DEPENDENT)
+
+
+def _event_exchange(parts: Parts) -> Iterator[Child]:
+    from regsvc.consumer.events.exchange import run_event_exchange  # noqa: PLC0415 - only where it is used
+
+    assert parts.settings.amqp_url is not None  # noqa: S101 - the caller looked
+    run = partial(
+        run_event_exchange,
+        pool=parts.work_pool,
+        conninfo=parts.settings.listen_conninfo,
+        url=parts.settings.amqp_url.get_secret_value(),
+        exchange=parts.settings.events_exchange,
+        source=parts.settings.public_url,
+        stopping=parts.stopping,
+    )
+    yield Child("events", run, DEPENDENT)
+
+
+def _webhooks(parts: Parts) -> Iterator[Child]:
+    from regsvc.consumer.events.waiting import run_webhooks_when_wanted  # noqa: PLC0415 - it loads little
+
+    settings = parts.settings
+    run = partial(
+        run_webhooks_when_wanted,
+        pool=parts.work_pool,
+        conninfo=settings.listen_conninfo,
+        settings=settings,
+        secrets=parts.secrets,
+        dev=parts.dev,
+        stopping=parts.stopping,
+    )
+    yield Child("webhooks", run, DEPENDENT)
 
 
 def _unsent_facts(parts: Parts) -> Iterator[Child]:

@@ -45,6 +45,20 @@ class RawChannel:
             timeout=SECONDS,
         )
 
+    async def declare_exchange(self, exchange: str, *, kind: str = "topic") -> None:
+        """Declare a durable exchange."""
+        await self._call(
+            self._channel.exchange_declare, exchange, exchange_type=kind, durable=True, timeout=SECONDS
+        )
+
+    async def delete_exchange(self, exchange: str) -> None:
+        """Delete an exchange."""
+        await self._call(self._channel.exchange_delete, exchange, timeout=SECONDS)
+
+    async def bind(self, queue: str, exchange: str, key: str) -> None:
+        """Bind a queue to an exchange."""
+        await self._call(self._channel.queue_bind, queue, exchange, routing_key=key, timeout=SECONDS)
+
     async def depth(self, queue: str) -> int:
         """Return how many messages are ready in the queue."""
         declared = await self._call(self._channel.queue_declare, queue, passive=True, timeout=SECONDS)

@@ -30,7 +30,7 @@ FLOORS = (
     {"flows"},
     {"schemas"},
     {"accounts"},
-    {"mail", "security"},
+    {"mail", "security", "webhooks"},
     {"jobs"},
     {"postgres", "rabbitmq", "dns"},
     {"processes"},

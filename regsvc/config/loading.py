@@ -159,6 +159,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "REGSVC_SECRET_KEY_PREVIOUS equals REGSVC_SECRET_KEY; set it to the key before a rotation"
     if settings.mail_url is not None and settings.smtp_url.get_secret_value():
         yield "REGSVC_SMTP_URL and REGSVC_MAIL_URL are both set; they are two names for one setting"
+    if settings.events_exchange and settings.amqp_url is None:
+        yield "REGSVC_EVENTS_EXCHANGE is set without REGSVC_AMQP_URL"
     yield from _mail_contradictions(settings)
     legacy = settings.foreign_amqp_url
     if legacy is not None and legacy == settings.amqp_url and settings.foreign_queue in _OWN_QUEUES:

@@ -22,6 +22,7 @@ from pydantic import (
 
 from regsvc.config import notations, urls
 from regsvc.config.environment import variable
+from regsvc.config.events.event_settings import EventSettings
 from regsvc.config.feedback_settings import FeedbackSettings
 from regsvc.config.identities.identity_settings import PARTS, SECRET_PARTS, IdentitySettings
 from regsvc.config.insecurities import KNOWN_PASSWORDS, Insecurity, Topic, find_insecurities
@@ -48,7 +49,7 @@ _Switch = Annotated[bool, BeforeValidator(notations.switch)]
 _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-class Settings(IdentitySettings, SignupSettings, FeedbackSettings, MailSettings):
+class Settings(EventSettings, IdentitySettings, SignupSettings, FeedbackSettings, MailSettings):
     """The settings of one process. Those that are not set and not needed in its mode are empty or None."""
 
     database_url: Annotated[SecretStr, AfterValidator(urls.database_url)] = Field(

@@ -8,6 +8,7 @@ a lost connection raises BrokerUnavailableError, and the supervisor restarts the
 
 from regsvc.rabbitmq.consumer import Consumer, Delivery, open_consumer
 from regsvc.rabbitmq.dead_letters import DeadLetter, DeadLetters, open_dead_letters
+from regsvc.rabbitmq.events import EventMessage, EventPublisher, open_event_publisher
 from regsvc.rabbitmq.legacy_queue import (
     LegacyConsumer,
     LegacyDelivery,
@@ -23,6 +24,8 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "Delivery",
+    "EventMessage",
+    "EventPublisher",
     "LegacyConsumer",
     "LegacyDelivery",
     "PublishFailure",
@@ -34,6 +37,7 @@ __all__ = [
     "mask_url",
     "open_consumer",
     "open_dead_letters",
+    "open_event_publisher",
     "open_legacy_consumer",
     "open_publisher",
 ]

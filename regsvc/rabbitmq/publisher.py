@@ -159,7 +159,7 @@ class Publisher(Link):
             answers[mail_id] = self.channel.create_future()
             self.channel.confirmations[self.channel.delivery_tag] = answers[mail_id]
             self.channel.message_id_delivery_tag[str(mail_id)] = self.channel.delivery_tag
-            frames += _frames(mail_id)
+            frames += self.write_frames(mail_id)
         left, settled = len(batch), trio.Event()
 
         def settle(_: object) -> None:
@@ -205,6 +205,14 @@ class Publisher(Link):
         await self.connection.ready()
         self._unblocked.set()
 
+    def write_frames(self, mail_id: UUID) -> tuple[FrameType, ...]:
+        """Return the frames of one message."""
+        return _frames(mail_id)
+
+    def note_returned(self) -> None:
+        """End this publisher: a message was returned, so its queue is gone."""
+        self.end(f"the queue {queues.MAILS} is gone")
+
     def _read(self, answer: Any) -> PublishFailure | None:
         """Return the failure in a confirm; None for success."""
         if not answer.done():
@@ -213,7 +221,7 @@ class Publisher(Link):
         if error is None:
             return None
         if isinstance(error, PublishError):
-            self.end(f"the queue {queues.MAILS} is gone")
+            self.note_returned()
             return PublishFailure.RETURNED
         return PublishFailure.NACKED if isinstance(error, DeliveryError) else PublishFailure.UNANSWERED
 

@@ -1,0 +1,1 @@
+"""The settings of events and hooks."""

@@ -1,0 +1,1 @@
+"""The children that send events to other services."""

@@ -1,0 +1,1 @@
+"""Requests to other services: signed (Standard Webhooks), and never to an inner network that is not allowed."""

@@ -27,8 +27,8 @@ class EventSettings(BaseModel):
 
     events_exchange: Annotated[str, AfterValidator(_exchange)] = Field(
         "",
-        description="durable topic exchange in RabbitMQ that events are published to, such as `accounts.events`; unset, "
-        "none. See [events](events.md)",
+        description="durable topic exchange in RabbitMQ that events are published to, such as `accounts.events`; "
+        "unset, none. See [events](events.md)",
     )
     events_address: _Switch = Field(
         default=False,

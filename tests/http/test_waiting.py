@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import trio
 
+from regsvc.accounts.users.pending_change import find_pending
 from regsvc.http.pages.texts import load_words
 from regsvc.http.pages.waiting.absence import explain_absence
 from regsvc.http.pages.waiting.mailbox import Mailbox
 from regsvc.mail.receivers.webmail import find_webmail
+from regsvc.postgres.pool import Pool
 from tests.dns_servers import open_dns_server
-from tests.services import PASSWORD, run_test_service
+from tests.services import PASSWORD, Service, run_test_service
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 SENDER = "no-reply@example.org"
@@ -144,3 +146,58 @@ def test_an_absence_is_explained_from_the_facts_of_the_mail(
     said = explain_absence(texts, waited, mailbox, now=ACCEPTED + timedelta(seconds=after))
     assert told in said
     assert bool(said) == bool(told)
+
+
+async def show_account(service: Service) -> str:
+    return html.unescape((await service.client.get("/account")).text)
+
+
+async def test_the_account_shows_how_the_mail_of_an_email_change_fares(
+    database: str, tmp_path: Path, pool: Pool
+) -> None:
+    async with run_test_service(database, tmp_path) as service:
+        await service.confirm("ann@gmail.com")
+        login = {"email": "ann@gmail.com", "password": PASSWORD}
+        await service.client.post("/login", data=login, headers=OWN)
+        assert 'class="waiting"' not in await show_account(service)
+        form = {"email": "ann@outlook.com", "password": PASSWORD}
+        answer = await service.client.post("/account/address", data=form, headers=OWN)
+        assert answer.status_code == 303
+        token = await service.wait_link("email-change", "ann@outlook.com")
+        text = ""
+        with trio.fail_after(20):
+            while "took it at" not in text:
+                text = await show_account(service)
+        assert ">Open Outlook</a>" in text
+        assert "The mail server of outlook.com took it at" in text
+        async with pool.connection() as conn:
+            await conn.execute(
+                "UPDATE mails SET report = 'bounced', report_kind = 'hard', report_reason = 'no_such_mailbox',"
+                " reported_at = now() WHERE kind = 'email_change'"
+            )
+        text = await show_account(service)
+        assert "We could not deliver the email to ann@outlook.com." in text
+        assert "does not know this address" in text
+        assert re.search(r'<input id="email" name="email"[^>]* value="ann@outlook\.com"', text)
+        await service.post("/me/email/confirm", {"token": token, "password": PASSWORD})
+        assert 'class="waiting"' not in await show_account(service)
+
+
+async def test_a_mail_held_back_for_its_address_is_shown_as_sent(pool: Pool) -> None:
+    async with pool.connection() as conn:
+        cursor = await conn.execute(
+            "INSERT INTO users (id, email, email_key, name, password_hash) VALUES (gen_random_uuid(),"
+            " 'a@example.com', 'a@example.com', 'A', 'hash') RETURNING id"
+        )
+        ((user_id,),) = await cursor.fetchall()
+        await conn.execute(
+            "WITH asked AS (INSERT INTO address_moves (id, user_id, old_email, old_key, new_email, new_key)"
+            " VALUES (gen_random_uuid(), %s, 'a@example.com', 'a@example.com', 'b@example.com', 'b@example.com')"
+            " RETURNING id, user_id) INSERT INTO mails (id, kind, user_id, move_id, email, email_key, state,"
+            " silent, reason, due_at) SELECT gen_random_uuid(), 'email_change', user_id, id, 'b@example.com',"
+            " 'b@example.com', 'delayed', true, 'held_back', now() + interval '1 hour' FROM asked",
+            (user_id,),
+        )
+        shown = await find_pending(conn, user_id)
+    assert shown is not None
+    assert (shown.state, shown.reason, shown.next_try_at, shown.delivered_at) == ("sent", None, None, None)

@@ -29,6 +29,7 @@ from regsvc.http.pages.forms import comes_from, lead_to, read_form
 from regsvc.http.pages.page import blueprint, show_cookies_needed, show_page, tell_when
 from regsvc.http.pages.texts import Words, get_languages
 from regsvc.http.pages.times import say_moment
+from regsvc.http.pages.waiting.address_change import find_waiting_change
 from regsvc.http.request.body import read_id, read_values
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer_file
@@ -199,6 +200,7 @@ async def _show(
         words=words,
         submits=True,
         user=user,
+        waiting=await find_waiting_change(visitor.user_id, words),
         terms=terms
         if accepted is not None and terms is not None and accepted.version != terms.version
         else None,

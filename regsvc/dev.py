@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from regsvc import logs
 from regsvc.accounts.address_keys import bring_up
+from regsvc.accounts.invitations.letters import InvitationLetter
 from regsvc.accounts.registrations.mail_status import Letter
 from regsvc.config import loading
 from regsvc.config.settings import Settings
@@ -124,9 +125,11 @@ def load_settings(data: Path, secret: str, *, database_url: str) -> Settings:
     )
 
 
-def announce(letter: Letter, link: str, code: str) -> None:
-    """Log the link and code of a mail that was sent. Only here are they ever logged."""
-    log.info("mail to be opened", recipient=mask_email(letter.email), link=reveal(link), code=reveal(code))
+def announce(letter: Letter | InvitationLetter, link: str, code: str) -> None:
+    """Log the link and the code (if there is one) of a mail that was sent. Only here are they ever logged."""
+    brought = {"link": link, "code": code}
+    shown = {name: reveal(text) for name, text in brought.items() if text}
+    log.info("mail to be opened", recipient=mask_email(letter.email), **shown)
 
 
 @asynccontextmanager

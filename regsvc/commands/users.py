@@ -23,6 +23,7 @@ from regsvc.accounts.registrations.activation import activate_by_hand
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.commands.address_collisions import collisions
 from regsvc.commands.imports.import_users import import_
+from regsvc.commands.invitations import COMMANDS as INVITATIONS
 from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,
@@ -61,6 +62,8 @@ def users() -> None:
 
 users.add_command(import_)
 users.add_command(collisions)
+for command in INVITATIONS:
+    users.add_command(command)
 
 
 @users.command("create-admin")

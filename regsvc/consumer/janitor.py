@@ -22,6 +22,7 @@ from regsvc.accounts.factors.passkey_challenges import purge_challenges
 from regsvc.accounts.factors.pending_logins import purge_pending_logins
 from regsvc.accounts.factors.totp import purge_totp_setups
 from regsvc.accounts.identities.login_codes import purge_codes
+from regsvc.accounts.invitations.invitation import purge_invitations, revive_mails
 from regsvc.accounts.limits.code_attempts import purge_code_attempts
 from regsvc.accounts.limits.idempotency import purge_idempotency_keys
 from regsvc.accounts.limits.login_attempts import purge_login_tries
@@ -51,6 +52,8 @@ CHORES: tuple[tuple[str, Chore], ...] = (
     ("registrations expired", expire_registrations),
     ("registrations purged", purge_registrations),
     ("mails of no registration purged", purge_nobodys_mails),
+    ("invitations purged", purge_invitations),
+    ("mails of invitations taken up again", revive_mails),
     ("address changes purged", purge_changes),
     ("refresh tokens purged", purge_legacy_tokens),
     ("sessions purged", purge_sessions),

@@ -16,7 +16,17 @@ from regsvc.metrics import CHALLENGES
 from regsvc.security.challenge import ChallengeNeededError, mint_challenge, read_solution
 
 Purpose: TypeAlias = Literal[
-    "register", "correct", "resend", "forgot", "login", "login-code", "password", "confirm", "reset", "undo"
+    "register",
+    "correct",
+    "resend",
+    "forgot",
+    "login",
+    "login-code",
+    "password",
+    "confirm",
+    "accept",
+    "reset",
+    "undo",
 ]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 

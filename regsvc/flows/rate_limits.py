@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import structlog
 import trio
@@ -42,6 +43,7 @@ SIGNUP_CHECK = Limit("signup-check", 120, _MINUTE)
 WIDE = 8  # clients' worth of each limit for a /48
 MAIL_REQUEST = Limit("mail-request", 30, 5 * _MINUTE)
 # Of a user, from wherever they come: what is written for them is kept, some of it for more than a year.
+INVITE = Limit("invite", 100, 60 * _MINUTE)
 ACCOUNT = Limit("account", 60, 60 * _MINUTE)
 EXPORT = Limit("export", 5, 60 * _MINUTE)
 
@@ -61,6 +63,7 @@ GUARDED: Mapping[Purpose, tuple[Limit, ...]] = {
     "login": (LOGIN, LOGIN_ADDRESS),
     "password": (LOGIN, LOGIN_ADDRESS),
     "confirm": (CONFIRM,),
+    "accept": (CONFIRM,),
     "reset": (CONFIRM,),
     "undo": (CONFIRM,),
 }
@@ -146,7 +149,14 @@ async def throttle_user(
         RateLimitedError: it has nothing left.
         DatabaseUnavailableError: the limit cannot be counted.
     """
-    demands = [demand(service.secrets, limit, str(token.user_id))] if caller.limited else []
+    await throttle_actor(service, caller, token.user_id, limit, purpose=purpose)
+
+
+async def throttle_actor(
+    service: Service, caller: Caller, actor_id: UUID, limit: Limit, *, purpose: Purpose | None = None
+) -> None:
+    """Count a request against a limit of a user or another service, by its id; as `throttle_user`."""
+    demands = [demand(service.secrets, limit, str(actor_id))] if caller.limited else []
     await _take(service, caller, demands, shown=1, purpose=purpose)
 
 

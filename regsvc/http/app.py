@@ -11,6 +11,7 @@ from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
 from regsvc.http.admin import audit_log, mails, signing_keys, supervisor, suppressions, users
+from regsvc.http.admin import invitations as admin_invitations
 from regsvc.http.admin import registrations as admin_registrations
 from regsvc.http.api import (
     account_data,
@@ -30,7 +31,7 @@ from regsvc.http.api import (
 from regsvc.http.api.factors import passkey_login, proof, second_factor, totp
 from regsvc.http.api.identities import own as own_identities
 from regsvc.http.api.identities import providers as identity_providers
-from regsvc.http.api.policy import challenge, terms
+from regsvc.http.api.policy import challenge, invitations, terms
 from regsvc.http.api.security import panic
 from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.current import get_connection
@@ -48,6 +49,7 @@ from regsvc.http.pages import (  # noqa: F401 - they add their routes
 )
 from regsvc.http.pages import login as login_page  # noqa: F401 - likewise
 from regsvc.http.pages.api_reference import add_reference
+from regsvc.http.pages.console import invitations as console_invitations  # noqa: F401 - likewise
 from regsvc.http.pages.console import lists, mail_templates, overview  # noqa: F401 - likewise
 from regsvc.http.pages.console import suppressions as suppressions_page  # noqa: F401 - likewise
 from regsvc.http.pages.factors import proof as proof_page  # noqa: F401 - likewise
@@ -81,6 +83,8 @@ _API = (
     profile,
     terms,
     challenge,
+    invitations,
+    admin_invitations,
     email_change,
     account_data,
     panic,

@@ -18,6 +18,8 @@ from regsvc.accounts.deliveries import families, reports, showing, suppression, 
 from regsvc.accounts.deliveries.attribution import Senders
 from regsvc.accounts.factors import guesses, recovery_codes
 from regsvc.accounts.identities import accounts, attempts, identity, login_codes
+from regsvc.accounts.invitations import acceptance, invitation
+from regsvc.accounts.invitations.letters import begin_sending_invitations
 from regsvc.accounts.limits import idempotency, login_attempts, mail_schedule, rate_limit
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.limits.solutions import spend_solution
@@ -303,6 +305,28 @@ async def guess_factors(conn: Connection) -> None:
     await user_actions.reset_factors(conn, owner.user_id, OPERATOR)
 
 
+async def invite_people(conn: Connection) -> None:
+    """Invite, list, revoke and accept."""
+    for name in ("eda", "person78"):
+        address = parse_address(f"{name}@example.org")
+        made = await invitation.invite(conn, address, "en", OPERATOR)
+        await invitation.get_invitation(conn, made)
+    await invitation.revoke_invitation(conn, made, OPERATOR)
+    address = parse_address("person79@example.com")
+    made = await invitation.invite(conn, address, "en", OPERATOR)
+    await conn.execute("DELETE FROM users WHERE email_key = %s", [address.key])
+    await invitation.list_invitations(conn, email_key=None, after=None, limit=50)
+    await invitation.list_invitations(conn, email_key=address.key, after=None, limit=50)
+    await begin_sending_invitations(conn, [made])
+    token = read_account_token(acceptance.mint_invitation_token(SECRETS, made, address.key))
+    assert token is not None
+    await acceptance.accept_invitation(
+        conn, SECRETS, token, acceptance.NewAccount("Eda", "en", "x", None), OPERATOR
+    )
+    await invitation.purge_invitations(conn, 500)
+    await invitation.revive_mails(conn, 500)
+
+
 async def operate(conn: Connection) -> None:
     """Do what the commands of an operator do."""
     new = NewUser("dea@example.org", "dea@example.org", "Dea", "en", "user", "x", None)
@@ -311,6 +335,7 @@ async def operate(conn: Connection) -> None:
         conn, [replace(new, email=f"{n}@x.org", email_key=f"{n}@x.org") for n in range(9)]
     )
     await user_actions.set_role(conn, added, "admin", OPERATOR)
+    await invite_people(conn)
     await terms.accept_terms(conn, added, "2026-01", OPERATOR)
     await user_search.find_person(conn, "person77@example.org")
     await address_keys._note(conn, an_id("u", 9), "shared", [an_id("u", 10), an_id("r", 10)])

@@ -83,6 +83,7 @@ async def test_every_call_that_mails_or_hashes_asks_first(asking: Service) -> No
     await ask("DELETE", "/api/v1/me", {"password": PASSWORD}, ann)
     await ask("POST", "/api/v1/me/email/undo", {"token": "x"})
     await ask("POST", "/api/v1/login/code", {"email": KNOWN})
+    await ask("POST", "/api/v1/invitations/accept", {"token": "x", "name": "Ida", "password": PASSWORD})
     assert asked == set(PURPOSES)
     # What neither mails nor hashes goes on as ever.
     assert (await asking.post("/confirm-email", {"token": bob})).status_code == 200

@@ -29,6 +29,7 @@ PAGES = (
     "not-me#t=abc",
     "reset#t=abc",
     "email-change#t=abc",
+    "invite#t=" + "a" * 65,
     "no-such",
 )
 

@@ -48,6 +48,8 @@ ELSEWHERE = {
     "/admin",
     "/admin/audit",
     "/admin/children/{child}/restart",
+    "/admin/invitations",
+    "/admin/invitations/{invitation_id}/revoke",
     "/admin/mails",
     "/admin/mails/{mail_id}",
     "/admin/mails/{mail_id}/{deed}",
@@ -87,6 +89,7 @@ ELSEWHERE = {
     "/email-not-me",
     "/email-undo",
     "/forgot",
+    "/invite",
     "/login",
     "/login/second-factor",
     "/login/with/{name}",
@@ -403,8 +406,26 @@ async def use_identities(service: Service, issuer: Issuer) -> None:
         await service.client.delete(f"{own}/{each}", headers=bearer)
 
 
+async def invite_and_accept(service: Service, bearer: dict[str, str]) -> None:
+    """Invite two people, of whom one accepts."""
+    path, address = "/api/v1/admin/invitations", f"{uuid4()}@example.com"
+    await service.post("/admin/invitations", {"email": address}, bearer)
+    await service.prove(bearer)
+    made = await service.post("/admin/invitations", {"email": address}, bearer)
+    await service.post("/admin/invitations", {"email": "x"}, bearer)
+    await service.client.get(path, headers=bearer)
+    await service.client.get(f"/api/v1/admin/invitations/{made.json()['id']}", headers=bearer)
+    accepted = {"token": await service.wait_link("invite", address), "name": "Ida", "password": PASSWORD}
+    for body in (accepted | {"token": "no"}, accepted | {"password": "short"}, accepted, accepted):
+        await service.post("/invitations/accept", body)
+    other = await service.post("/admin/invitations", {"email": f"{uuid4()}@example.com"}, bearer)
+    for known in (other.json()["id"], other.json()["id"], str(uuid4())):
+        await service.client.delete(f"{path}/{known}", headers=bearer)
+
+
 async def report_and_lift(service: Service, bearer: dict[str, str]) -> None:
-    """Report a bounce, and lift what it suppressed."""
+    """Report a bounce, lift what it suppressed, and invite."""
+    await invite_and_accept(service, bearer)
     path, reports = "/api/v1/admin/suppressions", "/api/v1/feedback/postmark"
     bounced = f"{uuid4()}@example.com"
     await service.sign_up(bounced)

@@ -119,6 +119,7 @@ async def test_every_page_is_shown_in_every_language(language: str, shared_servi
         "/email-change",
         "/email-not-me",
         "/email-undo",
+        "/invite",
         "/panic",
     ):
         answer = await shared_service.client.get(path, headers={"Accept-Language": f"{language}, en;q=0.5"})

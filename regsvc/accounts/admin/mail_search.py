@@ -21,7 +21,9 @@ from regsvc.mail.queue.jobs import SentAs
 from regsvc.postgres.connection import Connection
 
 State = Literal["queued", "sending", "sent", "delayed", "bounced", "cancelled", "dead"]
-Kind = Literal["signup", "resend", "login", "foreign", "notice", "security", "forgot", "email_change"]
+Kind = Literal[
+    "signup", "resend", "invitation", "login", "foreign", "notice", "security", "forgot", "email_change"
+]
 
 
 class MailNotFoundError(RegsvcError):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 from uuid import UUID
 
+from regsvc.accounts.invitations.letters import InvitationLetter
 from regsvc.accounts.limits import mail_schedule
 from regsvc.accounts.limits.mail_schedule import Turn
 from regsvc.accounts.mails.account_mails import AccountLetter
@@ -17,7 +18,7 @@ from regsvc.mail.queue.jobs import Job
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
 
-AnyLetter: TypeAlias = Letter | LegacyLetter | AccountLetter
+AnyLetter: TypeAlias = Letter | LegacyLetter | InvitationLetter | AccountLetter
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -43,7 +44,7 @@ async def take_turns(
             continue
         keys[job.id] = (
             mail_schedule.address_key(secrets, letter.email_key)
-            if isinstance(letter, LegacyLetter)
+            if isinstance(letter, LegacyLetter | InvitationLetter)
             else letter.turn(secrets)
         )
         newest[keys[job.id]] = job.id

@@ -19,7 +19,7 @@ from regsvc.mail.queue.families import find_family
 from regsvc.metrics import CONFIRMED_AFTER
 from regsvc.postgres.connection import Connection
 
-LIVE = f"state <> 'confirmed' AND {alive()}"
+LIVE = f"state <> 'confirmed' AND ended_key IS DISTINCT FROM email_key AND {alive()}"
 
 
 class AddressTakenError(RegsvcError):

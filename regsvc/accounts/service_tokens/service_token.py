@@ -22,6 +22,8 @@ from regsvc.postgres.connection import Connection
 
 Scope = Literal[
     "audit:read",
+    "invitations:read",
+    "invitations:write",
     "mails:read",
     "mails:write",
     "registrations:read",

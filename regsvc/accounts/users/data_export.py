@@ -91,6 +91,16 @@ class OwnApp:
 
 
 @dataclass(frozen=True)
+class PastInvitation:
+    """An invitation of the user's address."""
+
+    created_at: datetime
+    expires_at: datetime
+    accepted_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True)
 class PastEmailChange:
     """An email change of the account."""
 
@@ -201,6 +211,15 @@ _LISTS = (
         """
         SELECT created_at, (SELECT count(*) FROM recovery_codes c WHERE c.user_id = t.user_id) AS recovery_codes
           FROM totp_authenticators t WHERE user_id = ANY(%(ids)s)
+        """,
+    ),
+    _List(
+        "invitations",
+        PastInvitation,
+        "SELECT id FROM invitations WHERE email_key = %(email_key)s ORDER BY created_at DESC, id DESC LIMIT %(most)s",
+        """
+        SELECT created_at, expires_at, accepted_at, revoked_at
+          FROM invitations WHERE id = ANY(%(ids)s) ORDER BY created_at DESC, id DESC
         """,
     ),
     _List(

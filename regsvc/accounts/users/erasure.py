@@ -72,6 +72,7 @@ async def erase_user(
     await _erase_mails(conn, user_id)
     await forget_identities(conn, user_id)
     await _erase_registrations(conn, user_id)
+    await _erase_invitations(conn, user_id)
     await record(conn, ERASED, by, user_id=user_id)
     await forget_person(conn, user_id)
     await forget_address(conn, secrets, email_key)
@@ -137,6 +138,17 @@ async def _erase_registrations(conn: Connection, user_id: UUID) -> None:
            SET email = '', email_key = '', name = '', origin = '', client = '',
                login_key = CASE WHEN login_key IS NOT NULL THEN '' END
          WHERE id IN (SELECT id FROM registrations WHERE id IN (SELECT id FROM over) ORDER BY id FOR UPDATE)
+        """,  # noqa: S608 - a constant of this module
+        {"user_id": user_id},
+    )
+
+
+async def _erase_invitations(conn: Connection, user_id: UUID) -> None:
+    """Delete the invitations of the user's addresses; a mail of one that waits is cancelled when it is claimed."""
+    await conn.execute(
+        f"""
+        WITH {_ADDRESSES}
+        DELETE FROM invitations i USING addresses a WHERE i.email_key = a.key AND i.created_at <= a.until
         """,  # noqa: S608 - a constant of this module
         {"user_id": user_id},
     )

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import structlog
 
+from regsvc.accounts.invitations.letters import begin_sending_invitations
 from regsvc.accounts.mails.account_mails import begin_sending_account, choose_accounts
 from regsvc.accounts.mails.admission import admit_known
 from regsvc.accounts.mails.legacy import begin_sending_legacy
@@ -192,5 +193,6 @@ async def _begin_others(conn: Connection, secrets: Secrets, mail_ids: Sequence[U
     await choose_accounts(conn, secrets, mail_ids)
     return [
         *await begin_sending_legacy(conn, mail_ids),
+        *await begin_sending_invitations(conn, mail_ids),
         *await begin_sending_account(conn, mail_ids),
     ]

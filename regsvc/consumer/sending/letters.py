@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from regsvc.accounts.invitations import invitation
+from regsvc.accounts.invitations.acceptance import mint_invitation_token
+from regsvc.accounts.invitations.letters import InvitationLetter
 from regsvc.accounts.mails.account_mails import AccountLetter
 from regsvc.accounts.mails.legacy import LegacyLetter
 from regsvc.accounts.mails.turns import AnyLetter
@@ -17,6 +20,7 @@ from regsvc.mail.envelope import Envelope
 from regsvc.mail.message.kinds import (
     ACCOUNT_KINDS,
     EmailChangeMail,
+    InvitationMail,
     LinkedMail,
     LoginCodeMail,
     NoAccountMail,
@@ -27,8 +31,8 @@ from regsvc.mail.message.render import AccountExistsMail, ConfirmMail, LegacyCon
 from regsvc.security.feedback.return_paths import mint_return_path
 from regsvc.security.tokens import Secrets, mint_code, mint_link_token
 
-Announce = Callable[[Letter, str, str], None]
-"""Is told letter, link and code of a confirmation mail that was sent; in `dev` alone."""
+Announce = Callable[[Letter | InvitationLetter, str, str], None]
+"""Is told letter, link and code (if there is one) of a mail that was sent; in `dev` alone."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,14 @@ class LetterWriter:
                 login_link=f"{self.public_url}/login",
                 reset_link=f"{self.public_url}/forgot",
             )
+        if isinstance(letter, InvitationLetter):
+            return InvitationMail(
+                occurred_at=letter.created_at,
+                origin=letter.origin,
+                client=letter.client,
+                link=self._invitation_link(letter),
+                valid_for=invitation.LIFE // InvitationMail.unit,
+            )
         if letter.is_login:
             return self._login_mail(letter)
         token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
@@ -109,6 +121,10 @@ class LetterWriter:
 
     def _login_code(self, letter: Letter) -> str:
         return mint_code(self.secrets, letter.mail_id, letter.email_key, LOGIN_CODE)
+
+    def _invitation_link(self, letter: InvitationLetter) -> str:
+        token = mint_invitation_token(self.secrets, letter.invitation_id, letter.email_key)
+        return f"{self.public_url}/invite#t={token}"
 
     def _account_mail(self, letter: AccountLetter) -> Mail:
         kind = ACCOUNT_KINDS[letter.sent_as]
@@ -141,10 +157,14 @@ class LetterWriter:
         )
 
     def announce(self, letter: AnyLetter) -> None:
-        """Announce link and code of an accepted confirmation message, or the code to log in with."""
-        if self.announcer is not None and isinstance(letter, Letter) and letter.sent_as == "confirm":
+        """Announce what an accepted mail brought: link and code of a sign-up, a login code, or an invitation's link."""
+        if self.announcer is None:
+            return
+        if isinstance(letter, InvitationLetter) and letter.sent_as == "invitation":
+            self.announcer(letter, self._invitation_link(letter), "")
+        elif isinstance(letter, Letter) and letter.sent_as == "confirm":
             token = mint_link_token(self.secrets, letter.registration_id, letter.email_key)
             link = f"{self.public_url}/confirm#t={token}"
             self.announcer(letter, link, mint_code(self.secrets, letter.mail_id, letter.email_key))
-        elif self.announcer is not None and isinstance(letter, Letter) and letter.sent_as == "login_code":
+        elif isinstance(letter, Letter) and letter.sent_as == "login_code":
             self.announcer(letter, f"{self.public_url}/login/code", self._login_code(letter))

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from regsvc.accounts.deliveries import suppression
 from regsvc.accounts.deliveries.suppression import Suppressed
+from regsvc.accounts.invitations.letters import InvitationLetter
 from regsvc.accounts.limits.mail_schedule import Turn
 from regsvc.accounts.mails.legacy import LegacyLetter
 from regsvc.accounts.mails.turns import AnyLetter
@@ -24,6 +25,7 @@ async def hold_suppressed(
     )
     held: dict[UUID, Turn] = {}
     asked: dict[UUID, tuple[bytes, str]] = {}
+    cancelled: set[UUID] = set()
     for mail_id, letter in letters.items() if found else ():
         suppressed = found.get(letter.email_key)
         if suppressed is None:
@@ -31,10 +33,11 @@ async def hold_suppressed(
         if isinstance(letter, Letter) and not letter.is_login:
             if (turn := _hold_signup(letter, suppressed)) is not None:
                 held[mail_id] = turn
+        elif isinstance(letter, InvitationLetter):
+            cancelled.add(mail_id)
         elif not isinstance(letter, LegacyLetter) and suppressed.bounced_until is not None:
             # A login code is one kind of mail, whether its address has an account or not.
             asked[mail_id] = (suppressed.key, "login" if isinstance(letter, Letter) else letter.sent_as)
-    cancelled: set[UUID] = set()
     for mail_id, (key, kind) in sorted(asked.items(), key=lambda each: each[1]):  # locks in one order
         if await suppression.pass_once_a_day(conn, key, kind, mail_id):
             continue

@@ -93,6 +93,15 @@ class ExportedApp(TypedDict):
     recovery_codes: int
 
 
+class ExportedInvitation(TypedDict):
+    """An invitation of the address."""
+
+    created_at: Timestamp
+    expires_at: Timestamp
+    accepted_at: Timestamp | None
+    revoked_at: Timestamp | None
+
+
 class ExportedEmailChange(TypedDict):
     """An email change."""
 
@@ -135,6 +144,7 @@ class Export(TypedDict):
     passkeys: list[ExportedPasskey]
     registrations: list[ExportedRegistration]
     authenticator_apps: list[ExportedApp]
+    invitations: list[ExportedInvitation]
     moves: list[ExportedEmailChange]
     mails: list[ExportedMail]
     events: list[ExportedEvent]

@@ -27,7 +27,7 @@ from regsvc.http.response.problems import MEDIA_TYPE, STATUSES
 from regsvc.http.server.refusals import PROBLEMS
 from regsvc.http.websocket_limits import TooManyWaitingError
 from regsvc.schemas.formats import Nothing, Text, Timestamp
-from regsvc.schemas.policy import ChallengeShown, TermsShown
+from regsvc.schemas.signup.policy import ChallengeShown, TermsShown
 from regsvc.schemas.typed_dict import TypedDict
 
 PATH = "/openapi.json"

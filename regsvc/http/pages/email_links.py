@@ -25,7 +25,7 @@ from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 
 _TOKEN = re.compile("[A-Za-z0-9._~-]{1,512}")
-_PAGES = "<any(confirm, 'not-me', reset, 'email-change', 'email-not-me', 'email-undo', panic):page>"
+_PAGES = "<any(confirm, 'not-me', reset, 'email-change', 'email-not-me', 'email-undo', panic, invite):page>"
 
 
 @blueprint.get(f"/{_PAGES}#t=<token>")
@@ -51,6 +51,15 @@ async def open_not_me() -> Response:
 async def open_reset() -> Response:
     """Show the page on which a new password is chosen."""
     return await _open("reset.html", lengths=get_lengths())
+
+
+@blueprint.get("/invite")
+async def open_invite() -> Response:
+    """Show the page behind an invitation, or that no accounts are created at the moment."""
+    settings = get_context().settings
+    if settings.signup == "closed":
+        return await show_page("signup_closed.html", told="closed")
+    return await _open("invite.html", lengths=get_lengths(), terms=settings.terms)
 
 
 @blueprint.get("/email-change")

@@ -17,7 +17,7 @@ from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.authentication import read_bearer
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ForbiddenError, InsufficientScopeError
-from regsvc.security.signing.access_token import AccessTokenInvalidError
+from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Operator:
         kind: which of them.
         id: of the administrator or of the service token.
         session_id: of the administrator.
+        token: of the administrator's session, which a proof belongs to.
     """
 
     kind: Literal["admin", "service_token"]
     id: UUID
     session_id: UUID | None = None
+    token: AccessToken | None = None
 
     def by(self) -> By:
         """Return the audit actor."""
@@ -50,7 +52,7 @@ async def authenticate_operator(context: Context) -> Operator:
     if read_bearer().startswith(PREFIX):
         return Operator("service_token", (await authenticate_service(context)).id)
     token = await authenticate_admin(context)
-    return Operator("admin", token.user_id, token.session_id)
+    return Operator("admin", token.user_id, token.session_id, token)
 
 
 async def authenticate_service(context: Context) -> ServiceToken:

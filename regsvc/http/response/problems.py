@@ -22,6 +22,7 @@ from regsvc.accounts.admin import mail_actions, mail_search, user_actions
 from regsvc.accounts.deliveries import suppression
 from regsvc.accounts.factors import methods, passkey_challenges, passkeys, pending_logins, totp, ways_in
 from regsvc.accounts.identities import identity, login_codes
+from regsvc.accounts.invitations import acceptance, invitation
 from regsvc.accounts.limits import idempotency, mail_schedule, rate_limit
 from regsvc.accounts.registrations import (
     activation,
@@ -70,6 +71,7 @@ MEDIA_TYPE = "application/problem+json"
 
 STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     ValidationFailedError: HTTPStatus.BAD_REQUEST,
+    acceptance.InvitationInvalidError: HTTPStatus.BAD_REQUEST,
     confirmation.TokenInvalidError: HTTPStatus.BAD_REQUEST,
     confirmation_code.CodeInvalidError: HTTPStatus.BAD_REQUEST,
     report.ReportUnreadableError: HTTPStatus.BAD_REQUEST,
@@ -113,6 +115,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     registration.RegistrationNotFoundError: HTTPStatus.NOT_FOUND,
     session.SessionNotFoundError: HTTPStatus.NOT_FOUND,
     user.UserNotFoundError: HTTPStatus.NOT_FOUND,
+    invitation.InvitationNotFoundError: HTTPStatus.NOT_FOUND,
     ChildNotFoundError: HTTPStatus.NOT_FOUND,
     mail_search.MailNotFoundError: HTTPStatus.NOT_FOUND,
     suppression.SuppressionNotFoundError: HTTPStatus.NOT_FOUND,
@@ -120,6 +123,7 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     email_change.EmailChangeUnprovedError: HTTPStatus.CONFLICT,
     confirmation.AlreadyConfirmedError: HTTPStatus.CONFLICT,
     confirmation.TokenExpiredError: HTTPStatus.GONE,
+    invitation.InvitationOverError: HTTPStatus.GONE,
     idempotency.RequestInFlightError: HTTPStatus.CONFLICT,
     link_preview.TokenVoidError: HTTPStatus.GONE,
     registration.RegistrationOverError: HTTPStatus.CONFLICT,

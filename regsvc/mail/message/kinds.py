@@ -129,6 +129,15 @@ class LinkedMail(AttemptMail):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InvitationMail(LinkedMail):
+    """To an address that an administrator invited: create an account."""
+
+    kind: ClassVar[str] = "invitation"
+    page: ClassVar[str] = "invite"
+    unit: ClassVar[timedelta] = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordResetMail(LinkedMail):
     """To a user who requested a password reset: choose a new password."""
 

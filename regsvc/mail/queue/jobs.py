@@ -30,6 +30,7 @@ _LOOKED_AT = 200  # newest held messages searched for one to another domain
 SentAs = Literal[
     "confirm",
     "account_exists",
+    "invitation",
     "login_code",
     "no_account",
     "foreign_confirm",

@@ -16,7 +16,7 @@ from regsvc.http.request.body import read_body
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.fields import Body
-from regsvc.schemas.policy import ChallengeShown
+from regsvc.schemas.signup.policy import ChallengeShown
 from regsvc.schemas.typed_dict import TypedDict
 
 blueprint = Blueprint("challenge", __name__)

@@ -18,7 +18,7 @@ from regsvc.http.request.body import read_body
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.formats import Timestamp, timestamp
-from regsvc.schemas.policy import TermsShown
+from regsvc.schemas.signup.policy import TermsShown
 from regsvc.schemas.typed_dict import TypedDict
 
 blueprint = Blueprint("terms", __name__)

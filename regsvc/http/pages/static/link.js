@@ -4,6 +4,7 @@
 import { call, explain } from "./api.js";
 import { available, explainRefusal, usePasskey } from "./passkeys.js";
 import { afterTyping, offerToShow, showStrength } from "./strength.js";
+import { takeToken } from "./token.js";
 import { fill, sayMoment, words } from "./words.js";
 
 const by = (id) => document.getElementById(id);
@@ -23,8 +24,6 @@ const PATHS = {
 const ONWARD = new Set(["confirm", "reset", "change"]); // to the log-in
 // After these, pressing again changes nothing.
 const OVER = new Set(["token_invalid", "token_expired", "token_void", "already_confirmed"]);
-
-const TOKEN_LENGTH = 64; // the shortest that was ever mailed
 
 function say(text, tone = "") {
   by("status").textContent = text;
@@ -54,14 +53,9 @@ function showProblem(told) {
 
 async function begin() {
   by("fallback").hidden = true;
-  if (location.href.includes("#")) {
-    // Some programs take a dot, bracket or quote behind a link for a part of it.
-    const token = new URLSearchParams(location.hash.slice(1)).get("t")?.match(/^[\w~.-]*[\w~-]/)?.[0];
-    history.replaceState({ token }, "", location.pathname);
-  }
-  const { token, done } = history.state ?? {};
+  const { token, done, complete } = takeToken();
   if (done) return showDone(done);
-  if (!token || token.length < TOKEN_LENGTH) return showIncomplete();
+  if (!complete) return showIncomplete();
   by("ask").hidden = false;
   if (by("it-was-me")) by("it-was-me").hash = `t=${token}`;
   say("");

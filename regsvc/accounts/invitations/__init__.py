@@ -1,0 +1,1 @@
+"""Invitations: who may sign up where not every client may."""

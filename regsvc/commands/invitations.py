@@ -1,0 +1,123 @@
+"""`regsvc users invite`, `invitations` and `revoke-invitation`: who may sign up by a mailed link."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import click
+import structlog
+
+from regsvc.accounts.address import AddressError, parse_address
+from regsvc.accounts.cursor import MAX_PAGE, Position
+from regsvc.accounts.invitations import invitation
+from regsvc.accounts.invitations.invitation import Invitation
+from regsvc.commands.runner import (
+    ACTOR,
+    by_operator,
+    load_operation,
+    open_database,
+    open_operation,
+    print_json,
+    printable,
+    run_command,
+)
+from regsvc.flows.signup.invitations import InviteBody
+from regsvc.flows.signup.invitations import invite as send
+from regsvc.mail.message.languages import FALLBACK, LOCALES
+from regsvc.schemas.fields import check_values
+from regsvc.schemas.rows import show_page, show_row
+from regsvc.schemas.signup.invitations import PAGE
+
+log = structlog.get_logger()
+
+as_json = click.option("--json", "machine", is_flag=True, help="Print JSON, as in the API.")
+
+
+@click.command()
+@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
+@click.option(
+    "--language",
+    type=click.Choice(LOCALES),
+    default=FALLBACK,
+    show_default=True,
+    help="Language of the mail.",
+)
+@as_json
+def invite(addresses: Sequence[str], language: str, *, machine: bool) -> None:
+    """Invite addresses to create an account. The link is in the mail alone, and works once, for seven days.
+
+    All are invited, or none if one of them is refused.
+    """
+
+    async def run() -> None:
+        chosen = load_operation()
+        bodies = [
+            check_values(InviteBody, {"email": _read(address, chosen.local_domains)}, chosen.local_domains)
+            for address in addresses
+        ]
+        async with open_database(chosen) as conn:
+            async with conn.transaction():
+                made = [await send(conn, chosen, body, language, by_operator()) for body in bodies]
+            shown = [await invitation.get_invitation(conn, each) for each in made]
+        if machine:
+            print_json({"invitations": [show_row(each) for each in shown]})
+            return
+        for each in shown:
+            _print_line(each)
+
+    run_command(run)
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=PAGE, show_default=True)
+@click.option("--cursor", help="Continue a list from the cursor printed at its end.")
+@as_json
+def invitations(limit: int, cursor: str | None, *, machine: bool) -> None:
+    """List invitations, the newest first."""
+    try:
+        after = Position.decode(cursor) if cursor is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--cursor") from error
+
+    async def run() -> None:
+        async with open_operation() as conn:
+            page = await invitation.list_invitations(conn, email_key=None, after=after, limit=limit)
+        log.info("invitations listed", actor=ACTOR, count=len(page.rows))
+        if machine:
+            print_json(show_page(page, "invitations"))
+            return
+        for each in page.rows:
+            _print_line(each)
+        if page.next_cursor is not None:
+            click.echo(f"More: --cursor {page.next_cursor}", err=True)
+
+    run_command(run)
+
+
+@click.command("revoke-invitation")
+@click.argument("invitation_id", metavar="ID", type=click.UUID)
+def revoke_invitation(invitation_id: UUID) -> None:
+    """Revoke an invitation: its link works no more."""
+
+    async def run() -> None:
+        async with open_operation() as conn, conn.transaction():
+            await invitation.revoke_invitation(conn, invitation_id, by_operator())
+        log.info("invitation revoked", actor=ACTOR, invitation=str(invitation_id))
+
+    run_command(run)
+
+
+COMMANDS = (invite, invitations, revoke_invitation)
+
+
+def _read(text: str, local_domains: frozenset[str]) -> str:
+    try:
+        return parse_address(text, local_domains).email
+    except AddressError as error:
+        raise click.BadParameter(str(error), param_hint="ADDRESS") from error
+
+
+def _print_line(each: Invitation) -> None:
+    words = (each.id, each.state, f"{each.expires_at:%Y-%m-%d}", each.address, each.reason)
+    click.echo("  ".join(printable(word) for word in words if word is not None))

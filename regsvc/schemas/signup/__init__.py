@@ -1,0 +1,1 @@
+"""What the API accepts and shows about who may sign up."""

@@ -14,6 +14,13 @@ REPORTS = Counter(
 MAILBOX_ROUNDS = Counter(
     "regsvc_bounce_mailbox_rounds_total", "Looks into the bounce mailbox, by outcome", ["outcome"]
 )
+ACCEPTED_AFTER = Histogram(
+    "regsvc_mail_acceptance_seconds",
+    "Seconds from the request for a mail to its acceptance by the mail server, by receiver family",
+    ["family"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 14_400, 86_400),
+)
+OLDEST_DUE = Gauge("regsvc_oldest_due_mail_seconds", "How long the mail that is due longest has been due")
 CONFIRMED_AFTER = Histogram(
     "regsvc_confirmation_seconds",
     "Seconds from the acceptance of a sign-up's mail to its confirmation, by receiver family",
@@ -61,6 +68,22 @@ FACTORS = Counter(
 )
 CHALLENGES = Counter(
     "regsvc_challenges_total", "Proof of work: asked, refused (a wrong or used solution), solved", ["outcome"]
+)
+LAG = Histogram(
+    "regsvc_event_loop_lag_seconds",
+    "How much later than asked for a sleeping task of the event loop was woken",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+REQUEST_SECONDS = Histogram(
+    "regsvc_http_request_seconds",
+    "Seconds from a whole request to the end of its answer, by method and route",
+    ["method", "route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 30),
+)
+HASHING_SECONDS = Histogram(
+    "regsvc_password_hash_seconds",
+    "Seconds from the request for a password hash to its end, the wait for a thread included",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 REQUESTS = Counter("regsvc_http_requests_total", "HTTP requests answered", ["method", "status"])
 CONNECTIONS = Gauge(

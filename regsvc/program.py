@@ -14,7 +14,7 @@ from regsvc import errors, supervisor
 from regsvc.config.settings import Settings
 from regsvc.consumer.sending.letters import Announce
 from regsvc.http.own_texts import check_templates
-from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING
+from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING, LAG
 from regsvc.parts import LAME_DUCK, make_secrets, open_parts
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.schema import check_rights, check_schema
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 # Errors of an unavailable dependency. They are no bug, so the log needs no traceback.
 _EXPECTED = (errors.RegsvcError, psycopg.OperationalError, OSError)
 
+_LAG_PAUSE = 1.0  # seconds between two looks at the event loop
 GRACE = 20.0  # seconds for the children to finish after a stop signal
 
 
@@ -91,10 +92,19 @@ async def run_service(
                 nursery.cancel_scope.cancel()
 
             await nursery.start(supervise)
+            nursery.start_soon(_measure_lag)
             if member is not None:
                 await member.tell_ready()
             if on_ready is not None and not stopping.is_set():
                 on_ready()
+
+
+async def _measure_lag() -> None:
+    """Measure, until cancelled, how late the event loop wakes a task."""
+    while True:
+        wanted = trio.current_time() + _LAG_PAUSE
+        await trio.sleep_until(wanted)
+        LAG.observe(max(0.0, trio.current_time() - wanted))
 
 
 def _raise_file_limit() -> None:

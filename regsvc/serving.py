@@ -5,10 +5,12 @@ Imported only by a process that serves: the web framework weighs 20 MB.
 
 from __future__ import annotations
 
+from functools import partial
+
 from regsvc.http.app import PREFIX, create_app
 from regsvc.http.context import Context
 from regsvc.http.feedback.sources import MOST_BYTES
-from regsvc.http.request_log import note_request
+from regsvc.http.request_log import list_routes, note_request
 from regsvc.http.server.peers import LOOPBACK
 from regsvc.http.server.server import Limits, Server
 from regsvc.parts import Parts
@@ -32,8 +34,9 @@ def make_server(parts: Parts) -> Server:
         dev=parts.dev,
         member=parts.member,
     )
+    app = create_app(context)
     return Server(
-        create_app(context),
+        app,
         hosts=settings.http_host,
         port=settings.http_port,
         handed=None if parts.member is None else parts.member.handed,
@@ -44,5 +47,5 @@ def make_server(parts: Parts) -> Server:
         spared=(*LOOPBACK, *settings.trusted_proxies),
         stopping=parts.stopping,
         lame_duck=parts.lame_duck,
-        on_request=note_request,
+        on_request=partial(note_request, routes=list_routes(app)),
     )

@@ -15,7 +15,8 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from functools import cache
 
-from regsvc.security.passwords import STRICT_SHORTEST, fold
+from regsvc.security.password_rules import STRICT_SHORTEST
+from regsvc.security.passwords import fold
 
 _LEAST = 100_000  # minimum number of entries; fewer mean that the package has changed
 _READING = threading.Lock()

@@ -1,4 +1,4 @@
-"""Passwords: which are accepted, how they are stored, and the lane that hashes them.
+"""Passwords: how they are stored, and the lane that hashes them.
 
 The stored string is `$hmac-sha384-bcrypt$PEPPER` followed by a bcrypt string of base64(HMAC-SHA-384(pepper, password)).
 The HMAC turns any input into 64 characters without a NUL, where bcrypt alone would use only 72 bytes. Its key, the
@@ -14,26 +14,21 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
 
 import bcrypt
 import trio
 
+from regsvc.metrics import HASHING_SECONDS
 from regsvc.security.comparisons import Compared, Comparisons
 from regsvc.security.imported.hashes import ImportedHash, read_hash
 from regsvc.security.lane import Lane, LaneStatistics
 from regsvc.security.no_password import has_password
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
-Policy: TypeAlias = Literal["basic", "strict"]
-
-LONGEST = 128  # characters
 _LONGEST_WRITTEN = 4 * 128  # code points; no character decomposes into more than four
-STRICT_SHORTEST = 15
-_SHORTEST: dict[Policy, int] = {"basic": 8, "strict": STRICT_SHORTEST}
-_CONTEXT_WORD = 3  # minimum length of words of the address, name or service that count
 
 MIN_COST, MAX_COST = 10, 15  # for new hashes; higher costs are never computed
 _LEAST_COST = 4  # lowest cost of bcrypt
@@ -45,66 +40,6 @@ _STORED = re.compile(
     rf"(?:{re.escape(_PREFIX)}(?P<pepper>{_PEPPER_VERSION.pattern}))?"
     r"(?P<hash>\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31})"
 )
-
-
-@dataclass(frozen=True)
-class Weakness:
-    """Why a password is refused: a stable code and a sentence."""
-
-    code: str
-    detail: str
-
-
-def check_password(
-    policy: Policy,
-    password: str,
-    *,
-    email: str,
-    name: str,
-    service: str = "",
-    common: Container[str] = frozenset(),
-) -> list[Weakness]:
-    """Return a policy's objections to a new password; none if it is accepted.
-
-    A character is a Unicode code point (NIST SP 800-63B-4, 3.1.1.2), counted after normalisation, so that the length
-    does not depend on the keyboard. The whole password is compared, never a part of it.
-
-    Args:
-        policy: `basic`: 8 to 128 characters, not equal to the address or the name, ignoring case. `strict`: 15 or
-            more, not composed of words of the address, name and service, and not in `common`.
-        password: as typed.
-        email: email address of the account.
-        name: name of the account.
-        service: names of the service, in any spelling.
-        common: common passwords, folded by `fold`; for `strict`.
-    """
-    length = len(normalize(password))
-    folded = fold(password)
-    found = []
-    if length < _SHORTEST[policy]:
-        found.append(Weakness("too_short", f"Use at least {_SHORTEST[policy]} characters."))
-    if length > LONGEST:
-        found.append(Weakness("too_long", f"Use at most {LONGEST} characters."))
-    if folded == fold(email):
-        found.append(Weakness("same_as_email", "Choose a password that is not your email address."))
-    if folded == fold(name):
-        found.append(Weakness("same_as_name", "Choose a password that is not your name."))
-    if policy == "strict" and not found:
-        if len(_without_context(folded, f"{email} {name} {service}")) < _SHORTEST["basic"]:
-            found.append(
-                Weakness(
-                    "context_words",
-                    "Use more than words from your email address, your name and this service.",
-                )
-            )
-        if folded in common:
-            found.append(Weakness("common", "This password is too common."))
-    return found
-
-
-def shortest(policy: Policy) -> int:
-    """Return the minimum length of a policy, in characters."""
-    return _SHORTEST[policy]
 
 
 def is_migrated_hash(text: str) -> bool:
@@ -128,13 +63,6 @@ def fold(text: str) -> str:
     """Return a text without the difference between capital and small letters."""
     text = text[:_LONGEST_WRITTEN]
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-
-
-def _without_context(folded: str, context: str) -> str:
-    words = {word for word in re.split(r"[\W_]+", fold(context)) if len(word) >= _CONTEXT_WORD}
-    for word in sorted(words, key=len, reverse=True):
-        folded = folded.replace(word, "")
-    return folded
 
 
 @dataclass(frozen=True)
@@ -227,9 +155,10 @@ class HashingLane:
             trio.ClosedResourceError: the lane is closed.
         """
         key = self._key(password, self._pepper)
-        digest = await self._lane.run(
-            partial(bcrypt.hashpw, key, bcrypt.gensalt(self._cost)), owner=owner, known=known
-        )
+        with HASHING_SECONDS.time():
+            digest = await self._lane.run(
+                partial(bcrypt.hashpw, key, bcrypt.gensalt(self._cost)), owner=owner, known=known
+            )
         return f"{_PREFIX}{self._pepper}{digest.decode('ascii')}"
 
     async def verify(
@@ -250,7 +179,8 @@ class HashingLane:
             trio.ClosedResourceError: the lane is closed.
         """
         parsed = None if stored is None else self._parse(stored)
-        compared = await self._lane.run(self._comparison(password, parsed), owner=owner, known=known)
+        with HASHING_SECONDS.time():
+            compared = await self._lane.run(self._comparison(password, parsed), owner=owner, known=known)
         if not compared.matches:
             await trio.sleep(self._comparisons.missing(compared))
         if parsed is None:

@@ -9,7 +9,7 @@ import trio
 
 from regsvc.config.settings import Settings
 from regsvc.security.common_passwords import load_common_passwords
-from regsvc.security.passwords import Weakness, check_password
+from regsvc.security.password_rules import Weakness, check_password
 
 
 async def find_weaknesses(settings: Settings, password: str, *, email: str, name: str) -> list[Weakness]:

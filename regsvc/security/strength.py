@@ -1,6 +1,6 @@
 """How well a password resists guessing: zxcvbn's estimate, shown to users while they type.
 
-It decides nothing: the policy does (`passwords.check_password`).
+It decides nothing: the policy does (`password_rules.check_password`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ import unicodedata
 
 import pytest
 
-from regsvc.security.passwords import LONGEST, check_password, fold, normalize
+from regsvc.security.password_rules import LONGEST, check_password
+from regsvc.security.passwords import fold, normalize
 from tests.http.serving import serving
 from tests.services import PASSWORD, Service
 

@@ -15,7 +15,8 @@ import trio
 import trio.testing
 
 from regsvc.errors import OverloadedError
-from regsvc.security.passwords import HashingLane, Policy, Verdict, check_password, fold
+from regsvc.security.password_rules import Policy, check_password
+from regsvc.security.passwords import HashingLane, Verdict, fold
 
 PEPPERS = {"new": b"n" * 32, "old": b"o" * 32}
 WRONG = Verdict(ok=False)

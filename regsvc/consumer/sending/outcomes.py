@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import structlog
 import trio
@@ -19,7 +20,7 @@ from regsvc.mail.queue.bookings import Ended, Held, Retry, Sent
 from regsvc.mail.queue.jobs import Job
 from regsvc.mail.queue.remedies import find_remedy
 from regsvc.mail.queue.verdict import Breaker, Evidence, is_alike, judge
-from regsvc.metrics import MAILS
+from regsvc.metrics import ACCEPTED_AFTER, MAILS
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import Secrets
@@ -182,6 +183,11 @@ def _report(held: InHand, booking: Booking) -> None:
     match booking:
         case Sent(job=job, reply=reply, route=route):
             MAILS.labels("sent").inc()
+            if job.dated is not None:
+                seconds = (datetime.now(UTC) - job.dated).total_seconds()
+                ACCEPTED_AFTER.labels(families.find_family(letter.email.rpartition("@")[2])).observe(
+                    max(0.0, seconds)
+                )
             by = {"route": route} if route else {}
             log.info("mail accepted", **fields, **by, reply=reply)
             if job.route is not None and job.route != route:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NotRequired
 
@@ -13,11 +14,13 @@ from pydantic import Field
 from regsvc.config.settings import Settings
 from regsvc.errors import ConfigurationError, DatabaseUnavailableError
 from regsvc.http.request.forwarding import Client, ForwardingTroubles
+from regsvc.jobs.claims import seconds_until_due
 from regsvc.live import LiveHub
 from regsvc.logs.redaction import redact_text
 from regsvc.mail.queue.breaker import get_breaker
+from regsvc.mail.queue.jobs import MAIL_JOBS
 from regsvc.mail.queue.verdict import UNKNOWN, Breaker
-from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, WAITERS
+from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, OLDEST_DUE, WAITERS
 from regsvc.postgres.pool import Pool
 from regsvc.postgres.readiness import Readiness as DatabaseReadiness
 from regsvc.postgres.server import ReadOnlyServerError
@@ -195,6 +198,9 @@ async def read_metrics(process: Process) -> bytes:
         CONNECTIONS.labels(state).set(number)
     for state, number in (("busy", lane.busy), ("waiting", lane.waiting)):
         HASHES.labels(state).set(number)
+    with suppress(DatabaseUnavailableError, ReadOnlyServerError), trio.move_on_after(_PATIENCE):
+        async with process.readiness.connection() as conn:
+            OLDEST_DUE.set(max(0.0, -(await seconds_until_due(conn, MAIL_JOBS) or 0.0)))
     WAITERS.set(process.hub.statistics().waiters)
     member = process.member
     if member is None:

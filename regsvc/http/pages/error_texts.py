@@ -13,7 +13,7 @@ from regsvc.errors import FieldError, RegsvcError, UnavailableError, ValidationF
 from regsvc.http.context import get_context
 from regsvc.http.pages.texts import Words, fill
 from regsvc.http.pages.times import say_moment
-from regsvc.security.passwords import LONGEST, shortest
+from regsvc.security.password_rules import LONGEST, shortest
 
 
 def explain_error(words: Words, error: RegsvcError, typed: Mapping[str, str] | None = None) -> str:

@@ -31,11 +31,11 @@ async def test_a_form_of_thousands_of_fields_is_refused(shared_service: Service)
 async def test_of_two_fields_of_one_name_the_first_counts(shared_service: Service) -> None:
     answer = await shared_service.client.post(
         "/login",
-        content="email=first%40example.com&email=second&password=%C3%A9+x&password=",
+        content="email=first%40example.com&email=latter-one&password=%C3%A9+x&password=",
         headers={"Content-Type": "application/x-www-form-urlencoded", **OWN},
     )
     assert 'value="first@example.com"' in answer.text
-    assert "second" not in answer.text
+    assert "latter-one" not in answer.text
 
 
 async def test_a_query_of_thousands_of_parameters_is_refused() -> None:

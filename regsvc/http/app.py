@@ -32,7 +32,7 @@ from regsvc.http.api.factors import passkey_login, proof, second_factor, totp
 from regsvc.http.api.identities import own as own_identities
 from regsvc.http.api.identities import providers as identity_providers
 from regsvc.http.api.policy import challenge, invitations, terms
-from regsvc.http.api.security import panic
+from regsvc.http.api.security import activity, panic
 from regsvc.http.context import Context, get_context, put_context
 from regsvc.http.current import get_connection
 from regsvc.http.feedback import intake
@@ -88,6 +88,7 @@ _API = (
     email_change,
     account_data,
     panic,
+    activity,
     mails,
     admin_registrations,
     users,

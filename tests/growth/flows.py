@@ -70,6 +70,9 @@ async def live(service: Service, pool: Pool) -> None:  # noqa: PLR0915 - one thi
     await service.prove(ann)
     await service.client.get(f"{me}/export", headers=ann)
     await service.client.get(f"{me}/terms", headers=ann)
+    events = await service.client.get(f"{me}/activity?limit=1", headers=ann)
+    cursor = events.json()["next_cursor"]
+    await service.client.get(f"{me}/activity?limit=1&cursor={cursor}", headers=ann)
     other = (await service.post("/login", {"email": "ann@example.net", "password": PASSWORD})).json()
     listed = (await service.client.get("/api/v1/sessions", headers=ann)).json()["sessions"]
     ended = next(each["id"] for each in listed if not each["current"])

@@ -440,6 +440,9 @@ async def report_and_lift(service: Service, bearer: dict[str, str]) -> None:
 
 async def look_at_ones_sessions(service: Service, bearer: dict[str, str]) -> None:
     """Make every call about one's terms and sessions, and end the session in which that is done."""
+    for path in ("/api/v1/me/activity", "/api/v1/me/activity?limit=0"):
+        await service.client.get(path, headers=bearer)
+        await service.client.get(path)
     sessions = "/api/v1/sessions"
     await service.client.get("/api/v1/me/terms", headers=bearer)
     await service.post("/me/terms", {"terms": "2026-01"}, bearer)

@@ -21,6 +21,8 @@ from regsvc.http.request.authentication import authenticate
 from regsvc.http.request.body import read_body
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer, empty
+from regsvc.http.response.site_data import HEADER as CLEAR_SITE_DATA
+from regsvc.http.response.site_data import clear_site_data
 from regsvc.schemas.fields import Body, TokenText
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.typed_dict import TypedDict
@@ -47,6 +49,9 @@ class Tokens(TypedDict):
     expires_in: Annotated[int, Field(description="Seconds for which the access token is good.")]
     refresh_token: Annotated[str, Field(description="Good once, for the next pair.")]
     refresh_expires_in: Annotated[int, Field(description="Seconds for which the refresh token is good.")]
+
+
+_CLEARED = {CLEAR_SITE_DATA: "Has a browser forget what it stored for this origin, cookies apart."}
 
 
 @blueprint.post("/login")
@@ -105,23 +110,23 @@ async def refresh() -> Response:
 
 
 @blueprint.post("/logout")
-@documented({204: Nothing}, needs_token=True)
+@documented({204: Nothing}, needs_token=True, headers=_CLEARED)
 async def logout() -> Response:
     """End this session, and with it its tokens."""
     context = get_context()
     token = await authenticate(context)
     await sessions.log_out(context, get_caller(), token)
-    return empty()
+    return clear_site_data(empty())
 
 
 @blueprint.post("/logout/all")
-@documented({204: Nothing}, needs_token=True)
+@documented({204: Nothing}, needs_token=True, headers=_CLEARED)
 async def logout_everywhere() -> Response:
     """End every session of this user, and with them their tokens."""
     context = get_context()
     token = await authenticate(context)
     await sessions.log_out_everywhere(context, get_caller(), token)
-    return empty()
+    return clear_site_data(empty())
 
 
 async def answer_grant(context: Context, granted: Grant) -> Response:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from quart import Response, request
 
+from regsvc.accounts.audit.activity import list_activity
 from regsvc.accounts.sessions.proof import ProofNeededError
 from regsvc.accounts.sessions.refresh_token import Grant
 from regsvc.accounts.sessions.session import (
@@ -22,6 +23,7 @@ from regsvc.flows.account.profile import ProfileBody, change_profile
 from regsvc.flows.account.terms import TermsBody, accept_own
 from regsvc.flows.login import sessions
 from regsvc.http.context import Context, get_context
+from regsvc.http.pages.activity.lines import sum_up
 from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session, lead_to_login
 from regsvc.http.pages.error_texts import explain_error
 from regsvc.http.pages.factors.proof import lead_to_proof
@@ -34,12 +36,14 @@ from regsvc.http.request.body import read_id, read_values
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer_file
 from regsvc.http.response.problems import find_status
+from regsvc.http.response.site_data import clear_site_data
 from regsvc.mail.message.languages import choose_language, list_locales
 from regsvc.schemas.fields import address_of
 from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 
 Deed = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[Grant | None]]
 
+_EVENTS = 40  # of the audit log that the page sums up
 # Where a form leads when it is done: to the account, saying so, or away from it.
 _DONE = {
     "terms": "terms_accepted",
@@ -173,6 +177,7 @@ async def _do(part: str, deed: Deed, *, away: str = "") -> Response:
     response = lead_to(away or f"/account?done={part}#{part}")
     if away:
         forget_session(response)
+        clear_site_data(response)
     elif granted is not None:
         keep_session(response, granted)
     return response
@@ -190,6 +195,7 @@ async def _show(
     async with get_context().pool.connection() as conn:
         user = await get_user(conn, visitor.user_id)
         alive = await list_sessions(conn, visitor.user_id)
+        events = await list_activity(conn, visitor.user_id, after=None, limit=_EVENTS)
         accepted = await get_acceptance(conn, visitor.user_id) if terms is not None else None
     if user is None:
         return lead_to_login()
@@ -205,6 +211,7 @@ async def _show(
         if accepted is not None and terms is not None and accepted.version != terms.version
         else None,
         sessions=alive,
+        activity=sum_up(words, events.rows),
         here=visitor.session_id,
         locales=_name_languages(),
         done=_say_done(words, done),

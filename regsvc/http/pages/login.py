@@ -24,6 +24,7 @@ from regsvc.http.pages.texts import fill, get_words
 from regsvc.http.request.body import read_values
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.problems import find_status
+from regsvc.http.response.site_data import clear_site_data
 from regsvc.schemas.fields import address_of
 from regsvc.security.challenge import ChallengeNeededError
 
@@ -82,7 +83,7 @@ async def submit_logout() -> Response:
         await log_out(get_context(), get_caller(), visitor)
     response = lead_to("/login?done=logged_out")
     forget_session(response)
-    return response
+    return clear_site_data(response)
 
 
 @blueprint.get("/forgot")

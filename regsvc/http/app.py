@@ -28,7 +28,7 @@ from regsvc.http.api import (
     resend,
     sessions,
 )
-from regsvc.http.api.factors import passkey_login, proof, second_factor, totp
+from regsvc.http.api.factors import passkey_login, passkeys, proof, second_factor, totp
 from regsvc.http.api.identities import own as own_identities
 from regsvc.http.api.identities import providers as identity_providers
 from regsvc.http.api.policy import challenge, invitations, terms
@@ -57,6 +57,7 @@ from regsvc.http.pages.factors import second_factor as second_factor_page  # noq
 from regsvc.http.pages.factors import security  # noqa: F401 - likewise
 from regsvc.http.pages.identities import journey, own  # noqa: F401 - likewise
 from regsvc.http.pages.passkeys import login as passkey_login_page  # noqa: F401 - likewise
+from regsvc.http.pages.passkeys import own as own_passkeys  # noqa: F401 - likewise
 from regsvc.http.pages.passkeys import related_origins  # noqa: F401 - likewise
 from regsvc.http.request.client import get_client_network, get_origin, limits_apply
 from regsvc.http.request.rate_limits import add_limit_headers
@@ -75,6 +76,7 @@ _API = (
     login,
     login_code,
     passkey_login,
+    passkeys,
     second_factor,
     proof,
     totp,

@@ -73,3 +73,28 @@ async def use_passkeys(service: Service) -> None:
     asserted = authenticator.get(await ask(service))
     for _ in range(2):
         await service.post("/login/passkey", {"assertion": asserted})
+    await look_after_passkeys(service, authenticator)
+
+
+async def look_after_passkeys(service: Service, authenticator: Authenticator) -> None:
+    """Make every call about one's own passkeys."""
+    mine = "/api/v1/me/passkeys"
+    tokens = (await log_in(service, authenticator)).json()
+    bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+    await service.client.get(mine)
+    await service.post("/me/passkeys/options", {}, bearer)
+    options = (await service.post("/me/proof/options", {}, bearer)).json()
+    for _ in range(2):
+        await service.post("/me/proof", {"assertion": authenticator.get(options)}, bearer)
+    created = Authenticator(service.url).create(
+        (await service.post("/me/passkeys/options", {}, bearer)).json()
+    )
+    for _ in range(2):
+        added = await service.post("/me/passkeys", {"passkey": created, "name": "A phone"}, bearer)
+    listed = (await service.client.get(mine, headers=bearer)).json()["passkeys"]
+    assert (len(listed), added.status_code) == (2, 410)
+    path = f"{mine}/{listed[0]['id']}"
+    await service.client.patch(path, json={"name": "An old phone"}, headers=bearer)
+    for _ in range(2):
+        await service.client.delete(path, headers=bearer)
+    await service.client.delete(f"{mine}/{listed[1]['id']}", headers=bearer)

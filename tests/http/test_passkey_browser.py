@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 
+import pyotp
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -192,3 +193,96 @@ def test_a_sign_up_names_what_is_wrong_before_it_asks_for_a_passkey(
     expect(page.get_by_text("Enter a valid email address")).to_be_visible()
     expect(page.get_by_label("Email address").first).to_be_focused()
     assert device.passkeys() == []
+
+
+def log_in_with_password(page: Page, person: Person) -> None:
+    open_login(page, person)
+    page.get_by_label("Email address").fill(person.address)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Log in", exact=True).click()
+    expect_account(page, person)
+
+
+def unlock(page: Page, person: Person) -> None:
+    """Prove to be there by the password, for changes of the security page."""
+    page.goto(f"{person.program.url}/account/proof?for=security")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.locator("form", has=page.get_by_label("Password", exact=True)).get_by_role("button").click()
+    page.wait_for_url("**/account/security")
+
+
+def test_a_passkey_is_added_renamed_used_as_proof_and_removed(
+    person: Person, visit: Callable[..., Visit]
+) -> None:
+    person.join()
+    here = visit(viewport=PHONE)
+    page = here.context.new_page()
+    device = add_device(page)
+    page.add_init_script(
+        "PublicKeyCredential.signalAllAcceptedCredentials = async (it) => { window.accepted = JSON.stringify(it); }"
+    )
+    log_in_with_password(page, person)
+    unlock(page, person)
+    page.get_by_role("button", name="Add a passkey").click()
+    expect(page.get_by_text("The passkey was added.")).to_be_visible()
+    (passkey,) = device.passkeys()
+    part = page.get_by_role("region", name="Passkeys")
+    part.locator("summary").click()
+    part.get_by_label("Name of the passkey").fill("My phone")
+    part.get_by_role("button", name="Rename").click()
+    expect(page.get_by_text("The passkey was renamed.")).to_be_visible()
+    expect(part.get_by_text("My phone")).to_be_visible()
+    assert find_barriers(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+    # In another session the passkey is the proof.
+    page.context.clear_cookies()
+    open_login(page, person)
+    page.get_by_role("button", name=LOG_IN).click()
+    expect_account(page, person)
+    page.goto(f"{person.program.url}/account/proof?for=security")
+    assert find_barriers(page) == []
+    page.get_by_role("button", name="Use a passkey").click()
+    page.wait_for_url("**/account/security")
+    page.get_by_role("button", name="Remove: My phone").click()
+    expect(page.get_by_text("The passkey was removed.")).to_be_visible()
+    page.wait_for_function("window.accepted")
+    told = json.loads(page.evaluate("window.accepted"))
+    assert (told["rpId"], told["allAcceptedCredentialIds"]) == ("localhost", [])
+    assert told["userId"] == passkey["userHandle"].replace("+", "-").replace("/", "_").rstrip("=")
+
+
+def test_the_last_way_in_is_not_removed_on_the_page(person: Person, visit: Callable[..., Visit]) -> None:
+    page, _ = join(visit(), person)
+    open_login(page, person)
+    page.get_by_role("button", name=LOG_IN).click()
+    expect_account(page, person)
+    page.goto(f"{person.program.url}/account/proof?for=security")
+    page.get_by_role("button", name="Use a passkey").click()
+    page.wait_for_url("**/account/security")
+    page.get_by_role("button", name=re.compile("^Remove: ")).click()
+    expect(page.get_by_text("This is the only way into your account.")).to_be_visible()
+
+
+def test_a_passkey_is_the_second_step_of_a_login(person: Person, visit: Callable[..., Visit]) -> None:
+    person.join()
+    page = visit().context.new_page()
+    add_device(page)
+    log_in_with_password(page, person)
+    unlock(page, person)
+    page.get_by_role("button", name="Add a passkey").click()
+    expect(page.get_by_text("The passkey was added.")).to_be_visible()
+    page.locator("form[action='/account/security/totp'] button").click()
+    key = page.locator("code.key").inner_text().replace(" ", "")
+    page.locator("#code").fill(pyotp.TOTP(key).now())
+    page.locator("form[action='/account/security/totp/confirm'] button").click()
+    page.wait_for_url("**/account/security/totp/confirm")
+    page.context.clear_cookies()
+    open_login(page, person)
+    page.get_by_label("Email address").fill(person.address)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Log in", exact=True).click()
+    page.wait_for_url("**/login/second-factor")
+    assert find_barriers(page) == []
+    page.get_by_role("button", name="Use a passkey").click()
+    expect_account(page, person)

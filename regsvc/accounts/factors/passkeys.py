@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
 from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.factors.ways_in import keep_a_way_in
+from regsvc.accounts.users.notices import add_change_notice
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.security.passkeys.assertion import Proof
 from regsvc.security.passkeys.encoding import encode_bytes
 from regsvc.security.passkeys.registration import Credential, Described
+from regsvc.security.passkeys.relying_party import RelyingParty
 
 MOST = 20  # of a user
 
@@ -107,6 +110,15 @@ def describe(passkey: Passkey) -> Described:
     }
 
 
+def name_accepted(party: RelyingParty, user_id: UUID, passkeys: Sequence[Passkey]) -> dict[str, object]:
+    """Return a user's passkeys for a browser that forgets the others (level 3, `signalAllAcceptedCredentials`)."""
+    return {
+        "rpId": party.id,
+        "userId": encode_bytes(user_id.bytes),
+        "allAcceptedCredentialIds": [encode_bytes(each.credential_id) for each in passkeys],
+    }
+
+
 async def add_passkey(conn: Connection, user_id: UUID, credential: Credential, name: str, by: By) -> Passkey:
     """Add a verified passkey to a user, in the caller's transaction, and return it.
 
@@ -141,6 +153,7 @@ async def add_passkey(conn: Connection, user_id: UUID, credential: Credential, n
     if added is None:
         raise PasskeyKnownError
     await record(conn, "passkey_added", by, user_id=user_id, passkey=str(added.id))
+    await add_change_notice(conn, user_id, "passkey_added", by)
     return added
 
 
@@ -182,6 +195,7 @@ async def remove_passkey(conn: Connection, user_id: UUID, passkey_id: UUID, by: 
     if cursor.rowcount == 0:
         raise PasskeyNotFoundError
     await record(conn, "passkey_removed", by, user_id=user_id, passkey=str(passkey_id))
+    await add_change_notice(conn, user_id, "passkey_removed", by)
 
 
 async def remove_passkeys(conn: Connection, user_id: UUID, *, since: datetime | None = None) -> int:
@@ -246,13 +260,13 @@ async def use_passkey(conn: Connection, passkey_id: UUID, proof: Proof, by: By) 
     Raises:
         PasskeyUnknownError: it has been removed meanwhile.
     """
-    async with conn.cursor(row_factory=scalar_row) as cursor:
-        await cursor.execute(
-            "SELECT sign_count FROM passkeys WHERE id = %(id)s FOR NO KEY UPDATE", {"id": passkey_id}
-        )
-        before = await cursor.fetchone()
-    if before is None:
+    cursor = await conn.execute(
+        "SELECT user_id, sign_count FROM passkeys WHERE id = %(id)s FOR NO KEY UPDATE", {"id": passkey_id}
+    )
+    found = await cursor.fetchone()
+    if found is None:
         raise PasskeyUnknownError
+    user_id, before = found
     await conn.execute(
         """
         UPDATE passkeys SET sign_count = %(count)s, synced = %(synced)s, last_used_at = now() WHERE id = %(id)s
@@ -264,7 +278,9 @@ async def use_passkey(conn: Connection, passkey_id: UUID, proof: Proof, by: By) 
             conn,
             "passkey_count_went_back",
             by,
+            user_id=user_id,
             passkey=str(passkey_id),
             before=before,
             now=proof.sign_count,
         )
+        await add_change_notice(conn, user_id, "passkey_copied", by)

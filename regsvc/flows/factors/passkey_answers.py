@@ -90,7 +90,7 @@ async def verify_answer(
         caller: who answers.
         body: the assertion.
         purpose: of its challenge.
-        user_id: the user whose passkey it has to be; None: any user's.
+        user_id: the user whose passkey it has to be, and whose failures the caller records; None: any user's.
 
     Raises:
         RateLimitedError: this client tries too much.
@@ -110,13 +110,15 @@ async def verify_answer(
         try:
             key = await passkeys.find_key(conn, credential_id)
         except passkeys.PasskeyUnknownError:
-            await record(conn, "login_failed", caller.as_anyone())
+            if user_id is None:
+                await record(conn, "login_failed", caller.as_anyone())
             raise
     try:
         return Answered(key, _verify(service, body, challenge, key, purpose=purpose, user_id=user_id))
     except (PasskeyInvalidError, InvalidCredentialsError):
-        async with service.pool.connection() as conn:
-            await record(conn, "login_failed", caller.as_anyone(), user_id=key.user_id)
+        if user_id is None:
+            async with service.pool.connection() as conn:
+                await record(conn, "login_failed", caller.as_anyone(), user_id=key.user_id)
         raise
 
 

@@ -63,6 +63,7 @@ async def give_proof(service: Service, caller: Caller, token: AccessToken, body:
 
     Raises:
         WrongPasswordError, WrongCodeError: what was given is wrong, or was already used.
+        PasskeyExpiredError: the challenge of the passkey is used up, or too old.
         RateLimitedError: the client is too fast, or guesses.
         AccessTokenInvalidError: the session or the account is gone.
         OverloadedError: too many passwords wait to be verified.
@@ -84,7 +85,7 @@ async def give_proof(service: Service, caller: Caller, token: AccessToken, body:
     if found is None:
         raise AccessTokenInvalidError
     try:
-        return await check_factor(service, caller, found, body, keep, by=by)
+        return await check_factor(service, caller, found, body, keep, by=by, purpose="proof")
     except FactorInvalidError:
         raise WrongCodeError from None
 

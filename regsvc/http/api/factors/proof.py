@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from quart import Blueprint, Response
 
+from regsvc.accounts.factors.passkey_challenges import PasskeyExpiredError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.sessions.proof import WrongCodeError
 from regsvc.accounts.users.password import WrongPasswordError
@@ -36,10 +37,19 @@ class Proved(TypedDict):
     {200: Proved},
     body=ProofBody,
     needs_token=True,
-    errors=[WrongPasswordError, WrongCodeError, ChallengeNeededError, RateLimitedError, OverloadedError],
+    errors=[
+        WrongPasswordError,
+        WrongCodeError,
+        PasskeyExpiredError,
+        ChallengeNeededError,
+        RateLimitedError,
+        OverloadedError,
+    ],
 )
 async def prove() -> Response:
-    """Prove that the user of this session is there, by the password or by a second factor.
+    """Prove that the user of this session is there, by the password, a code, or one of their passkeys.
+
+    An `assertion` answers the options of `POST /api/v1/me/proof/options`.
 
     It holds for five minutes, for this session. Changes of password, address and second factors, the export and the
     deletion of the account need it, and answer 403 `proof_needed` with the possible `methods` otherwise. Calls that

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quart import Response, request
 
 from regsvc.accounts.identities.identity import list_identities
-from regsvc.accounts.sessions.proof import find_proof
+from regsvc.accounts.sessions.proof import WrongCodeError, find_proof
 from regsvc.errors import RegsvcError, ValidationFailedError
 from regsvc.flows.login.proof import ProofBody, give_proof, list_methods
 from regsvc.http.context import get_context
@@ -14,10 +14,12 @@ from regsvc.http.pages.error_texts import explain_error
 from regsvc.http.pages.factors.second_factor import explain_refusal
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint, show_page, tell_when
+from regsvc.http.pages.passkeys.answers import read_answer
 from regsvc.http.pages.texts import get_words
 from regsvc.http.request.body import read_values
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.problems import find_status
+from regsvc.schemas.passkeys import AssertedPasskey
 from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 
 # Where a proof leads, by the word in the page's address: to nothing that another site could choose.
@@ -54,7 +56,11 @@ async def submit_proof() -> Response:
     given = {name: form[name] for name in ("password", "code") if form.get(name, "").strip()}
     words = get_words()
     try:
-        await give_proof(get_context(), get_caller(), visitor, read_values(ProofBody, given))
+        if form.get("assertion"):
+            body = ProofBody(assertion=read_answer(form, "assertion", AssertedPasskey))
+        else:
+            body = read_values(ProofBody, given)
+        await give_proof(get_context(), get_caller(), visitor, body)
     except AccessTokenInvalidError:
         return lead_to_login()
     except ValidationFailedError:
@@ -64,6 +70,8 @@ async def submit_proof() -> Response:
         if status is None:
             raise
         problem = explain_refusal(words, error) if "code" in given else explain_error(words, error)
+        if form.get("assertion") and isinstance(error, WrongCodeError):
+            problem = words["errors"]["passkey_invalid"]
         return await tell_when(
             await _show(visitor, int(status), problem=problem, code="code" in given), error
         )

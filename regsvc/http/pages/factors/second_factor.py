@@ -6,6 +6,7 @@ from quart import Response
 
 from regsvc.accounts.factors import guesses
 from regsvc.accounts.factors.methods import FactorInvalidError, list_second_factors
+from regsvc.accounts.factors.passkey_challenges import PasskeyExpiredError
 from regsvc.accounts.factors.pending_logins import MfaTokenInvalidError, find_pending_login
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import RegsvcError, ValidationFailedError
@@ -18,9 +19,12 @@ from regsvc.http.pages.factors.pending import forget_pending, get_pending
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.login import show_login
 from regsvc.http.pages.page import blueprint, show_page, tell_when
+from regsvc.http.pages.passkeys.answers import read_answer
 from regsvc.http.pages.texts import Words, get_words
 from regsvc.http.request.body import read_values
 from regsvc.http.request.caller import get_caller
+from regsvc.schemas.passkeys import AssertedPasskey
+from regsvc.security.passkeys.client_data import PasskeyInvalidError
 
 
 @blueprint.get("/login/second-factor")
@@ -37,14 +41,22 @@ async def submit_second_factor() -> Response:
     given = {name: form[name].strip() for name in ("code", "recovery_code") if form.get(name, "").strip()}
     words = get_words()
     try:
-        body = read_values(SecondFactorBody, {"mfa_token": token or "", **given})
+        if form.get("assertion"):
+            asserted = read_answer(form, "assertion", AssertedPasskey)
+            body = SecondFactorBody(mfa_token=token or "", assertion=asserted)
+        else:
+            body = read_values(SecondFactorBody, {"mfa_token": token or "", **given})
         before = await find_visitor()
         granted = await pass_second_factor(get_context(), get_caller(), body)
     except MfaTokenInvalidError as error:
         response = await show_login(401, problem=explain_error(words, error))
         forget_pending(response)
         return response
+    except (PasskeyInvalidError, PasskeyExpiredError) as error:
+        return await _show(401, problem=explain_error(words, error))
     except (FactorInvalidError, ValidationFailedError):
+        if form.get("assertion"):
+            return await _show(401, problem=words["errors"]["passkey_invalid"])
         return await _show(
             401, problem=words["errors"]["second_factor_invalid"], recovery="recovery_code" in given
         )

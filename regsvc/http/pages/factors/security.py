@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from quart import Response, request
 
+from regsvc.accounts.factors.passkeys import list_passkeys, name_accepted
 from regsvc.accounts.factors.recovery_codes import FEW, NUMBER
 from regsvc.accounts.factors.totp import TotpCodeInvalidError, find_setup, find_totp
 from regsvc.accounts.identities.identity import list_identities
@@ -27,18 +28,26 @@ from regsvc.http.pages.factors.proof import lead_to_proof
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.identities.ways import label_of
 from regsvc.http.pages.page import blueprint, show_page, tell_when
-from regsvc.http.pages.texts import get_languages
+from regsvc.http.pages.texts import Words, get_languages
 from regsvc.http.pages.times import say_moment
 from regsvc.http.request.body import read_values
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.problems import find_status
 from regsvc.mail.message.languages import choose_language
+from regsvc.security.passkeys.relying_party import get_relying_party
 from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 
 Act = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[list[str] | None]]
 PATH = "/account/security"
 
-_DONE = {"totp": "totp_removed", "identities": "identities_changed"}
+# By the word in the page's address: the part of the page, and the text and its table.
+_DONE = {
+    "totp": ("totp", "security", "totp_removed"),
+    "identities": ("identities", "security", "identities_changed"),
+    "passkey_added": ("passkeys", "passkeys", "added"),
+    "passkey_renamed": ("passkeys", "passkeys", "renamed"),
+    "passkey_removed": ("passkeys", "passkeys", "removed"),
+}
 
 
 @blueprint.get(PATH)
@@ -155,13 +164,14 @@ async def show_security(
         found = await find_proof(conn, visitor.session_id)
         totp = await find_totp(conn, visitor.user_id)
         identities = await list_identities(conn, visitor.user_id)
+        passkeys = await list_passkeys(conn, visitor.user_id)
         setup = await find_setup(conn, context.secrets, visitor.user_id, visitor.session_id)
     if user is None or found is None:
         return lead_to_login()
     words = choose_language(get_languages(), user.locale)
     proved = found.proved_until is not None
     problem = ""
-    if isinstance(error, TotpCodeInvalidError | ValidationFailedError):
+    if part == "totp" and isinstance(error, TotpCodeInvalidError | ValidationFailedError):
         problem = words["security"]["totp_wrong"]
     elif error is not None:
         problem = explain_error(words, error)
@@ -181,7 +191,17 @@ async def show_security(
         else "",
         few=FEW,
         all_codes=NUMBER,
-        done={done: words["security"][_DONE[done]]} if done in _DONE else {},
+        passkeys=passkeys,
+        accepted=name_accepted(get_relying_party(context.settings), visitor.user_id, passkeys),
+        done=_say_done(words, done),
         problems={part: problem} if problem else {},
         say_moment=say_moment,
     )
+
+
+def _say_done(words: Words, done: str) -> dict[str, str]:
+    """Return what was done, by the part of the page that says so."""
+    if done not in _DONE:
+        return {}
+    part, table, name = _DONE[done]
+    return {part: words[table][name]}

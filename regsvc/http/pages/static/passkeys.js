@@ -52,6 +52,18 @@ export async function usePasskey({ publicKey }, how = {}) {
   };
 }
 
+// Asks for options, with the browser's cookie where a page of ours needs it. Returns as `call` does.
+export async function askFor(path) {
+  try {
+    const headers = { Accept: "application/json" };
+    const response = await fetch(path, { method: "POST", headers, cache: "no-store", credentials: "same-origin" });
+    const told = await response.json();
+    return { ...told, ok: response.ok, status: response.status, wait: response.headers.get("Retry-After") };
+  } catch {
+    return { ok: false, status: 0, code: "unreachable" };
+  }
+}
+
 // What a person is told when the browser used no passkey.
 export function explainRefusal({ name }) {
   if (name === "NotAllowedError" || name === "AbortError") return words.passkeys.cancelled;

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from regsvc.errors import ConfigurationError
+from regsvc.flows.resealing import count_old
 from regsvc.parts import make_secrets
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.listening import prove_heard
@@ -41,7 +42,20 @@ async def check_database(settings: Settings, report: Report) -> None:
                 await proof()
             except ConfigurationError as error:
                 report.misconfigured.append(" ".join(str(error).split()))
+        if not report.misconfigured:
+            await _note_old_seals(conn, settings, report)
         await prove_writable(conn)
+
+
+async def _note_old_seals(conn: Connection, settings: Settings, report: Report) -> None:
+    old = await count_old(conn, make_secrets(settings))
+    if not old:
+        return
+    counted = ", ".join(f"{count} {name}" for name, count in old.items())
+    if settings.secret_key_previous is None:
+        report.notes.append(f"sealed with another REGSVC_SECRET_KEY: {counted}")
+    else:
+        report.notes.append(f"need REGSVC_SECRET_KEY_PREVIOUS until `regsvc keys reseal`: {counted}")
 
 
 async def _check_listening(settings: Settings) -> None:

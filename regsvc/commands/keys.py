@@ -15,6 +15,7 @@ from regsvc.commands.runner import (
     print_json,
     run_command,
 )
+from regsvc.flows.resealing import reseal_all
 from regsvc.parts import make_secrets
 from regsvc.schemas.signing_keys import show_keys
 from regsvc.security.signing.key_store import StoredKey, list_keys
@@ -80,6 +81,25 @@ def retire(kid: str, *, machine: bool) -> None:
             found = await list_keys(conn)
         log.info("signing key withdrawn", actor=ACTOR, kid=kid)
         _print_keys(found, machine=machine)
+
+    run_command(run)
+
+
+@keys.command("reseal")
+@as_json
+def reseal_values(*, machine: bool) -> None:
+    """Seal everything with REGSVC_SECRET_KEY that REGSVC_SECRET_KEY_PREVIOUS had sealed, before that one is dropped."""
+
+    async def run() -> None:
+        chosen = load_operation()
+        async with open_database(chosen) as conn:
+            found = await reseal_all(conn, make_secrets(chosen), by_operator())
+        log.info("values resealed", actor=ACTOR, sealed=sum(each.sealed for each in found.values()))
+        if machine:
+            print_json({name: vars(each) for name, each in found.items()})
+        for name, each in found.items() if not machine else ():
+            lost = f", {each.lost} sealed with a key that is not here" if each.lost else ""
+            click.echo(f"{name}: {each.sealed} resealed{lost}")
 
     run_command(run)
 

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from regsvc.config.settings import Settings
 from regsvc.errors import DatabaseUnavailableError
-from regsvc.mail.smtp.access_token import AccessToken, fetch_token
+from regsvc.mail.smtp.access_token import BOUND, SEAL, AccessToken, fetch_token
 from regsvc.mail.smtp.login import TokenUnavailableError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
@@ -22,8 +22,6 @@ from regsvc.waiting import wait_any
 
 log = structlog.get_logger()
 
-_LABEL: Final = "smtp token"
-_BOUND: Final = b"smtp token"
 _LEASE: Final = timedelta(seconds=30)
 """Time that a renewal may take, and between two that fail."""
 _LOOK: Final = 5.0  # seconds between looks at the row
@@ -85,12 +83,13 @@ async def store(conn: Connection, secrets: Secrets, token: AccessToken) -> None:
     await conn.execute(
         """
         UPDATE smtp_tokens
-           SET sealed = %(sealed)s, expires_at = now() + %(life)s, renew_at = now() + %(renew)s,
-               leased_until = now(), problem = NULL, refused = false
+           SET sealed = %(sealed)s, sealed_with = %(sealed_with)s, expires_at = now() + %(life)s,
+               renew_at = now() + %(renew)s, leased_until = now(), problem = NULL, refused = false
          WHERE id = 1
         """,
         {
-            "sealed": seal(secrets, _LABEL, token.text.encode(), bound=_BOUND),
+            "sealed": seal(secrets, SEAL, token.text.encode(), bound=BOUND),
+            "sealed_with": secrets.fingerprint,
             "life": timedelta(seconds=token.seconds),
             "renew": timedelta(seconds=token.seconds * _RENEW_AT),
         },
@@ -125,7 +124,7 @@ class StoredToken:
                 problem or "the access token has not been fetched yet", refused=refused
             )
         try:
-            return unseal(self.secrets, _LABEL, found["sealed"], bound=_BOUND).decode()
+            return unseal(self.secrets, SEAL, found["sealed"], bound=BOUND).decode()
         except UnsealError as error:
             raise TokenUnavailableError("the access token was sealed with another secret key") from error
 

@@ -85,7 +85,7 @@ async def test_keys_are_listed_announced_and_withdrawn(database: str, pool: Pool
     (new,) = after.keys() - {only}
     assert after == {new: "announced", only: "signing"}
     said = (await regsvc(database, "list")).stdout.decode().splitlines()
-    assert [line.split()[:2] for line in said] == [[new, "announced"], [only, "signing"]]
+    assert [line.split()[:3] for line in said] == [[new, "EdDSA", "announced"], [only, "EdDSA", "signing"]]
     assert await keys(database, "retire", new) == {only: "signing"}
     async with pool.connection() as conn:
         cursor = await conn.execute("SELECT event, details->>'kid' FROM audit_events ORDER BY id")

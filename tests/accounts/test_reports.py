@@ -10,20 +10,28 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from regsvc.accounts.audit.record import By
 from regsvc.accounts.deliveries import families, suppression
 from regsvc.accounts.deliveries.attribution import Senders, list_mail_ids
 from regsvc.accounts.deliveries.reports import apply_report
 from regsvc.accounts.deliveries.unsent import schedule_facts, show_due_facts
+from regsvc.accounts.factors import recovery_codes, totp
+from regsvc.accounts.factors.recovery_codes import renew_recovery_codes
 from regsvc.accounts.registrations import mail_status
 from regsvc.accounts.registrations.registration import Registration
+from regsvc.consumer.token import StoredToken, store
+from regsvc.flows.resealing import count_old, reseal_all
 from regsvc.mail.queue import bookings, jobs
 from regsvc.mail.queue.bookings import Held
 from regsvc.mail.reports.report import Clues, Event, Kind, Reason, Report
+from regsvc.mail.smtp.access_token import AccessToken
 from regsvc.postgres.pool import Pool
 from regsvc.security.feedback.return_paths import mint_return_path
+from regsvc.security.seals import seal, unseal
 from regsvc.security.tokens import Secrets
 from tests.accounts.attempts import SECRETS, send, sign_up
 from tests.accounts.mails import execute, get_registration
+from tests.accounts.users import add_user
 
 SENDERS = Senders("example.org", "bounce@b.example.org")
 BEGUN = datetime.now(UTC) - timedelta(hours=1)
@@ -249,16 +257,69 @@ async def test_hard_bounces_suppress_for_a_day_then_for_a_month(pool: Pool) -> N
     assert spans == [timedelta(hours=24), timedelta(days=30)]
 
 
-async def test_suppression_survives_a_rotation_of_the_secret(pool: Pool) -> None:
-    """A MAC of the previous secret is found, and renewed when it is used."""
+async def test_suppression_survives_rotations_of_the_secret(pool: Pool) -> None:
+    """The MACs' key is sealed again when a report uses it, or by command; then the secret before is not needed."""
+    secrets = SECRETS
+    async with pool.transaction() as conn:
+        await suppression.note_complaint(conn, secrets, "ann@example.com", at=datetime.now(UTC))
+    for number in (1, 2, 3):
+        rotated = Secrets(b"the next secret of tests, 32 bytes, %d" % number, secrets.current)
+        async with pool.connection() as conn:
+            assert await suppression.find_suppressed(conn, rotated, ["ann@example.com"])
+            assert await count_old(conn, rotated) == {"suppression key": 1}
+            if number == 1:
+                async with conn.transaction():
+                    await suppression.note_complaint(conn, rotated, "ann@example.com", at=datetime.now(UTC))
+            else:
+                assert (await reseal_all(conn, rotated, By("operator")))["suppression key"].sealed == 1
+            assert await count_old(conn, rotated) == {}
+            assert len(await suppression.list_suppressions(conn, 10)) == 1
+            assert await suppression.find_suppressed(conn, Secrets(rotated.current), ["ann@example.com"])
+        secrets = rotated
+
+
+async def test_a_secret_that_is_lost_stops_no_mail_and_no_report(pool: Pool) -> None:
+    """What it sealed is counted and cannot be opened; suppression begins again."""
     async with pool.transaction() as conn:
         await suppression.note_complaint(conn, SECRETS, "ann@example.com", at=datetime.now(UTC))
-    rotated = Secrets(b"the next secret of tests, 32 bytes", SECRETS.current)
+    other = Secrets(b"a secret that knows nothing of others")
+    async with pool.connection() as conn:
+        assert await suppression.find_suppressed(conn, other, ["ann@example.com"]) == {}
+        assert (await reseal_all(conn, other, By("operator")))["suppression key"].lost == 1
+        async with conn.transaction():
+            await suppression.note_complaint(conn, other, "ann@example.com", at=datetime.now(UTC))
+        assert await suppression.find_suppressed(conn, other, ["ann@example.com"])
+
+
+async def test_every_sealed_value_is_sealed_again_and_the_token_of_smtp_with_them(pool: Pool) -> None:
+    """Authenticator secrets and recovery keys survive two rotations without a login, and so does the token."""
+    user_id = await add_user(pool)
     async with pool.transaction() as conn:
-        assert await suppression.find_suppressed(conn, rotated, ["ann@example.com"])
-        await suppression.note_complaint(conn, rotated, "ann@example.com", at=datetime.now(UTC))
-        assert len(await suppression.list_suppressions(conn, 10)) == 1
-        assert await suppression.find_suppressed(conn, Secrets(rotated.current), ["ann@example.com"])
+        await renew_recovery_codes(conn, SECRETS, user_id)
+        sealed = seal(SECRETS, totp.SEAL, b"the secret of an app", bound=user_id.bytes)
+        await conn.execute(
+            "INSERT INTO totp_authenticators (user_id, sealed, sealed_with, last_step) VALUES (%s, %s, %s, 0)",
+            (user_id, sealed, SECRETS.fingerprint),
+        )
+        await store(conn, SECRETS, AccessToken("the token", 3600.0))
+    secrets = SECRETS
+    for number in (1, 2):
+        secrets = Secrets(b"the next secret of tests, 32 bytes, %d" % number, secrets.current)
+        async with pool.connection() as conn:
+            done = await reseal_all(conn, secrets, By("operator"))
+        assert {name: vars(each) for name, each in done.items()} == {
+            name: {"sealed": 1, "lost": 0}
+            for name in ("authenticator secrets", "recovery keys", "access token of SMTP")
+        }
+    alone = Secrets(secrets.current)
+    assert await StoredToken(pool, alone).get() == "the token"
+    async with pool.connection() as conn:
+        cursor = await conn.execute("SELECT sealed FROM totp_authenticators")
+        ((renewed,),) = await cursor.fetchall()
+        cursor = await conn.execute("SELECT sealed FROM recovery_keys")
+        ((key,),) = await cursor.fetchall()
+    assert unseal(alone, totp.SEAL, renewed, bound=user_id.bytes) == b"the secret of an app"
+    assert len(unseal(alone, recovery_codes.SEAL, key, bound=user_id.bytes)) == 32
 
 
 def test_a_wrong_mac_is_not_rescued_by_a_message_id() -> None:

@@ -51,7 +51,7 @@ async def own_app(conn: Connection, user_id: UUID, secrets: Secrets = SECRETS) -
         "INSERT INTO totp_authenticators (user_id, sealed, sealed_with, last_step) VALUES (%s, %s, %s, 0)",
         [
             user_id,
-            seal(secrets, totp._SEAL, secret.encode(), bound=user_id.bytes),
+            seal(secrets, totp.SEAL, secret.encode(), bound=user_id.bytes),
             secrets.fingerprint,
         ],
     )

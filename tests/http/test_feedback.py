@@ -79,7 +79,7 @@ async def test_a_page_without_scripts_shows_the_bounce_and_the_address_to_correc
         while "does not know this address" not in (page := (await service.client.get("/signup/status")).text):
             pass
     assert 'value="ann@example.com"' in page
-    assert "<details open>" in page
+    assert '<details id="wrong" open>' in page
 
 
 async def test_sources_without_their_setting_are_off(service: Service) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from psycopg.rows import class_row
 
 from regsvc.accounts.cursor import Page, Position, cut_page, rows_to_read
-from regsvc.accounts.deliveries.suppression import COLUMNS, Suppression, list_keys
+from regsvc.accounts.deliveries.suppression import COLUMNS, Suppression, make_key
+from regsvc.accounts.deliveries.suppression_key import find_mac_key
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
 
@@ -31,9 +32,12 @@ async def list_page(conn: Connection, *, after: Position | None, limit: int) -> 
 
 async def find_by_address(conn: Connection, secrets: Secrets, email_key: str) -> Page[Suppression]:
     """Return the entry of one address, on a page of its own."""
+    mac_key = await find_mac_key(conn, secrets)
+    if mac_key is None:
+        return Page([], None)
     async with conn.cursor(row_factory=class_row(Suppression)) as cursor:
         await cursor.execute(
-            f"SELECT {COLUMNS} FROM suppressions WHERE key = ANY(%(keys)s) ORDER BY changed_at DESC LIMIT 2",  # noqa: S608
-            {"keys": list_keys(secrets, email_key)},
+            f"SELECT {COLUMNS} FROM suppressions WHERE key = %(key)s",  # noqa: S608 - a constant
+            {"key": make_key(mac_key, email_key)},
         )
         return Page(await cursor.fetchall(), None)

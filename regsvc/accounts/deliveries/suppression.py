@@ -7,6 +7,7 @@ the address has an account or not. Mails to the owner of an account still go: af
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,12 +17,12 @@ from psycopg.rows import class_row
 
 from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.deliveries.families import find_family
+from regsvc.accounts.deliveries.suppression_key import find_mac_key, get_mac_key
 from regsvc.errors import RegsvcError
 from regsvc.mail.reports.report import Kind, Reason
 from regsvc.postgres.connection import Connection
-from regsvc.security.tokens import Secrets, blinds
+from regsvc.security.tokens import Secrets
 
-_LABEL = "suppression"
 FIRST = timedelta(hours=24)
 AGAIN = timedelta(days=30)
 COMPLAINED = timedelta(days=30)
@@ -88,7 +89,6 @@ async def note_bounce(
     conn: Connection, secrets: Secrets, email_key: str, *, kind: Kind, reason: Reason | None, at: datetime
 ) -> None:
     """Suppress an address after a hard bounce, in the transaction of its report."""
-    await _renew_key(conn, secrets, email_key)
     await conn.execute(
         """
         INSERT INTO suppressions AS s (id, key, secret, family, bounces, bounced_at, bounced_until, kind, reason)
@@ -101,7 +101,7 @@ async def note_bounce(
                kind = excluded.kind, reason = excluded.reason, changed_at = now()
         """,
         {
-            **_identify(secrets, email_key),
+            **await _identify(conn, secrets, email_key),
             "kind": kind,
             "reason": reason or "other",
             "at": at,
@@ -114,7 +114,6 @@ async def note_bounce(
 
 async def note_complaint(conn: Connection, secrets: Secrets, email_key: str, *, at: datetime) -> None:
     """Suppress an address after a complaint, in the transaction of its report."""
-    await _renew_key(conn, secrets, email_key)
     await conn.execute(
         """
         INSERT INTO suppressions AS s (id, key, secret, family, complained_at, complained_until)
@@ -123,15 +122,18 @@ async def note_complaint(conn: Connection, secrets: Secrets, email_key: str, *, 
            SET complained_at = greatest(s.complained_at, excluded.complained_at),
                complained_until = greatest(s.complained_until, excluded.complained_until), changed_at = now()
         """,
-        {**_identify(secrets, email_key), "at": at, "life": COMPLAINED},
+        {**await _identify(conn, secrets, email_key), "at": at, "life": COMPLAINED},
     )
 
 
 async def find_suppressed(
     conn: Connection, secrets: Secrets, email_keys: Collection[str]
 ) -> dict[str, Suppressed]:
-    """Return those of these addresses that are suppressed now; entries of the previous secret count."""
-    named = {key: email_key for email_key in email_keys for key in blinds(secrets, _LABEL, email_key)}
+    """Return those of these addresses that are suppressed now."""
+    mac_key = await find_mac_key(conn, secrets) if email_keys else None
+    if mac_key is None:
+        return {}
+    named = {make_key(mac_key, email_key): email_key for email_key in email_keys}
     async with conn.cursor(row_factory=class_row(Suppressed)) as cursor:
         await cursor.execute(
             """
@@ -145,9 +147,9 @@ async def find_suppressed(
         return {named[bytes(found.key)]: found for found in await cursor.fetchall()}
 
 
-def list_keys(secrets: Secrets, email_key: str) -> list[bytes]:
-    """Return the keys that an address may have, that of the current secret first."""
-    return blinds(secrets, _LABEL, email_key)
+def make_key(mac_key: bytes, email_key: str) -> bytes:
+    """Return the key of an address's entry."""
+    return hmac.digest(mac_key, email_key.encode(), "sha256")
 
 
 async def pass_once_a_day(conn: Connection, key: bytes, kind: str, mail_id: UUID) -> bool:
@@ -201,8 +203,11 @@ async def lift_address(conn: Connection, secrets: Secrets, email_key: str, by: B
     Raises:
         SuppressionNotFoundError: it did not.
     """
+    mac_key = await find_mac_key(conn, secrets)
+    if mac_key is None:
+        raise SuppressionNotFoundError
     cursor = await conn.execute(
-        "DELETE FROM suppressions WHERE key = ANY(%(keys)s)", {"keys": list_keys(secrets, email_key)}
+        "DELETE FROM suppressions WHERE key = %(key)s", {"key": make_key(mac_key, email_key)}
     )
     if cursor.rowcount == 0:
         raise SuppressionNotFoundError
@@ -223,23 +228,10 @@ async def purge_suppressions(conn: Connection, limit: int) -> int:
     return cursor.rowcount
 
 
-async def _renew_key(conn: Connection, secrets: Secrets, email_key: str) -> None:
-    """Give an entry of the previous secret the current one's key, unless both exist."""
-    current, *previous = list_keys(secrets, email_key)
-    if previous:
-        await conn.execute(
-            """
-            UPDATE suppressions SET key = %(key)s, secret = %(secret)s
-             WHERE key = %(previous)s AND NOT EXISTS (SELECT FROM suppressions WHERE key = %(key)s)
-            """,
-            {"key": current, "previous": previous[0], "secret": secrets.fingerprint},
-        )
-
-
-def _identify(secrets: Secrets, email_key: str) -> dict[str, object]:
+async def _identify(conn: Connection, secrets: Secrets, email_key: str) -> dict[str, object]:
     return {
         "id": uuid4(),
-        "key": list_keys(secrets, email_key)[0],
-        "secret": secrets.fingerprint,
+        "key": make_key(await get_mac_key(conn, secrets), email_key),
+        "secret": "mac_keys",
         "family": find_family(email_key),
     }

@@ -19,7 +19,7 @@ from regsvc.security.tokens import Secrets
 NUMBER = 10
 FEW = 3  # so few that the user is told to make new ones
 
-_SEAL = "recovery-key-seal"
+SEAL = "recovery-key-seal"
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _LENGTH = 10  # characters of 5 bits
 _FOLDED = str.maketrans({"O": "0", "I": "1", "L": "1"})
@@ -38,7 +38,7 @@ async def renew_recovery_codes(conn: Connection, secrets: Secrets, user_id: UUID
         """,
         {
             "user_id": user_id,
-            "sealed": seal(secrets, _SEAL, key, bound=user_id.bytes),
+            "sealed": seal(secrets, SEAL, key, bound=user_id.bytes),
             "sealed_with": secrets.fingerprint,
         },
     )
@@ -62,7 +62,7 @@ async def take_recovery_code(conn: Connection, secrets: Secrets, user_id: UUID, 
     if code is None or found is None:
         return False
     sealed, sealed_with = found
-    key = unseal(secrets, _SEAL, sealed, bound=user_id.bytes)
+    key = unseal(secrets, SEAL, sealed, bound=user_id.bytes)
     cursor = await conn.execute(
         "DELETE FROM recovery_codes WHERE user_id = %(id)s AND mac = %(mac)s",
         {"id": user_id, "mac": _mac(key, code)},
@@ -74,7 +74,7 @@ async def take_recovery_code(conn: Connection, secrets: Secrets, user_id: UUID, 
             "UPDATE recovery_keys SET sealed = %(sealed)s, sealed_with = %(sealed_with)s WHERE user_id = %(id)s",
             {
                 "id": user_id,
-                "sealed": seal(secrets, _SEAL, key, bound=user_id.bytes),
+                "sealed": seal(secrets, SEAL, key, bound=user_id.bytes),
                 "sealed_with": secrets.fingerprint,
             },
         )

@@ -23,7 +23,7 @@ SETUP_LIFE = timedelta(minutes=15)
 STEP = 30  # seconds
 DRIFT = 1  # steps
 
-_SEAL = "totp-seal"
+SEAL = "totp-seal"
 _SECRET_CHARACTERS = 32  # of base32: 160 bits, as RFC 4226, section 4 (R6), recommends
 
 
@@ -99,7 +99,7 @@ async def begin_setup(conn: Connection, secrets: Secrets, user_id: UUID, session
         {
             "user_id": user_id,
             "session_id": session_id,
-            "sealed": seal(secrets, _SEAL, secret.encode(), bound=user_id.bytes),
+            "sealed": seal(secrets, SEAL, secret.encode(), bound=user_id.bytes),
             "sealed_with": secrets.fingerprint,
             "life": SETUP_LIFE,
         },
@@ -173,7 +173,7 @@ async def take_totp(conn: Connection, secrets: Secrets, user_id: UUID, code: str
         return False
     sealed = stored.sealed
     if stored.sealed_with != secrets.fingerprint:
-        sealed = seal(secrets, _SEAL, secret.encode(), bound=user_id.bytes)
+        sealed = seal(secrets, SEAL, secret.encode(), bound=user_id.bytes)
     cursor = await conn.execute(
         """
         UPDATE totp_authenticators SET last_step = %(step)s, sealed = %(sealed)s, sealed_with = %(sealed_with)s
@@ -268,4 +268,4 @@ async def _fetch(conn: Connection, statement: str, values: dict[str, object]) ->
 
 
 def _open(secrets: Secrets, user_id: UUID, stored: _Stored) -> str:
-    return unseal(secrets, _SEAL, stored.sealed, bound=user_id.bytes).decode()
+    return unseal(secrets, SEAL, stored.sealed, bound=user_id.bytes).decode()

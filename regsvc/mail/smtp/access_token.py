@@ -16,6 +16,9 @@ from regsvc.mail.smtp.login import TokenUnavailableError
 if TYPE_CHECKING:
     from regsvc.config.settings import Settings
 
+SEAL: Final = "smtp token"
+BOUND: Final = b"smtp token"
+"""How the token is sealed in the database."""
 _PATIENCE: Final = 15.0  # seconds for the whole request
 _MAX_ANSWER: Final = 64 * 1024  # octets
 _USUAL_LIFE: Final = 3600.0  # seconds, if the answer does not say

@@ -1,0 +1,142 @@
+"""Sealed values, kept for years: how many hang on another secret than the current one, and sealing them again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from psycopg import sql
+
+from regsvc.accounts.audit.record import By, record
+from regsvc.accounts.deliveries import suppression_key
+from regsvc.accounts.factors import recovery_codes, totp
+from regsvc.mail.smtp import access_token
+from regsvc.postgres.connection import Connection
+from regsvc.security.seals import UnsealError, reseal
+from regsvc.security.tokens import Secrets
+
+AT_ONCE: Final = 500  # values in a transaction
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A table of sealed values, each with the fingerprint of the secret that sealed it.
+
+    Args:
+        name: of the values, for people.
+        table: with the columns `sealed` and `sealed_with`.
+        key: column by which a value is known.
+        label: of the seal.
+        bound: what the seal is bound to; None for the key itself.
+    """
+
+    name: str
+    table: str
+    key: str
+    label: str
+    bound: bytes | None = None
+
+    def bind(self, key: Any) -> bytes:
+        """Return what the seal of one value is bound to."""
+        if self.bound is not None:
+            return self.bound
+        return key.encode() if isinstance(key, str) else bytes(key.bytes)
+
+
+SEALED: Final = (
+    Sealed("suppression key", "mac_keys", "name", suppression_key.SEAL),
+    Sealed("authenticator secrets", "totp_authenticators", "user_id", totp.SEAL),
+    Sealed("authenticator setups", "totp_setups", "user_id", totp.SEAL),
+    Sealed("recovery keys", "recovery_keys", "user_id", recovery_codes.SEAL),
+    Sealed("access token of SMTP", "smtp_tokens", "id", access_token.SEAL, access_token.BOUND),
+)
+
+
+async def count_old(conn: Connection, secrets: Secrets) -> dict[str, int]:
+    """Return how many values another secret sealed than the current one, by name, without those of which none is."""
+    counts: dict[str, int] = {}
+    for kind in SEALED:
+        cursor = await conn.execute(
+            sql.SQL(
+                "SELECT count(*) FROM {table} WHERE sealed IS NOT NULL AND sealed_with <> %(current)s"
+            ).format(table=sql.Identifier(kind.table)),
+            {"current": secrets.fingerprint},
+        )
+        row = await cursor.fetchone()
+        if row is not None and row[0]:
+            counts[kind.name] = int(row[0])
+    return counts
+
+
+@dataclass
+class Resealed:
+    """What became of values that another secret had sealed.
+
+    Args:
+        sealed: sealed again.
+        lost: neither the current nor the previous secret opens them.
+    """
+
+    sealed: int = 0
+    lost: int = 0
+
+
+async def reseal_all(conn: Connection, secrets: Secrets, by: By) -> dict[str, Resealed]:
+    """Seal every value with the current secret that the previous one sealed, and return what became of them, by name.
+
+    Args:
+        conn: not in a transaction: each batch has its own.
+        secrets: the current and the previous one.
+        by: the audit actor.
+    """
+    results: dict[str, Resealed] = {}
+    for kind in SEALED:
+        result, last = Resealed(), None
+        while True:
+            async with conn.transaction():
+                keys = await _reseal_batch(conn, secrets, kind, last, result)
+            if not keys:
+                break
+            last = keys[-1]
+        if result.sealed or result.lost:
+            results[kind.name] = result
+    async with conn.transaction():
+        await record(
+            conn,
+            "values_resealed",
+            by,
+            sealed=sum(result.sealed for result in results.values()),
+            lost=sum(result.lost for result in results.values()),
+        )
+    return results
+
+
+async def _reseal_batch(
+    conn: Connection, secrets: Secrets, kind: Sealed, last: Any, result: Resealed
+) -> list[Any]:
+    names = {"table": sql.Identifier(kind.table), "key": sql.Identifier(kind.key)}
+    cursor = await conn.execute(
+        sql.SQL(
+            """
+            SELECT {key}, sealed FROM {table}
+             WHERE sealed IS NOT NULL AND sealed_with <> %(current)s AND {after}
+             ORDER BY {key} LIMIT %(limit)s FOR UPDATE
+            """
+        ).format(after=sql.SQL("true" if last is None else "{key} > %(last)s").format(**names), **names),
+        {"current": secrets.fingerprint, "last": last, "limit": AT_ONCE},
+    )
+    found = await cursor.fetchall()
+    for key, sealed in found:
+        try:
+            renewed = reseal(secrets, kind.label, bytes(sealed), bound=kind.bind(key))
+        except UnsealError:
+            result.lost += 1
+            continue
+        await conn.execute(
+            sql.SQL(
+                "UPDATE {table} SET sealed = %(sealed)s, sealed_with = %(current)s WHERE {key} = %(id)s"
+            ).format(**names),
+            {"sealed": renewed or bytes(sealed), "current": secrets.fingerprint, "id": key},
+        )
+        result.sealed += 1
+    return [key for key, _ in found]

@@ -28,9 +28,11 @@ from regsvc.consumer.listener import run_listener
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
 from regsvc.consumer.review import run_review
 from regsvc.consumer.sending.courier import Courier
+from regsvc.consumer.sending.exchangers import Exchangers
 from regsvc.consumer.sending.letters import LetterWriter
 from regsvc.consumer.unsent_facts import run_unsent_facts
 from regsvc.consumer.watching import run_watcher
+from regsvc.dns.resolver import Resolver
 from regsvc.flows.feedback import get_senders
 from regsvc.http.health.application import HealthApplication
 from regsvc.http.health.standing import Process
@@ -202,6 +204,7 @@ def _sending(parts: Parts) -> Iterator[Child]:
         sessions=settings.smtp_sessions,
         spaced=parts.spaced,
         stopping=parts.stopping,
+        exchangers=Exchangers(Resolver(settings.dns_server)),
     )
     yield Child("courier", courier.run, DEPENDENT)
     if settings.amqp_url is not None:

@@ -16,12 +16,14 @@ import structlog
 import trio
 
 from regsvc.accounts.limits.mail_schedule import Turn
+from regsvc.consumer.sending.exchangers import Exchangers
 from regsvc.consumer.sending.in_hand import InHand, MailsInHand
 from regsvc.consumer.sending.letters import LetterWriter
 from regsvc.consumer.sending.line import Line
 from regsvc.consumer.sending.outcomes import Booking, book
 from regsvc.consumer.sending.release import release, shed
 from regsvc.consumer.sending.sharing import share_routes
+from regsvc.dns.resolver import Resolver
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.jobs.keeping import keep_leases
 from regsvc.logs import mask_email
@@ -53,6 +55,7 @@ class Courier:
         sessions: messages sent concurrently.
         spaced: whether messages follow the schedule of their address.
         stopping: set when the process is to end.
+        exchangers: know the families behind domains of their own.
     """
 
     def __init__(
@@ -64,7 +67,9 @@ class Courier:
         sessions: int,
         spaced: bool,
         stopping: trio.Event,
+        exchangers: Exchangers | None = None,
     ) -> None:
+        self.exchangers = exchangers or Exchangers(Resolver())
         self.pool = pool
         self.spaced = spaced
         self.secrets = writer.secrets
@@ -115,6 +120,7 @@ class Courier:
 
     def add(self, claimed: Sequence[InHand]) -> None:
         """Put claimed jobs in line."""
+        self.exchangers.note(held.domain for held in claimed)
         for held in claimed:
             self.in_hand.add(held)
             self._line.put(held)
@@ -158,6 +164,7 @@ class Courier:
                 for _ in range(self._sessions):
                     nursery.start_soon(self._send_mails, transport, nursery)
                 nursery.start_soon(transport.tend)
+                nursery.start_soon(self.exchangers.learn)
                 nursery.start_soon(share_routes, self.pool, transport)
                 nursery.start_soon(self._book_outcomes, broken)
                 nursery.start_soon(keep_leases, self.pool, MAIL_JOBS, self.in_hand.list_all)

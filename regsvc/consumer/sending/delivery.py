@@ -125,7 +125,9 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
                 over = [Ended(job, "cancelled", "suppressed") for job in claimed if job.id in unwanted]
                 await bookings.book_ended(conn, over)
                 letters = {mail_id: letter for mail_id, letter in letters.items() if mail_id not in unwanted}
-            tests = await hold_throttled(conn, claimed, letters, unsent=suppressed)
+            tests = await hold_throttled(
+                conn, claimed, letters, unsent=suppressed, find_key=courier.exchangers.key
+            )
             sent = [job for job in claimed if job.id not in suppressed and job.id not in unwanted]
             turns, later = (
                 await take_turns(conn, courier.secrets, sent, letters) if courier.spaced else ({}, [])
@@ -146,6 +148,7 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
                     turns.get(job.id),
                     probing=probing,
                     testing=job.id in tests.testing and job.id not in turns,
+                    find_key=courier.exchangers.key,
                 )
                 for job in claimed
                 if job.id in letters

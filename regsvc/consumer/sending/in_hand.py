@@ -33,6 +33,7 @@ class InHand:
         probing: whether it probes the mail server.
         outcome: result of the transport, once known.
         testing: whether it tests a family of receivers that throttled.
+        find_key: returns the key of a domain's family.
     """
 
     job: Job
@@ -42,11 +43,12 @@ class InHand:
     probing: bool = False
     outcome: Outcome | None = None
     testing: bool = False
+    find_key: Callable[[str], str] = family_key
 
     @property
     def family(self) -> str:
         """Return the key of its receivers' family."""
-        return family_key(self.domain)
+        return self.find_key(self.domain)
 
     @property
     def domain(self) -> str:

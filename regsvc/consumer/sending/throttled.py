@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -42,6 +42,7 @@ async def hold_throttled(
     letters: dict[UUID, AnyLetter],
     *,
     unsent: Collection[UUID] = (),
+    find_key: Callable[[str], str] = families.family_key,
 ) -> Throttled:
     """Delay mails to held families without counting an attempt, and remove their letters.
 
@@ -52,6 +53,7 @@ async def hold_throttled(
         claimed: the jobs.
         letters: by mail id.
         unsent: ids of mails that will not be sent in any case.
+        find_key: returns the key of a domain's family.
     """
     left = await families.load_held(conn)
     if not left:
@@ -60,7 +62,7 @@ async def hold_throttled(
         job: family
         for job in claimed
         if job.id in letters
-        and (family := families.family_key(letters[job.id].email.rpartition("@")[2])) in left
+        and (family := find_key(letters[job.id].email.rpartition("@")[2].lower())) in left
     }
     if not concerned:
         return Throttled()

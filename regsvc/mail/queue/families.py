@@ -65,9 +65,14 @@ def find_family(domain: str, exchanger: str | None = None) -> Family:
     return "other"
 
 
-def family_key(domain: str) -> str:
-    """Return the key under which a domain is held: its family, or itself if it belongs to none."""
-    family = find_family(domain)
+def family_key(domain: str, exchanger: str | None = None) -> str:
+    """Return the key under which a domain is held: its family, or itself if it belongs to none.
+
+    Args:
+        domain: of the recipient.
+        exchanger: the host of its first MX record, if known.
+    """
+    family = find_family(domain, exchanger)
     return domain.lower() if family == "other" else family
 
 

@@ -451,3 +451,58 @@ async def test_an_identity_joins_the_account_that_asked_and_no_other(
             action, fields = await eve.arrive(issuer.authorize(answer.headers["Location"]))
             answer = await eve.post(action, fields)
             assert (answer.status_code, "another account" in answer.text) == (409, True)
+
+
+async def test_a_second_factor_is_asked_for_after_a_provider_too(
+    issuer: Issuer, database: str, tmp_path: Path
+) -> None:
+    query = {"return_to": "app.example:/in", "code_challenge": hash_verifier(VERIFIER)}
+    async with run_test_service(
+        database, tmp_path, environment(issuer, REGSVC_OIDC_OWN_DOMAINS="example.com")
+    ) as service:
+        async with visiting(service) as visitor:
+            assert (await visitor.go("own", issuer)).headers["Location"] == "/account"
+            await execute(
+                database,
+                "INSERT INTO totp_authenticators (user_id, sealed, sealed_with, last_step) "
+                "SELECT id, '', '', 0 FROM users",
+            )
+        before = await count_rows(database)
+        async with visiting(service) as visitor:
+            answer = await visitor.go("own", issuer)
+            assert answer.headers["Location"] == "/login/second-factor"
+            assert "regsvc-session" not in visitor.client.cookies
+            answer = await visitor.go("own", issuer, query)
+        code = answer.headers["Refresh"].partition("code=")[2]
+        answer = await service.post("/token/exchange", {"code": code, "code_verifier": VERIFIER})
+        assert (answer.status_code, answer.json()["code"]) == (401, "second_factor_required")
+        # Nor is another identity joined to such an account by its address.
+        issuer.subject = "another"
+        async with visiting(service) as visitor:
+            assert (await visitor.go("own", issuer)).status_code == 409
+        after = await count_rows(database)
+        assert (after["sessions"], after["identities"]) == (before["sessions"], before["identities"])
+
+
+async def test_the_panic_link_of_a_thiefs_identity_removes_it(
+    issuer: Issuer, database: str, tmp_path: Path
+) -> None:
+    """A thief of a session adds an identity; its owner takes the account back, and the identity logs nobody in."""
+    query = {"return_to": "app.example:/in", "code_challenge": hash_verifier(VERIFIER)}
+    issuer.claims = {"email": "thief@example.com"}
+    async with run_test_service(database, tmp_path, environment(issuer)) as service:
+        await service.confirm("ann@example.com")
+        stolen = await service.log_in("ann@example.com")
+        await service.prove(stolen)
+        async with visiting(service) as visitor:
+            answer = await visitor.go("own", issuer, query)
+        code = answer.headers["Refresh"].partition("code=")[2]
+        body = {"code": code, "code_verifier": VERIFIER}
+        assert (await service.post("/me/identities", body, stolen)).status_code == 204
+        token = await service.wait_link("panic")
+        answer = await service.post("/me/panic", {"token": token})
+        assert answer.status_code in {200, 204}, answer.text
+        assert (await count_rows(database))["identities"] == 0
+        async with visiting(service) as visitor:
+            await visitor.go("own", issuer)
+            assert "ann@example.com" not in (await visitor.client.get("/account")).text

@@ -111,6 +111,9 @@ async function press(deed, assertion) {
   } else if (told.ok) {
     history.replaceState({ done: deed }, "");
     showDone(deed);
+  } else if (told.code === "password_needed" && told.methods?.join() === "code") {
+    say(words.confirm.code_needed, "bad"); // a provider began this sign-up: it has no password
+    by("by-code").hidden = false;
   } else if (told.code === "password_needed" || told.code === "wrong_password") {
     say(password.required ? explain(told) : "", "bad");
     askForMore(told.methods ?? ["password"]);

@@ -9,17 +9,22 @@ import trio
 
 from regsvc.accounts.admin import user_actions
 from regsvc.accounts.audit.record import By
+from regsvc.accounts.factors import guesses
+from regsvc.accounts.factors.recovery_codes import take_recovery_code
+from regsvc.accounts.factors.totp import take_totp
 from regsvc.accounts.registrations.confirmation import confirm_by_link
 from regsvc.accounts.sessions import refresh_token, session
 from regsvc.accounts.sessions.refresh_token import Grant, Reuse
 from regsvc.accounts.sessions.session_start import start_session
 from regsvc.accounts.users.notices import add_notice
 from regsvc.accounts.users.password import change_password
+from regsvc.accounts.users.user import lock_user
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
 from tests.accounts.attempts import SECRETS, link_token, send, sign_up
 from tests.accounts.users import add_user
+from tests.factors.people import own_app
 
 OPERATOR = By("operator")
 
@@ -43,6 +48,19 @@ async def do_everything_at_once(pool: Pool) -> None:
         async with pool.transaction() as conn:
             grants.append(await log_in(conn, user_id))
 
+    async with pool.transaction() as conn:
+        owner = await own_app(conn, user_id, SECRETS)
+
+    async def use_code(conn: Connection) -> None:
+        await lock_user(conn, user_id)
+        guess = await guesses.begin_guess(conn, user_id, known=True, guessable=False)
+        await take_totp(conn, SECRETS, user_id, owner.code())
+        await take_recovery_code(conn, SECRETS, user_id, owner.recovery_codes[0])
+        await start_session(
+            conn, SECRETS, user_id, password_hash="hash", origin="x", client="x", amr=["pwd", "mfa"]
+        )
+        await guesses.withdraw_guess(conn, guess)
+
     async def refresh(conn: Connection, refreshed: Grant) -> None:
         found = await refresh_token.refresh_session(conn, SECRETS, refreshed.refresh_token)
         if isinstance(found, Reuse):
@@ -57,6 +75,8 @@ async def do_everything_at_once(pool: Pool) -> None:
         *[lambda conn, it=it: refresh(conn, it) for it in grants * 3],
         *[lambda conn: session.end_all_sessions(conn, user_id, reason="test")] * 2,
         *[change] * 2,
+        *[use_code] * 3,
+        lambda conn: user_actions.reset_factors(conn, user_id, OPERATOR),
         lambda conn: user_actions.set_role(conn, user_id, "admin", OPERATOR),
         lambda conn: user_actions.disable_user(conn, user_id, OPERATOR),
         lambda conn: user_actions.enable_user(conn, user_id, OPERATOR),

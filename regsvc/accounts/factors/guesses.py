@@ -56,7 +56,8 @@ async def begin_guess(conn: Connection, user_id: UUID, *, known: bool, guessable
     }
     cursor = await conn.execute(
         """
-        INSERT INTO factor_guesses AS g (user_id, made_at, last_at) VALUES (%(id)s, ARRAY[now()], now())
+        INSERT INTO factor_guesses AS g (user_id, made_at, last_at)
+        SELECT id, ARRAY[now()], now() FROM users WHERE id = %(id)s  -- who may have been deleted just now
         ON CONFLICT (user_id) DO UPDATE
            SET made_at = (ARRAY(SELECT t FROM unnest(g.made_at) AS t WHERE t > now() - interval '1 day'
                                  ORDER BY t DESC LIMIT %(most)s) || clock_timestamp()),

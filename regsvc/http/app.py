@@ -56,6 +56,7 @@ from regsvc.http.pages.factors import proof as proof_page  # noqa: F401 - likewi
 from regsvc.http.pages.factors import second_factor as second_factor_page  # noqa: F401 - likewise
 from regsvc.http.pages.factors import security  # noqa: F401 - likewise
 from regsvc.http.pages.identities import journey, own  # noqa: F401 - likewise
+from regsvc.http.pages.login_code import code_pages  # noqa: F401 - likewise
 from regsvc.http.pages.passkeys import login as passkey_login_page  # noqa: F401 - likewise
 from regsvc.http.pages.passkeys import own as own_passkeys  # noqa: F401 - likewise
 from regsvc.http.pages.passkeys import related_origins  # noqa: F401 - likewise

@@ -115,6 +115,7 @@ async def test_every_page_is_shown_in_every_language(language: str, shared_servi
         "/not-me",
         "/login",
         "/forgot",
+        "/login/code",
         "/reset",
         "/email-change",
         "/email-not-me",

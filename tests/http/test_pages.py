@@ -17,6 +17,7 @@ SCRIPTS = {
     "/email-not-me": _LINK,
     "/email-undo": _LINK,
     "/forgot": [],
+    "/login/code": [],
     "/login": ["login", "api", "passkeys", "words"],
     "/not-me": _LINK,
     "/panic": _LINK,

@@ -1,0 +1,1 @@
+"""Pages on which a browser logs in with a mailed code; they work without scripts."""

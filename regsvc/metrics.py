@@ -38,6 +38,9 @@ EVENTS = Counter(
     "Events sent: confirmed or unroutable at the exchange, delivered or failed at a webhook",
     ["sink", "outcome"],
 )
+HOOK_CALLS = Counter(
+    "regsvc_hook_calls_total", "Calls of the hook before a sign-up: allowed, refused, failed", ["outcome"]
+)
 QUEUED = Gauge(
     "regsvc_queue_messages", "Messages waiting in RabbitMQ; absent while it is unavailable", ["queue"]
 )

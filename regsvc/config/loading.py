@@ -161,6 +161,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "REGSVC_SMTP_URL and REGSVC_MAIL_URL are both set; they are two names for one setting"
     if settings.events_exchange and settings.amqp_url is None:
         yield "REGSVC_EVENTS_EXCHANGE is set without REGSVC_AMQP_URL"
+    if settings.hook_before_signup and settings.hook_before_signup_secret is None:
+        yield "REGSVC_HOOK_BEFORE_SIGNUP is set without REGSVC_HOOK_BEFORE_SIGNUP_SECRET"
     yield from _mail_contradictions(settings)
     legacy = settings.foreign_amqp_url
     if legacy is not None and legacy == settings.amqp_url and settings.foreign_queue in _OWN_QUEUES:

@@ -11,6 +11,7 @@ from regsvc.accounts.limits.refused_keys import RefusedKeys
 from regsvc.config.settings import Settings
 from regsvc.dns.for_clients import ClientLookUps
 from regsvc.dns.resolver import Resolver
+from regsvc.flows.signup.hook import SignupHook
 from regsvc.postgres.pool import Pool
 from regsvc.security.identities.provider import IdentityProviders
 from regsvc.security.passwords import HashingLane
@@ -33,6 +34,7 @@ class Service:
         providers: identity providers, and what is known of them.
         exports: users whose data is being exported at this moment.
         look_ups: asks the DNS on behalf of clients.
+        hook: asks the operator's own service about each sign-up.
     """
 
     settings: Settings
@@ -44,7 +46,9 @@ class Service:
     providers: IdentityProviders = field(default_factory=IdentityProviders, kw_only=True)
     exports: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(EXPORTS), kw_only=True)
     look_ups: ClientLookUps = field(init=False)
+    hook: SignupHook = field(init=False)
 
     def __post_init__(self) -> None:
         look_ups = ClientLookUps(Resolver(self.settings.dns_server))
+        object.__setattr__(self, "hook", SignupHook(self.settings))
         object.__setattr__(self, "look_ups", look_ups)  # as dataclasses says: it is frozen

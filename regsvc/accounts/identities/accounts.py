@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from psycopg.rows import class_row, scalar_row
+from psycopg.types.json import Jsonb
 
 from regsvc.accounts.address import Address
 from regsvc.accounts.identities.linking import Account
@@ -53,7 +54,14 @@ async def find_account(conn: Connection, email_key: str) -> AccountAtAddress | N
 
 
 async def open_account(
-    conn: Connection, address: Address, *, name: str, locale: str, password_hash: str, terms: str | None
+    conn: Connection,
+    address: Address,
+    *,
+    name: str,
+    locale: str,
+    password_hash: str,
+    terms: str | None,
+    app_data: Jsonb | None = None,
 ) -> UUID | None:
     """Open an account of an address that a provider vouches for; the caller has locked the address.
 
@@ -63,9 +71,9 @@ async def open_account(
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             """
-            INSERT INTO users (id, email, email_key, name, locale, password_hash, terms, terms_at)
+            INSERT INTO users (id, email, email_key, name, locale, password_hash, terms, terms_at, app_data)
             VALUES (%(id)s, %(email)s, %(email_key)s, %(name)s, %(locale)s, %(password_hash)s, %(terms)s,
-                    CASE WHEN %(terms)s::text IS NOT NULL THEN now() END)
+                    CASE WHEN %(terms)s::text IS NOT NULL THEN now() END, %(app_data)s)
             ON CONFLICT (email_key) DO NOTHING
             RETURNING id
             """,
@@ -77,6 +85,7 @@ async def open_account(
                 "locale": locale,
                 "password_hash": password_hash,
                 "terms": terms,
+                "app_data": app_data,
             },
         )
         found: UUID | None = await cursor.fetchone()

@@ -44,11 +44,11 @@ async def activate(conn: Connection, registration_id: UUID, email_key: str, by: 
     async with conn.cursor(row_factory=scalar_row) as cursor:
         await cursor.execute(
             f"""
-            INSERT INTO users (id, email, email_key, name, locale, password_hash, terms, terms_at)
+            INSERT INTO users (id, email, email_key, name, locale, password_hash, terms, terms_at, app_data)
             SELECT coalesce((SELECT p.user_id FROM registration_passkeys p WHERE p.registration_id = %(id)s),
                             %(user_id)s),
                    email, email_key, name, locale, password_hash, terms,
-                   CASE WHEN terms IS NOT NULL THEN created_at END
+                   CASE WHEN terms IS NOT NULL THEN created_at END, app_data
               FROM registrations
              WHERE id = %(id)s AND email_key = %(email_key)s AND {LIVE}
             ON CONFLICT (email_key) DO NOTHING

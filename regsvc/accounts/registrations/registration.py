@@ -71,6 +71,7 @@ class NewRegistration:
         client: short name of the client's software.
         password_tag: two bytes that distinguish the password from most others (see `password_tags`).
         terms: version of the terms that the user accepted, if there are any.
+        app_data: what the hook before a sign-up adds, for the user.
     """
 
     id: UUID
@@ -84,6 +85,7 @@ class NewRegistration:
     client: str
     password_tag: bytes | None = None
     terms: str | None = None
+    app_data: object = None  # a `Jsonb`
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,11 @@ VISIBLE = "id, state, seq, attempts, next_try_at, reason, changed_at, expires_at
 READERS = [
     read_uuid,
     read_text,
-    read_integer,
-    read_integer,
+    *[read_integer] * 2,
     or_null(read_timestamp),
     or_null(read_text),
     read_timestamp,
-    or_null(read_timestamp),
-    or_null(read_timestamp),
+    *[or_null(read_timestamp)] * 2,
     or_null(read_text),
 ]
 _ALONE = Query(f"SELECT {VISIBLE} FROM registrations WHERE id = $1", [UUID_TYPE], READERS)  # noqa: S608 - a constant
@@ -127,9 +127,9 @@ _WITH_TURN = Query(
 _ADDED = f"""
     registered AS (
         INSERT INTO registrations (id, email, email_key, name, locale, password_hash, password_tag, origin, client,
-                                   terms)
+                                   terms, app_data)
         SELECT %(id)s, %(email)s, %(email_key)s, %(name)s, %(locale)s, %(password_hash)s, %(password_tag)s,
-               %(origin)s, %(client)s, %(terms)s
+               %(origin)s, %(client)s, %(terms)s, %(app_data)s
           FROM {{0}}
     ), mailed AS ({jobs.ADDED})
 """  # noqa: S608 - constants

@@ -33,6 +33,13 @@ class AcceptedTerms:
 
 
 @dataclass(frozen=True)
+class OwnAppData:
+    """What the service's own program added to the sign-up."""
+
+    app_data: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class PastSession:
     """A session, active or ended."""
 
@@ -159,6 +166,12 @@ _LISTS = (
         AcceptedTerms,
         "SELECT id FROM users WHERE id = %(user_id)s AND terms IS NOT NULL LIMIT %(most)s",
         "SELECT terms AS version, terms_at AS accepted_at FROM users WHERE id = ANY(%(ids)s)",
+    ),
+    _List(
+        "app_data",
+        OwnAppData,
+        "SELECT id FROM users WHERE id = %(user_id)s AND app_data IS NOT NULL LIMIT %(most)s",
+        "SELECT app_data FROM users WHERE id = ANY(%(ids)s)",
     ),
     _List(
         "sessions",

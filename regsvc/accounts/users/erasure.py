@@ -135,7 +135,7 @@ async def _erase_registrations(conn: Connection, user_id: UUID) -> None:
             DELETE FROM registration_passkeys WHERE registration_id IN (SELECT id FROM over)
         )
         UPDATE registrations
-           SET email = '', email_key = '', name = '', origin = '', client = '',
+           SET email = '', email_key = '', name = '', origin = '', client = '', app_data = NULL,
                login_key = CASE WHEN login_key IS NOT NULL THEN '' END
          WHERE id IN (SELECT id FROM registrations WHERE id IN (SELECT id FROM over) ORDER BY id FOR UPDATE)
         """,  # noqa: S608 - a constant of this module

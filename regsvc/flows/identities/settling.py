@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import structlog
+from psycopg.types.json import Jsonb
 
 from regsvc.accounts.address import Address, AddressError, parse_address
 from regsvc.accounts.audit.record import record
@@ -124,15 +125,18 @@ async def _open(
 ) -> UUID:
     """Open an account of an address that the provider vouches for, with the identity as its way in."""
     await throttle(service, caller, REGISTER, REGISTER_DAY)
+    name = _choose_name(proven, address)
+    app_data = await service.hook.ask(caller, email=address.email, name=name, method=proven.provider)
     async with service.pool.transaction() as conn:
         await lock_address(conn, address.key)
         user_id = await open_account(
             conn,
             address,
-            name=_choose_name(proven, address),
+            name=name,
             locale=caller.locale,
             password_hash=mint_no_password(),
             terms=terms,
+            app_data=None if app_data is None else Jsonb(app_data),
         )
         if user_id is None:
             raise LocalLoginNeededError  # it was confirmed at this moment
@@ -158,17 +162,20 @@ async def _sign_up(
 ) -> SignUpBegun:
     """Store an attempt that carries the identity. Whether the address has an account is not looked up."""
     await throttle(service, caller, REGISTER, REGISTER_DAY)
+    name = _choose_name(proven, address)
+    app_data = await service.hook.ask(caller, email=address.email, name=name, method=proven.provider)
     new = NewRegistration(
         id=uuid4(),
         mail_id=uuid4(),
         email=address.email,
         email_key=address.key,
-        name=_choose_name(proven, address),
+        name=name,
         locale=caller.locale,
         password_hash=mint_no_password(),
         origin=caller.origin,
         client=caller.client,
         terms=terms,
+        app_data=None if app_data is None else Jsonb(app_data),
     )
     async with service.pool.transaction() as conn:
         await add_registration(conn, new)

@@ -8,6 +8,7 @@ from typing import Annotated
 from uuid import UUID, uuid4
 
 import structlog
+from psycopg.types.json import Jsonb
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -97,6 +98,7 @@ async def sign_up(
         IdempotencyKeyReusedError, RequestInFlightError: see `claim_once`.
         ChallengeNeededError: proof of work is due.
         RateLimitedError: this client signs too many people up.
+        SignupRefusedError, SignupUnavailableError: see `hook`.
         WeakPasswordError: the policy says no.
         PasskeyInvalidError, PasskeyExpiredError: see `verify_created`.
         OverloadedError: too many passwords wait to be hashed.
@@ -109,6 +111,8 @@ async def sign_up(
     if body.password is not None:
         await check_new_password(service, body.password, email=address.email, name=body.name)
     await admit(service, caller, "register")
+    method = "password" if body.passkey is None else "passkey"
+    app_data = await service.hook.ask(caller, email=address.email, name=body.name, method=method)
     registration_id = uuid4()
     new = NewRegistration(
         id=registration_id,
@@ -121,6 +125,7 @@ async def sign_up(
         origin=caller.origin,
         client=caller.client,
         terms=terms,
+        app_data=None if app_data is None else Jsonb(app_data),
     )
     chosen = body.password if body.passkey is None else f"passkey {body.passkey.id}"
     key = blind(service.secrets, _LABEL, caller.network, caller.client, new.email, new.name, chosen or "")

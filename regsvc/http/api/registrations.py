@@ -24,6 +24,7 @@ from regsvc.errors import (
     ValidationFailedError,
     WeakPasswordError,
 )
+from regsvc.flows.signup.hook import SignupRefusedError, SignupUnavailableError
 from regsvc.flows.signup.passkey import PasskeyOptionsBody, begin_passkey
 from regsvc.flows.signup.policy import (
     DomainNotAllowedError,
@@ -123,6 +124,8 @@ _SEQ = Parameter(
         InvitationNeededError,
         DomainNotAllowedError,
         TermsNeededError,
+        SignupRefusedError,
+        SignupUnavailableError,
         PasskeyInvalidError,
         PasskeyExpiredError,
         WeakPasswordError,

@@ -42,7 +42,7 @@ from regsvc.errors import (
     WeakPasswordError,
 )
 from regsvc.flows.identities import arrival, departure, settling
-from regsvc.flows.signup import policy
+from regsvc.flows.signup import hook, policy
 from regsvc.http.feedback.certificates import SnsUnavailableError
 from regsvc.http.request_id import get_request_id
 from regsvc.http.response.errors import (
@@ -153,6 +153,8 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     errors.SchemaMismatchError: HTTPStatus.SERVICE_UNAVAILABLE,
     access_token.SealError: HTTPStatus.SERVICE_UNAVAILABLE,
     SnsUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    hook.SignupRefusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    hook.SignupUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """Our own errors. Anything else that is raised is a bug: 500 `internal_error`, and its traceback in the log."""

@@ -9,6 +9,7 @@ from regsvc.accounts.identities.login_codes import LoginCodeInvalidError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.flows.identities.exchange import ExchangeBody, exchange
 from regsvc.flows.identities.settling import AddressMissingError, LocalLoginNeededError, SignUpBegun
+from regsvc.flows.signup.hook import SignupRefusedError, SignupUnavailableError
 from regsvc.flows.signup.policy import (
     DomainNotAllowedError,
     InvitationNeededError,
@@ -72,6 +73,8 @@ async def list_providers() -> Response:
         InvitationNeededError,
         DomainNotAllowedError,
         TermsNeededError,
+        SignupRefusedError,
+        SignupUnavailableError,
         LocalLoginNeededError,
         AddressMissingError,
         IdentityRefusedError,

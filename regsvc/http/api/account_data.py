@@ -33,6 +33,12 @@ log = structlog.get_logger()
 blueprint = Blueprint("my_data", __name__)
 
 
+class ExportedAppData(TypedDict):
+    """What the service's own program added to the sign-up."""
+
+    app_data: dict[str, Any]
+
+
 class ExportedTerms(TypedDict):
     """The terms of use that the user accepted last."""
 
@@ -139,6 +145,7 @@ class Export(TypedDict):
 
     profile: Profile
     terms: Annotated[list[ExportedTerms], Field(description=f"Of each list, the newest {MOST}.")]
+    app_data: Annotated[list[ExportedAppData], Field(description="What this service added to the sign-up.")]
     sessions: list[ExportedSession]
     identities: list[ExportedIdentity]
     passkeys: list[ExportedPasskey]

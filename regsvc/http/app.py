@@ -10,7 +10,7 @@ from quart.ctx import RequestContext
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 
-from regsvc.http.admin import audit_log, mails, signing_keys, supervisor, suppressions, users
+from regsvc.http.admin import audit_log, mails, signing_keys, supervisor, suppressions, users, webhooks
 from regsvc.http.admin import invitations as admin_invitations
 from regsvc.http.admin import registrations as admin_registrations
 from regsvc.http.api import (
@@ -99,6 +99,7 @@ _API = (
     audit_log,
     supervisor,
     suppressions,
+    webhooks,
     intake,
     identity_providers,
     own_identities,

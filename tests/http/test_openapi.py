@@ -432,9 +432,27 @@ async def invite_and_accept(service: Service, bearer: dict[str, str]) -> None:
         await service.client.delete(f"{path}/{known}", headers=bearer)
 
 
+async def manage_webhooks(service: Service, bearer: dict[str, str]) -> None:
+    """Make every call about webhooks."""
+    path = "/admin/webhooks"
+    for body in ({"url": "https://192.0.2.1/"}, {"url": "nonsense"}):
+        made = await service.post(path, body, bearer)
+        await service.post(path, body)
+        known = made.json().get("id", uuid4())
+        await service.client.get(f"/api/v1{path}", headers=bearer)
+        sent = await service.post(f"{path}/{known}/test", {}, bearer)
+        await service.client.get(f"/api/v1{path}/{known}/deliveries", headers=bearer)
+        delivery = sent.json().get("delivery", uuid4())
+        await service.post(f"{path}/{known}/deliveries/{delivery}/replay", {}, bearer)
+        await service.post(f"{path}/{known}/rotate", {}, bearer)
+        await service.client.delete(f"/api/v1{path}/{known}", headers=bearer)
+        await service.post(f"{path}/{known}/deliveries/{delivery}/replay", {}, bearer)
+
+
 async def report_and_lift(service: Service, bearer: dict[str, str]) -> None:
     """Report a bounce, lift what it suppressed, and invite."""
     await invite_and_accept(service, bearer)
+    await manage_webhooks(service, bearer)
     path, reports = "/api/v1/admin/suppressions", "/api/v1/feedback/postmark"
     bounced = f"{uuid4()}@example.com"
     await service.sign_up(bounced)

@@ -25,6 +25,7 @@ SECTIONS = {
     "Account": ("/api/v1/me",),
     "Users, for administrators": ("/api/v1/admin/users", "/api/v1/users"),
     "Registrations, for administrators": ("/api/v1/admin/registrations",),
+    "Webhooks": ("/api/v1/admin/webhooks",),
     "Invitations": ("/api/v1/invitations", "/api/v1/admin/invitations"),
     "Mails, for administrators": ("/api/v1/admin/mails",),
     "Signing keys, for administrators": ("/api/v1/admin/keys",),

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from psycopg.rows import class_row, scalar_row
 
 from regsvc.accounts.audit.record import By, record
+from regsvc.accounts.users.notices import tell_admins
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 from regsvc.security.seals import seal, unseal
@@ -164,6 +165,7 @@ async def add_webhook(
         },
     )
     await record(conn, "webhook_added", by, webhook=str(webhook_id))
+    await tell_admins(conn, "webhook_added", by)
     return webhook_id, secret
 
 
@@ -191,6 +193,7 @@ async def rotate_webhook(conn: Connection, secrets: Secrets, webhook_id: UUID, b
     if cursor.rowcount == 0:
         raise WebhookNotFoundError
     await record(conn, "webhook_rotated", by, webhook=str(webhook_id))
+    await tell_admins(conn, "webhook_changed", by)
     return secret
 
 
@@ -210,6 +213,7 @@ async def end_webhook(conn: Connection, webhook_id: UUID, reason: str, by: By) -
     if cursor.rowcount == 0:
         raise WebhookNotFoundError
     await record(conn, "webhook_ended", by, webhook=str(webhook_id), reason=reason)
+    await tell_admins(conn, "webhook_changed", by)
 
 
 async def list_webhooks(conn: Connection) -> list[Webhook]:

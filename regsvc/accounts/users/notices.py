@@ -31,6 +31,8 @@ SecurityChange: TypeAlias = Literal[
     "passkey_copied",
     "identity_added",
     "identity_removed",
+    "webhook_added",
+    "webhook_changed",
 ]
 """A change of factors or identities; the table `changes` in the texts of mails says it."""
 
@@ -108,3 +110,12 @@ async def add_change_notice(conn: Connection, user_id: UUID, about: SecurityChan
             "channel": DUE_CHANNEL,
         },
     )
+
+
+async def tell_admins(conn: Connection, about: SecurityChange, by: By) -> None:
+    """Book a notice to each administrator who may log in, in the caller's transaction."""
+    cursor = await conn.execute(
+        "SELECT id FROM users WHERE role = 'admin' AND disabled_at IS NULL ORDER BY created_at, id LIMIT 100"
+    )
+    for (user_id,) in await cursor.fetchall():
+        await add_change_notice(conn, user_id, about, by)

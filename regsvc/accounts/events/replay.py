@@ -25,16 +25,16 @@ class DeliveryNotFoundError(RegsvcError):
 
 
 async def replay_delivery(conn: Connection, sink_id: UUID, delivery_id: UUID) -> None:
-    """Repeat one delivery that has ended.
+    """Repeat one delivery that has ended, or waits for its next attempt.
 
     Raises:
-        DeliveryNotFoundError: there is none, or it has not ended.
+        DeliveryNotFoundError: there is none, or it is under way.
     """
     cursor = await conn.execute(
         f"""
         WITH again AS (
             UPDATE event_deliveries SET {_AGAIN}
-             WHERE id = %(id)s AND sink_id = %(sink)s AND state IN ('delivered', 'dead', 'cancelled')
+             WHERE id = %(id)s AND sink_id = %(sink)s AND state IN ('delayed', 'delivered', 'dead', 'cancelled')
             RETURNING id)
         SELECT pg_notify(%(channel)s, '') FROM again
         """,  # noqa: S608 - a constant

@@ -176,7 +176,7 @@ async def list_sent(webhook_id: str) -> Response:
     errors=[ProofNeededError, WebhookNotFoundError, DeliveryNotFoundError],
 )
 async def replay(webhook_id: str, delivery_id: str) -> Response:
-    """Send an event again whose delivery has ended. It keeps its id."""
+    """Send an event again, at once, whose delivery has ended or waits for its next attempt. It keeps its id."""
     context = get_context()
     token = await _authenticate(context)
     webhook = read_id(webhook_id, WebhookNotFoundError)

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.deliveries import suppression_key
+from regsvc.accounts.events import sinks
 from regsvc.accounts.factors import recovery_codes, totp
 from regsvc.mail.smtp import access_token
 from regsvc.postgres.connection import Connection
@@ -48,6 +49,7 @@ SEALED: Final = (
     Sealed("authenticator secrets", "totp_authenticators", "user_id", totp.SEAL),
     Sealed("authenticator setups", "totp_setups", "user_id", totp.SEAL),
     Sealed("recovery keys", "recovery_keys", "user_id", recovery_codes.SEAL),
+    Sealed("webhook secrets", "event_sinks", "id", sinks.SEAL),
     Sealed("access token of SMTP", "smtp_tokens", "id", access_token.SEAL, access_token.BOUND),
 )
 

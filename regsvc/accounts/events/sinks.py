@@ -26,7 +26,7 @@ OVERLAP: Final = timedelta(hours=24)
 """Time after a rotation for which the secret before signs as well."""
 UNSEEN: Final = timedelta(days=7)
 """Time after which an exchange that no process is configured for gets no more events."""
-_SEAL = "webhook-secret"
+SEAL = "webhook-secret"
 
 
 class WebhookNotFoundError(RegsvcError):
@@ -91,7 +91,7 @@ class Receiver:
             UnsealError: they were sealed with another key.
         """
         sealed = [self.sealed, *([] if self.previous is None else [self.previous])]
-        return [unseal(secrets, _SEAL, each, bound=self.id.bytes).decode() for each in sealed]
+        return [unseal(secrets, SEAL, each, bound=self.id.bytes).decode() for each in sealed]
 
 
 _COLUMNS = "id, name, url, types, created_at, succeeded_at, failing_since, ended_at, ended_reason"
@@ -160,7 +160,7 @@ async def add_webhook(
             "name": name,
             "url": url,
             "types": None if types is None else list(types),
-            "sealed": seal(secrets, _SEAL, secret.encode(), bound=webhook_id.bytes),
+            "sealed": seal(secrets, SEAL, secret.encode(), bound=webhook_id.bytes),
             "with": secrets.fingerprint,
         },
     )
@@ -186,7 +186,7 @@ async def rotate_webhook(conn: Connection, secrets: Secrets, webhook_id: UUID, b
         {
             "id": webhook_id,
             "overlap": OVERLAP,
-            "sealed": seal(secrets, _SEAL, secret.encode(), bound=webhook_id.bytes),
+            "sealed": seal(secrets, SEAL, secret.encode(), bound=webhook_id.bytes),
             "with": secrets.fingerprint,
         },
     )

@@ -15,6 +15,7 @@ from uuid import UUID
 from psycopg.rows import class_row, scalar_row
 
 from regsvc.accounts.audit.record import ActorKind
+from regsvc.accounts.identities.own import OwnIdentity
 from regsvc.postgres.pool import Pool
 
 if TYPE_CHECKING:
@@ -51,18 +52,6 @@ class PastSession:
     expires_at: datetime
     ended_at: datetime | None
     ended_reason: str | None
-
-
-@dataclass(frozen=True)
-class OwnIdentity:
-    """An identity by which the user can log in."""
-
-    provider: str
-    issuer: str
-    subject: str
-    email: str
-    created_at: datetime
-    last_used_at: datetime | None
 
 
 @dataclass(frozen=True)

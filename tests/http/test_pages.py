@@ -10,7 +10,7 @@ import pytest
 
 from tests.services import Service, run_test_service
 
-_LINK = ["link", "api", "passkeys", "strength", "words"]
+_LINK = ["link", "api", "passkeys", "strength", "token", "words"]
 SCRIPTS = {
     "/confirm": _LINK,
     "/email-change": _LINK,

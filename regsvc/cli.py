@@ -15,7 +15,7 @@ from regsvc.config import loading
 
 _ELSEWHERE = {
     name: f"regsvc.commands.{name}"
-    for name in ("check", "keys", "mail", "selftest", "serve", "tokens", "users")
+    for name in ("check", "keys", "mail", "selftest", "serve", "tokens", "users", "verify")
 } | {
     "events": "regsvc.commands.events.replay",
     "webhooks": "regsvc.commands.events.webhooks",

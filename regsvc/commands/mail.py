@@ -17,10 +17,10 @@ from regsvc.accounts.admin.mail_search import Filters, OutboxMail
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import MAX_PAGE, Page, Position
 from regsvc.accounts.registrations.registration import RegistrationOverError
-from regsvc.commands.dead_letters import dead_letters
-from regsvc.commands.mail_feedback import feedback, suppressed
-from regsvc.commands.mail_preview import preview
-from regsvc.commands.mail_route import route
+from regsvc.commands.mails.dead_letters import dead_letters
+from regsvc.commands.mails.feedback import feedback, suppressed
+from regsvc.commands.mails.preview import preview
+from regsvc.commands.mails.route import route
 from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,

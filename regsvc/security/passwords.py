@@ -42,6 +42,12 @@ _STORED = re.compile(
 )
 
 
+def read_pepper(stored: str) -> str | None:
+    """Return the version of the pepper of a hash of ours, or None if it has none."""
+    match = _STORED.fullmatch(stored)
+    return None if match is None else match["pepper"]
+
+
 def is_migrated_hash(text: str) -> bool:
     """Return whether a text is a hash as other systems store it, with a cost that this service computes."""
     match = _STORED.fullmatch(text)

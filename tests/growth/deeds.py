@@ -38,6 +38,7 @@ from regsvc.accounts.service_tokens import service_token
 from regsvc.accounts.sessions import browser_session, legacy_token, refresh_token, session_start
 from regsvc.accounts.users import email_undo, notices, panic, terms, user
 from regsvc.accounts.users.email_change import UNDO_USE
+from regsvc.flows import verification
 from regsvc.jobs import claims, failures, leases
 from regsvc.mail.queue import bookings, breaker, jobs, publishing
 from regsvc.mail.queue.bookings import Held
@@ -349,6 +350,7 @@ async def operate(conn: Connection) -> None:
     assert await service_token.find_token(conn, text)
     assert await service_token.list_tokens(conn)
     await service_token.revoke_token(conn, token.id, OPERATOR)
+    await verification.count_all(conn, SECRETS)
     keys = await key_store.list_keys(conn)
     signer = key_store._find_signer(keys)
     await key_store.withdraw_key(conn, next(key.kid for key in keys if key != signer))

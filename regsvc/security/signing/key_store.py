@@ -119,6 +119,22 @@ async def check_seals(conn: Connection, secrets: Secrets) -> None:
         _unseal(newest, secrets)
 
 
+async def count_keys(conn: Connection, secrets: Secrets) -> tuple[int, int, int]:
+    """Return how many keys open with the current secret, only with the previous one, and with neither."""
+    found = [0, 0, 0]
+    for key in await list_keys(conn):
+        for place, known in enumerate((Secrets(secrets.current), secrets)):
+            try:
+                _unseal(key, known)
+            except SealError:
+                continue
+            found[place] += 1
+            break
+        else:
+            found[-1] += 1
+    return found[0], found[1], found[2]
+
+
 async def list_keys(conn: Connection) -> list[StoredKey]:
     """Return the keys that sign, will sign or still verify; those that sign last come first."""
     async with conn.cursor(row_factory=class_row(StoredKey)) as cursor:

@@ -160,6 +160,9 @@ class Stranger:
         yield self._post_address("resend", "/confirm-email/resend")
         if self._has("POST", "/password/forgot"):
             yield self._post_address("forgot", "/password/forgot")
+        if self._has("POST", "/login/code"):
+            yield self._post_address("code to log in", "/login/code")
+            yield _Call("wrong code to log in", 400, lambda kind: self._give_code(self._address(kind)))
         if not self._refused:
             path, handle = self._follow(self._register(self._addresses.make()))
             yield _Call(
@@ -170,6 +173,14 @@ class Stranger:
         if self._other is not None and self._has("POST", "/me/email"):
             mover = _ChangingUser(self._caller, self._other)
             yield _Call("change of an account's address", 202, lambda kind: mover.ask(self._address(kind)))
+
+    def _give_code(self, address: str) -> Sample:
+        """Ask for a code, wait until its mail is sent, and give a wrong one."""
+        asked = self._post("/login/code", {"email": address})
+        path, handle = self._follow(asked)
+        watched = self._watch(path, handle)
+        reply = self._post("/login/code/verify", {"login": asked.value["login"], "code": "000000"}, handle)
+        return Sample(reply.status, f"{watched.shape}\n{reply.shape}", watched.seconds + reply.seconds)
 
     def _post_address(self, name: str, path: str) -> _Call:
         return _Call(name, 202, lambda kind: take(self._post(path, {"email": self._address(kind)})))

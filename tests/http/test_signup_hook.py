@@ -13,7 +13,9 @@ import trio
 from standardwebhooks import Webhook
 
 from regsvc.flows.signup.hook import AT_ONCE
+from regsvc.postgres.pool import Pool
 from regsvc.webhooks.signature import mint_secret
+from tests.http.administrators import log_in_admin
 from tests.mail.providers import ProviderServer
 from tests.polling import wait_until
 from tests.services import PASSWORD, Service, run_test_service
@@ -81,6 +83,30 @@ async def test_what_the_hook_adds_goes_to_the_user_and_into_the_export(database:
         exported = (await service.client.get("/api/v1/me/export", headers=headers)).json()
         assert exported["app_data"] == [{"app_data": {"plan": "free", "seats": 3}}]
         assert "plan" not in headers["Authorization"]
+
+
+async def test_an_invited_person_is_asked_about_too_and_administrators_see_what_is_added(
+    database: str, pool: Pool, tmp_path: Path
+) -> None:
+    answers = [
+        say({"allow": True}),
+        say({"allow": False, "message": "Not yet."}),
+        say({"app_data": {"plan": 2}}),
+    ]
+    server = ProviderServer("resend", answers)
+    async with server.running(), hooked(database, tmp_path, server) as service:
+        admin = await log_in_admin(service, pool)
+        await service.prove(admin)
+        await service.post("/admin/invitations", {"email": "bob@example.com"}, admin)
+        token = await service.wait_link("invite", "bob@example.com")
+        body = {"token": token, "name": "Bob", "password": PASSWORD}
+        refused = await service.post("/invitations/accept", body)
+        assert (refused.status_code, refused.json()["detail"]) == (422, "Not yet.")
+        assert (await service.post("/invitations/accept", body)).status_code == 200  # the link stayed good
+        asked = json.loads(server.requests[-1].body)["data"]
+        assert (asked["email"], asked["method"]) == ("bob@example.com", "invitation")
+        listed = await service.client.get("/api/v1/admin/users?search=bob", headers=admin)
+        assert [user["app_data"] for user in listed.json()["users"]] == [{"plan": 2}]
 
 
 @pytest.mark.parametrize(

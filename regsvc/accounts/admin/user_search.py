@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -36,6 +36,7 @@ class Person:
         disabled_at: when the user was disabled; None if active.
         sessions: number of live sessions.
         last_used_at: last use of any of them.
+        app_data: what the hook before sign-ups added; None for nothing.
     """
 
     id: UUID
@@ -48,6 +49,7 @@ class Person:
     disabled_at: datetime | None
     sessions: int
     last_used_at: datetime | None
+    app_data: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Filters:
 
 _PEOPLE = f"""
     SELECT u.id, u.email, u.name, u.locale, u.role, u.created_at, u.disabled_at,
-           CASE WHEN u.disabled_at IS NULL THEN 'active' ELSE 'disabled' END AS state, live.sessions, live.last_used_at
+           CASE WHEN u.disabled_at IS NULL THEN 'active' ELSE 'disabled' END AS state, live.sessions, live.last_used_at,
+           u.app_data
       FROM users u
       JOIN LATERAL (SELECT count(*) AS sessions, max(s.last_used_at) AS last_used_at
                       FROM sessions s WHERE s.user_id = u.id AND {ALIVE}) AS live ON true

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from psycopg.rows import class_row, scalar_row
+from psycopg.types.json import Jsonb
 
 from regsvc.accounts.audit.record import By, record
 from regsvc.accounts.invitations.invitation import PENDING, InvitationOverError
@@ -41,12 +42,14 @@ class NewAccount:
         locale: language of mails to the user.
         password_hash: hash of the password.
         terms: version of the terms that the user accepted, if there are any.
+        app_data: what the hook before sign-ups adds.
     """
 
     name: str
     locale: str
     password_hash: str
     terms: str | None
+    app_data: Jsonb | None = None
 
 
 def mint_invitation_token(secrets: Secrets, invitation_id: UUID, email_key: str) -> str:
@@ -98,9 +101,9 @@ async def accept_invitation(
                    AND NOT EXISTS (SELECT FROM users u WHERE u.email_key = invitations.email_key)
                 RETURNING email, email_key
             )
-            INSERT INTO users (id, email, email_key, name, locale, password_hash, terms, terms_at)
+            INSERT INTO users (id, email, email_key, name, locale, password_hash, terms, terms_at, app_data)
             SELECT %(user_id)s, email, email_key, %(name)s, %(locale)s, %(password_hash)s, %(terms)s,
-                   CASE WHEN %(terms)s::text IS NOT NULL THEN now() END
+                   CASE WHEN %(terms)s::text IS NOT NULL THEN now() END, %(app_data)s::jsonb
               FROM accepted
             RETURNING id
             """,  # noqa: S608 - a constant

@@ -69,7 +69,7 @@ class SignupHook:
             caller: the client.
             email: the address as it will be mailed.
             name: as it was typed.
-            method: `password`, `passkey`, or the name of an identity provider.
+            method: `password`, `passkey`, `invitation`, or the name of an identity provider.
 
         Raises:
             SignupRefusedError: the hook refuses; with its text.

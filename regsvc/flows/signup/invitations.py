@@ -6,6 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 import structlog
+from psycopg.types.json import Jsonb
 from pydantic import Field, StringConstraints
 
 from regsvc.accounts.audit.record import By
@@ -87,6 +88,7 @@ async def accept(service: Service, caller: Caller, body: AcceptBody) -> UUID:
         RateLimitedError: this client tries too many links.
         InvitationInvalidError, InvitationOverError: the link is none of ours, or no longer good.
         WeakPasswordError: the policy says no; the link stays good.
+        SignupRefusedError, SignupUnavailableError: see `hook`; the link stays good.
         OverloadedError: too many passwords wait to be hashed.
     """
     check_signup_open(service.settings, invited=True)
@@ -98,8 +100,11 @@ async def accept(service: Service, caller: Caller, body: AcceptBody) -> UUID:
     async with service.pool.connection() as conn:
         invited = await acceptance.find_invited(conn, service.secrets, token)
     await check_new_password(service, body.password, email=invited.email, name=body.name)
+    app_data = await service.hook.ask(caller, email=invited.email, name=body.name, method="invitation")
     password_hash = await service.lane.hash(body.password, owner=caller.line)
-    new = NewAccount(body.name, caller.locale, password_hash, terms)
+    new = NewAccount(
+        body.name, caller.locale, password_hash, terms, None if app_data is None else Jsonb(app_data)
+    )
     async with service.pool.transaction() as conn:
         user_id = await acceptance.accept_invitation(conn, service.secrets, token, new, caller.as_anyone())
     log.info("invitation accepted", invitation=str(token.id), user=str(user_id))

@@ -8,6 +8,7 @@ from regsvc.accounts.invitations.acceptance import InvitationInvalidError
 from regsvc.accounts.invitations.invitation import InvitationOverError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.errors import OverloadedError, WeakPasswordError
+from regsvc.flows.signup.hook import SignupRefusedError, SignupUnavailableError
 from regsvc.flows.signup.invitations import AcceptBody, accept
 from regsvc.flows.signup.policy import SignupClosedError, TermsNeededError
 from regsvc.http.context import get_context
@@ -30,6 +31,8 @@ blueprint = Blueprint("invitations", __name__)
         TermsNeededError,
         InvitationInvalidError,
         InvitationOverError,
+        SignupRefusedError,
+        SignupUnavailableError,
         WeakPasswordError,
         ChallengeNeededError,
         RateLimitedError,

@@ -13,7 +13,7 @@ import trio
 from regsvc import errors, supervisor
 from regsvc.config.settings import Settings
 from regsvc.consumer.sending.letters import Announce
-from regsvc.flows.resealing import count_old
+from regsvc.flows.resealing import find_old
 from regsvc.http.own_texts import check_templates
 from regsvc.metrics import CHILD_FAILURES, CHILD_RUNNING, LAG
 from regsvc.parts import LAME_DUCK, make_secrets, open_parts
@@ -139,10 +139,8 @@ async def check_database(settings: Settings) -> tuple[str, ...]:
             if newer:
                 log.warning("schema is newer than this program, but compatible", newer=newer)
             await check_rights(conn)
-            if old := await count_old(conn, make_secrets(settings)):
-                log.warning(
-                    "sealed with another secret", **{name.replace(" ", "_"): n for name, n in old.items()}
-                )
+            if old := await find_old(conn, make_secrets(settings)):
+                log.warning("sealed with another secret", kinds=old)
             if settings.role != "worker":
                 from regsvc.security.signing import key_store  # noqa: PLC0415 - heavy, and a worker signs nothing
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from regsvc.errors import ConfigurationError
-from regsvc.flows.resealing import count_old
+from regsvc.flows.resealing import find_old
 from regsvc.parts import make_secrets
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.listening import prove_heard
@@ -48,14 +48,13 @@ async def check_database(settings: Settings, report: Report) -> None:
 
 
 async def _note_old_seals(conn: Connection, settings: Settings, report: Report) -> None:
-    old = await count_old(conn, make_secrets(settings))
+    old = ", ".join(await find_old(conn, make_secrets(settings)))
     if not old:
         return
-    counted = ", ".join(f"{count} {name}" for name, count in old.items())
     if settings.secret_key_previous is None:
-        report.notes.append(f"sealed with another REGSVC_SECRET_KEY: {counted}")
+        report.notes.append(f"sealed with another REGSVC_SECRET_KEY: {old}")
     else:
-        report.notes.append(f"need REGSVC_SECRET_KEY_PREVIOUS until `regsvc keys reseal`: {counted}")
+        report.notes.append(f"need REGSVC_SECRET_KEY_PREVIOUS until `regsvc keys reseal`: {old}")
 
 
 async def _check_listening(settings: Settings) -> None:

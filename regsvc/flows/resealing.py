@@ -1,4 +1,4 @@
-"""Sealed values, kept for years: how many hang on another secret than the current one, and sealing them again."""
+"""Sealed values, kept for years: which hang on another secret than the current one, and sealing them again."""
 
 from __future__ import annotations
 
@@ -54,20 +54,28 @@ SEALED: Final = (
 )
 
 
-async def count_old(conn: Connection, secrets: Secrets) -> dict[str, int]:
-    """Return how many values another secret sealed than the current one, by name, without those of which none is."""
-    counts: dict[str, int] = {}
+async def find_old(conn: Connection, secrets: Secrets) -> list[str]:
+    """Return the kinds of which another secret than the current one sealed some. Reads of each an index alone."""
+    found = []
     for kind in SEALED:
         cursor = await conn.execute(
             sql.SQL(
-                "SELECT count(*) FROM {table} WHERE sealed IS NOT NULL AND sealed_with <> %(current)s"
+                """
+                WITH RECURSIVE names AS (
+                    SELECT min(sealed_with) AS name FROM {table} WHERE sealed IS NOT NULL
+                     UNION ALL
+                    SELECT (SELECT min(sealed_with) FROM {table} WHERE sealed IS NOT NULL AND sealed_with > names.name)
+                      FROM names
+                     WHERE names.name IS NOT NULL
+                )
+                SELECT name FROM names WHERE name <> %(current)s LIMIT 1
+                """
             ).format(table=sql.Identifier(kind.table)),
             {"current": secrets.fingerprint},
         )
-        row = await cursor.fetchone()
-        if row is not None and row[0]:
-            counts[kind.name] = int(row[0])
-    return counts
+        if await cursor.fetchone() is not None:
+            found.append(kind.name)
+    return found
 
 
 @dataclass

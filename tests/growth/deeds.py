@@ -14,8 +14,9 @@ from regsvc.accounts.admin import address_findings, suppression_search, user_act
 from regsvc.accounts.admin.user_actions import NewUser
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import Position
-from regsvc.accounts.deliveries import families, reports, showing, suppression, tokens, unsent
+from regsvc.accounts.deliveries import families, radar, reports, showing, suppression, tokens, unsent
 from regsvc.accounts.deliveries.attribution import Senders
+from regsvc.accounts.events import deliveries, replay, sinks
 from regsvc.accounts.factors import guesses, recovery_codes
 from regsvc.accounts.identities import accounts, attempts, identity, login_codes
 from regsvc.accounts.invitations import acceptance, invitation
@@ -32,6 +33,7 @@ from regsvc.accounts.registrations import (
     login_code,
     mail_status,
     registration,
+    signup_passkey,
 )
 from regsvc.accounts.registrations.login_code import NewLogin
 from regsvc.accounts.service_tokens import service_token
@@ -351,9 +353,39 @@ async def operate(conn: Connection) -> None:
     assert await service_token.list_tokens(conn)
     await service_token.revoke_token(conn, token.id, OPERATOR)
     await verification.count_all(conn, SECRETS)
+    await radar._store(conn, radar.Echo("google", 9, 1, 9, 9, 20.0, astray=True), was=False)
+    await idempotency.find_repeat(conn, b"o" * 32)
+    await signup_passkey.find_signup_key(conn, "person77@example.org", b"x" * 32)
+    await tell_others(conn)
     keys = await key_store.list_keys(conn)
     signer = key_store._find_signer(keys)
     await key_store.withdraw_key(conn, next(key.kid for key in keys if key != signer))
+
+
+async def tell_others(conn: Connection) -> None:
+    """Add and end webhooks, and deliver, fail and repeat their events."""
+    added, _ = await sinks.add_webhook(conn, SECRETS, "erp", "https://example.org/x", types=None, by=OPERATOR)
+    await sinks.rotate_webhook(conn, SECRETS, added, OPERATOR)
+    await sinks.list_webhooks(conn)
+    await sinks.get_webhook(conn, added)
+    await sinks.note_attempt(conn, added, succeeded=False)
+    await sinks.note_exchange(conn, "regsvc.events")
+    await sinks.find_exchange(conn, "regsvc.events")
+    await notices.tell_admins(conn, "webhook_added", OPERATOR)
+    await sinks.end_webhook(conn, added, "removed", OPERATOR)
+    sink = an_id("k", 1)
+    await conn.execute("UPDATE event_sinks SET ended_at = NULL, ended_reason = NULL WHERE id = %s", [sink])
+    for dead in (True, False):
+        await deliveries.list_deliveries(conn, sink, 50, dead=dead)
+    await replay.replay_delivery(conn, sink, an_id("d", 7))
+    await replay.replay_since(conn, sink, datetime.now(UTC) - timedelta(minutes=1))
+    await replay.add_test(conn, sink)
+    delivered, failed, dead_one, *_ = await deliveries.claim_deliveries(conn, {sink: 5})
+    await deliveries.book_delivered(conn, [delivered], 200)
+    await deliveries.book_failed(conn, failed, "timeout", None, timedelta(seconds=5))
+    await deliveries.book_failed(conn, dead_one, "refused", 500, None)
+    await deliveries.get_outcome(conn, delivered.id)
+    await deliveries.find_email(conn, delivered.event)
 
 
 async def recompute(conn: Connection) -> None:

@@ -52,6 +52,21 @@ _TABLES = (
       FROM generate_series(1, %(rows)s / 2) n
     """,
     """
+    INSERT INTO event_sinks (id, kind, name, url, sealed, sealed_with, ended_at, ended_reason)
+    VALUES (md5('k1')::uuid, 'webhook', 'crm', 'https://example.org/hook', 'x', 'x', now(), 'removed')
+    """,
+    """
+    INSERT INTO events (id, type, subject_kind, subject, at, data)
+    SELECT md5('e' || n)::uuid, 'user.updated', 'user', md5('u' || n)::uuid, now() - n * interval '1 second', '{}'
+      FROM generate_series(1, %(rows)s) n
+    """,
+    """
+    INSERT INTO event_deliveries (id, sink_id, event_id, subject, n, state, due_at)
+    SELECT md5('d' || n)::uuid, md5('k1')::uuid, md5('e' || n)::uuid, md5('u' || n)::uuid, n,
+           CASE WHEN n % 5000 = 7 THEN 'dead' ELSE 'delivered' END, NULL
+      FROM generate_series(1, %(rows)s) n
+    """,
+    """
     INSERT INTO refresh_tokens (token_hash, session_id, expires_at, used_at)
     SELECT sha256(('t' || n)::bytea), md5('s' || (1 + n % (%(rows)s / 2)))::uuid, now() + interval '6 days', now()
       FROM generate_series(1, %(rows)s / 2) n

@@ -57,11 +57,15 @@ class Mailbox:
 async def find_mailbox(email: str) -> Mailbox:
     """Return what is known of the mailbox of an address that a sign-up would take.
 
+    Of an erased address, which is empty, nothing is known.
+
     Raises:
         DatabaseUnavailableError: the usual time cannot be read.
     """
     context = get_context()
     sender = context.settings.mail_from.addr_spec
+    if not email:
+        return Mailbox("", sender)
     async with context.pool.connection() as conn:
         usual = await find_usual(conn, email)
     webmail = find_webmail(email, sender) or find_webmail(

@@ -29,6 +29,7 @@ from regsvc.accounts.limits.login_attempts import purge_login_tries
 from regsvc.accounts.limits.mail_schedule import purge_schedules
 from regsvc.accounts.limits.rate_limit import purge_throttles
 from regsvc.accounts.mails.legacy import purge_nobodys_mails
+from regsvc.accounts.mails.reviving import revive_unknown_kinds
 from regsvc.accounts.registrations.registration import expire_registrations, purge_registrations
 from regsvc.accounts.sessions.login_places import purge_places
 from regsvc.accounts.sessions.session import purge_legacy_tokens, purge_sessions
@@ -54,6 +55,7 @@ CHORES: tuple[tuple[str, Chore], ...] = (
     ("mails of no registration purged", purge_nobodys_mails),
     ("invitations purged", purge_invitations),
     ("mails of invitations taken up again", revive_mails),
+    ("mails of newer kinds taken up again", revive_unknown_kinds),
     ("address changes purged", purge_changes),
     ("refresh tokens purged", purge_legacy_tokens),
     ("sessions purged", purge_sessions),

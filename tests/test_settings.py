@@ -151,6 +151,7 @@ def test_names_of_tests_and_of_watch_are_left_alone() -> None:
 SHAPED = {  # secrets whose form is checked
     "feedback_imap_url": "imaps://bounces:correct-horse@mail.example.org/INBOX",
     "feedback_resend": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "hook_before_signup_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "feedback_sendgrid": "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF"
     "9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==",
 }

@@ -21,6 +21,7 @@ from tests.http.test_openapi import follow_a_sign_up
 from tests.programs import run_program, serve_environ, talk_to
 from tests.services import SECRET, read_all_mails
 from tests.smtp_servers import ScriptedServer
+from tests.suite.ports import take_port
 
 PASSWORD = "canary-password-8c1f"
 ADDRESS = "canary.address@example.com"
@@ -80,9 +81,11 @@ async def test_no_call_leaves_a_secret_anywhere(database: str, tmp_path: Path) -
     """Every call there is, and then every one while the database has lost a table: bugs leave tracebacks."""
     canaries = Canaries()
     reports = ":".join(CREDENTIALS)
-    environ = serve_environ(database, tmp_path, log_level="debug", feedback_postmark=reports)
+    port = take_port()  # passkeys belong to the origin that the service names
+    url = f"http://127.0.0.1:{port}"
+    environ = serve_environ(database, tmp_path, log_level="debug", feedback_postmark=reports, public_url=url)
     async with (
-        run_program("serve", folder=tmp_path, environ=environ) as program,
+        run_program("serve", folder=tmp_path, environ=environ, port=port) as program,
         httpx.AsyncClient(base_url=program.url, timeout=60, event_hooks=canaries.hooks) as client,
         talk_to(program, tmp_path) as talking,
     ):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from regsvc.accounts.limits.refused_keys import RefusedKeys
 from regsvc.dns import for_clients
 from regsvc.dns.for_clients import ClientLookUps
 from regsvc.dns.resolver import Resolver
@@ -38,6 +39,7 @@ class Part:
 
     def __init__(self, resolver: Resolver) -> None:
         self.look_ups = ClientLookUps(resolver)
+        self.refused = RefusedKeys()
 
 
 def caller() -> Caller:

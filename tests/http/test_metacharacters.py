@@ -42,8 +42,9 @@ def bodies(
         return
     reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     schema = document["components"]["schemas"][reference.rpartition("/")[2]]
-    sample = {name: good.get(name, "A" * 64) for name in schema["properties"]}
-    for name in sample:
+    needed = {*schema.get("required", ()), *good} & schema["properties"].keys()
+    sample = {name: good.get(name, "A" * 64) for name in needed}
+    for name in schema["properties"]:
         for payload in PAYLOADS:
             yield sample | {name: payload}
 

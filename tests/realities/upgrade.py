@@ -39,6 +39,7 @@ pytestmark = pytest.mark.timeout(900)
 CHECKOUT = Path(__file__).parents[2]
 RATE = float(os.environ.get("UPGRADE_RATE", "20"))  # sign-ups a second
 CALM = 8.0  # seconds of traffic between two changes
+_MOST_SHED = 20  # tries of a call that is shed
 PATIENCE = 90.0  # seconds for the last mail
 
 
@@ -85,6 +86,7 @@ class Balancer:
     ready: list[str] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    shed: int = 0
     _turns: Iterator[int] = field(default_factory=itertools.count)
 
     async def watch(self, program: Program, *, task_status: trio.TaskStatus[None]) -> None:
@@ -107,7 +109,21 @@ class Balancer:
                 self.ready.remove(program.url)
 
     async def call(self, method: str, path: str, expected: int, **how: Any) -> Any:
-        """Make a call and return what it answers; any other status than the expected one is a failure."""
+        """Make a call and return what it answers; any other status than the expected one is a failure.
+
+        A machine too small for the rate sheds load, with versions side by side or not: such calls are counted apart,
+        and made again after the time that the answer names.
+        """
+        for _ in range(_MOST_SHED):
+            answer = await self._try(method, path, expected, **how)
+            if not isinstance(answer, float):
+                return answer
+            self.shed += 1
+            await trio.sleep(answer)
+        self.failures.append(f"{method} {path}: shed {_MOST_SHED} times")
+        return None
+
+    async def _try(self, method: str, path: str, expected: int, **how: Any) -> Any:
         url = self.ready[next(self._turns) % len(self.ready)] if self.ready else ""
         try:
             async with httpx.AsyncClient(base_url=url, verify=PLAIN, timeout=30) as client:
@@ -116,6 +132,8 @@ class Balancer:
             self.failures.append(f"{method} {path} at {url}: {error!r}")
             return None
         self.statuses[f"{method} {path} {answer.status_code}"] += 1
+        if answer.status_code == 503 and answer.json()["code"] == "overloaded":
+            return float(answer.headers["Retry-After"])
         if answer.status_code != expected:
             self.failures.append(f"{method} {path} at {url}: {answer.status_code} {answer.text}")
             return None
@@ -283,7 +301,7 @@ async def test_nothing_fails_while_versions_follow_each_other(
     doubled = {address: count for address, count in mails.items() if count > 1}
     print(  # noqa: T201
         f"{len(people.signed_up)} signed up, {people.done} went all the way, {sum(balancer.statuses.values())} calls; "
-        f"{len(balancer.failures)} failed, {len(lost)} lost, {len(doubled)} doubled"
+        f"{len(balancer.failures)} failed, {len(lost)} lost, {len(doubled)} doubled; {balancer.shed} shed"
     )
     assert balancer.failures == [], Counter(text[:160] for text in balancer.failures)
     assert lost == []

@@ -188,7 +188,8 @@ class People:
             tokens = await call("POST", "/token/refresh", 200, json=body)
         if tokens is not None:
             bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
-            self.done += await call("POST", "/logout", 204, headers=bearer) is not None
+            logged_out = await call("POST", "/logout", 204, headers=bearer)
+            self.done += logged_out is not None
 
     async def begin(self, number: int) -> None:
         """Live, and be counted at the end."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import parse_qsl
 
 from pydantic import StringConstraints
 from quart import request
 
 from regsvc.errors import ValidationFailedError
-from regsvc.http.request.body import check_content_coding, read_values
+from regsvc.http.request.body import check_content_coding, read_pairs, read_values
 from regsvc.http.response.errors import FormNeededError
 from regsvc.schemas.fields import Body
 from regsvc.security.signing.access_token import MAX_TOKEN_BYTES
@@ -34,12 +33,7 @@ async def read_token_form() -> TokenForm:
     check_content_coding()
     if request.mimetype != "application/x-www-form-urlencoded":
         raise FormNeededError
-    raw = await request.get_data(cache=False, as_text=False)
-    text = (raw if isinstance(raw, bytes) else raw.encode()).decode("utf-8", "replace")
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
-    except ValueError:
-        raise ValidationFailedError("The form has too many fields.") from None
+    pairs = await read_pairs(_MOST_FIELDS)
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise ValidationFailedError("The form has a field twice.")

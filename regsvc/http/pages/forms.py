@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from itertools import islice
 from typing import Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from quart import Response, request
 
-from regsvc.errors import ValidationFailedError
 from regsvc.http.context import get_context
-from regsvc.http.request.body import check_content_coding
+from regsvc.http.request.body import check_content_coding, read_pairs
 from regsvc.http.request.caller import get_caller
 from regsvc.http.request.cookies import read_cookies
 from regsvc.http.response.errors import OriginNotAllowedError, UnsupportedMediaTypeError
@@ -49,12 +48,7 @@ async def read_foreign_form() -> list[tuple[str, str]]:
     check_content_coding()
     if request.mimetype != _FORM:
         raise UnsupportedMediaTypeError
-    raw = await request.get_data(cache=False, as_text=False)
-    text = (raw if isinstance(raw, bytes) else raw.encode()).decode("utf-8", "replace")
-    try:
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
-    except ValueError:
-        raise ValidationFailedError("The form has too many fields.") from None
+    return await read_pairs(_MOST_FIELDS)
 
 
 def check_same_origin(*, without_referrer: bool = False) -> None:

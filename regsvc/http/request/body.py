@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from typing import Any, NoReturn
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -54,6 +55,23 @@ async def read_body(model: type[Model], *, optional: bool = False) -> Model:
         raise UnsupportedMediaTypeError
     raw = await request.get_data(cache=False, as_text=False)
     return read_values(model, _parse(raw if isinstance(raw, bytes) else raw.encode()))
+
+
+async def read_pairs(most: int) -> list[tuple[str, str]]:
+    """Return the fields of the current request's form, in their order.
+
+    Args:
+        most: number of fields.
+
+    Raises:
+        ValidationFailedError: it has more.
+    """
+    raw = await request.get_data(cache=False, as_text=False)
+    text = (raw if isinstance(raw, bytes) else raw.encode()).decode("utf-8", "replace")
+    try:
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=most)
+    except ValueError:
+        raise ValidationFailedError("The form has too many fields.") from None
 
 
 def read_values(model: type[Model], value: object) -> Model:

@@ -56,7 +56,7 @@ class PastSession:
 
 @dataclass(frozen=True)
 class OwnPasskey:
-    """A passkey of the account."""
+    """A passkey of the account; its key is of use to this service alone."""
 
     id: UUID
     name: str
@@ -80,7 +80,7 @@ class PastRegistration:
 
 @dataclass(frozen=True)
 class OwnApp:
-    """The authenticator app of the account, without its secret."""
+    """The authenticator app of the account, without its secret, and the number of recovery codes that are left."""
 
     created_at: datetime
     recovery_codes: int
@@ -149,7 +149,7 @@ class _List:
 
 
 # Omit what other clients entered about themselves when they signed up with this address.
-_LISTS = (
+LISTS = (
     _List(
         "terms",
         AcceptedTerms,
@@ -284,7 +284,7 @@ async def export_pages(
     Raises:
         DatabaseUnavailableError: the database became unavailable; the export is incomplete.
     """
-    for each in _LISTS:
+    for each in LISTS:
         async with pool.connection() as conn, conn.cursor(row_factory=scalar_row) as cursor:
             await cursor.execute(
                 each.find.encode(), {"user_id": user_id, "email_key": email_key, "most": MOST}

@@ -9,9 +9,10 @@ import click
 import structlog
 
 from regsvc.accounts.address import AddressError, parse_address
-from regsvc.accounts.cursor import MAX_PAGE, Position
+from regsvc.accounts.cursor import Position
 from regsvc.accounts.invitations import invitation
 from regsvc.accounts.invitations.invitation import Invitation
+from regsvc.commands.options import as_json, pages, print_page
 from regsvc.commands.runner import (
     ACTOR,
     by_operator,
@@ -26,12 +27,9 @@ from regsvc.flows.signup.invitations import InviteBody
 from regsvc.flows.signup.invitations import invite as send
 from regsvc.mail.message.languages import FALLBACK, LOCALES
 from regsvc.schemas.fields import check_values
-from regsvc.schemas.rows import show_page, show_row
-from regsvc.schemas.signup.invitations import PAGE
+from regsvc.schemas.rows import show_row
 
 log = structlog.get_logger()
-
-as_json = click.option("--json", "machine", is_flag=True, help="Print JSON, as in the API.")
 
 
 @click.command()
@@ -70,27 +68,15 @@ def invite(addresses: Sequence[str], language: str, *, machine: bool) -> None:
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=PAGE, show_default=True)
-@click.option("--cursor", help="Continue a list from the cursor printed at its end.")
-@as_json
-def invitations(limit: int, cursor: str | None, *, machine: bool) -> None:
+@pages
+def invitations(limit: int, after: Position | None, *, machine: bool) -> None:
     """List invitations, the newest first."""
-    try:
-        after = Position.decode(cursor) if cursor is not None else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--cursor") from error
 
     async def run() -> None:
         async with open_operation() as conn:
             page = await invitation.list_invitations(conn, email_key=None, after=after, limit=limit)
         log.info("invitations listed", actor=ACTOR, count=len(page.rows))
-        if machine:
-            print_json(show_page(page, "invitations"))
-            return
-        for each in page.rows:
-            _print_line(each)
-        if page.next_cursor is not None:
-            click.echo(f"More: --cursor {page.next_cursor}", err=True)
+        print_page(page, "invitations", _print_line, machine=machine)
 
     run_command(run)
 

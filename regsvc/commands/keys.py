@@ -6,6 +6,7 @@ import click
 import structlog
 
 from regsvc.accounts.admin.key_actions import rotate_keys, withdraw_key
+from regsvc.commands.options import as_json
 from regsvc.commands.runner import (
     ACTOR,
     by_operator,
@@ -21,8 +22,6 @@ from regsvc.schemas.signing_keys import show_keys
 from regsvc.security.signing.key_store import StoredKey, list_keys
 
 log = structlog.get_logger()
-
-as_json = click.option("--json", "machine", is_flag=True, help="Print JSON, as in the API.")
 
 
 @click.group()

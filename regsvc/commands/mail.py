@@ -15,12 +15,13 @@ from regsvc.accounts.address import find_key
 from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.mail_search import Filters, OutboxMail
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.cursor import MAX_PAGE, Page, Position
+from regsvc.accounts.cursor import Position
 from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.commands.mails.dead_letters import dead_letters
 from regsvc.commands.mails.feedback import feedback, suppressed
 from regsvc.commands.mails.preview import preview
 from regsvc.commands.mails.route import route
+from regsvc.commands.options import as_json, pages, print_page
 from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,
@@ -31,8 +32,8 @@ from regsvc.commands.runner import (
     run_command,
 )
 from regsvc.postgres.connection import Connection
-from regsvc.schemas.mails import PAGE, read_mail
-from regsvc.schemas.rows import show_page, show_row
+from regsvc.schemas.mails import read_mail
+from regsvc.schemas.rows import show_row
 
 log = structlog.get_logger()
 
@@ -44,8 +45,6 @@ _REFUSALS = (
     mail_actions.MailOverError,
     RegistrationOverError,
 )
-
-as_json = click.option("--json", "machine", is_flag=True, help="Print JSON, as in the API.")
 
 
 @click.group()
@@ -66,15 +65,13 @@ mail.add_command(route)
     "--kind", type=click.Choice(get_args(mail_search.Kind)), help="Only mails requested in this way."
 )
 @click.option("--address", help="Only mails to this address.")
-@click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=PAGE, show_default=True)
-@click.option("--cursor", help="Continue a list from the cursor printed at its end.")
-@as_json
+@pages
 def list_(
     state: mail_search.State | None,
     kind: mail_search.Kind | None,
     address: str | None,
     limit: int,
-    cursor: str | None,
+    after: Position | None,
     *,
     machine: bool,
 ) -> None:
@@ -82,10 +79,6 @@ def list_(
     email_key = find_key(address) if address is not None else None
     if address is not None and email_key is None:
         raise click.BadParameter("This is not an email address.", param_hint="--address")
-    try:
-        after = Position.decode(cursor) if cursor is not None else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--cursor") from error
 
     async def run() -> None:
         async with open_operation() as conn:
@@ -95,10 +88,7 @@ def list_(
         given = {"state": state, "kind": kind, "address": address}
         wanted = {name: value for name, value in given.items() if value is not None}
         log.info("mails listed", actor=ACTOR, count=len(page.rows), **wanted)
-        if machine:
-            print_json(show_page(page, "mails"))
-        else:
-            _print_page(page)
+        print_page(page, "mails", _print_line, machine=machine)
 
     run_command(run)
 
@@ -194,21 +184,18 @@ async def _act_on(mail_ids: Sequence[UUID], act: Act, event: str, *, machine: bo
         sys.exit(EX_FAILURE)
 
 
-def _print_page(page: Page[OutboxMail]) -> None:
-    for found in page.rows:
-        shown = show_row(found)
-        columns = (
-            shown["id"],
-            shown["created_at"],
-            f"{shown['state']:<9}",
-            f"{shown['attempts']:>2}",
-            f"{shown['kind']:<12}",
-            printable(shown["address"] or "-"),
-            printable(shown["reason"]),
-        )
-        click.echo("  ".join(columns).rstrip())
-    if page.next_cursor is not None:
-        click.echo(f"More: --cursor {page.next_cursor}", err=True)
+def _print_line(found: OutboxMail) -> None:
+    shown = show_row(found)
+    columns = (
+        shown["id"],
+        shown["created_at"],
+        f"{shown['state']:<9}",
+        f"{shown['attempts']:>2}",
+        f"{shown['kind']:<12}",
+        printable(shown["address"] or "-"),
+        printable(shown["reason"]),
+    )
+    click.echo("  ".join(columns).rstrip())
 
 
 def _print_mail(shown: Mapping[str, Any]) -> None:

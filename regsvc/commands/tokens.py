@@ -10,6 +10,7 @@ import structlog
 
 from regsvc.accounts.service_tokens import service_token
 from regsvc.accounts.service_tokens.service_token import SCOPES, Scope, ServiceToken
+from regsvc.commands.options import as_json
 from regsvc.commands.runner import (
     ACTOR,
     by_operator,
@@ -26,8 +27,6 @@ log = structlog.get_logger()
 
 _LONGEST_NAME = 100
 _LONGEST_LIFE = 3650  # days
-
-as_json = click.option("--json", "machine", is_flag=True, help="Print JSON.")
 
 
 @click.group()

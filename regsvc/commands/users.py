@@ -17,13 +17,14 @@ from regsvc.accounts.admin import user_actions, user_search
 from regsvc.accounts.admin.user_actions import NewUser, add_user
 from regsvc.accounts.admin.user_search import Filters, Person, find_person, get_person
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.cursor import MAX_PAGE, Position
+from regsvc.accounts.cursor import Position
 from regsvc.accounts.name import NameInvalidError, check_name
 from regsvc.accounts.registrations.activation import activate_by_hand
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.commands.address_collisions import collisions
 from regsvc.commands.imports.import_users import import_
 from regsvc.commands.invitations import COMMANDS as INVITATIONS
+from regsvc.commands.options import as_json, pages, print_page
 from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,
@@ -40,8 +41,7 @@ from regsvc.errors import WeakPasswordError
 from regsvc.mail.message.languages import FALLBACK
 from regsvc.parts import make_secrets
 from regsvc.postgres.connection import Connection
-from regsvc.schemas.rows import show_page, show_row
-from regsvc.schemas.users import PAGE
+from regsvc.schemas.rows import show_row
 from regsvc.security.passwords import HashingLane
 from regsvc.security.policy import find_weaknesses
 
@@ -51,7 +51,6 @@ Act = Callable[[Connection, UUID, By], Awaitable[object]]
 
 _REFUSALS = (UserNotFoundError, LastAdminError)
 
-as_json = click.option("--json", "machine", is_flag=True, help="Print JSON, as in the API.")
 who = click.argument("who", nargs=-1, required=True)
 
 
@@ -106,35 +105,23 @@ def create_admin(address: str, name: str, *, generate: bool, machine: bool) -> N
 @click.option("--search", help="Only users whose address or name begins with this.")
 @click.option("--role", type=click.Choice(get_args(user_search.Role)), help="Only users with this role.")
 @click.option("--state", type=click.Choice(get_args(user_search.Standing)), help="Only users in this state.")
-@click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=PAGE, show_default=True)
-@click.option("--cursor", help="Continue a list from the cursor printed at its end.")
-@as_json
+@pages
 def list_(
     search: str | None,
     role: user_search.Role | None,
     state: user_search.Standing | None,
     limit: int,
-    cursor: str | None,
+    after: Position | None,
     *,
     machine: bool,
 ) -> None:
     """List users, the newest first."""
-    try:
-        after = Position.decode(cursor) if cursor is not None else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--cursor") from error
 
     async def run() -> None:
         async with open_operation() as conn:
             page = await user_search.list_people(conn, Filters(search, role, state), after=after, limit=limit)
         log.info("users listed", actor=ACTOR, count=len(page.rows))
-        if machine:
-            print_json(show_page(page, "users"))
-            return
-        for person in page.rows:
-            _print_line(person)
-        if page.next_cursor is not None:
-            click.echo(f"More: --cursor {page.next_cursor}", err=True)
+        print_page(page, "users", _print_line, machine=machine)
 
     run_command(run)
 

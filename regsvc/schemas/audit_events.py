@@ -9,12 +9,8 @@ from pydantic import AwareDatetime, Field, StringConstraints
 
 from regsvc.accounts.audit.event_search import Event
 from regsvc.accounts.audit.record import ActorKind
-from regsvc.accounts.cursor import MAX_PAGE
-from regsvc.schemas.fields import Body
+from regsvc.schemas.fields import PAGE, Body, Limit
 from regsvc.schemas.rows import describe_page, describe_row
-
-PAGE = 50  # events a page by default
-
 
 _LARGEST = 2**63 - 1  # that a bigint can be
 
@@ -33,7 +29,7 @@ class AuditQuery(Body):
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     cursor: Annotated[int, Field(ge=1, le=_LARGEST)] | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = PAGE
+    limit: Limit = PAGE
 
 
 EventShown = describe_row(Event, "EventShown")

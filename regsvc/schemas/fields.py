@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -17,11 +18,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from regsvc.accounts.address import MAX_TYPED, Address, AddressError, parse_address, to_address
+from regsvc.accounts.cursor import MAX_PAGE, Position
 from regsvc.accounts.name import MAX_LENGTH, NameInvalidError, check_line, check_name
 from regsvc.errors import FieldError, ValidationFailedError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+PAGE = 50  # rows a page by default
 
 _WORDS = {
     "missing": "missing",
@@ -55,6 +58,9 @@ def _check_with(check: Callable[[str], str]) -> AfterValidator:
 
     return AfterValidator(validate)
 
+
+Cursor = Annotated[Position, BeforeValidator(Position.decode)]
+Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
 
 EmailText = Annotated[
     str,

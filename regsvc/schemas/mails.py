@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
-
-from pydantic import BeforeValidator, Field
 
 from regsvc.accounts.admin import mail_search
 from regsvc.accounts.admin.mail_search import Attempt, OutboxMail
-from regsvc.accounts.cursor import MAX_PAGE, Position
 from regsvc.postgres.connection import Connection
-from regsvc.schemas.fields import Body, EmailText
+from regsvc.schemas.fields import PAGE, Body, Cursor, EmailText, Limit
 from regsvc.schemas.rows import describe_page, describe_row, show_row
 from regsvc.schemas.typed_dict import TypedDict
-
-PAGE = 50  # mails a page by default
 
 
 class MailQuery(Body):
@@ -24,8 +19,8 @@ class MailQuery(Body):
     state: mail_search.State | None = None
     kind: mail_search.Kind | None = None
     address: EmailText | None = None
-    cursor: Annotated[Position, BeforeValidator(Position.decode)] | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = PAGE
+    cursor: Cursor | None = None
+    limit: Limit = PAGE
 
 
 MailShown = describe_row(OutboxMail, "MailShown")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import BeforeValidator, Field
+from typing import Literal
 
 from regsvc.accounts.admin.registration_search import Entry
-from regsvc.accounts.cursor import MAX_PAGE, Position
 from regsvc.accounts.registrations.registration import Registration, State
 from regsvc.mail.reports.bounces import explain_bounce
-from regsvc.schemas.fields import Body, EmailText
+from regsvc.schemas.fields import PAGE, Body, Cursor, EmailText, Limit
 from regsvc.schemas.rows import describe_page, describe_row
 from regsvc.schemas.typed_dict import TypedDict
-
-PAGE = 50  # registrations a page by default
 
 
 class RegistrationQuery(Body):
@@ -22,8 +17,8 @@ class RegistrationQuery(Body):
 
     state: State | None = None
     address: EmailText | None = None
-    cursor: Annotated[Position, BeforeValidator(Position.decode)] | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = PAGE
+    cursor: Cursor | None = None
+    limit: Limit = PAGE
 
 
 EntryShown = describe_row(Entry, "EntryShown")

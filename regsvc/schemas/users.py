@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator, Field
+from typing import Any
 
 from regsvc.accounts.admin import user_search
 from regsvc.accounts.admin.user_search import Person
-from regsvc.accounts.cursor import MAX_PAGE, Position
 from regsvc.accounts.users.user import User
-from regsvc.schemas.fields import Body, SearchText
+from regsvc.schemas.fields import PAGE, Body, Cursor, Limit, SearchText
 from regsvc.schemas.rows import describe_page, describe_row, show_row
-
-PAGE = 50  # users a page by default
 
 
 class UserQuery(Body):
@@ -22,8 +17,8 @@ class UserQuery(Body):
     search: SearchText | None = None
     role: user_search.Role | None = None
     state: user_search.Standing | None = None
-    cursor: Annotated[Position, BeforeValidator(Position.decode)] | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = PAGE
+    cursor: Cursor | None = None
+    limit: Limit = PAGE
 
 
 UserShown = describe_row(Person, "UserShown")

@@ -31,7 +31,15 @@ from tests.visits import PHONE, Person, Visit, find_barriers, weigh
 pytestmark = pytest.mark.timeout(1200)
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
-ROOMS = ["/admin", "/admin/mails", "/admin/users", "/admin/suppressions", "/admin/audit", "/admin/templates"]
+ROOMS = [
+    "/admin",
+    "/admin/mails",
+    "/admin/users",
+    "/admin/invitations",
+    "/admin/suppressions",
+    "/admin/audit",
+    "/admin/templates",
+]
 NOBODY = UUID(int=1)
 DEEDS = [
     "/admin/children/janitor/restart",
@@ -258,6 +266,25 @@ def test_filters_that_make_no_sense_filter_nothing(query: str, admin: Person) ->
     with enter(admin) as client:
         for room in ROOMS:
             assert client.get(f"{room}{query}").status_code == HTTPStatus.OK
+
+
+def test_the_filters_of_a_list_offer_all_that_the_api_takes(admin: Person) -> None:
+    with enter(admin) as client:
+        described = client.get("/openapi.json").json()["paths"]
+        for room in ("mails", "users", "audit"):
+            choices = {
+                name: re.findall(r"<option[^>]*>([a-z_]+)", content)[1:]  # the first is "any"
+                for name, content in re.findall(
+                    r'<select name="(\w+)">(.*?)</select>', client.get(f"/admin/{room}").text, re.DOTALL
+                )
+            }
+            taken = {
+                each["name"]: each["schema"]["enum"]
+                for each in described[f"/api/v1/admin/{room}"]["get"]["parameters"]
+                if "enum" in each["schema"]
+            }
+            assert choices == taken
+            assert choices
 
 
 def test_a_list_after_a_refused_action_keeps_its_filters_and_goes_on(admin: Person) -> None:

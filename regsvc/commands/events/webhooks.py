@@ -15,6 +15,7 @@ from regsvc.accounts.events.replay import add_test, replay_delivery
 from regsvc.accounts.events.sinks import Webhook
 from regsvc.accounts.events.types import TYPES
 from regsvc.commands.events.replay import Since, repeat
+from regsvc.commands.options import as_json
 from regsvc.commands.runner import (
     ACTOR,
     EX_FAILURE,
@@ -35,7 +36,6 @@ MOST = 200  # deliveries listed
 _TEST_SECONDS = 30.0
 _LONGEST_NAME = 100
 
-as_json = click.option("--json", "machine", is_flag=True, help="Print JSON.")
 which = click.argument("webhook_id", type=click.UUID)
 
 

@@ -9,6 +9,7 @@ from functools import partial
 import click
 import structlog
 
+from regsvc.commands.options import as_json
 from regsvc.commands.runner import ACTOR, load_operation, print_json, run_command
 from regsvc.errors import ConfigurationError
 from regsvc.rabbitmq import DeadLetter, open_dead_letters, open_publisher
@@ -17,7 +18,6 @@ log = structlog.get_logger()
 
 _ALL = 10_000  # capacity of the queue
 
-as_json = click.option("--json", "machine", is_flag=True, help="Print JSON.")
 letter_ids = click.argument("letter_ids", metavar="[ID]...", nargs=-1)
 every = click.option("--all", "every", is_flag=True, help="All messages.")
 

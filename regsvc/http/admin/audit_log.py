@@ -13,7 +13,8 @@ from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.body import read_query
 from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.json_response import answer
-from regsvc.schemas.audit_events import PAGE, AuditQuery, EventPage
+from regsvc.schemas.audit_events import AuditQuery, EventPage
+from regsvc.schemas.fields import PAGE
 from regsvc.schemas.rows import show_page
 
 log = structlog.get_logger()

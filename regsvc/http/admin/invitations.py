@@ -22,10 +22,10 @@ from regsvc.http.request.body import read_body, read_id, read_query
 from regsvc.http.request.caller import get_caller
 from regsvc.http.request.operators import Operator, authenticate_operator
 from regsvc.http.response.json_response import answer, empty
-from regsvc.schemas.fields import address_of
+from regsvc.schemas.fields import PAGE, address_of
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.rows import show_page, show_row
-from regsvc.schemas.signup.invitations import PAGE, InvitationPage, InvitationQuery, InvitationShown
+from regsvc.schemas.signup.invitations import InvitationPage, InvitationQuery, InvitationShown
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_invitations", __name__)

@@ -14,8 +14,8 @@ from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.body import read_id, read_query
 from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.json_response import answer
-from regsvc.schemas.fields import address_of
-from regsvc.schemas.mails import PAGE, MailPage, MailQuery, MailWithAttempts, Replayed, read_mail
+from regsvc.schemas.fields import PAGE, address_of
+from regsvc.schemas.mails import MailPage, MailQuery, MailWithAttempts, Replayed, read_mail
 from regsvc.schemas.rows import show_page
 
 log = structlog.get_logger()

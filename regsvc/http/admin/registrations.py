@@ -15,8 +15,8 @@ from regsvc.http.openapi.operation import Parameter, documented
 from regsvc.http.request.body import read_id, read_query
 from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.json_response import answer
-from regsvc.schemas.fields import address_of
-from regsvc.schemas.registrations import PAGE, EntryShown, RegistrationPage, RegistrationQuery
+from regsvc.schemas.fields import PAGE, address_of
+from regsvc.schemas.registrations import EntryShown, RegistrationPage, RegistrationQuery
 from regsvc.schemas.rows import show_page, show_row
 from regsvc.schemas.users import UserShown
 

@@ -20,10 +20,11 @@ from regsvc.http.request.body import read_id, read_query
 from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.json_response import answer, empty
 from regsvc.postgres.connection import Connection
+from regsvc.schemas.fields import PAGE
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.rows import show_page, show_row
 from regsvc.schemas.sessions import SessionsShown, show_session
-from regsvc.schemas.users import PAGE, UserPage, UserQuery, UserShown
+from regsvc.schemas.users import UserPage, UserQuery, UserShown
 
 log = structlog.get_logger()
 blueprint = Blueprint("admin_users", __name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import TypeVar, get_args
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from quart import Response, request
 
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions, user_search
 from regsvc.accounts.audit import event_search
-from regsvc.accounts.audit.record import By
+from regsvc.accounts.audit.record import ACTORS, By
 from regsvc.accounts.users.user import UserNotFoundError
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.http.context import get_context
@@ -63,6 +63,8 @@ async def open_mails() -> Response:
         "console_mails.html",
         query=query,
         mails=page.rows,
+        states=get_args(mail_search.State),
+        kinds=get_args(mail_search.Kind),
         more=link_more(page.next_cursor),
     )
 
@@ -131,7 +133,7 @@ async def open_audit() -> Response:
     async with get_context().pool.connection() as conn:
         page = await event_search.list_events(conn, filters, after=query.cursor, limit=min(query.limit, ROWS))
     more = link_more(page.next_cursor)
-    return await show_console("console_audit.html", query=query, events=page.rows, more=more)
+    return await show_console("console_audit.html", query=query, events=page.rows, actors=ACTORS, more=more)
 
 
 async def _show_mail(wanted: UUID, status: int = 200, *, problem: str = "") -> Response:
@@ -149,7 +151,15 @@ async def _show_users(given: Mapping[str, str], status: int = 200, *, problem: s
     kept = _keep(UserQuery, given)
     more = f"{_USERS}?{urlencode({**kept, 'cursor': page.next_cursor})}" if page.next_cursor else ""
     return await show_console(
-        "console_users.html", status, query=query, people=page.rows, more=more, problem=problem, kept=kept
+        "console_users.html",
+        status,
+        query=query,
+        people=page.rows,
+        roles=get_args(user_search.Role),
+        states=get_args(user_search.Standing),
+        more=more,
+        problem=problem,
+        kept=kept,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from uuid import uuid4
 
 from stand import (
@@ -58,32 +59,54 @@ async def confirm(database: str, here: Client, there: Program, number: int) -> t
         return time.perf_counter() - begun, answered - begun
 
 
-async def main(people: int) -> None:
-    """Confirm one after the other and print the delays."""
+async def measure(
+    people: int,
+    settings: Mapping[str, str],
+    event: Callable[[str, Client, Program, int], Awaitable[tuple[float, float]]],
+    goal: int,
+) -> None:
+    """Let an event happen at one process while its person waits at another, one after the other; print the delays.
+
+    Args:
+        people: how many.
+        settings: of both processes, beside the usual ones.
+        event: takes the database, a client of the first process, the second process and a number; returns the seconds
+            to the frame and to the answer.
+        goal: milliseconds to the frame at most, p95.
+    """
     be_quiet()
     with short_folder() as folder:
         async with open_database(folder) as database:
-            settings = serve_settings(database, f"maildir:{folder / 'mail'}", rate_limits="off")
+            environ = serve_settings(database, f"maildir:{folder / 'mail'}", rate_limits="off", **settings)
             with (
-                open_program(folder, "serve", "--role", "api", environ=settings) as first,
-                open_program(folder, "serve", "--role", "api", environ=settings) as second,
+                open_program(folder, "serve", "--role", "api", environ=environ) as first,
+                open_program(folder, "serve", "--role", "api", environ=environ) as second,
             ):
                 client = first.client()
                 for number in range(10):  # connections are opened, statements prepared
-                    await confirm(database, client, second, number)
-                taken = [await confirm(database, client, second, number) for number in range(10, 10 + people)]
+                    await event(database, client, second, number)
+                taken = [await event(database, client, second, number) for number in range(10, 10 + people)]
     frames, answers = ([seconds * 1000 for seconds in column] for column in zip(*taken, strict=True))
     print(
         f"frame   p50 {median(frames):.1f} ms, p95 {percentile(frames, 0.95):.1f} ms, worst {max(frames):.1f} ms"
-        f" of {people}  (goal: p95 {GOAL} ms at most)"
+        f" of {people}  (goal: p95 {goal} ms at most)"
     )
     print(f"answer  p50 {median(answers):.1f} ms, p95 {percentile(answers, 0.95):.1f} ms")
     print(describe_machine())
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def read_people(about: str | None) -> int:
+    """Return how many people the command line asks for."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=200)
-    run(main, parser.parse_args().people)
+    people: int = parser.parse_args().people
+    return people
+
+
+async def main(people: int) -> None:
+    """Confirm one after the other."""
+    await measure(people, {}, confirm, GOAL)
+
+
+if __name__ == "__main__":
+    run(main, read_people(__doc__))

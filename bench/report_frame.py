@@ -10,31 +10,16 @@ the report, suppresses the address and moves mail and attempt, the audit entry a
 
 from __future__ import annotations
 
-import argparse
 import base64
 import time
 from uuid import uuid4
 
-from stand import (
-    SECRET,
-    Client,
-    Program,
-    be_quiet,
-    describe_machine,
-    execute,
-    median,
-    open_database,
-    open_program,
-    percentile,
-    run,
-    serve_settings,
-    short_folder,
-)
+from live_status import SECRETS, measure, read_people
+from stand import Client, Program, execute, run
 from websockets import expect, open_socket
 
-from regsvc.security.tokens import Secrets, mint_handle
+from regsvc.security.tokens import mint_handle
 
-SECRETS = Secrets(SECRET.encode())
 CREDENTIALS = "bench:a password of the bench"
 GOAL = 50  # ms
 
@@ -75,33 +60,9 @@ async def report(database: str, here: Client, there: Program, number: int) -> tu
 
 
 async def main(people: int) -> None:
-    """Report one after the other and print the delays."""
-    be_quiet()
-    with short_folder() as folder:
-        async with open_database(folder) as database:
-            settings = serve_settings(
-                database, f"maildir:{folder / 'mail'}", rate_limits="off", feedback_postmark=CREDENTIALS
-            )
-            with (
-                open_program(folder, "serve", "--role", "api", environ=settings) as first,
-                open_program(folder, "serve", "--role", "api", environ=settings) as second,
-            ):
-                client = first.client()
-                for number in range(10):  # connections are opened, statements prepared
-                    await report(database, client, second, number)
-                taken = [await report(database, client, second, number) for number in range(10, 10 + people)]
-    frames, answers = ([seconds * 1000 for seconds in column] for column in zip(*taken, strict=True))
-    print(
-        f"frame   p50 {median(frames):.1f} ms, p95 {percentile(frames, 0.95):.1f} ms, worst {max(frames):.1f} ms"
-        f" of {people}  (goal: p95 {GOAL} ms at most)"
-    )
-    print(f"answer  p50 {median(answers):.1f} ms, p95 {percentile(answers, 0.95):.1f} ms")
-    print(describe_machine())
+    """Report one after the other."""
+    await measure(people, {"feedback_postmark": CREDENTIALS}, report, GOAL)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--people", type=int, default=200)
-    run(main, parser.parse_args().people)
+    run(main, read_people(__doc__))

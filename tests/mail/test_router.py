@@ -13,6 +13,7 @@ from regsvc.config.mail_url import read_mail_urls
 from regsvc.mail.outcome import Aborted, Accepted, Bounced, Delayed, Outcome, Refused
 from regsvc.mail.queue.verdict import OPENS_AT, Evidence
 from regsvc.mail.routes.choice import moves_on
+from regsvc.mail.routes.router import PATIENCE as PATIENCE_OF_ROUTES
 from regsvc.mail.routes.router import Router, Way
 from regsvc.mail.smtp.connection import Deadlines
 from regsvc.mail.transport import open_transport
@@ -92,6 +93,34 @@ async def test_a_route_that_does_not_answer_lets_the_next_be_dialled(envelope: E
             assert _route_of(await router.send(envelope)) == "b"
             assert _route_of(await router.send(envelope)) == "b"
     assert first.connections == 1
+
+
+async def test_a_kept_session_that_falls_silent_lets_the_next_route_be_dialled(envelope: Envelope) -> None:
+    """It was open, and may lead into a black hole by now; the server has thirty seconds to answer a command."""
+    first, second = ScriptedServer({"MAIL": ["250 ok", Silence()]}), ScriptedServer()
+    async with routed(first, second) as router:
+        assert _route_of(await router.send(envelope)) == "a"
+        with trio.fail_after(15):
+            assert _route_of(await router.send(envelope)) == "b"
+            assert _route_of(await router.send(envelope)) == "b"
+    assert first.connections == 1
+
+
+async def test_a_server_that_answers_a_kept_session_has_its_usual_time(envelope: Envelope) -> None:
+    """Only its first reply is waited for with little patience."""
+    looked_up = trio.Event()
+    first, second = ScriptedServer({"RCPT": ["250 ok", Hold(looked_up)]}), ScriptedServer()
+    async with routed(first, second) as router, trio.open_nursery() as nursery:
+        assert _route_of(await router.send(envelope)) == "a"
+
+        async def look_up() -> None:
+            await first.wait(lambda: first.steps.count("RCPT") == 2)
+            await trio.sleep(PATIENCE_OF_ROUTES + 0.5)
+            looked_up.set()
+
+        nursery.start_soon(look_up)
+        assert _route_of(await router.send(envelope)) == "a"
+    assert second.connections == 0
 
 
 OF_THE_RECIPIENT: dict[str, tuple[Script, type[Outcome]]] = {

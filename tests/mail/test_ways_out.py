@@ -19,18 +19,20 @@ from tests.accounts.attempts import sign_up
 from tests.mail.providers import ProviderServer
 from tests.mail.test_courier import run_sending, wait_state
 from tests.polling import wait_until
-from tests.smtp_servers import PATIENCE, HangUp, Reaction, Say, ScriptedServer
+from tests.smtp_servers import PATIENCE, HangUp, Reaction, Say, ScriptedServer, Silence
 
 if TYPE_CHECKING:
     from regsvc.mail.transport import Transport
     from regsvc.postgres.pool import Pool
 
 
-def route_over(*servers: ScriptedServer | ProviderServer, sessions: int = 4) -> Transport:
-    """Return the transport over running servers, as the routes `a`, `b` …."""
+def route_over(
+    *servers: ScriptedServer | ProviderServer, sessions: int = 8, after_dot: float = 5.0
+) -> Transport:
+    """Return the transport over running servers, as the routes `a`, `b` …, with as many sessions for each."""
     return Router(
         {
-            name: open_transport(server.url, connections=sessions, deadlines=Deadlines(after_dot=5.0))
+            name: open_transport(server.url, connections=sessions, deadlines=Deadlines(after_dot=after_dot))
             for name, server in zip("abc", servers, strict=False)
         }
     )
@@ -116,6 +118,27 @@ async def test_a_route_that_dies_among_many_mails_costs_none(pool: Pool, databas
     got = Counter(mail.recipient for mail in (*first.mails, *second.mails))
     assert sorted(got) == sorted(people)
     assert sum(count - 1 for count in got.values()) <= 2
+
+
+async def test_mails_that_wait_for_a_silent_route_hold_up_no_others(pool: Pool, database: str) -> None:
+    """All sessions wait for the answer to a dot; the next mails go by the next route meanwhile."""
+    first = ScriptedServer(
+        {"DOT": [Silence()] * 4, "greeting": [Say(b"220 ready\r\n")] * 4 + [Silence()] * 9}
+    )
+    second = ScriptedServer()
+    async with (
+        first.running(),
+        second.running(),
+        run_sending(pool, database, lambda: route_over(first, second, after_dot=60.0), sessions=4),
+    ):
+        stuck = [await sign_up(pool, f"p{number}@d{number % 2}.example") for number in range(4)]
+        await first.wait(lambda: first.steps.count("DOT") == 4)
+        others = [await sign_up(pool, f"q{number}@d{number % 2}.example") for number in range(6)]
+        for attempt in others:
+            await wait_state(pool, attempt.mail_id, "sent")
+        for attempt in stuck:
+            await wait_state(pool, attempt.mail_id, "sending")
+    assert len(second.mails) == 6
 
 
 async def test_a_lost_answer_of_a_provider_with_keys_doubles_nothing(pool: Pool, database: str) -> None:

@@ -43,6 +43,7 @@ log = structlog.get_logger()
 _FINISHING = 15.0  # seconds to finish messages in hand, once nothing new is taken
 _USUAL = 0.05  # seconds assumed for sending a message, until measured
 _ROOM = 16  # jobs in hand per session
+_RELIEVE_EVERY = 0.5  # seconds between looks for messages whose route does not answer
 
 
 class Courier:
@@ -165,7 +166,9 @@ class Courier:
                     nursery.start_soon(self._send_mails, transport, nursery)
                 nursery.start_soon(transport.tend)
                 nursery.start_soon(self.exchangers.learn)
-                nursery.start_soon(share_routes, self.pool, transport)
+                if isinstance(transport, Router):
+                    nursery.start_soon(share_routes, self.pool, transport)
+                    nursery.start_soon(self._relieve, transport, nursery)
                 nursery.start_soon(self._book_outcomes, broken)
                 nursery.start_soon(keep_leases, self.pool, MAIL_JOBS, self.in_hand.list_all)
                 nursery.start_soon(shed, self.pool, self.in_hand, self._line)
@@ -177,7 +180,16 @@ class Courier:
             try:
                 await self._send(held, transport, nursery)
             finally:
-                self._line.done(held)
+                replaced = self._line.done(held)
+            if replaced:
+                return
+
+    async def _relieve(self, transport: Router, nursery: trio.Nursery) -> None:
+        """Replace the tasks of messages whose route does not answer: those behind them can take the next route."""
+        while True:
+            await trio.sleep(_RELIEVE_EVERY)
+            for _ in range(self._line.set_aside()):
+                nursery.start_soon(self._send_mails, transport, nursery)
 
     async def _send(self, held: InHand, transport: Transport, nursery: trio.Nursery) -> None:
         if not held.is_held():

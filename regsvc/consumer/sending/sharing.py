@@ -10,7 +10,6 @@ import trio
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.mail.queue import route_breakers
 from regsvc.mail.routes.router import Router
-from regsvc.mail.transport import Transport
 from regsvc.postgres.pool import Pool
 
 log = structlog.get_logger()
@@ -18,14 +17,12 @@ log = structlog.get_logger()
 _EVERY = 2.0  # seconds
 
 
-async def share_routes(pool: Pool, transport: Transport) -> None:
-    """Write and read the breakers of several routes until cancelled; one route has none of its own."""
-    if not isinstance(transport, Router):
-        return
+async def share_routes(pool: Pool, router: Router) -> None:
+    """Write and read the breakers of several routes until cancelled."""
     while True:
         await trio.sleep(_EVERY)
         try:
-            await _share(pool, transport)
+            await _share(pool, router)
         except DatabaseUnavailableError:
             continue  # each process goes by what it knows
 

@@ -27,10 +27,13 @@ def open_ways_out(settings: Settings, token: TokenSource | None = None) -> Trans
     Raises:
         ConfigurationError: a URL or its cafile cannot be used.
     """
+    routes = parse_mail_urls(settings.ways_out)
+    # Mails that wait for a route that does not answer are set aside, and others sent meanwhile.
+    connections = settings.smtp_sessions * min(2, len(routes))
     transports = {
         route.name: open_place(
             route.place,
-            connections=settings.smtp_sessions,
+            connections=connections,
             deadlines=Deadlines(
                 connect=settings.smtp_connect_seconds,
                 command=settings.smtp_command_seconds,
@@ -41,7 +44,7 @@ def open_ways_out(settings: Settings, token: TokenSource | None = None) -> Trans
             token=token,
             sign=None if (signer := make_signer(settings)) is None else signer.sign,
         )
-        for route in parse_mail_urls(settings.ways_out)
+        for route in routes
     }
     return next(iter(transports.values())) if len(transports) == 1 else Router(transports)
 

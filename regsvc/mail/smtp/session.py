@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BeforeDot: TypeAlias = Callable[[], bool]
 """Called right before the final dot: returns whether the mail may still be sent."""
 OnConnected: TypeAlias = Callable[[], None]
-"""Called once a session is open and logged in."""
+"""Called once a session is open and logged in, or shows that it is still open."""
 
 # Octets written together with the dot: few enough to fit into any socket buffer, so that `before_dot` is called right
 # before the dot, and not before minutes of content.
@@ -78,12 +78,18 @@ class SmtpSession:
             raise
         return session
 
-    async def deliver(self, envelope: Envelope, before_dot: BeforeDot | None = None) -> Outcome:
+    async def deliver(
+        self,
+        envelope: Envelope,
+        before_dot: BeforeDot | None = None,
+        on_answered: OnConnected | None = None,
+    ) -> Outcome:
         """Deliver one mail.
 
         Args:
             envelope: the mail.
             before_dot: called once, right before the dot is written; on False the session is dropped instead.
+            on_answered: called once, at the server's first reply.
         """
         planned = dialogue.plan(envelope, self._extensions)
         if not isinstance(planned, dialogue.Transaction):
@@ -91,7 +97,7 @@ class SmtpSession:
         self.mails += 1
         self.usable = False  # until both sides are known to be in step
         try:
-            failure = await self._open_transaction(planned.commands)
+            failure = await self._open_transaction(planned.commands, on_answered)
             if failure is not None:
                 return failure
             content, end = planned.content[:-_LAST_OCTETS], planned.content[-_LAST_OCTETS:]
@@ -189,7 +195,9 @@ class SmtpSession:
             self._extensions = dialogue.read_extensions(reply)
         return failure
 
-    async def _open_transaction(self, commands: Sequence[dialogue.Command]) -> Failure | None:
+    async def _open_transaction(
+        self, commands: Sequence[dialogue.Command], on_answered: OnConnected | None
+    ) -> Failure | None:
         """Send MAIL, RCPT and DATA, in one write if the server supports that (RFC 2920)."""
         if self._transaction_open:  # an earlier mail failed midway
             commands = (("rset", b"RSET\r\n"), *commands)
@@ -197,12 +205,13 @@ class SmtpSession:
         pipelining = "PIPELINING" in self._extensions
         for group in [commands] if pipelining else [[command] for command in commands]:
             await self._wire.write(group[0][0], b"".join(line for _, line in group))
-            failure = await self._replies([stage for stage, _ in group])
+            failure = await self._replies([stage for stage, _ in group], on_answered)
+            on_answered = None
             if failure is not None:
                 return failure
         return None
 
-    async def _replies(self, stages: Sequence[Stage]) -> Failure | None:
+    async def _replies(self, stages: Sequence[Stage], on_answered: OnConnected | None) -> Failure | None:
         """Read a reply for each stage. The first negative one counts; the rest are read to stay in step."""
         failure, codes = None, dict[Stage, int]()
         for stage in stages:
@@ -210,6 +219,8 @@ class SmtpSession:
                 reply = await self._wire.reply(stage)
             except SessionFailedError as error:
                 return failure or error.failure
+            if on_answered is not None and not codes:
+                on_answered()
             codes[stage] = code = reply.code
             failure = failure or dialogue.judge(stage, reply)
             if code == dialogue.CLOSING:

@@ -106,7 +106,7 @@ class SmtpTransport:
         Args:
             envelope: the mail.
             before_dot: called right before the final dot, at most once; on False the dot is not sent.
-            on_connected: called once a session is open, or a kept one is taken.
+            on_connected: called once a session is open, or the server has answered over a kept one.
 
         Raises:
             trio.ClosedResourceError: the transport was closed.
@@ -116,15 +116,15 @@ class SmtpTransport:
         async with self._slots:
             session = await self._take_kept()
             if session is not None:
-                _call(on_connected)
-                outcome = await self._deliver(session, envelope, before_dot)
+                outcome = await self._deliver(session, envelope, before_dot, on_connected)
                 if not _was_stale(outcome):
                     return outcome
             try:
                 session = await self._open()
             except SessionFailedError as error:
                 return error.failure
-            _call(on_connected)
+            if on_connected is not None:
+                on_connected()
             return await self._deliver(session, envelope, before_dot)
 
     async def check(self, sender: str | None = None) -> Outcome:
@@ -182,11 +182,15 @@ class SmtpTransport:
         )
 
     async def _deliver(
-        self, session: SmtpSession, envelope: Envelope, before_dot: BeforeDot | None
+        self,
+        session: SmtpSession,
+        envelope: Envelope,
+        before_dot: BeforeDot | None,
+        on_answered: OnConnected | None = None,
     ) -> Outcome:
         self._busy += 1
         try:
-            outcome = await session.deliver(envelope, before_dot)
+            outcome = await session.deliver(envelope, before_dot, on_answered)
         finally:
             self._busy -= 1
             if not session.usable:
@@ -213,8 +217,3 @@ def _was_stale(outcome: Outcome) -> bool:
         and outcome.stage in ("rset", "mail")
         and outcome.reason in ("disconnected", "service_unavailable")
     )
-
-
-def _call(on_connected: OnConnected | None) -> None:
-    if on_connected is not None:
-        on_connected()

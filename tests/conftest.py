@@ -7,6 +7,7 @@ from hypothesis import settings
 pytest_plugins = [
     "tests.suite.run",
     "tests.suite.order",
+    "tests.suite.routes",
     "tests.databases",
     "tests.brokers",
     "tests.browsers",

@@ -25,6 +25,7 @@ from tests.databases import clone_database
 from tests.services import PLAIN, SECRET, Service
 from tests.suite.ports import take_port
 
+CHEAP = ("-P", str(Path(__file__).parent / "suite" / "cheap_regsvc.py"))
 _numbers = itertools.count(1)
 _INHERITED = (
     "PATH",
@@ -181,7 +182,7 @@ def _share_program(
         output = folder / "program.log"
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "regsvc", command],
+                [sys.executable, *CHEAP, command],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import email
 import email.policy
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
+from email.parser import BytesHeaderParser
+from functools import cache, lru_cache
 from pathlib import Path
 
 import httpx
@@ -126,19 +129,37 @@ class Service:
 
 def read_mails(mailbox: Path, address: str) -> list[Mail]:
     """Return the mails to an address in a Maildir, in the order of their files."""
-    return [mail for mail in read_all_mails(mailbox) if mail.message["To"] == address]
+    return [_read(*file) for file in _list(mailbox) if _read_recipient(*file) == address]
 
 
 def read_all_mails(mailbox: Path) -> list[Mail]:
     """Return the mails in a Maildir, in the order of their files."""
-    found = []
-    for path in sorted((mailbox / "new").glob("*"), key=lambda p: p.stat().st_mtime_ns):
-        message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-        assert isinstance(message, EmailMessage)
-        body = message.get_body(("plain",))
-        assert body is not None
-        found.append(Mail(message, body.get_content().replace("\r\n", "\n")))
-    return found
+    return [_read(*file) for file in _list(mailbox)]
+
+
+def _list(mailbox: Path) -> list[tuple[int, str]]:
+    """Return the files in a Maildir, each with the time in ns that tells it from another of its name."""
+    try:
+        return sorted((entry.stat().st_mtime_ns, entry.path) for entry in os.scandir(mailbox / "new"))
+    except FileNotFoundError:
+        return []
+
+
+# Whoever waits for a mail looks fifty times a second into a mailbox that has hundreds, if others share it. So each
+# is read once: in `new` it is complete and only ever replaced.
+@cache
+def _read_recipient(_came_at: int, file: str) -> str:
+    with Path(file).open("rb") as opened:
+        return str(BytesHeaderParser(policy=email.policy.default).parse(opened)["To"])
+
+
+@lru_cache(maxsize=256)
+def _read(_came_at: int, file: str) -> Mail:
+    message = email.message_from_bytes(Path(file).read_bytes(), policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    body = message.get_body(("plain",))
+    assert body is not None
+    return Mail(message, body.get_content().replace("\r\n", "\n"))
 
 
 @contextmanager

@@ -11,11 +11,12 @@ from typing import Any, get_args
 import pytest
 
 from regsvc.accounts.users.notices import SecurityChange
+from regsvc.http.own_texts import PAGE_TEXTS
 from regsvc.mail.envelope import Envelope
-from regsvc.mail.message import render
+from regsvc.mail.message import languages, render
 from regsvc.mail.message.frame import fold
 from regsvc.mail.message.kinds import Mail
-from regsvc.mail.message.languages import LOCALES
+from regsvc.mail.message.languages import LOCALES, list_text_folders, read_texts
 from regsvc.mail.message.render import Renderer
 from regsvc.mail.message.samples import RECIPIENT, render_samples
 
@@ -116,3 +117,12 @@ def test_a_long_line_without_spaces_is_broken_where_nobody_sees_it() -> None:
     assert max(map(len, folded.split(b"\r\n"))) <= 998
     assert folded.replace(b"<wbr\r\n>", b"") == line
     assert fold(b"x" * 998) == b"x" * 998
+
+
+def test_texts_are_read_once_however_many_they_are() -> None:
+    """The files of pages and mails together must fit: else each push the others out, and none is found again."""
+    folders = [TEMPLATES, *list_text_folders(PAGE_TEXTS)]
+    read_texts(folders)
+    before = languages._parse.cache_info().misses
+    read_texts(folders)
+    assert languages._parse.cache_info().misses == before

@@ -89,7 +89,7 @@ def read_texts(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
     return languages
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)  # more than there are files, of pages and mails together: each is then read once
 def _parse(file: Path, _changed: int) -> dict[str, Any]:
     return tomllib.loads(file.read_text("utf-8"))
 

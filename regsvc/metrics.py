@@ -21,6 +21,7 @@ ACCEPTED_AFTER = Histogram(
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 14_400, 86_400),
 )
 OLDEST_DUE = Gauge("regsvc_oldest_due_mail_seconds", "How long the mail that is due longest has been due")
+DUE = Gauge("regsvc_due_mails", "Mails that are due and that no worker has claimed; 10,000 stands for more")
 CONFIRMED_AFTER = Histogram(
     "regsvc_confirmation_seconds",
     "Seconds from the acceptance of a sign-up's mail to its confirmation, by receiver family",

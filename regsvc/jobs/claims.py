@@ -91,3 +91,17 @@ async def seconds_until_due(conn: Connection, table: JobTable[J]) -> float | Non
             compose("SELECT extract(epoch FROM min(due_at) - now())::float8 FROM {table} WHERE {open}", table)
         )
         return await cursor.fetchone()
+
+
+async def count_due(conn: Connection, table: JobTable[J], *, at_most: int) -> int:
+    """Return how many jobs are due and not claimed; `at_most` if there are more, so that it never takes long."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            compose(
+                "SELECT count(*) FROM (SELECT FROM {table} WHERE {open} AND due_at <= now() LIMIT %(at_most)s) AS due",
+                table,
+            ),
+            {"at_most": at_most},
+        )
+        counted: int | None = await cursor.fetchone()
+        return counted or 0

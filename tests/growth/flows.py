@@ -21,7 +21,7 @@ from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.record import ActorKind, By
 from regsvc.accounts.deliveries import radar
 from regsvc.consumer import janitor
-from regsvc.jobs.claims import seconds_until_due
+from regsvc.jobs.claims import count_due, seconds_until_due
 from regsvc.mail.outcome import Delayed
 from regsvc.mail.queue import breaker, families, jobs, precedence, publishing, route_breakers, watches
 from regsvc.mail.queue.verdict import Evidence
@@ -225,6 +225,7 @@ async def publish(pool: Pool) -> None:
         await publishing.strand_published(conn)
         await publishing.release_published(conn)
         await seconds_until_due(conn, jobs.MAIL_JOBS)
+        await count_due(conn, jobs.MAIL_JOBS, at_most=10_000)
         await breaker.get_breaker(conn)
         await breaker.get_due_probe(conn)
         await route_breakers.note_route(conn, "a", [Evidence(Delayed("timeout", "connect"))])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import httpx
+import pytest
 import trio
 
+from regsvc.http.health import standing
 from regsvc.postgres.connection import Connection
 from tests.services import PASSWORD, Service, run_test_service
 
@@ -23,6 +26,19 @@ async def test_the_mail_servers_reply_is_shown_without_what_is_private_in_it(ser
     shown = (await service.client.get("/readyz")).json()["mail_breaker"]
     assert shown["reason"] == "policy_refused"
     assert shown["reply"] == "550 5.7.1 a***@example.com may not send, token=***"
+
+
+async def test_mails_that_are_due_are_counted_to_a_limit(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the whole service, whichever process is asked: workers are scaled by it."""
+    monkeypatch.setattr(standing, "_MOST_DUE", 3)
+    async with run_test_service(database, tmp_path, {"REGSVC_ROLE": "api"}) as service:
+        for number, due in ((0, "0"), (1, "1"), (2, "2"), (3, "3"), (4, "3")):
+            if number:
+                await service.sign_up(f"ann{number}@example.com")
+            text = (await service.client.get("/metrics")).text
+            assert re.findall(r"^regsvc_due_mails (\d+)", text, re.MULTILINE) == [due]
 
 
 async def test_strangers_see_neither_metrics_nor_the_parts(database: str, tmp_path: Path) -> None:

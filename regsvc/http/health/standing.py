@@ -14,13 +14,13 @@ from pydantic import Field
 from regsvc.config.settings import Settings
 from regsvc.errors import ConfigurationError, DatabaseUnavailableError
 from regsvc.http.request.forwarding import Client, ForwardingTroubles
-from regsvc.jobs.claims import seconds_until_due
+from regsvc.jobs.claims import count_due, seconds_until_due
 from regsvc.live import LiveHub
 from regsvc.logs.redaction import redact_text
 from regsvc.mail.queue.breaker import get_breaker
 from regsvc.mail.queue.jobs import MAIL_JOBS
 from regsvc.mail.queue.verdict import UNKNOWN, Breaker
-from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, HASHES, OLDEST_DUE, WAITERS
+from regsvc.metrics import BREAKER_OPEN, CONNECTIONS, DUE, HASHES, OLDEST_DUE, WAITERS
 from regsvc.postgres.pool import Pool
 from regsvc.postgres.readiness import Readiness as DatabaseReadiness
 from regsvc.postgres.server import ReadOnlyServerError
@@ -35,6 +35,7 @@ from regsvc.supervisor import SupervisorStatistics
 METRICS_TYPE = CONTENT_TYPE_LATEST
 
 _PATIENCE = 1.5  # seconds that the database has to answer
+_MOST_DUE = 10_000  # mails that are counted: a scaler has enough workers long before
 
 Obstacle = Literal["stopping", "database_unavailable", "database_read_only", "schema_mismatch"]
 
@@ -201,6 +202,7 @@ async def read_metrics(process: Process) -> bytes:
     with suppress(DatabaseUnavailableError, ReadOnlyServerError), trio.move_on_after(_PATIENCE):
         async with process.readiness.connection() as conn:
             OLDEST_DUE.set(max(0.0, -(await seconds_until_due(conn, MAIL_JOBS) or 0.0)))
+            DUE.set(await count_due(conn, MAIL_JOBS, at_most=_MOST_DUE))
     WAITERS.set(process.hub.statistics().waiters)
     member = process.member
     if member is None:

@@ -12,7 +12,7 @@ WHEEL := build/installed
 WORKERS ?= 4
 PARALLEL = -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test check realities faults upgrade figures growth fuzz bench lint format docs pins clean
+.PHONY: help run test check realities faults upgrade figures growth fuzz bench image sbom tools lint format docs pins clean
 
 help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
@@ -25,9 +25,12 @@ help:
 	@echo 'make growth  hold every statement against a small and a large database, for two minutes'
 	@echo 'make fuzz    make 100,000 connections to the server that say anything at all'
 	@echo 'make bench   measure speed and memory, for some six minutes'
+	@echo 'make image   build the container image, labelled with version and commit'
+	@echo 'make sbom    list what it contains into build/regsvc.cdx.json'
+	@echo 'make tools   build Helm and kubeconform with Go, for the tests of the chart'
 	@echo 'make lint    check formatting, style, types and migrations alone'
 	@echo 'make format  format the code'
-	@echo 'make docs    generate the calls in docs/api.md from the code'
+	@echo 'make docs    generate the calls in docs/api.md and the settings of the Helm chart from the code'
 	@echo 'make pins    pin requirements/*.txt to the newest versions that fit pyproject.toml'
 	@echo 'make clean   remove what was installed and built, never .regsvc'
 
@@ -79,6 +82,25 @@ growth: $(VENV)/.test
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.http.fuzzer $(FUZZ)
 
+# The image with its labels: the same commit gets the same ones. SOURCE is where this repository can be read.
+SOURCE ?=
+IMAGE ?= regsvc
+image:
+	docker build --tag $(IMAGE) \
+		--build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+		--build-arg REVISION="$$(git rev-parse HEAD)" \
+		--build-arg CREATED="$$(TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd)" \
+		--build-arg SOURCE='$(SOURCE)' .
+
+# Helm and kubeconform for the tests of the chart, once for this user: Helm takes minutes.
+tools: $(VENV)/.test
+	$(BIN)/python -m tests.tools.go_programs
+
+# What the image and a wheel's installation contain, by the pins (CycloneDX).
+sbom: $(VENV)/.test
+	@mkdir -p build
+	$(BIN)/python -m tests.tools.sbom > build/regsvc.cdx.json
+
 # What docs/performance.md shows; each of them has options and says so with --help.
 BENCHES := broker me shares mailer logins neighbours fairness pool signup_latency live_status pages dev_start memory websockets
 bench: $(VENV)/.test
@@ -97,6 +119,7 @@ format: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/python -m tests.suite.api_page >/dev/null
+	$(BIN)/python -m tests.tools.chart_schema
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3 python3.15 python3.14 python3.13 python3.12 python3.11; do \

@@ -1,0 +1,1 @@
+"""Programs of others that the tests run, and what is generated for packages."""

@@ -92,7 +92,7 @@ def run_helm(*arguments: str, values: Mapping[str, Any]) -> subprocess.Completed
     if helm is None:
         do_without("no Helm here: `make tools` builds it, with Go and in minutes; or set REGSVC_TEST_HELM")
     return subprocess.run(
-        [helm, *arguments, str(CHART), "--namespace", "people", "--values", "-"],
+        [helm, *arguments, str(CHART), "--namespace", "people", "--kube-version", "1.34.4", "--values", "-"],
         input=json.dumps(values),
         capture_output=True,
         text=True,

@@ -97,7 +97,7 @@ spec:
       automountServiceAccountToken: false
       # Kubernetes would set REGSVC_PORT and the like for Services called regsvc.
       enableServiceLinks: false
-      # Requests are still taken for 5 s after SIGTERM, while the pod leaves the Service; then 20 s to finish.
+      # The pause before SIGTERM, one second of 503 at /readyz, 20 s to finish, and some to spare.
       terminationGracePeriodSeconds: 45
       securityContext: {{- include "regsvc.podSecurity" . | nindent 8 }}
       {{- with .root.Values.imagePullSecrets }}
@@ -144,6 +144,11 @@ spec:
             {{- end }}
           ports:
             - {name: http, containerPort: 8080}
+          {{- if eq .role "api" }}
+          # Requests still come until every node knows that the pod has left the Service.
+          lifecycle:
+            preStop: {exec: {command: [python, -ISc, "import time; time.sleep(5)"]}}
+          {{- end }}
           startupProbe:
             httpGet: {path: /healthz, port: http}
             periodSeconds: 2

@@ -59,7 +59,7 @@ check: lint
 # What docs/reliability.md shows; FAULTS="--help" lists what can be chosen.
 faults: $(VENV)/.test
 	$(BIN)/python -m tests.faults $(FAULTS)
-	REGSVC_TEST_ROUNDS=1000 $(BIN)/pytest -q tests/factors/test_one_code.py
+	REGSVC_TEST_ROUNDS=1000 $(BIN)/pytest -q tests/factors/test_one_code.py tests/http/test_login_code.py -k one_code
 
 figures: $(VENV)/.test
 	$(BIN)/python -m tests.faults outage many plan held

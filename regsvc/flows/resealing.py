@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 from psycopg import sql
 
@@ -21,14 +21,16 @@ AT_ONCE: Final = 500  # values in a transaction
 
 @dataclass(frozen=True)
 class Sealed:
-    """A table of sealed values, each with the fingerprint of the secret that sealed it.
+    """A column of sealed values; beside it stands the fingerprint of the secret that sealed each.
 
     Args:
         name: of the values, for people.
-        table: with the columns `sealed` and `sealed_with`.
+        table: that has the column.
         key: column by which a value is known.
         label: of the seal.
         bound: what the seal is bound to; None for the key itself.
+        column: the values; that of the fingerprints has the same name and `_with` after it.
+        used: condition of SQL for values that are still used.
     """
 
     name: str
@@ -36,6 +38,15 @@ class Sealed:
     key: str
     label: str
     bound: bytes | None = None
+    column: str = "sealed"
+    used: LiteralString = "true"
+
+    @property
+    def names(self) -> dict[str, sql.Composable]:
+        """Return the names of table and columns, and the condition of what counts, for statements."""
+        columns = {"key": self.key, "sealed": self.column, "sealed_with": f"{self.column}_with"}
+        names = {name: sql.Identifier(each) for name, each in {"table": self.table, **columns}.items()}
+        return {**names, "counts": sql.SQL(f"{{sealed}} IS NOT NULL AND {self.used}").format(**names)}
 
     def bind(self, key: Any) -> bytes:
         """Return what the seal of one value is bound to."""
@@ -50,6 +61,14 @@ SEALED: Final = (
     Sealed("authenticator setups", "totp_setups", "user_id", totp.SEAL),
     Sealed("recovery keys", "recovery_keys", "user_id", recovery_codes.SEAL),
     Sealed("webhook secrets", "event_sinks", "id", sinks.SEAL),
+    Sealed(
+        "replaced webhook secrets",
+        "event_sinks",
+        "id",
+        sinks.SEAL,
+        column="previous",
+        used="previous_until > now()",
+    ),
     Sealed("access token of SMTP", "smtp_tokens", "id", access_token.SEAL, access_token.BOUND),
 )
 
@@ -62,15 +81,16 @@ async def find_old(conn: Connection, secrets: Secrets) -> list[str]:
             sql.SQL(
                 """
                 WITH RECURSIVE names AS (
-                    SELECT min(sealed_with) AS name FROM {table} WHERE sealed IS NOT NULL
+                    SELECT min({sealed_with}) AS name FROM {table} WHERE {counts}
                      UNION ALL
-                    SELECT (SELECT min(sealed_with) FROM {table} WHERE sealed IS NOT NULL AND sealed_with > names.name)
+                    SELECT (SELECT min({sealed_with}) FROM {table}
+                             WHERE {counts} AND {sealed_with} > names.name)
                       FROM names
                      WHERE names.name IS NOT NULL
                 )
                 SELECT name FROM names WHERE name <> %(current)s LIMIT 1
                 """
-            ).format(table=sql.Identifier(kind.table)),
+            ).format(**kind.names),
             {"current": secrets.fingerprint},
         )
         if await cursor.fetchone() is not None:
@@ -124,12 +144,12 @@ async def reseal_all(conn: Connection, secrets: Secrets, by: By) -> dict[str, Re
 async def _reseal_batch(
     conn: Connection, secrets: Secrets, kind: Sealed, last: Any, result: Resealed
 ) -> list[Any]:
-    names = {"table": sql.Identifier(kind.table), "key": sql.Identifier(kind.key)}
+    names = kind.names
     cursor = await conn.execute(
         sql.SQL(
             """
-            SELECT {key}, sealed FROM {table}
-             WHERE sealed IS NOT NULL AND sealed_with <> %(current)s AND {after}
+            SELECT {key}, {sealed} FROM {table}
+             WHERE {counts} AND {sealed_with} <> %(current)s AND {after}
              ORDER BY {key} LIMIT %(limit)s FOR UPDATE
             """
         ).format(after=sql.SQL("true" if last is None else "{key} > %(last)s").format(**names), **names),
@@ -144,7 +164,7 @@ async def _reseal_batch(
             continue
         await conn.execute(
             sql.SQL(
-                "UPDATE {table} SET sealed = %(sealed)s, sealed_with = %(current)s WHERE {key} = %(id)s"
+                "UPDATE {table} SET {sealed} = %(sealed)s, {sealed_with} = %(current)s WHERE {key} = %(id)s"
             ).format(**names),
             {"sealed": renewed or bytes(sealed), "current": secrets.fingerprint, "id": key},
         )

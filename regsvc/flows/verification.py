@@ -64,20 +64,19 @@ async def _count_seals(conn: Connection, secrets: Secrets, kind: Sealed) -> Coun
 
 
 async def _read_seals(conn: Connection, kind: Sealed) -> AsyncIterator[tuple[Any, bytes]]:
-    names = {"table": sql.Identifier(kind.table), "key": sql.Identifier(kind.key)}
+    names = kind.names
     last = None
     while True:
         after = sql.SQL("true" if last is None else "{key} > %(last)s").format(**names)
         cursor = await conn.execute(
-            sql.SQL("SELECT {key}, sealed FROM {table} WHERE {after} ORDER BY {key} LIMIT %(limit)s").format(
-                after=after, **names
-            ),
+            sql.SQL(
+                "SELECT {key}, {sealed} FROM {table} WHERE {counts} AND {after} ORDER BY {key} LIMIT %(limit)s"
+            ).format(after=after, **names),
             {"last": last, "limit": BATCH},
         )
         rows = await cursor.fetchall()
         for key, sealed in rows:
-            if sealed is not None:
-                yield key, bytes(sealed)
+            yield key, bytes(sealed)
         if len(rows) < BATCH:
             return
         last = rows[-1][0]

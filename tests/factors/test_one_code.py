@@ -1,16 +1,18 @@
 """One code starts one session, however many requests bring it at the same moment.
 
-    REGSVC_TEST_ROUNDS=1000 .venv/bin/pytest tests/factors/test_one_code.py
+    REGSVC_TEST_ROUNDS=1000 .venv/bin/pytest tests/factors/test_one_code.py tests/http/test_login_code.py -k one_code
 
-does a thousand rounds of twenty in each way; without it, as many as fit beside other tests.
+does a thousand rounds of twenty in each way, and twenty of a hundred over HTTP; without it, as many as fit beside other
+tests.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
+from uuid import UUID, uuid4
 
 import pytest
 import trio
@@ -18,15 +20,17 @@ import trio
 from regsvc.accounts.audit.record import ANYONE
 from regsvc.accounts.factors.methods import FactorInvalidError
 from regsvc.accounts.factors.pending_logins import MfaTokenInvalidError, begin_second_step
+from regsvc.accounts.registrations.confirmation import TokenExpiredError
+from regsvc.accounts.registrations.login_code import LOGIN_CODE, NewLogin, add_login
 from regsvc.accounts.users.user import get_credentials
-from regsvc.config import loading
-from regsvc.flows.caller import Caller
+from regsvc.flows.login.login_code import log_in_by_code
 from regsvc.flows.login.second_factor import SecondFactorBody, pass_second_factor
 from regsvc.flows.service import Service
 from regsvc.postgres.pool import Pool
-from regsvc.security.passwords import HashingLane
+from regsvc.security.tokens import mint_code
+from tests.accounts.users import add_user
+from tests.factors.conftest import CALLER
 from tests.factors.people import SECRETS, Owner, add_owner, begin, finish, own_app_of
-from tests.services import SECRET, cheap_hashes
 from tests.services import Service as RunningService
 
 ROUNDS = int(os.environ.get("REGSVC_TEST_ROUNDS", "5"))
@@ -35,29 +39,10 @@ AT_ONCE = 20
 HTTP_AT_ONCE = 100
 
 Given: TypeAlias = Callable[[Owner], dict[str, str]]
-CALLER = Caller("192.0.2.1", "", "192.0.2.0/24", "curl", "en", "request", limited=False)
 FACTORS: dict[str, Given] = {
     "code": lambda owner: {"code": owner.code()},
     "recovery_code": lambda owner: {"recovery_code": owner.recovery_codes[0]},
 }
-
-
-@pytest.fixture
-async def flows(database: str, pool: Pool) -> AsyncIterator[Service]:
-    """What the flows work with."""
-    environ = {
-        "REGSVC_DATABASE_URL": database,
-        "REGSVC_SECRET_KEY": SECRET,
-        "REGSVC_SMTP_URL": "maildir:/nowhere",
-        "REGSVC_MAIL_FROM": "regsvc <no-reply@example.org>",
-        "REGSVC_PUBLIC_URL": "http://127.0.0.1:8080",
-        "REGSVC_RATE_LIMITS": "off",
-    }
-    settings = loading.load(environ, mode="dev")
-    pepper, peppers = SECRETS.peppers()
-    with cheap_hashes():
-        async with HashingLane(cost=4, pepper=pepper, peppers=peppers, threads=1) as lane:
-            yield Service(settings, SECRETS, pool, lane)
 
 
 async def all_at_once(number: int, one: Callable[[], Awaitable[str]]) -> Counter[str]:
@@ -73,9 +58,9 @@ async def all_at_once(number: int, one: Callable[[], Awaitable[str]]) -> Counter
     return outcomes
 
 
-async def count_sessions(pool: Pool, owner: Owner) -> int:
+async def count_sessions(pool: Pool, user_id: UUID) -> int:
     async with pool.connection() as conn:
-        cursor = await conn.execute("SELECT count(*) FROM sessions WHERE user_id = %s", [owner.user_id])
+        cursor = await conn.execute("SELECT count(*) FROM sessions WHERE user_id = %s", [user_id])
         row = await cursor.fetchone()
         assert row is not None
         return int(row[0])
@@ -112,7 +97,7 @@ async def test_one_code_starts_one_session_at_the_flow(
         outcomes = await all_at_once(AT_ONCE, one)
         assert outcomes["in"] == 1, outcomes
         assert sum(outcomes.values()) == AT_ONCE
-        assert await count_sessions(pool, owner) == 1
+        assert await count_sessions(pool, owner.user_id) == 1
 
 
 @pytest.mark.timeout(3600)
@@ -138,4 +123,34 @@ async def test_one_code_starts_one_session_over_http(
         outcomes = await all_at_once(HTTP_AT_ONCE, one)
         assert outcomes["in"] == 1, outcomes
         assert set(outcomes) <= {"in", "second_factor_invalid", "mfa_token_invalid", "rate_limited"}
-        assert await count_sessions(pool, owner) == 1
+        assert await count_sessions(pool, owner.user_id) == 1
+
+
+async def add_mailed_code(pool: Pool, address: str) -> tuple[UUID, str]:
+    """Store an attempt to log in whose mail was sent, and return it with its code."""
+    login_id, mail_id = uuid4(), uuid4()
+    new = NewLogin(login_id, mail_id, address, address, "en", "", "", login_id.bytes, login_id.bytes)
+    async with pool.transaction() as conn:
+        await add_login(conn, new)
+        await conn.execute(
+            "UPDATE mails SET state = 'sent', sent_at = now(), due_at = NULL WHERE id = %s", [mail_id]
+        )
+    return login_id, mint_code(SECRETS, mail_id, address, LOGIN_CODE)
+
+
+@pytest.mark.timeout(3600)
+async def test_one_mailed_code_starts_one_session_at_the_flow(flows: Service, pool: Pool) -> None:
+    for _ in range(ROUNDS):
+        address = f"{uuid4()}@example.com"
+        user_id = await add_user(pool, address)
+        login_id, code = await add_mailed_code(pool, address)
+
+        async def one(login_id: UUID = login_id, code: str = code) -> str:
+            try:
+                await log_in_by_code(flows, CALLER, login_id, code)
+            except TokenExpiredError as error:
+                return error.code
+            return "in"
+
+        assert await all_at_once(AT_ONCE, one) == {"in": 1, "token_expired": AT_ONCE - 1}
+        assert await count_sessions(pool, user_id) == 1

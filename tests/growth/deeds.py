@@ -269,7 +269,7 @@ async def undo_a_move(conn: Connection) -> None:
     assert token is not None
     assert await email_undo.begin_undo(conn, SECRETS, token, OPERATOR) is not None
     await conn.execute("UPDATE address_moves SET proved_at = NULL WHERE id = %s", [an_id("v", 12)])
-    await email_undo.undo_change(conn, SECRETS, token, "x", OPERATOR)
+    await email_undo.undo_change(conn, SECRETS, token, OPERATOR)
 
 
 async def panic_after_a_move(conn: Connection) -> None:
@@ -293,7 +293,7 @@ async def panic_after_a_move(conn: Connection) -> None:
     assert token is not None
     assert await panic.begin_panic(conn, SECRETS, token, OPERATOR) is not None
     await conn.execute("UPDATE address_moves SET proved_at = NULL WHERE user_id = %s", [an_id("u", 21)])
-    await panic.panic(conn, SECRETS, token, "x", OPERATOR)
+    await panic.panic(conn, SECRETS, token, OPERATOR)
 
 
 async def guess_factors(conn: Connection) -> None:

@@ -18,14 +18,20 @@ from regsvc.postgres.connection import Connection
 PROOF_LIFE = timedelta(minutes=5)
 
 
+_NO_METHOD = (
+    "This account has no password, passkey or app to prove it with. "
+    "Choose a password by /api/v1/password/forgot, log in with it, then try again."
+)
+
+
 class ProofNeededError(RegsvcError):
     """Prove that it is you at /api/v1/me/proof, then try again."""
 
     code = "proof_needed"
 
     def __init__(self, methods: Sequence[Method]) -> None:
-        """Args: methods: by which this user can prove it."""
-        super().__init__()
+        """Args: methods: by which this user can prove it; none if the mailbox is the only way in."""
+        super().__init__(*() if methods else (_NO_METHOD,))
         self.members = {"methods": list(methods)}
 
 

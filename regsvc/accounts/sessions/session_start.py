@@ -15,13 +15,13 @@ from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import RefreshToken, Secrets, mint_refresh_token
 
 # Starts a session as part of another statement: `owner` has a row if the user may log in with this password hash, and
-# no second factor was added while it was checked.
+# no second factor was added while it was checked. A session that follows another one asks for no second factor.
 _STARTED = """
     owner AS MATERIALIZED (
         SELECT id, role FROM users
          WHERE id = %(user_id)s AND password_hash = coalesce(%(password_hash)s, password_hash)
            AND disabled_at IS NULL
-           AND ('mfa' = ANY(%(amr)s::text[])
+           AND (%(follows)s OR 'mfa' = ANY(%(amr)s::text[])
                 OR NOT EXISTS (SELECT FROM totp_authenticators t WHERE t.user_id = users.id))
            FOR SHARE
     ), started AS (
@@ -74,6 +74,7 @@ async def log_in(
                 "password_hash": password_hash,
                 "amr": list(amr),
                 "life": LIFE,
+                "follows": False,
             },
         )
         return _first_grant(secrets, session_id, user_id, await cursor.fetchone(), amr)
@@ -88,6 +89,7 @@ async def start_session(
     origin: str,
     client: str,
     amr: Sequence[str] = ("pwd",),
+    follows: bool = False,
 ) -> Grant:
     """Insert a session with its first refresh token, in the caller's transaction.
 
@@ -101,9 +103,10 @@ async def start_session(
         origin: network prefix of the client.
         client: short name of the client's software.
         amr: what was proved (RFC 8176).
+        follows: it takes the place of a session that ends, so that a second factor added since does not matter.
 
     Raises:
-        CredentialsChangedError: the password has changed, or the user may no longer log in.
+        CredentialsChangedError: the password has changed, a second factor is missing, or the user may no longer log in.
     """
     session_id = uuid4()
     async with conn.cursor() as cursor:
@@ -117,6 +120,7 @@ async def start_session(
                 "client": client,
                 "amr": list(amr),
                 "life": LIFE,
+                "follows": follows,
             },
         )
         return _first_grant(secrets, session_id, user_id, await cursor.fetchone(), amr)

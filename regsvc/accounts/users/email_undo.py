@@ -46,20 +46,17 @@ async def begin_undo(conn: Connection, secrets: Secrets, token: AccountToken, by
     return (await get_change(conn, token)).undo_at
 
 
-async def undo_change(
-    conn: Connection, secrets: Secrets, token: AccountToken, unknown_hash: str, by: By
-) -> UUID:
+async def undo_change(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> UUID:
     """Restore the old address of an account in the caller's transaction, and return the user's id.
 
-    The person who requested the change knows the password. So all sessions end, the password is replaced by an unknown
-    one, factors and identities added since the request are removed, and a password reset link is mailed to the old
+    The person who requested the change knows the password. So all sessions end, the password is voided,
+    factors and identities added since the request are removed, and a password reset link is mailed to the old
     address. Idempotent.
 
     Args:
         conn: in a transaction.
         secrets: derive the token.
         token: from the link.
-        unknown_hash: hash of a random password, which is not kept.
         by: the audit actor.
 
     Raises:
@@ -80,7 +77,6 @@ async def undo_change(
         change.user_id,
         email_key=change.old_key,
         since=change.asked_at,
-        unknown_hash=unknown_hash,
         reason="email_change_undone",
         by=by,
     )

@@ -85,7 +85,7 @@ async def begin_panic(conn: Connection, secrets: Secrets, token: AccountToken, b
     return changes[0].undo_at
 
 
-async def panic(conn: Connection, secrets: Secrets, token: AccountToken, unknown_hash: str, by: By) -> UUID:
+async def panic(conn: Connection, secrets: Secrets, token: AccountToken, by: By) -> UUID:
     """Take an account back in the caller's transaction, and return the user's id.
 
     Its address becomes again the one that the notice was mailed to; then as `taking_back.take_back`.
@@ -94,7 +94,6 @@ async def panic(conn: Connection, secrets: Secrets, token: AccountToken, unknown
         conn: in a transaction.
         secrets: derive the token.
         token: from the link.
-        unknown_hash: hash of a random password, which is not kept.
         by: the audit actor.
 
     Raises:
@@ -118,7 +117,6 @@ async def panic(conn: Connection, secrets: Secrets, token: AccountToken, unknown
         notice.user_id,
         email_key=notice.email_key,
         since=notice.at,
-        unknown_hash=unknown_hash,
         reason="panic",
         by=by,
     )

@@ -11,6 +11,7 @@ from regsvc.accounts.limits.login_attempts import forget_address, know_client
 from regsvc.accounts.users import password_reset
 from regsvc.accounts.users.password import set_password
 from regsvc.postgres.connection import Connection
+from regsvc.security.no_password import mint_no_password
 from regsvc.security.tokens import Secrets
 
 
@@ -21,14 +22,14 @@ async def take_back(
     *,
     email_key: str,
     since: datetime,
-    unknown_hash: str,
     reason: str,
     by: By,
 ) -> dict[str, int]:
     """End sessions, void the password, remove what was added, and mail a link for a new password.
 
-    A removed factor of the owner does not come back: its secret is gone. The owner chooses a password by the mailed
-    link and adds factors again.
+    The account has no password then, so that its owner is not asked for one that they cannot know. A removed factor of
+    the owner does not come back: its secret is gone. The owner chooses a password by the mailed link and adds factors
+    again.
 
     Args:
         conn: in a transaction that has locked the user and set the account's address.
@@ -36,14 +37,13 @@ async def take_back(
         user_id: the user.
         email_key: key of the account's address.
         since: what was added at this moment or later goes.
-        unknown_hash: hash of a random password, which is not kept.
         reason: of the sessions' end.
         by: the client, whose user read the mail.
 
     Returns:
         What was ended and removed, for the audit log.
     """
-    ended = await set_password(conn, user_id, unknown_hash, reason=reason)
+    ended = await set_password(conn, user_id, mint_no_password(), reason=reason)
     removed = await remove_added(conn, user_id, since)
     await forget_address(conn, secrets, email_key)
     await know_client(conn, secrets, email_key, by)

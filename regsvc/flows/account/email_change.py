@@ -5,7 +5,6 @@ Nothing here looks the new address up: whether it has an account is told to its 
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime
 from uuid import uuid4
 
@@ -138,7 +137,6 @@ async def undo_change(service: Service, caller: Caller, body: LinkBody) -> datet
     Raises:
         RateLimitedError: this client tries too many links.
         TokenInvalidError, EmailChangeExpiredError: the link is none of ours, or no longer good.
-        OverloadedError: too many passwords wait to be hashed.
     """
     await admit(service, caller, "undo")
     token = _read_token(body.token)
@@ -147,9 +145,8 @@ async def undo_change(service: Service, caller: Caller, body: LinkBody) -> datet
     if undo_at is not None:
         log.warning("address change will be undone", move=str(token.id))
         return undo_at
-    unknown_hash = await service.lane.hash(secrets.token_urlsafe(32), owner=caller.line)
     async with service.pool.transaction() as conn:
-        user_id = await email_undo.undo_change(conn, service.secrets, token, unknown_hash, caller.as_anyone())
+        user_id = await email_undo.undo_change(conn, service.secrets, token, caller.as_anyone())
     log.warning("address change undone", user=str(user_id))
     return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime
 
 import structlog
@@ -25,7 +24,6 @@ async def take_back(service: Service, caller: Caller, body: LinkBody) -> datetim
         ChallengeNeededError: proof of work is due.
         RateLimitedError: this client tries too many links.
         TokenInvalidError, PanicExpiredError: the link is none of ours, or no longer good.
-        OverloadedError: too many passwords wait to be hashed.
     """
     await admit(service, caller, "undo")
     token = read_account_token(body.token)
@@ -37,8 +35,7 @@ async def take_back(service: Service, caller: Caller, body: LinkBody) -> datetim
     if usable_at is not None:
         log.warning("account will be taken back", mail=str(token.id))
         return usable_at
-    unknown_hash = await service.lane.hash(secrets.token_urlsafe(32), owner=caller.line)
     async with service.pool.transaction() as conn:
-        user_id = await panic.panic(conn, service.secrets, token, unknown_hash, by)
+        user_id = await panic.panic(conn, service.secrets, token, by)
     log.warning("account taken back", user=str(user_id))
     return None

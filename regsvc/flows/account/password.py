@@ -108,6 +108,7 @@ async def _change(
                 origin=caller.origin,
                 client=caller.client,
                 amr=token.amr or ["pwd"],
+                follows=True,
             )
     log.info("password changed", user=str(token.user_id))
     return granted

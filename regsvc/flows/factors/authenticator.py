@@ -13,10 +13,10 @@ from regsvc.accounts.factors.recovery_codes import remove_recovery_codes, renew_
 from regsvc.accounts.factors.totp import Setup
 from regsvc.accounts.registrations.confirmation_code import read_code
 from regsvc.accounts.users.notices import add_change_notice
-from regsvc.accounts.users.user import get_user, lock_user
+from regsvc.accounts.users.user import get_user
 from regsvc.flows.caller import Caller
 from regsvc.flows.factors.check import FactorText
-from regsvc.flows.login.proof import require_proof
+from regsvc.flows.login.proof import lock_session, require_proof
 from regsvc.flows.rate_limits import ACCOUNT, throttle_user
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body
@@ -45,6 +45,7 @@ async def begin_totp(service: Service, caller: Caller, token: AccessToken) -> tu
     await throttle_user(service, caller, token, ACCOUNT)
     await require_proof(service, caller, token)
     async with service.pool.transaction() as conn:
+        await lock_session(conn, token)
         user = await get_user(conn, token.user_id)
         if user is None:
             raise AccessTokenInvalidError
@@ -66,7 +67,7 @@ async def confirm_totp(service: Service, caller: Caller, token: AccessToken, bod
         raise totp.TotpCodeInvalidError
     by = caller.as_user(token)
     async with service.pool.transaction() as conn:
-        await lock_user(conn, token.user_id)
+        await lock_session(conn, token)
         await totp.confirm_setup(conn, service.secrets, token.user_id, token.session_id, code)
         codes = await renew_recovery_codes(conn, service.secrets, token.user_id)
         await record(conn, "totp_added", by)
@@ -87,7 +88,7 @@ async def remove_totp(service: Service, caller: Caller, token: AccessToken) -> N
     await require_proof(service, caller, token)
     by = caller.as_user(token)
     async with service.pool.transaction() as conn:
-        await lock_user(conn, token.user_id)
+        await lock_session(conn, token)
         if not await totp.remove_totp(conn, token.user_id):
             raise totp.TotpMissingError
         await remove_recovery_codes(conn, token.user_id)
@@ -108,7 +109,7 @@ async def renew_codes(service: Service, caller: Caller, token: AccessToken) -> l
     await require_proof(service, caller, token)
     by = caller.as_user(token)
     async with service.pool.transaction() as conn:
-        await lock_user(conn, token.user_id)
+        await lock_session(conn, token)
         if (await totp.find_totp(conn, token.user_id)) is None:
             raise totp.TotpMissingError
         codes = await renew_recovery_codes(conn, service.secrets, token.user_id)

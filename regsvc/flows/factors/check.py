@@ -40,13 +40,10 @@ _ONE = "Give exactly one of them."
 
 
 class FactorBody(Body):
-    """One factor."""
+    """One factor that its user has at hand."""
 
     code: Annotated[
         FactorText | None, Field(description="Six digits of the authenticator app.", examples=["287082"])
-    ] = None
-    recovery_code: Annotated[
-        FactorText | None, Field(description="One of the recovery codes.", examples=["4F7QK-92MZT"])
     ] = None
     assertion: Annotated[
         AssertedPasskey | None, Field(description="The answer of one of the user's passkeys.")
@@ -57,6 +54,14 @@ class FactorBody(Body):
         if sum(getattr(self, name) is not None for name in type(self).model_fields if name in GIVEN) != 1:
             raise ValueError(_ONE)
         return self
+
+
+class AnyFactorBody(FactorBody):
+    """One factor, or a recovery code in its place."""
+
+    recovery_code: Annotated[
+        FactorText | None, Field(description="One of the recovery codes.", examples=["4F7QK-92MZT"])
+    ] = None
 
 
 GIVEN = ("password", "code", "recovery_code", "assertion")
@@ -176,11 +181,12 @@ async def _take(conn: Connection, service: Service, user_id: UUID, given: Factor
     Raises:
         FactorInvalidError: it is wrong or was already used.
     """
+    recovery_code = given.recovery_code if isinstance(given, AnyFactorBody) else None
     if given.code is not None:
         if await take_totp(conn, service.secrets, user_id, read_code(given.code) or ""):
             return ["otp"]
-    elif given.recovery_code is not None and await take_recovery_code(
-        conn, service.secrets, user_id, given.recovery_code
+    elif recovery_code is not None and await take_recovery_code(
+        conn, service.secrets, user_id, recovery_code
     ):
         left = await count_recovery_codes(conn, user_id)
         await record(conn, "recovery_code_used", by, user_id=user_id, left=left)

@@ -31,7 +31,7 @@ async def log_in_with_passkey(service: Service, caller: Caller, body: AssertedPa
     by = caller.as_anyone()
     try:
         async with service.pool.transaction() as conn:
-            await use_passkey(conn, answered.key.id, answered.proof, by)
+            # Locks the user before the passkey, as what removes passkeys does.
             granted = await start_session(
                 conn,
                 service.secrets,
@@ -41,6 +41,7 @@ async def log_in_with_passkey(service: Service, caller: Caller, body: AssertedPa
                 client=caller.client,
                 amr=answered.methods,
             )
+            await use_passkey(conn, answered.key.id, answered.proof, by)
             await know_client(conn, service.secrets, answered.key.email_key, by)
             await record(
                 conn,

@@ -13,7 +13,7 @@ from regsvc.accounts.factors.passkeys import MOST, Passkey, TooManyPasskeysError
 from regsvc.accounts.users.user import get_user
 from regsvc.flows.caller import Caller
 from regsvc.flows.factors.passkey_answers import PASSKEY_OPTIONS, verify_created
-from regsvc.flows.login.proof import require_proof
+from regsvc.flows.login.proof import lock_session, require_proof
 from regsvc.flows.rate_limits import ACCOUNT, throttle, throttle_user
 from regsvc.flows.service import Service
 from regsvc.schemas.fields import Body
@@ -84,6 +84,7 @@ async def add_passkey(service: Service, caller: Caller, token: AccessToken, body
     await require_proof(service, caller, token)
     _, credential = await verify_created(service, body.passkey, purpose="add", user_id=token.user_id)
     async with service.pool.transaction() as conn:
+        await lock_session(conn, token)
         added = await passkeys.add_passkey(
             conn, token.user_id, credential, body.name or caller.client, caller.as_user(token)
         )
@@ -119,6 +120,7 @@ async def remove_passkey(service: Service, caller: Caller, token: AccessToken, p
     await throttle_user(service, caller, token, ACCOUNT)
     await require_proof(service, caller, token)
     async with service.pool.transaction() as conn:
+        await lock_session(conn, token)
         await passkeys.remove_passkey(conn, token.user_id, passkey_id, caller.as_user(token))
     log.info("passkey removed", user=str(token.user_id), passkey=str(passkey_id))
 

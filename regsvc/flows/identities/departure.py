@@ -48,6 +48,7 @@ async def depart(
     return_to: str = "",
     code_challenge: str = "",
     session: UUID | None = None,
+    target: str = "",
 ) -> Departure:
     """Return where a browser goes to log in with a provider, and what it keeps until it returns.
 
@@ -58,6 +59,7 @@ async def depart(
         return_to: URI of another client that a code of ours goes to.
         code_challenge: of that client.
         session: that the identity is for.
+        target: word for the page that a proof leads to.
 
     Raises:
         ProviderNotFoundError: there is no such provider.
@@ -75,6 +77,7 @@ async def depart(
         return_to=return_to,
         code_challenge=code_challenge,
         session="" if session is None else str(session),
+        target=target,
     )
     url = await service.providers.get(provider).make_request(flow, redirect_uri(service, name))
     return Departure(url, seal_flow(service.secrets, flow))

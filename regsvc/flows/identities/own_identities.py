@@ -20,7 +20,7 @@ from regsvc.accounts.identities.identity import (
 from regsvc.accounts.sessions.proof import keep_proof
 from regsvc.accounts.users.notices import add_change_notice
 from regsvc.flows.caller import Caller
-from regsvc.flows.login.proof import require_proof
+from regsvc.flows.login.proof import lock_session, require_proof
 from regsvc.flows.rate_limits import ACCOUNT, throttle_user
 from regsvc.flows.service import Service
 from regsvc.postgres.connection import Connection
@@ -44,6 +44,7 @@ async def link(service: Service, caller: Caller, token: AccessToken, proven: Pro
     await throttle_user(service, caller, token, ACCOUNT)
     by = caller.as_user(token)
     async with service.pool.transaction() as conn:
+        await lock_session(conn, token)
         added = await add_identity(conn, token.user_id, proven)
         if added:
             await note_added(conn, token.user_id, proven, by)
@@ -64,6 +65,7 @@ async def unlink(service: Service, caller: Caller, token: AccessToken, identity_
     await require_proof(service, caller, token)
     by = caller.as_user(token)
     async with service.pool.transaction() as conn:
+        await lock_session(conn, token)
         if identity_id not in {each.id for each in await list_identities(conn, token.user_id)}:
             raise IdentityNotFoundError
         await keep_a_way_in(conn, token.user_id)

@@ -8,7 +8,7 @@ from regsvc.accounts.audit.record import record
 from regsvc.accounts.factors.methods import FactorInvalidError, Method, list_second_factors
 from regsvc.accounts.factors.ways_in import list_ways_in
 from regsvc.accounts.sessions.proof import ProofNeededError, WrongCodeError, find_proof, keep_proof
-from regsvc.accounts.users.user import Credentials
+from regsvc.accounts.users.user import Credentials, lock_user
 from regsvc.flows.caller import Caller
 from regsvc.flows.factors.check import FactorBody, check_factor
 from regsvc.flows.login.reauthentication import verify_password
@@ -21,7 +21,7 @@ from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalid
 
 
 class ProofBody(FactorBody):
-    """The password, or one factor."""
+    """The password, or one factor. No recovery code: those are for logging in where the app is lost."""
 
     password: PasswordText | None = None
 
@@ -56,6 +56,20 @@ async def require_proof(
         if found.proved_until is None:
             raise ProofNeededError(await list_methods(conn, found))
     return found
+
+
+async def lock_session(conn: Connection, token: AccessToken) -> None:
+    """Lock a session's user in the caller's transaction, and make sure that the session still goes on.
+
+    A change of factors or identities begins with it. Without it, a request that waits while the owner takes the account
+    back would add what a thief asked for a moment later.
+
+    Raises:
+        AccessTokenInvalidError: the session or the account is gone.
+    """
+    await lock_user(conn, token.user_id)
+    if await find_proof(conn, token.session_id) is None:
+        raise AccessTokenInvalidError
 
 
 async def give_proof(service: Service, caller: Caller, token: AccessToken, body: ProofBody) -> datetime:

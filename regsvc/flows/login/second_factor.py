@@ -16,7 +16,7 @@ from regsvc.accounts.factors.pending_logins import (
 from regsvc.accounts.sessions.refresh_token import CredentialsChangedError, Grant
 from regsvc.accounts.sessions.session_start import log_in
 from regsvc.flows.caller import Caller
-from regsvc.flows.factors.check import FactorBody, check_factor
+from regsvc.flows.factors.check import AnyFactorBody, check_factor
 from regsvc.flows.login.completion import BOTH
 from regsvc.flows.rate_limits import SECOND_FACTOR, throttle
 from regsvc.flows.service import Service
@@ -25,7 +25,7 @@ from regsvc.postgres.connection import Connection
 log = structlog.get_logger()
 
 
-class SecondFactorBody(FactorBody):
+class SecondFactorBody(AnyFactorBody):
     """The token of the first step, and one factor."""
 
     mfa_token: Annotated[str, StringConstraints(max_length=128)]

@@ -147,7 +147,6 @@ async def repudiate() -> Response:
         TokenExpiredError,
         ChallengeNeededError,
         RateLimitedError,
-        OverloadedError,
     ],
 )
 async def undo() -> Response:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from quart import Response, request
 
 from regsvc.accounts.audit.activity import list_activity
-from regsvc.accounts.sessions.proof import ProofNeededError
+from regsvc.accounts.sessions.proof import ProofNeededError, find_proof
 from regsvc.accounts.sessions.refresh_token import Grant
 from regsvc.accounts.sessions.session import (
     SessionNotFoundError,
@@ -26,7 +26,7 @@ from regsvc.http.context import Context, get_context
 from regsvc.http.pages.activity.lines import sum_up
 from regsvc.http.pages.browser_session import find_visitor, forget_session, keep_session, lead_to_login
 from regsvc.http.pages.error_texts import explain_error
-from regsvc.http.pages.factors.proof import lead_to_proof
+from regsvc.http.pages.factors.proof import TARGETS, lead_to_proof
 from regsvc.http.pages.forms import comes_from, lead_to, read_form
 from regsvc.http.pages.page import blueprint, show_cookies_needed, show_page, tell_when
 from regsvc.http.pages.texts import Words, get_languages
@@ -39,6 +39,7 @@ from regsvc.http.response.problems import find_status
 from regsvc.http.response.site_data import clear_site_data
 from regsvc.mail.message.languages import choose_language, list_locales
 from regsvc.schemas.fields import address_of
+from regsvc.security.no_password import has_password
 from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalidError
 
 Deed = Callable[[Context, AccessToken, Mapping[str, str]], Awaitable[Grant | None]]
@@ -59,7 +60,7 @@ async def open_account() -> Response:
     """Show the account of the user who is logged in, or redirect to the login page."""
     visitor = await find_visitor()
     if visitor is not None:
-        return await _show(visitor, done=request.args.get("done", ""))
+        return await _show(visitor, done=request.args.get("done", ""), opened=request.args.get("open", ""))
     # A browser that comes from there without its cookie would only be led in circles.
     return await show_cookies_needed("/login") if comes_from("/login") else lead_to_login()
 
@@ -91,7 +92,7 @@ async def submit_new_address() -> Response:
     """Ask to move the account to another address."""
 
     async def move(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
-        typed = {"email": form.get("email", "").strip(), "password": form.get("password", "")}
+        typed = {"email": form.get("email", "").strip(), "password": form.get("password")}
         body = read_values(EmailChangeBody, typed)
         await ask_change(context, get_caller(), visitor, address_of(body.email), body.password)
 
@@ -103,7 +104,10 @@ async def submit_new_password() -> Response:
     """Set another password: every session ends, and this browser goes on in a new one."""
 
     async def change(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> Grant:
-        typed = {name: form.get(name, "") for name in ("current_password", "new_password")}
+        typed = {
+            "current_password": form.get("current_password"),
+            "new_password": form.get("new_password", ""),
+        }
         return await change_own_anew(context, get_caller(), visitor, read_values(ChangeBody, typed))
 
     return await _do("password", change)
@@ -152,15 +156,17 @@ async def submit_delete() -> Response:
     """Delete the account."""
 
     async def erase(context: Context, visitor: AccessToken, form: Mapping[str, str]) -> None:
-        await erase_own(
-            context, get_caller(), visitor, read_values(PasswordBody, {"password": form.get("password", "")})
-        )
+        body = read_values(PasswordBody, {"password": form.get("password")})
+        await erase_own(context, get_caller(), visitor, body)
 
     return await _do("delete", erase, away="/login?done=deleted")
 
 
 async def _do(part: str, deed: Deed, *, away: str = "") -> Response:
-    """Run the action of a form, and show an error in the part of the page that the form is in."""
+    """Run the action of a form, and show an error in the part of the page that the form is in.
+
+    A form without a password needs the session's proof. Where that is over, the browser is led to give it again.
+    """
     form = await read_form()
     visitor = await find_visitor()
     if visitor is None:
@@ -169,6 +175,8 @@ async def _do(part: str, deed: Deed, *, away: str = "") -> Response:
         granted = await deed(get_context(), visitor, form)
     except AccessTokenInvalidError:
         return lead_to_login()
+    except ProofNeededError:
+        return lead_to_proof(part)
     except RegsvcError as error:
         status = find_status(error)
         if status is None:
@@ -188,16 +196,18 @@ async def _show(
     status: int = 200,
     *,
     done: str = "",
+    opened: str = "",
     part: str = "",
     error: RegsvcError | None = None,
 ) -> Response:
     terms = get_context().settings.terms
     async with get_context().pool.connection() as conn:
         user = await get_user(conn, visitor.user_id)
+        found = await find_proof(conn, visitor.session_id)
         alive = await list_sessions(conn, visitor.user_id)
         events = await list_activity(conn, visitor.user_id, after=None, limit=_EVENTS)
         accepted = await get_acceptance(conn, visitor.user_id) if terms is not None else None
-    if user is None:
+    if user is None or found is None:
         return lead_to_login()
     words = choose_language(get_languages(), user.locale)
     return await show_page(
@@ -206,6 +216,9 @@ async def _show(
         words=words,
         submits=True,
         user=user,
+        has_password=has_password(found.password_hash),
+        proved=found.proved_until is not None,
+        opened=opened if opened in TARGETS else "",
         waiting=await find_waiting_change(visitor.user_id, words),
         terms=terms
         if accepted is not None and terms is not None and accepted.version != terms.version

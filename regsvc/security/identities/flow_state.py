@@ -37,6 +37,7 @@ class FlowState:
         code_challenge: that client's (PKCE).
         session: id of the session of `link` and `prove`.
         expires: seconds since the epoch.
+        target: word for the page that a proof leads to.
     """
 
     provider: str
@@ -48,6 +49,7 @@ class FlowState:
     code_challenge: str = ""
     session: str = ""
     expires: int = 0
+    target: str = ""
 
     @property
     def begun(self) -> int:
@@ -62,11 +64,14 @@ def begin_flow(
     return_to: str = "",
     code_challenge: str = "",
     session: str = "",
+    target: str = "",
 ) -> FlowState:
     """Return a new flow with random state, nonce and verifier, 256 bits each."""
     state, nonce, verifier = (random.token_urlsafe(32) for _ in range(3))
     expires = int(time.time()) + LIFE
-    return FlowState(provider, purpose, state, nonce, verifier, return_to, code_challenge, session, expires)
+    return FlowState(
+        provider, purpose, state, nonce, verifier, return_to, code_challenge, session, expires, target
+    )
 
 
 def seal_flow(secrets: Secrets, flow: FlowState) -> str:

@@ -7,7 +7,6 @@ from quart import Blueprint, Response
 
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.registrations.confirmation import TokenExpiredError, TokenInvalidError
-from regsvc.errors import OverloadedError
 from regsvc.flows.account.email_change import LinkBody
 from regsvc.flows.account.panic import take_back
 from regsvc.http.context import get_context
@@ -36,7 +35,7 @@ class PanicWaits(TypedDict):
 @documented(
     {200: Message, 202: PanicWaits},
     body=LinkBody,
-    errors=[TokenInvalidError, TokenExpiredError, ChallengeNeededError, RateLimitedError, OverloadedError],
+    errors=[TokenInvalidError, TokenExpiredError, ChallengeNeededError, RateLimitedError],
 )
 async def panic() -> Response:
     """Take the account back with the link in a notice of a new login or of a changed factor or identity.

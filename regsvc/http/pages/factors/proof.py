@@ -26,6 +26,10 @@ from regsvc.security.signing.access_token import AccessToken, AccessTokenInvalid
 TARGETS = {
     "security": "/account/security",
     "export": "/account?done=export#delete",
+    "address": "/account?open=address#address",
+    "password": "/account?open=password#password",
+    "delete": "/account?open=delete#delete",
+    "invitations": "/admin/invitations",
 }
 _USUAL = "security"
 
@@ -75,10 +79,11 @@ async def submit_proof() -> Response:
         return await tell_when(
             await _show(visitor, int(status), problem=problem, code="code" in given), error
         )
-    return lead_to(TARGETS[_target()])
+    return lead_to(TARGETS[read_target()])
 
 
-def _target() -> str:
+def read_target() -> str:
+    """Return where the proof that a request is about leads, a word of `TARGETS`."""
     word = request.args.get("for", "")
     return word if word in TARGETS else _USUAL
 
@@ -96,7 +101,7 @@ async def _show(
         "proof.html",
         status,
         submits=True,
-        target=_target(),
+        target=read_target(),
         methods=methods,
         providers={identity.provider for identity in identities},
         problem=problem,

@@ -5,8 +5,11 @@ import { afterTyping, offerToShow, showStrength } from "./strength.js";
 
 const password = document.getElementById("new-password");
 
-afterTyping(password, async () => {
-  const told = await call("POST", "/signup/check", { password: password.value });
-  if (told.ok) showStrength(told.strength);
-});
-offerToShow(document.getElementById("current-password"), password);
+// Absent where the user has to prove first that it is them.
+if (password) {
+  afterTyping(password, async () => {
+    const told = await call("POST", "/signup/check", { password: password.value });
+    if (told.ok) showStrength(told.strength);
+  });
+  offerToShow(...[document.getElementById("current-password"), password].filter(Boolean));
+}

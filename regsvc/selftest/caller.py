@@ -53,6 +53,11 @@ class Reply:
     seconds: float
 
     @property
+    def is_problem(self) -> bool:
+        """Whether it is an error of the API, and no page."""
+        return "json" in self.headers.get("content-type", "")
+
+    @property
     def value(self) -> Any:
         """The JSON in the body."""
         return json.loads(self.body)
@@ -120,12 +125,11 @@ class Caller:
         """
         for _ in range(_TRIES):
             reply = self._ask(method, path, body, headers or {})
-            if (
-                reply.status == HTTPStatus.TOO_MANY_REQUESTS
-                and reply.value.get("code") != "code_tries_exhausted"
+            if reply.status == HTTPStatus.TOO_MANY_REQUESTS and not (
+                reply.is_problem and reply.value.get("code") == "code_tries_exhausted"
             ):
                 raise HeldBackError
-            if reply.status == HTTPStatus.PRECONDITION_REQUIRED:
+            if reply.status == HTTPStatus.PRECONDITION_REQUIRED and reply.is_problem:
                 # Proof of work is no part of what is measured.
                 solved = {SOLUTION_HEADER: solve(reply.value["challenge"])}
                 reply = self._ask(method, path, body, {**(headers or {}), **solved})

@@ -20,7 +20,9 @@ from http import HTTPStatus
 from regsvc.errors import ConfigurationError, RegsvcError
 from regsvc.selftest.caller import PREFIX, Caller, Reply
 from regsvc.selftest.measurement import KINDS, Kind, Measurement, Sample, take
+from regsvc.selftest.pages import Browser, has_pages
 from regsvc.selftest.people import Account, Addresses, make_password, register
+from regsvc.selftest.sequences import Sequences, follow
 
 SAMPLES = 300
 _WARM_UP = 3  # rounds before measuring
@@ -29,7 +31,6 @@ _BEARER_LIFE = 300.0  # seconds, half the life of an access token
 _AFTER = "after a sign-up"
 _NEXT = {"until its mail is sent": 200, "login": 401, "resend": 202, "code": 400}
 _CLOSED = ("signup_closed", "invitation_needed")
-_FINAL = ("sent", "bounced", "confirmed", "expired", "repudiated")
 
 
 class UnexpectedAnswerError(RegsvcError):
@@ -98,6 +99,7 @@ class Stranger:
         self._pending = addresses.make()
         self._codes: Counter[Kind] = Counter()
         self._refused = False
+        self._sequences = Sequences(caller, self._password)
         paths = caller.call("GET", "/openapi.json").value["paths"]
         self._calls = {(method.upper(), path) for path, methods in paths.items() for method in methods}
 
@@ -162,28 +164,46 @@ class Stranger:
             yield self._post_address("forgot", "/password/forgot")
         if self._has("POST", "/login/code"):
             yield self._post_address("code to log in", "/login/code")
-            yield _Call("wrong code to log in", 400, lambda kind: self._give_code(self._address(kind)))
+            yield _Call(
+                "wrong code to log in", 400, lambda kind: self._sequences.give_code(self._address(kind))
+            )
         if not self._refused:
-            path, handle = self._follow(self._register(self._addresses.make()))
+            path, handle = follow(self._register(self._addresses.make()))
             yield _Call(
                 "change of a sign-up's address",
                 202,
                 lambda kind: take(self._caller.call("PATCH", path, {"email": self._address(kind)}, handle)),
             )
+            if self._has("POST", "/login/passkey"):
+                use = self._sequences.use_passkey
+                yield _Call(
+                    "passkey sign-up, and a login with it", 401, lambda kind: use(self._address(kind))
+                )
+        if self._has("POST", "/address-advice"):
+            yield self._post_address("advice", "/address-advice", 200)
         if self._other is not None and self._has("POST", "/me/email"):
             mover = _ChangingUser(self._caller, self._other)
             yield _Call("change of an account's address", 202, lambda kind: mover.ask(self._address(kind)))
+        if has_pages(self._caller):
+            yield from self._list_pages()
 
-    def _give_code(self, address: str) -> Sample:
-        """Ask for a code, wait until its mail is sent, and give a wrong one."""
-        asked = self._post("/login/code", {"email": address})
-        path, handle = self._follow(asked)
-        watched = self._watch(path, handle)
-        reply = self._post("/login/code/verify", {"login": asked.value["login"], "code": "000000"}, handle)
-        return Sample(reply.status, f"{watched.shape}\n{reply.shape}", watched.seconds + reply.seconds)
+    def _list_pages(self) -> Iterator[_Call]:
+        wrong, sequences = "not " + self._password, self._sequences
+        if not self._refused:
+            yield _Call("page: sign-up", 200, lambda kind: sequences.sign_up_on_page(self._address(kind)))
+        yield self._send_form("page: login, wrong password", 401, "/login", email="", password=wrong)
+        yield self._send_form("page: forgot", 200, "/forgot", email="")
+        if self._has("POST", "/login/code"):
+            name = "page: wrong code to log in"
+            yield _Call(name, 400, lambda kind: sequences.give_code_on_page(self._address(kind)))
 
-    def _post_address(self, name: str, path: str) -> _Call:
-        return _Call(name, 202, lambda kind: take(self._post(path, {"email": self._address(kind)})))
+    def _send_form(self, name: str, status: int, path: str, **fields: str) -> _Call:
+        return _Call(
+            name, status, lambda kind: take(Browser(self._caller, self._address(kind)).send(path, **fields))
+        )
+
+    def _post_address(self, name: str, path: str, status: int = 202) -> _Call:
+        return _Call(name, status, lambda kind: take(self._post(path, {"email": self._address(kind)})))
 
     def _follow_sign_ups(self, rounds: int) -> list[Measurement]:
         """Sign up with each kind of address, and make all calls that the handle permits."""
@@ -200,8 +220,8 @@ class Stranger:
         return found
 
     def _follow_sign_up(self, kind: Kind, address: str) -> list[Sample]:
-        path, handle = self._follow(self._register(address))
-        samples = [self._watch(path, handle)]
+        path, handle = follow(self._register(address))
+        samples = [self._sequences.watch(path, handle)]
         samples.append(take(self._log_in(address, self._password)))
         known = {"email": address, "registration": path.rpartition("/")[2]}
         samples.append(take(self._post("/confirm-email/resend", known, handle)))
@@ -210,15 +230,6 @@ class Stranger:
             code = {"registration": known["registration"], "code": "000000"}
             samples.append(take(self._post("/confirm-email/code", code, handle)))
         return samples
-
-    def _watch(self, path: str, handle: dict[str, str]) -> Sample:
-        """Follow a registration until its mail is sent."""
-        reply = self._caller.call("GET", path, None, handle)
-        seconds = reply.seconds
-        while (shown := reply.value)["state"] not in _FINAL:
-            reply = self._caller.call("GET", f"{path}?wait=25&seq={shown['seq']}", None, handle)
-            seconds += reply.seconds
-        return Sample(reply.status, reply.shape, seconds)
 
     def _address(self, kind: Kind) -> str:
         match kind:
@@ -258,10 +269,6 @@ class Stranger:
 
     def _log_in(self, address: str, password: str) -> Reply:
         return self._post("/login", {"email": address, "password": password})
-
-    @staticmethod
-    def _follow(reply: Reply) -> tuple[str, dict[str, str]]:
-        return reply.headers["location"], {"Regsvc-Handle": reply.headers["regsvc-handle"]}
 
 
 def _check(measurement: Measurement, status: int) -> None:

@@ -321,6 +321,7 @@ async def test_the_console_invites_and_revokes(service: Service, pool: Pool) -> 
     refused = await service.client.post("/admin/invitations", data={"email": BOB}, headers=OWN)
     assert refused.status_code == 403
     assert BOB in refused.text  # still typed
+    assert 'href="/account/proof?for=invitations"' in refused.text  # who has no password
     wrong = await service.client.post(
         "/admin/invitations", data={"email": "no address", "password": PASSWORD}, headers=OWN
     )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 from uuid import uuid4
 
 KNOWN, PASSWORD = "known@example.com", "the password of the one account"
@@ -23,6 +24,12 @@ _ANSWERS: dict[str, Answer] = {
     "POST /api/v1/login": (401, {}, {"code": "invalid_credentials"}),
     "GET /api/v1/registrations/ID": (200, {}, {"state": "sent", "seq": 3}),
     "POST /api/v1/confirm-email/code": (400, {}, {"code": "code_invalid"}),
+}
+_PAGE = {"Content-Type": "text/html"}
+_PAGES: dict[str, Answer] = {
+    "GET /login": (200, _PAGE, {}),
+    "POST /login": (401, _PAGE, {}),
+    "GET /signup/status": (200, _PAGE, {}),
 }
 
 
@@ -48,6 +55,7 @@ class StandIn:
     """The state of it: which registration is whose."""
 
     leak: Leak
+    pages: bool = False
     registrations: dict[str, str] = field(default_factory=dict)
 
     def reply(self, method: str, path: str, body: Mapping[str, str]) -> Answer:
@@ -69,13 +77,25 @@ class StandIn:
             return 201, headers, {"message": "welcome"}
         if name == "POST /api/v1/login" and (email, body["password"]) == (KNOWN, PASSWORD):
             return 200, {}, {"access_token": "x"}
+        if self.pages and name == "POST /signup":
+            number = str(uuid4())
+            self.registrations[number] = email
+            return (
+                303,
+                {"Set-Cookie": f"signup={number}.{'h' * 43}; Path=/", "Location": "/signup/status"},
+                {},
+            )
+        if self.pages and name == "POST /forgot":
+            return 422 if email == "x" else 200, _PAGE, {"asked": email}
+        if self.pages and name in _PAGES:
+            return _PAGES[name]
         return _ANSWERS.get(name, (202, {}, {"message": "it is on its way"}))
 
 
 @contextmanager
-def running(leak: Leak) -> Iterator[str]:
+def running(leak: Leak, *, pages: bool = False) -> Iterator[str]:
     """Run a stand-in as long as the block lasts; gives its URL."""
-    stand_in = StandIn(leak)
+    stand_in = StandIn(leak, pages)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -83,11 +103,19 @@ def running(leak: Leak) -> Iterator[str]:
 
         def handle_any(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            body = json.loads(self.rfile.read(length) or b"{}")
+            sent = self.rfile.read(length).decode()
+            form = "form" in self.headers.get("Content-Type", "")
+            body = dict(parse_qsl(sent)) if form else json.loads(sent or "{}")
+            if cookie := self.headers.get("Cookie"):
+                body["registration"] = cookie.partition("=")[2].partition(".")[0]
             status, headers, value = stand_in.reply(self.command, self.path, body)
             data = json.dumps(value).encode()
             self.send_response(status)
-            for name, text in {**headers, "Content-Length": str(len(data))}.items():
+            for name, text in {
+                "Content-Type": "application/json",
+                **headers,
+                "Content-Length": str(len(data)),
+            }.items():
                 self.send_header(name, text)
             self.end_headers()
             self.wfile.write(data)

@@ -18,9 +18,9 @@ SAMPLES = 40
 SINGLE = ("register", "login, wrong password", "login, password of the sign-up", "resend", "forgot")
 
 
-def measure(leak: Leak, samples: int = SAMPLES) -> dict[str, Measurement]:
+def measure(leak: Leak, samples: int = SAMPLES, *, pages: bool = False) -> dict[str, Measurement]:
     """Measure a stand-in with a leak."""
-    with running(leak) as url, closing(Caller(url)) as caller:
+    with running(leak, pages=pages) as url, closing(Caller(url)) as caller:
         account = Account(KNOWN, PASSWORD)
         check_account(caller, account)
         found = Stranger(caller, account, Addresses(KNOWN), None).measure_all(samples, lambda _: None)
@@ -120,6 +120,23 @@ def test_what_only_a_second_call_shows_is_found() -> None:
         leak = different(name, is_known, lambda answer: (answer[0], {}, {"state": "sent", "seq": 4}))
         found = measure(leak, 10)
         assert list(verdicts(found)) == [f"after a sign-up: {named}"]
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        ("POST /login", "page: login, wrong password"),
+        ("POST /forgot", "page: forgot"),
+        ("GET /signup/status", "page: sign-up"),
+    ],
+)
+def test_a_page_that_differs_for_some_is_found(call: str, named: str) -> None:
+    """The address that it shows is no difference."""
+    change = different(
+        call, is_known, lambda answer: (answer[0], answer[1], {**answer[2], "greeting": "Hello again"})
+    )
+    found = measure(change, 10, pages=True)
+    assert {name for name, each in found.items() if each.answers_differ} == {named}
 
 
 def test_one_call_may_be_measured_alone() -> None:

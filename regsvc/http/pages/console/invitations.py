@@ -8,14 +8,12 @@ from quart import Response, request
 from regsvc.accounts.cursor import Position
 from regsvc.accounts.invitations import invitation
 from regsvc.accounts.invitations.invitation import InvitationNotFoundError
-from regsvc.accounts.sessions.proof import ProofNeededError
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.flows.login.proof import require_proof
 from regsvc.flows.rate_limits import INVITE, throttle_actor
 from regsvc.flows.signup.invitations import InviteBody, invite
 from regsvc.http.context import get_context
 from regsvc.http.pages.console.overview import get_operator, show_console
-from regsvc.http.pages.factors.proof import lead_to_proof
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint
 from regsvc.http.request.body import read_id, read_values
@@ -52,8 +50,6 @@ async def submit_invitation() -> Response:
             await invite(conn, context.settings, body, caller.locale, caller.as_admin(operator))
     except DatabaseUnavailableError:
         raise
-    except ProofNeededError:
-        return lead_to_proof("invitations")
     except RegsvcError as error:
         status = find_status(error)
         return await _show(int(status or 500), problem=str(error), email=form.get("email", "")[:320])

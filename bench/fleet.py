@@ -1,17 +1,24 @@
 """What many processes cost that share one database: at rest, and for each sign-up and its mail.
 
-    python bench/fleet.py [--api 20] [--workers 10] [--signups 300] [--seconds 20]
+    python bench/fleet.py [--api 20] [--workers 10] [--signups 300] [--seconds 20] [--broker] [--beside COMMIT]
 
-One API process with one worker, then many of both, on a new database each. At rest: processor time of all regsvc
-processes and of PostgreSQL in a while without requests, as shares of one core. Then people sign up, hashed at cost 10,
-and each mail is handed to `bench/smtp_sink.py`: PostgreSQL's processor time for each, connections, and the updates of
-`mails` and `registrations` that touched no index (HOT).
+One API process with one worker, then many of both, on a new database each. At rest: statements that PostgreSQL was
+sent, and processor time of all regsvc processes and of PostgreSQL in a while without requests, as shares of one core.
+Then people sign up, hashed at cost 10, and each mail is handed to `bench/smtp_sink.py`: PostgreSQL's processor time for
+each, connections, and the updates of `mails` and `registrations` that touched no index (HOT).
+
+With `--beside`, many of an earlier version are measured first, in the same environment and on the present schema.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import subprocess
+import tarfile
 from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
 
 import trio
 from stand import (
@@ -21,6 +28,7 @@ from stand import (
     describe_machine,
     execute,
     new_database,
+    open_broker,
     open_program,
     open_sink,
     run,
@@ -32,6 +40,7 @@ from regsvc.postgres.embedded import EmbeddedPostgres
 from regsvc.postgres.migrate import migrate
 
 CLIENTS = 8
+SETTINGS = {"max_connections": "900", "shared_preload_libraries": "pg_stat_statements"}
 PATIENCE = 240.0  # seconds for the start
 SETTLE = 5.0  # seconds after it
 _UPDATES = """
@@ -67,18 +76,55 @@ def since(before: dict[str, float]) -> dict[str, float]:
     return {name: seconds - before.get(name, 0.0) for name, seconds in computed().items()}
 
 
-async def measure(server: str, api: int, workers: int, signups: int, seconds: float) -> None:
-    """Run that many processes, and print what they cost."""
+def unpack(commit: str, folder: Path) -> Path:
+    """Return a folder with the package of an earlier commit."""
+    root = Path(__file__).parents[1]
+    packed = subprocess.run(
+        ["git", "archive", commit, "regsvc"], cwd=root, check=True, stdout=subprocess.PIPE
+    ).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder / commit, filter="data")
+    return folder / commit
+
+
+async def count_statements(database: str) -> int:
+    """Return how many statements PostgreSQL has executed."""
+    ((calls,),) = await execute(database, "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements")
+    return int(calls)
+
+
+async def measure(
+    server: str,
+    api: int,
+    workers: int,
+    signups: int,
+    seconds: float,
+    *,
+    broker: str | None,
+    source: Path | None,
+) -> None:
+    """Run that many processes, of the package in `source` if it is not this one, and print what they cost."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(short_folder())
         sink = stack.enter_context(open_sink(signups))
-        database = await new_database(server, f"fleet_{api}_{workers}")
+        database = await new_database(server, f"fleet_{api}_{workers}{'' if source is None else '_before'}")
+        await execute(database, "CREATE EXTENSION pg_stat_statements")
         await migrate(database)
         settings = serve_settings(database, sink.url, bcrypt_cost="10", rate_limits="off")
+        if broker is not None:
+            settings["amqp_url"] = broker
         programs = [
             stack.enter_context(
                 open_program(
-                    folder, "serve", "--role", role, "--processes", str(count), environ=settings, wait=False
+                    folder,
+                    "serve",
+                    "--role",
+                    role,
+                    "--processes",
+                    str(count),
+                    environ=settings,
+                    wait=False,
+                    package=source,
                 )
             )
             for role, count in (("api", api), ("worker", workers))
@@ -86,9 +132,9 @@ async def measure(server: str, api: int, workers: int, signups: int, seconds: fl
         for program in programs:
             await trio.to_thread.run_sync(program.wait_ready, PATIENCE)
         await trio.sleep(SETTLE)
-        before = computed()
+        before, sent = computed(), await count_statements(database)
         await trio.sleep(seconds)
-        rest = since(before)
+        rest, sent = since(before), await count_statements(database) - sent - 1
         ((connections,),) = await execute(
             database,
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
@@ -99,7 +145,9 @@ async def measure(server: str, api: int, workers: int, signups: int, seconds: fl
         await sink.wait_block()
         took = trio.current_time() - began
         cost = since(before)
-        print(f"{api} API processes, {workers} workers: {connections} connections")
+        version = "" if source is None else f", version {source.name[:7]}"
+        print(f"{api} API processes, {workers} workers{version}: {connections} connections")
+        print(f"  {sent / seconds * 60:.0f} statements a minute at rest")
         for name in ("regsvc", "PostgreSQL"):
             print(
                 f"  {name:<11}{rest[name] / seconds:8.1%} of a core at rest"
@@ -112,15 +160,23 @@ async def measure(server: str, api: int, workers: int, signups: int, seconds: fl
             )
 
 
-async def main(api: int, workers: int, signups: int, seconds: float) -> None:
+async def main(
+    api: int, workers: int, signups: int, seconds: float, *, with_broker: bool, beside: str | None
+) -> None:
     """Measure a small and a large fleet."""
     be_quiet()
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(short_folder())
-        postgres = EmbeddedPostgres(folder / "database", root_dir=folder, settings={"max_connections": "900"})
+        postgres = EmbeddedPostgres(folder / "database", root_dir=folder, settings=SETTINGS)
         server = await stack.enter_async_context(postgres)
-        for each in ((1, 1), (api, workers)):
-            await measure(server.conninfo, *each, signups, seconds)
+        runs: list[tuple[int, int, Path | None]] = [(1, 1, None), (api, workers, None)]
+        if beside is not None:
+            runs.insert(1, (api, workers, unpack(beside, folder)))
+        for each_api, each_workers, source in runs:
+            broker = stack.enter_context(open_broker()) if with_broker else None
+            await measure(
+                server.conninfo, each_api, each_workers, signups, seconds, broker=broker, source=source
+            )
     print(describe_machine())
 
 
@@ -132,5 +188,13 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--signups", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--broker", action="store_true", help="with RabbitMQ, a new node each")
+    parser.add_argument("--beside", metavar="COMMIT", help="an earlier version")
     chosen = parser.parse_args()
-    run(main, chosen.api, chosen.workers, chosen.signups, chosen.seconds)
+    run(
+        partial(main, with_broker=chosen.broker, beside=chosen.beside),
+        chosen.api,
+        chosen.workers,
+        chosen.signups,
+        chosen.seconds,
+    )

@@ -157,6 +157,7 @@ def open_program(
     environ: Mapping[str, str],
     wait: bool = True,
     python: Path = Path(sys.executable),
+    package: Path | None = None,
 ) -> Iterator[Program]:
     """Run `regsvc ARGUMENTS`, its log in a file as a container's would be in a pipe.
 
@@ -166,6 +167,7 @@ def open_program(
         environ: its settings.
         wait: until it is ready.
         python: interpreter of the environment that has it.
+        package: folder of another version of it, that takes the place of this one.
     """
     port = free_port()
     settings = {
@@ -181,7 +183,8 @@ def open_program(
             stderr=file,
             cwd=folder,
             env={name: value for name, value in os.environ.items() if not name.startswith("REGSVC_")}
-            | settings,
+            | settings
+            | ({} if package is None else {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"}),
             start_new_session=True,
         ) as process,
     ):

@@ -59,6 +59,7 @@ FOREIGN = Counter(
 LOG_LINES_DROPPED = Counter(
     "regsvc_log_lines_dropped_total", "Log lines dropped because the reader was too slow"
 )
+LEADS = Gauge("regsvc_leads", "1 while this process runs a chore for all processes", ["chore"])
 CHILD_FAILURES = Counter("regsvc_child_failures_total", "Failures of supervised children", ["child"])
 CHILD_RUNNING = Gauge("regsvc_child_running", "1 while a supervised child runs", ["child"])
 IDENTITY_ANSWERS = Counter(

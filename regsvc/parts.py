@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import trio
 
 from regsvc.config.settings import Settings
 from regsvc.consumer.sending.letters import Announce
+from regsvc.jobs.leading import Leadership
 from regsvc.live import LiveHub
 from regsvc.postgres.pool import Pool
 from regsvc.postgres.readiness import Readiness
@@ -44,6 +48,7 @@ class Parts:
         work_pool: PostgreSQL connections for everything else.
         readiness: checks whether PostgreSQL is ready, on its own connection.
         lane: the threads that hash passwords.
+        leadership: which chores this process runs for all.
         children: returns the state of the children.
         restart: restarts a child by name.
         announcer: receives the link and code of each mail that was sent; only in `dev`.
@@ -60,6 +65,7 @@ class Parts:
     work_pool: Pool
     readiness: Readiness
     lane: HashingLane
+    leadership: Leadership
     children: Callable[[], SupervisorStatistics]
     restart: Callable[[str], None]
     announcer: Announce | None = None
@@ -127,6 +133,7 @@ async def open_parts(
                 work_pool,
                 readiness,
                 lane,
+                Leadership(f"{socket.gethostname()}/{os.getpid()}/{token_hex(4)}"),
                 children,
                 restart,
                 announcer,

@@ -16,6 +16,7 @@
 | events     |  x  |  x  |   x    |                  | publishes events to the broker's exchange       |
 | webhooks   |  x  |     |   x    | x                | sends events to webhooks                        |
 | janitor    |  x  |  x  |   x    | x                | deletes expired rows                            |
+| leader     |  x  |  x  |   x    | x                | holds the leases of what one process does for all |
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from regsvc.consumer.janitor import run_janitor
+from regsvc.consumer.leader import run_leader
 from regsvc.consumer.listener import run_listener
 from regsvc.consumer.mailer import AT_ONCE, run_mailer
 from regsvc.consumer.review import run_review
@@ -65,8 +67,15 @@ def make_children(parts: Parts) -> list[Child]:
         *(_unsent_facts(parts) if works else ()),
         *(_bounce_mailbox(parts) if works else ()),
         *(_foreign(parts) if works and settings.accept_foreign_mail else ()),
-        Child("janitor", partial(run_janitor, pool=parts.work_pool, stopping=parts.stopping), DEPENDENT),
+        *_chores(parts),
     ]
+
+
+def _chores(parts: Parts) -> Iterator[Child]:
+    pool, stopping, leadership = parts.work_pool, parts.stopping, parts.leadership
+    clean = partial(run_janitor, pool=pool, lead=leadership.of("janitor"), stopping=stopping)
+    yield Child("janitor", clean, DEPENDENT)
+    yield Child("leader", partial(run_leader, pool=pool, leadership=leadership, stopping=stopping), DEPENDENT)
 
 
 def _http(parts: Parts) -> Iterator[Child]:
@@ -128,6 +137,7 @@ def _relay(parts: Parts) -> Iterator[Child]:
         pool=parts.work_pool,
         conninfo=parts.settings.listen_conninfo,
         url=parts.settings.amqp_url.get_secret_value(),
+        lead=parts.leadership.of("relay"),
         stopping=parts.stopping,
     )
     yield Child("relay", run, DEPENDENT)
@@ -144,6 +154,7 @@ def _event_exchange(parts: Parts) -> Iterator[Child]:
         url=parts.settings.amqp_url.get_secret_value(),
         exchange=parts.settings.events_exchange,
         source=parts.settings.public_url,
+        lead=parts.leadership.of("events"),
         stopping=parts.stopping,
     )
     yield Child("events", run, DEPENDENT)
@@ -160,13 +171,15 @@ def _webhooks(parts: Parts) -> Iterator[Child]:
         settings=settings,
         secrets=parts.secrets,
         dev=parts.dev,
+        lead=parts.leadership.of("webhooks"),
         stopping=parts.stopping,
     )
     yield Child("webhooks", run, DEPENDENT)
 
 
 def _unsent_facts(parts: Parts) -> Iterator[Child]:
-    run = partial(run_unsent_facts, pool=parts.work_pool, stopping=parts.stopping)
+    lead = parts.leadership.of("unsent")
+    run = partial(run_unsent_facts, pool=parts.work_pool, lead=lead, stopping=parts.stopping)
     yield Child("unsent", run, DEPENDENT)
 
 

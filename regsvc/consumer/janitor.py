@@ -35,6 +35,7 @@ from regsvc.accounts.sessions.login_places import purge_places
 from regsvc.accounts.sessions.session import purge_legacy_tokens, purge_sessions
 from regsvc.accounts.users.email_change import purge_changes
 from regsvc.errors import DatabaseUnavailableError
+from regsvc.jobs.leading import AlwaysLead, Lead
 from regsvc.mail.queue.watches import purge_watches
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.pool import Pool
@@ -85,16 +86,19 @@ async def run_janitor(
     *,
     pool: Pool,
     stopping: trio.Event,
+    lead: Lead | None = None,
     chores: Sequence[tuple[str, Chore]] = CHORES,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run every chore every few seconds until `stopping` is set; several janitors do not conflict.
+    """Run every chore every few seconds until `stopping` is set, while this process leads.
 
-    A failing chore does not stop the next. Its batch is halved, down to one row, and doubles again while it fits.
+    Several janitors do not conflict. A failing chore does not stop the next. Its batch is halved, down to one row, and
+    doubles again while it fits.
 
     Args:
         pool: source of connections.
         stopping: ends the janitor after the running chore.
+        lead: whether this process runs the chores for all; by default it does.
         chores: a description for the log, and a function that takes a connection and a batch size and returns the
             number of rows it ended or deleted.
         task_status: reports the start.
@@ -104,12 +108,21 @@ async def run_janitor(
         ExceptionGroup: bugs failed chores of a round; all others have run.
     """
     task_status.started()
+    lead = lead or AlwaysLead()
     rota = [_Turn(description, chore) for description, chore in chores]
-    while not stopping.is_set():
+    with lead.stand():
+        while not stopping.is_set():
+            if lead.ours:
+                await _do_rounds(pool, rota, lead, stopping)
+            await wait_any(stopping.wait, lead.wait_won)
+
+
+async def _do_rounds(pool: Pool, rota: Sequence[_Turn], lead: Lead, stopping: trio.Event) -> None:
+    while lead.ours and not stopping.is_set():
         failures: list[Exception] = []
         for turn in rota:
             try:
-                await turn.take(pool, stopping)
+                await turn.take(pool, lead, stopping)
             except (DatabaseUnavailableError, psycopg.Error) as error:
                 failures.append(error)
                 log.warning("chore failed", chore=turn.description, batch=turn.batch, error=str(error))
@@ -132,8 +145,8 @@ class _Turn:
         self.more = False  # more rows were left when its share of the round was over
         self._chore = chore
 
-    async def take(self, pool: Pool, stopping: trio.Event) -> None:
-        """Run the chore until no rows are left, its share of the round is over, or it fails.
+    async def take(self, pool: Pool, lead: Lead, stopping: trio.Event) -> None:
+        """Run the chore until no rows are left, its share of the round is over, another process leads, or it fails.
 
         Raises:
             DatabaseUnavailableError: a batch took too long; the next one is half as large.
@@ -141,7 +154,7 @@ class _Turn:
         self.more = False
         total, end = 0, trio.current_time() + SHARE
         try:
-            while not stopping.is_set():
+            while lead.ours and not stopping.is_set():
                 size, began = self.batch, trio.current_time()
                 try:
                     async with pool.connection() as conn:

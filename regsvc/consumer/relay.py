@@ -3,6 +3,8 @@
 Confirmed publishes are recorded; others are released at once. A message may be published twice, which the claim makes
 harmless, or lost: then it is published again after five minutes without a claim, unless the queue still holds it. When
 the queue turns out to be empty, on connecting or later, all messages it should hold are due at once.
+
+Of several relays, the leader looks at the queue and polls often. The others wake for notifications.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import trio
 
 from regsvc.errors import BrokerUnavailableError, DatabaseUnavailableError
 from regsvc.jobs.due import listen_due
+from regsvc.jobs.leading import AlwaysLead, Lead
 from regsvc.mail.queue import publishing
 from regsvc.mail.queue.jobs import MAIL_JOBS
 from regsvc.mail.queue.precedence import Precedence
@@ -40,6 +43,7 @@ async def run_relay(
     conninfo: str,
     url: str,
     stopping: trio.Event,
+    lead: Lead | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Publish due messages until `stopping` is set.
@@ -49,12 +53,14 @@ async def run_relay(
         conninfo: of the connection that receives notifications.
         url: RabbitMQ.
         stopping: ends the relay.
+        lead: whether this process polls often and reviews what was published; by default it does.
         task_status: reports the connection.
 
     Raises:
         BrokerUnavailableError: the broker is unavailable; its messages are handed to the mailer first.
         DatabaseUnavailableError: the database is unavailable.
     """
+    lead = lead or AlwaysLead()
     try:
         async with open_publisher(url) as publisher, trio.open_nursery() as nursery:
             woken = Alarm()
@@ -62,7 +68,8 @@ async def run_relay(
             nursery.start_soon(publisher.wait_closed)
             nursery.start_soon(_watch_dead_letters, publisher)
             task_status.started()
-            await _publish_due(pool, publisher, woken, stopping)
+            with lead.stand():
+                await _publish_due(pool, publisher, woken, lead, stopping)
             nursery.cancel_scope.cancel()
     except* BrokerUnavailableError:
         QUEUED.clear()
@@ -70,7 +77,9 @@ async def run_relay(
         raise
 
 
-async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping: trio.Event) -> None:
+async def _publish_due(
+    pool: Pool, publisher: Publisher, woken: Alarm, lead: Lead, stopping: trio.Event
+) -> None:
     lost = _Lost() if publisher.messages_ready == 0 else None
     next_look, precedence = trio.current_time() + _LOOK_EVERY, Precedence()
     while not stopping.is_set():
@@ -86,15 +95,15 @@ async def _publish_due(pool: Pool, publisher: Publisher, woken: Alarm, stopping:
         if mail_ids:
             failed = await _publish(pool, publisher, mail_ids)
         if failed or (len(mail_ids) < BATCH and lost is None and not best):
-            await wait_any(stopping.wait, woken.wait, seconds=_POLL)
+            await wait_any(stopping.wait, woken.wait, lead.wait_turn, seconds=lead.pace(_POLL))
         if trio.current_time() >= next_look and not publisher.blocked:
             # The queue may have been purged or deleted, of which the broker informs only consumers.
             next_look = trio.current_time() + _LOOK_EVERY
             ready = await publisher.count_ready()
             QUEUED.labels(queues.MAILS).set(ready)
-            if ready == 0:
+            if ready == 0 and lead.ours:
                 lost = lost or _Lost(publishing.BROKER_MISSED)
-            else:
+            elif lead.ours:
                 await _review(pool, ready)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 import trio
 
+from regsvc.jobs.leading import Leadership
+from regsvc.postgres.pool import Pool
 from tests.acceptance.test_commands import read_json
 from tests.postgres.pgbouncer import find_pgbouncer, run_pgbouncer
 from tests.programs import run_program, serve_environ
@@ -57,6 +60,21 @@ async def test_everything_works_with_a_connection_past_it_and_nothing_prepared(
         assert await sign_up_many(service.client) == [201] * SIGN_UPS
         await service.confirm("bob@example.com")
         assert (await service.client.get("/readyz")).json()["status"] == "ok"
+
+
+async def test_one_process_leads_behind_it(pooled: str) -> None:
+    """A lease needs no session, which an advisory lock would."""
+    pool = Pool(pooled, application_name="regsvc test", prepare=False)
+    ships = [Leadership(f"process {n}") for n in range(4)]
+    with ExitStack() as stack:
+        for ship in ships:
+            stack.enter_context(ship.of("janitor").stand())
+        for _ in range(3):
+            async with trio.open_nursery() as nursery:
+                for ship in ships:
+                    nursery.start_soon(ship.renew, pool)
+            assert sum(ship.led == ["janitor"] for ship in ships) == 1
+    await pool.aclose()
 
 
 async def test_without_either_it_finds_out_by_itself(pooled: str, tmp_path: Path) -> None:

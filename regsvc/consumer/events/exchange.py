@@ -16,6 +16,7 @@ from regsvc.accounts.events.sinks import note_exchange
 from regsvc.accounts.events.types import CONTENT_TYPE, write_event
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.jobs.due import listen_due
+from regsvc.jobs.leading import AlwaysLead, Lead
 from regsvc.jobs.leases import release_jobs
 from regsvc.metrics import EVENTS
 from regsvc.postgres.pool import Pool
@@ -37,6 +38,7 @@ async def run_event_exchange(
     exchange: str,
     source: str,
     stopping: trio.Event,
+    lead: Lead | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Publish events until `stopping` is set.
@@ -48,6 +50,7 @@ async def run_event_exchange(
         exchange: name of the exchange.
         source: the public URL of this service.
         stopping: ends the child.
+        lead: whether this process polls often; by default it does.
         task_status: reports the connection.
 
     Raises:
@@ -56,21 +59,23 @@ async def run_event_exchange(
     """
     async with pool.connection() as conn:
         sink = await note_exchange(conn, exchange)  # first: from here on, events are written
+    lead = lead or AlwaysLead()
     async with open_event_publisher(url, exchange) as publisher, trio.open_nursery() as nursery:
         woken = Alarm()
         await nursery.start(listen_due, conninfo, pool, DELIVERIES, woken)
         nursery.start_soon(publisher.wait_closed)
         task_status.started()
-        next_note = trio.current_time() + _SEEN_EVERY
-        while not stopping.is_set():
-            await wait_any(stopping.wait, publisher.wait_unblocked)
-            async with pool.connection() as conn:
-                if trio.current_time() >= next_note:
-                    next_note = trio.current_time() + _SEEN_EVERY
-                    await note_exchange(conn, exchange)
-                claimed = await claim_deliveries(conn, {sink: BATCH})
-            if not claimed or not await _publish(pool, publisher, claimed, source):
-                await wait_any(stopping.wait, woken.wait, seconds=_POLL)
+        with lead.stand():
+            next_note = trio.current_time() + _SEEN_EVERY
+            while not stopping.is_set():
+                await wait_any(stopping.wait, publisher.wait_unblocked)
+                async with pool.connection() as conn:
+                    if trio.current_time() >= next_note:
+                        next_note = trio.current_time() + _SEEN_EVERY
+                        await note_exchange(conn, exchange)
+                    claimed = await claim_deliveries(conn, {sink: BATCH})
+                if not claimed or not await _publish(pool, publisher, claimed, source):
+                    await wait_any(stopping.wait, woken.wait, lead.wait_turn, seconds=lead.pace(_POLL))
         nursery.cancel_scope.cancel()
 
 

@@ -8,6 +8,7 @@ import trio
 
 from regsvc.accounts.events.sinks import list_receivers
 from regsvc.config.settings import Settings
+from regsvc.jobs.leading import AlwaysLead, Lead
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import Secrets
 from regsvc.waiting import wait_any
@@ -24,6 +25,7 @@ async def run_webhooks_when_wanted(
     secrets: Secrets,
     dev: bool,
     stopping: trio.Event,
+    lead: Lead | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Wait for the first webhook, then run `run_webhooks`.
@@ -35,25 +37,28 @@ async def run_webhooks_when_wanted(
         secrets: open the webhooks' secrets.
         dev: whether this is `regsvc dev`, where webhooks may reach this machine.
         stopping: ends the child.
+        lead: whether this process polls often; by default it does.
         task_status: reports the start.
 
     Raises:
         DatabaseUnavailableError: the database is unavailable.
     """
     task_status.started()
-    while not stopping.is_set():
-        async with pool.connection() as conn:
-            if await list_receivers(conn):
-                break
-        await wait_any(stopping.wait, seconds=_LOOK_EVERY)
-    else:
-        return
-    from regsvc.consumer.events.webhooks import WebhookSender, run_webhooks  # noqa: PLC0415 - as the module says
+    lead = lead or AlwaysLead()
+    with lead.stand():
+        while not stopping.is_set():
+            async with pool.connection() as conn:
+                if await list_receivers(conn):
+                    break
+            await wait_any(stopping.wait, lead.wait_turn, seconds=lead.pace(_LOOK_EVERY))
+        else:
+            return
+        from regsvc.consumer.events.webhooks import WebhookSender, run_webhooks  # noqa: PLC0415 - as the module says
 
-    sender = WebhookSender(
-        secrets,
-        settings.public_url,
-        settings.webhooks_allow + (LOOPBACK if dev and not settings.webhooks_allow else ()),
-        settings.events_address,
-    )
-    await run_webhooks(pool=pool, conninfo=conninfo, sender=sender, stopping=stopping)
+        sender = WebhookSender(
+            secrets,
+            settings.public_url,
+            settings.webhooks_allow + (LOOPBACK if dev and not settings.webhooks_allow else ()),
+            settings.events_address,
+        )
+        await run_webhooks(pool=pool, conninfo=conninfo, sender=sender, lead=lead, stopping=stopping)

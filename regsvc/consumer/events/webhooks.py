@@ -37,6 +37,7 @@ from regsvc.accounts.events.sinks import (
 from regsvc.accounts.events.types import CONTENT_TYPE, write_event
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.jobs.due import listen_due
+from regsvc.jobs.leading import AlwaysLead, Lead
 from regsvc.metrics import EVENTS
 from regsvc.postgres.pool import Pool
 from regsvc.security.seals import UnsealError
@@ -93,6 +94,7 @@ async def run_webhooks(
     conninfo: str,
     sender: WebhookSender,
     stopping: trio.Event,
+    lead: Lead | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Send events to webhooks until `stopping` is set, and finish the requests under way.
@@ -102,12 +104,14 @@ async def run_webhooks(
         conninfo: of the connection that receives notifications.
         sender: how webhooks are called.
         stopping: ends the child.
+        lead: whether this process polls often; by default it does.
         task_status: reports the start.
 
     Raises:
         DatabaseUnavailableError: the database is unavailable.
     """
     woken, under_way = Alarm(), Counter[UUID]()
+    lead = lead or AlwaysLead()
     async with trio.open_nursery() as listening:
         await listening.start(listen_due, conninfo, pool, DELIVERIES, woken)
         task_status.started()
@@ -130,7 +134,7 @@ async def run_webhooks(
                             woken=woken,
                         )
                     )
-                await wait_any(stopping.wait, woken.wait, seconds=_POLL)
+                await wait_any(stopping.wait, woken.wait, lead.wait_turn, seconds=lead.pace(_POLL))
         listening.cancel_scope.cancel()
 
 

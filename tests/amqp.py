@@ -94,6 +94,16 @@ class RawChannel:
         message = await self._call(self._channel.basic_get, queue, no_ack=True, timeout=SECONDS)
         return None if isinstance(message.delivery, commands.Basic.GetEmpty) else message
 
+    async def hold(self, queue: str) -> DeliveredMessage | None:
+        """Take one message without acknowledging it; None when there is none."""
+        message = await self._call(self._channel.basic_get, queue, timeout=SECONDS)
+        return None if isinstance(message.delivery, commands.Basic.GetEmpty) else message
+
+    async def acknowledge(self, message: DeliveredMessage) -> None:
+        """Acknowledge a message that is held."""
+        assert isinstance(message.delivery, commands.Basic.GetOk)
+        await self._call(self._channel.basic_ack, message.delivery.delivery_tag)
+
     async def delete(self, queue: str) -> None:
         """Delete the queue with all that is in it; nothing happens when there is none."""
         await self._call(self._channel.queue_delete, queue, timeout=SECONDS)

@@ -1,8 +1,12 @@
-"""Fixtures on a real PostgreSQL: one server a session, one template with the schema, a clone of it for each test."""
+"""Fixtures on a real PostgreSQL: one server a session, one template with the schema, a clone of it for each test.
+
+`REGSVC_TEST_POSTGRES` is the URI of another server to use, such as one of an older version, that runs already.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 import threading
 from contextlib import contextmanager
@@ -72,6 +76,11 @@ def root_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres_server(root_directory: Path) -> Iterator[str]:
     """A server for the whole run; the URI of its `postgres` database, which stays empty."""
+    if given := os.environ.get("REGSVC_TEST_POSTGRES"):
+        run_sql(given, f"DROP DATABASE IF EXISTS {_TEMPLATE}", f"CREATE DATABASE {_TEMPLATE}")
+        trio.run(migrate, name_database(given, _TEMPLATE))
+        yield given
+        return
     # Fixtures of a session cannot be on Trio, hence the thread. What goes wrong in it is raised here.
     started: SimpleQueue[tuple[str, trio.CancelScope, trio.lowlevel.TrioToken] | BaseException] = (
         SimpleQueue()
@@ -107,7 +116,10 @@ def postgres_server(root_directory: Path) -> Iterator[str]:
 def clone_database(server: str) -> Iterator[str]:
     """Hold a fresh database with the schema; gives its URI."""
     name = f"test_{next(_numbers)}"
-    run_sql(server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
+    with psycopg.connect(server, autocommit=True) as connection:
+        # Copies files by itself before version 15.
+        strategy = " STRATEGY file_copy" if connection.info.server_version >= 150_000 else ""
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}{strategy}".encode())
     yield name_database(server, name)
     run_sql(server, f"DROP DATABASE {name} WITH (FORCE)")
 

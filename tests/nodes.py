@@ -175,6 +175,12 @@ class PrivateBroker:
         """Close every connection, as an operator may."""
         self.ctl("close_all_connections", "--global", "for a test")
 
+    def wipe(self) -> None:
+        """Forget every queue, exchange and message, as a new node in the place of this one would."""
+        for command in ("stop_app", "reset", "start_app"):
+            self.ctl(command)
+        self.wait_ready()
+
     def flush(self) -> None:
         """Have the node note on disk which queues it has, as it does half a second after one is declared.
 

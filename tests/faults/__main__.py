@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from tests.faults import figures, held, suite
+from tests.faults.events.run import open_run, run_long, run_short
 from tests.faults.stage import open_stage
 from tests.faults.suite import SECTIONS, Suite
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 tell = partial(print, flush=True)
 
+EVENTS = "events"
 FIGURES = {"outage": figures.outage, "many": figures.many, "plan": figures.plan, "held": held.held}
 
 
@@ -61,6 +63,24 @@ async def run_faults(folder: Path, chosen: argparse.Namespace, sections: Collect
         return wrong
 
 
+async def run_events(folder: Path, chosen: argparse.Namespace) -> list[str]:
+    """Kill processes at the moments that matter to an event, print the table, and return what is wrong."""
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        tell(f"[{time.monotonic() - began:5.0f} s] {text}")
+
+    async with open_run(folder, folder, say, chosen.seed) as run:
+        run.until = trio.current_time() + chosen.minutes * 60
+        if chosen.short:
+            await run_short(run)
+        else:
+            await run_long(run, chosen.kills, chosen.seed)
+        wrong = await run.judge()
+        tell(f"\n{run.books.table()}\n")
+        return wrong
+
+
 def main() -> int:
     """Read the options, run, and return the exit code: 1 when a promise is broken."""
     parser = argparse.ArgumentParser(
@@ -70,9 +90,9 @@ def main() -> int:
         "sections",
         nargs="*",
         metavar="SECTION",
-        help=f"of {', '.join([*SECTIONS, *FIGURES])}; the first eight if none",
+        help=f"of {', '.join([*SECTIONS, EVENTS, *FIGURES])}; the first nine if none",
     )
-    parser.add_argument("--kills", type=int, default=200, help="at random; 200")
+    parser.add_argument("--kills", type=int, default=200, help="at random, and of events; 200")
     parser.add_argument("--rounds", type=int, default=3, help="at each moment that matters; 3")
     parser.add_argument("--minutes", type=float, default=25, help="after which no further fault begins; 25")
     parser.add_argument(
@@ -81,8 +101,8 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="what the tests run")
     parser.add_argument("--keep", action="store_true", help="keep logs and data")
     chosen = parser.parse_args()
-    sections: Collection[str] = chosen.sections or SECTIONS
-    if unknown := set(sections) - {*SECTIONS, *FIGURES}:
+    sections: Collection[str] = chosen.sections or [*SECTIONS, EVENTS]
+    if unknown := set(sections) - {*SECTIONS, EVENTS, *FIGURES}:
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     tell(f"seed {chosen.seed}")
@@ -90,6 +110,9 @@ def main() -> int:
     if any(section in SECTIONS for section in sections):
         with make_folder(keep=chosen.keep) as folder:
             wrong += trio.run(run_faults, folder, chosen, sections)
+    if EVENTS in sections:
+        with make_folder(keep=chosen.keep) as folder:
+            wrong += trio.run(run_events, folder, chosen)
     for name, measure in FIGURES.items():
         if name in sections:
             with make_folder(keep=chosen.keep) as folder:

@@ -14,7 +14,7 @@ from tests.proxies import Proxy, Trap, Way
 PATIENCE = 20.0  # seconds that a moment may take to come
 _UP, _DOWN = Way.UP, Way.DOWN
 # Class and method ids of AMQP 0-9-1 (section 1.8 of its reference), as a frame carries them.
-_ACK = b"\x00\x3c\x00\x50"
+ACK = b"\x00\x3c\x00\x50"
 _DELIVER = b"\x00\x3c\x00\x3c"
 _ACCEPTED = b"ok queued"
 _ANYTHING = b""
@@ -100,11 +100,11 @@ KILL_POINTS = (
     # A sign-up is one statement, which is a transaction by itself, and ends with a NOTIFY.
     _point("kill -9 before a sign-up is sent", "api", ("postgres", _UP, b"mail_due")),
     _point("kill -9 after its commit, before the 201", "api", ("postgres", _DOWN, b"pg_notify")),
-    _point("kill -9 after publish, before its confirm", "any", ("broker", _DOWN, _ACK)),
+    _point("kill -9 after publish, before its confirm", "any", ("broker", _DOWN, ACK)),
     _point(
         "kill -9 after the confirm, before it is noted",
         "any",
-        ("broker", _DOWN, _ACK),
+        ("broker", _DOWN, ACK),
         ("postgres", _UP, _ANYTHING),
     ),
     _point(
@@ -126,7 +126,7 @@ KILL_POINTS = (
         "kill -9 after the commit, before the ack",
         "worker",
         ("mail", _DOWN, _ACCEPTED),
-        ("broker", _UP, _ACK),
+        ("broker", _UP, ACK),
     ),
 )
 
@@ -135,6 +135,6 @@ CUT_POINTS = (
     _point("PostgreSQL cut after a COMMIT", "worker", ("postgres", _DOWN, b"COMMIT"), kills=False),
     _point("mail server cut inside DATA", "worker", ("mail", _UP, b"MIME-Version"), kills=False),
     _point("mail server cut before its 250 arrives", "worker", ("mail", _DOWN, _ACCEPTED), kills=False),
-    _point("RabbitMQ cut before a confirm arrives", "any", ("broker", _DOWN, _ACK), kills=False),
-    _point("RabbitMQ cut before an ack arrives", "worker", ("broker", _UP, _ACK), kills=False),
+    _point("RabbitMQ cut before a confirm arrives", "any", ("broker", _DOWN, ACK), kills=False),
+    _point("RabbitMQ cut before an ack arrives", "worker", ("broker", _UP, ACK), kills=False),
 )

@@ -60,6 +60,11 @@ class Seat:
         """Whether there is a process now."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int | None:
+        """The id of the present process, if there is one."""
+        return self._process.pid if self._process is not None and self.alive else None
+
     def kill(self) -> None:
         """End it on the spot; it is started again."""
         if self._process is not None and self.alive:

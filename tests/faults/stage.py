@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -152,6 +152,7 @@ async def open_stage(
     workers: int = 2,
     pace: float = 5.0,
     inbox: Inbox | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Stage]:
     """Run a stage as long as the block lasts; nobody signs up yet.
 
@@ -162,6 +163,7 @@ async def open_stage(
         workers: processes of role `worker`.
         pace: sign-ups a second.
         inbox: what keeps the books of deliveries.
+        settings: of the processes, besides those of every stage.
     """
     async with _bare_errors(), AsyncExitStack() as stack:
         node = PrivateBroker()
@@ -198,6 +200,7 @@ async def open_stage(
                 http_port=str(port),
                 amqp_url=node.url().replace(str(node.port), str(wires["broker"].port)),
                 **{f"smtp_{stage}_seconds": str(seconds) for stage, seconds in SMTP_SECONDS.items()},
+                **(settings or {}),
             )
             output = folder / f"{name.replace(' ', '-')}.log"
             output.touch()

@@ -11,6 +11,7 @@ NAMED: dict[str, float] = {
     "tests/http/test_email_change.py": 67,
     "tests/http/test_passwords.py": 65,
     "tests/faults/test_faults.py": 61,
+    "tests/faults/events/test_event_kills.py": 45,
     "tests/acceptance/test_selftest.py": 110,
     "tests/http/test_console.py": 38,
     "tests/acceptance/test_mail_commands.py": 33,

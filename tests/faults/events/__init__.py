@@ -1,0 +1,1 @@
+"""Events under faults: processes are killed at the moments that matter to an event, and the books are compared."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from keeper import descendants
+from tests.suite.leftovers import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -6,6 +6,7 @@ from hypothesis import settings
 
 pytest_plugins = [
     "tests.suite.run",
+    "tests.suite.leftovers",
     "tests.suite.order",
     "tests.suite.routes",
     "tests.databases",

@@ -21,7 +21,7 @@ import trio
 from regsvc.postgres.embedded import EmbeddedPostgres
 from regsvc.postgres.migrate import migrate
 from regsvc.postgres.pool import Pool
-from tests.suite.ram_disk import find_ram_disk
+from tests.suite.ram_disk import find_ram_disk, name_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -53,7 +53,7 @@ def run_sql(conninfo: str, *statements: str) -> None:
 @contextmanager
 def make_short_directory() -> Iterator[Path]:
     """Make a directory for a server: unlike pytest's, others can reach it (a server is not root) and it is short."""
-    with tempfile.TemporaryDirectory(prefix="regsvc-tests-", dir=find_ram_disk()) as name:
+    with tempfile.TemporaryDirectory(prefix=name_folder(), dir=find_ram_disk()) as name:
         directory = Path(name)
         directory.chmod(0o755)
         yield directory

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.suite.ports import take_port
-from tests.suite.ram_disk import find_ram_disk
+from tests.suite.ram_disk import find_ram_disk, name_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,7 +43,7 @@ class PrivateBroker:
 
     def __init__(self) -> None:
         self.port, self._epmd_port, self._dist_port = take_port(), take_port(), take_port()
-        self._directory = Path(tempfile.mkdtemp(prefix="regsvc-rabbitmq-", dir=find_ram_disk()))
+        self._directory = Path(tempfile.mkdtemp(prefix=name_folder(), dir=find_ram_disk()))
         self._attached_as: str | None = None
         self._reset()
 

@@ -7,6 +7,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+RUN = "REGSVC_TEST_RUN"  # names the run that made a folder
+
 _DISK = Path("/dev/shm")  # noqa: S108 - only private directories are made there
 _ROOM = (
     2**30
@@ -32,3 +34,13 @@ def find_ram_disk() -> Path | None:
         and int(available[1]) * 1024 >= _MEMORY
     )
     return _DISK if fits else None
+
+
+def name_folder() -> str:
+    """Return the beginning of the names of the folders that this run makes for its servers."""
+    return f"regsvc-tests-{os.environ.get(RUN, '')}-"
+
+
+def find_leftovers() -> list[Path]:
+    """Return the folders that this run made on the RAM disk and did not remove."""
+    return list(_DISK.glob(f"{name_folder()}*"))

@@ -47,7 +47,7 @@ run: $(VENV)/.base
 # is shown both times, and the last lines name what passed alone only: a test that is often among them has a fault.
 INSTALLED := PYTHONPATH='$(CURDIR)/$(WHEEL)' PYTHONSAFEPATH=1 REGSVC_TEST_INSTALLED='$(CURDIR)/$(WHEEL)'
 FAILED := $(BIN)/python -c 'import json; print(*json.load(open(".pytest_cache/v/cache/lastfailed")), sep="\n")'
-test: lint $(WHEEL)
+test: lint tools $(WHEEL)
 	@$(INSTALLED) $(BIN)/pytest $(PARALLEL) --durations=15; code=$$?; [ $$code -eq 1 ] || exit $$code; \
 		failed=$$($(FAILED)); printf '\n=== FAILED BESIDE OTHERS; once more, and alone: ===\n%s\n' "$$failed"; \
 		$(INSTALLED) $(BIN)/pytest --last-failed --last-failed-no-failures none; code=$$?; \
@@ -92,7 +92,7 @@ image:
 		--build-arg CREATED="$$(TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd)" \
 		--build-arg SOURCE='$(SOURCE)' .
 
-# Helm and kubeconform for the tests of the chart, once for this user: Helm takes minutes.
+# Helm and kubeconform for the tests of the chart, where there is Go. Helm takes minutes, once for each user.
 tools: $(VENV)/.test
 	$(BIN)/python -m tests.tools.go_programs
 

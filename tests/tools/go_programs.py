@@ -1,6 +1,6 @@
 """Programs of other projects that the tests run, built from their source by Go. `make tools` builds all of them.
 
-Helm takes minutes to compile, so no test builds it: what was built is kept for every checkout of this user.
+Helm takes minutes to compile, so what was built is kept for every checkout of this user.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ WHEEL := build/installed
 WORKERS ?= 4
 PARALLEL = -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test check realities faults upgrade figures growth fuzz bench image sbom tools lint format docs pins clean
+.PHONY: help run test check realities faults upgrade figures trace growth fuzz bench image sbom tools lint format docs pins clean
 
 help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
@@ -22,6 +22,7 @@ help:
 	@echo 'make figures long outages and many mails, for a quarter of an hour'
 	@echo 'make upgrade roll the released version over to this one and back under load'
 	@echo 'make realities what takes a cluster, other versions or a proxy, for some fifteen minutes'
+	@echo 'make trace   sign one person up on real servers and print the trace, to the reply of the mail server'
 	@echo 'make growth  hold every statement against a small and a large database, for two minutes'
 	@echo 'make fuzz    make 100,000 connections to the server that say anything at all'
 	@echo 'make bench   measure speed and memory, for some six minutes'
@@ -73,6 +74,12 @@ realities: $(VENV)/.test
 # From the released version to this one and back, while people sign up.
 upgrade: $(VENV)/.test
 	$(BIN)/pytest -s -p no:cacheprovider tests/realities/upgrade.py
+
+# What docs/operations.md shows of traces.
+trace: $(VENV)/.test
+	@mkdir -p build; rm -f build/trace.txt; \
+		REGSVC_TEST_TRACE='$(CURDIR)/build/trace.txt' $(BIN)/pytest -q -p no:cacheprovider tests/tracing/test_tree.py; \
+		code=$$?; cat build/trace.txt; exit $$code
 
 # What docs/performance.md shows of databases that have grown.
 growth: $(VENV)/.test
@@ -161,7 +168,7 @@ pins: | $(BIN)/python
 		case $$list in \
 			serve) set -- pyproject.toml ;; \
 			base) set -- pyproject.toml --extra embedded -c requirements/serve.txt ;; \
-			test) set -- pyproject.toml --extra embedded --group test -c requirements/base.txt ;; \
+			test) set -- pyproject.toml --extra embedded --extra otel --group test -c requirements/base.txt ;; \
 			build) set -- --group build -c requirements/test.txt ;; \
 		esac; \
 		$(COMPILE) "$$@" --output-file requirements/$$list.txt >/dev/null; \

@@ -74,6 +74,7 @@ FACTORS = Counter(
 CHALLENGES = Counter(
     "regsvc_challenges_total", "Proof of work: asked, refused (a wrong or used solution), solved", ["outcome"]
 )
+SPANS = Counter("regsvc_spans_total", "Spans of traces sent to the collector, or lost", ["outcome"])
 LAG = Histogram(
     "regsvc_event_loop_lag_seconds",
     "How much later than asked for a sleeping task of the event loop was woken",
@@ -95,6 +96,29 @@ CONNECTIONS = Gauge(
     "regsvc_database_connections",
     "PostgreSQL connections for requests: idle, in use, and waiting requests",
     ["state"],
+)
+DATABASE_WAIT = Histogram(
+    "regsvc_database_wait_seconds",
+    "Seconds that a task waited for a PostgreSQL connection, by what it is for: http or work",
+    ["use"],
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+DATABASE_USE = Histogram(
+    "regsvc_database_use_seconds",
+    "Seconds that a PostgreSQL connection was used for one statement or transaction, by what it is for",
+    ["use"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+HASHING_WAIT = Histogram(
+    "regsvc_password_hash_wait_seconds",
+    "Seconds that a password waited for a hashing thread",
+    buckets=(0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+SMTP_STAGE = Histogram(
+    "regsvc_smtp_stage_seconds",
+    "Seconds of one stage of a conversation with a mail server, by outcome: ok, transient, permanent, lost",
+    ["stage", "outcome"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
 HASHES = Gauge("regsvc_password_hashes", "Passwords being hashed (busy) and queued (waiting)", ["state"])
 WAITERS = Gauge("regsvc_live_waiters", "Websockets and long polls that wait for a change")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 import psycopg
 import structlog
@@ -71,17 +71,20 @@ async def run_service(
     def restart(name: str) -> None:
         supervisors[0].restart(name)
 
-    async with open_parts(
-        settings,
-        stopping,
-        children,
-        restart,
-        announcer=announcer,
-        dev=dev,
-        lame_duck=lame_duck,
-        newer=newer,
-        member=member,
-    ) as parts:
+    async with (
+        _tracing(settings),
+        open_parts(
+            settings,
+            stopping,
+            children,
+            restart,
+            announcer=announcer,
+            dev=dev,
+            lame_duck=lame_duck,
+            newer=newer,
+            member=member,
+        ) as parts,
+    ):
         with garbage.spared():  # what a role needs is imported here
             family = make_children(parts)
         garbage.keep_imports()
@@ -98,6 +101,17 @@ async def run_service(
                 await member.tell_ready()
             if on_ready is not None and not stopping.is_set():
                 on_ready()
+
+
+def _tracing(settings: Settings) -> AbstractAsyncContextManager[None]:
+    if not settings.traces:
+        return nullcontext()
+    with garbage.spared():
+        from regsvc.tracing.exporting import open_tracing  # noqa: PLC0415 - off, nothing of it is loaded
+
+    return open_tracing(
+        ratio=settings.traces_ratio, per_second=settings.traces_per_second, role=settings.role
+    )
 
 
 async def _measure_lag() -> None:

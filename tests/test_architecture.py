@@ -36,6 +36,7 @@ FLOORS = (
     {"processes"},
     {"config"},
     {"logs"},
+    {"tracing"},
     {"errors", "live", "metrics", "supervisor", "waiting"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -29,6 +29,7 @@ from regsvc.config.insecurities import KNOWN_PASSWORDS, Insecurity, Topic, find_
 from regsvc.config.mail_settings import MailSettings
 from regsvc.config.mail_url import read_mail_urls
 from regsvc.config.signup.signup_settings import SignupSettings
+from regsvc.config.traces.trace_settings import TraceSettings
 from regsvc.logs import LogFormat, LogLevel
 
 Mode = Literal["dev", "serve", "check", "migrate", "operate"]
@@ -49,7 +50,9 @@ _Switch = Annotated[bool, BeforeValidator(notations.switch)]
 _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-class Settings(EventSettings, IdentitySettings, SignupSettings, FeedbackSettings, MailSettings):
+class Settings(
+    TraceSettings, EventSettings, IdentitySettings, SignupSettings, FeedbackSettings, MailSettings
+):
     """The settings of one process. Those that are not set and not needed in its mode are empty or None."""
 
     database_url: Annotated[SecretStr, AfterValidator(urls.database_url)] = Field(

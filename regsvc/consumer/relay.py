@@ -10,6 +10,7 @@ Of several relays, the leader looks at the queue and polls often. The others wak
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -27,6 +28,8 @@ from regsvc.mail.queue.precedence import Precedence
 from regsvc.metrics import PUBLISHED, QUEUED
 from regsvc.postgres.pool import Pool
 from regsvc.rabbitmq import Publisher, open_publisher, queues
+from regsvc.tracing.spans import Span, begin_span, is_on
+from regsvc.tracing.trace_context import read_stored
 from regsvc.waiting import Alarm, wait_any
 
 log = structlog.get_logger()
@@ -34,6 +37,12 @@ log = structlog.get_logger()
 BATCH = 200  # ids taken, and in flight to the broker, at a time
 _POLL = 2.0  # seconds between polls without a notification
 _LOOK_EVERY = 5.0  # seconds between checks of the queue
+_PUBLISHING = {
+    "messaging.system": "rabbitmq",
+    "messaging.operation.name": "publish",
+    "messaging.operation.type": "send",
+    "messaging.destination.name": queues.MAILS,
+}
 _STRANDING = 5.0  # seconds that handing messages to the mailer may take before the broker is dialled again
 
 
@@ -132,7 +141,17 @@ async def _watch_dead_letters(publisher: Publisher) -> None:
 
 async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bool:
     """Publish messages, record each result, and return whether any failed."""
-    result = await publisher.publish(mail_ids)
+    spans = await _begin_spans(pool, mail_ids) if is_on() else {}
+    confirmed: Collection[UUID] = ()
+    try:
+        headers = {mail_id: span.context.header for mail_id, span in spans.items()}
+        result = await publisher.publish(mail_ids, headers)
+        confirmed = set(result.confirmed)
+    finally:
+        for mail_id, span in spans.items():
+            if mail_id not in confirmed:
+                span.fail()
+            span.end()
     async with pool.connection() as conn:
         if result.confirmed:
             await publishing.note_published(conn, result.confirmed)
@@ -144,6 +163,22 @@ async def _publish(pool: Pool, publisher: Publisher, mail_ids: list[UUID]) -> bo
     if result.failed:
         log.warning("messages not published", failed=dict(Counter(result.failed.values())))
     return bool(result.failed)
+
+
+async def _begin_spans(pool: Pool, mail_ids: list[UUID]) -> dict[UUID, Span]:
+    """Begin a span for each message whose request was traced, as a part of that."""
+    async with pool.connection() as conn:
+        found = await publishing.find_traces(conn, mail_ids)
+    spans = {
+        mail_id: begin_span(
+            f"publish {queues.MAILS}",
+            "producer",
+            parent=read_stored(stored),
+            attributes=_PUBLISHING | {"messaging.message.id": str(mail_id)},
+        )
+        for mail_id, stored in found.items()
+    }
+    return {mail_id: span for mail_id, span in spans.items() if span is not None}
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ async def _take(
             locked.update(await find_claimable(conn, jobs.MAIL_JOBS, others))
         return claimed
 
-    taken = await take(courier, claim)
+    taken = await take(courier, claim, published={message.mail_id: message.published for message in messages})
     if taken is None:  # the process is ending or the courier restarts: they will be redelivered
         for message in messages:
             await message.requeue()

@@ -8,6 +8,7 @@ import structlog
 from quart import Response, g, request
 from quart.ctx import RequestContext
 from quart.typing import ResponseReturnValue
+from quart.wrappers import Request
 from quart_trio import QuartTrio
 
 from regsvc.http.admin import audit_log, mails, signing_keys, supervisor, suppressions, users, webhooks
@@ -63,6 +64,7 @@ from regsvc.http.pages.passkeys import related_origins  # noqa: F401 - likewise
 from regsvc.http.request.client import get_client_network, get_origin, limits_apply
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id
+from regsvc.http.request_trace import trace_request
 from regsvc.http.response.cors import add_cors_headers
 from regsvc.http.response.problems import register_error_handlers
 
@@ -122,6 +124,10 @@ _UNLESS_SET = [
 
 class _Application(LeanApplication):
     everywhere: Sequence[tuple[bytes, bytes]]  # headers
+
+    async def handle_request(self, request: Request) -> Response:
+        """Answer a request, in a span if it is traced."""
+        return await trace_request(super().handle_request, request)
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue:
         """Call the handler when it is the client's turn; probes are answered at once."""

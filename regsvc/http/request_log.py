@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _VARIABLE = re.compile(r"<[^>]+>")
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -42,7 +42,7 @@ def note_request(line: RequestLine, routes: Container[str] = frozenset()) -> Non
     if line.kind == "http" and line.status is not None:
         route = _ID.sub("{id}", line.path)
         _time(line.method, route if route in routes else "other").observe(line.milliseconds / 1000)
-    if line.path not in _PROBES:
+    if line.path not in PROBES:
         log_request(line)
 
 
@@ -60,6 +60,8 @@ def log_request(line: RequestLine) -> None:
     if line.close_code is not None:
         fields.append(("close_code", line.close_code))
     fields.append(("client", line.client))
+    if line.trace_id is not None:
+        fields.append(("trace_id", line.trace_id))
     quick = get_quick_lines()
     if quick is not None:
         quick.write(phrase, fields, line.request_id)

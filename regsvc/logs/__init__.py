@@ -22,6 +22,7 @@ import structlog
 from regsvc.logs.quick import QuickLines
 from regsvc.logs.redaction import Redactor, client_prefix, mask_email, reveal
 from regsvc.logs.writer import Writer
+from regsvc.tracing.spans import get_trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,6 +73,7 @@ def configure(
     console = out.isatty() if format is None else format == "console"
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_trace,
         _with_exception,
         lambda _logger, level_name, event: {**redactor.event(event), "level": level_name},
         _Console(colours=out.isatty()) if console else _json,
@@ -146,6 +148,14 @@ class _FromStandardLibrary(logging.Handler):
             message = str(record.msg)
         fields = {"source": record.name} | ({"exc_info": record.exc_info} if record.exc_info else {})
         structlog.get_logger().log(min(max(record.levelno // 10 * 10, 10), 50), message, **fields)
+
+
+def _with_trace(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
+    """Add the id of the current trace, if there is one."""
+    trace_id = get_trace_id()
+    if trace_id is not None:
+        event.setdefault("trace_id", trace_id)
+    return event
 
 
 def _with_exception(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:

@@ -19,7 +19,7 @@ from psycopg.errors import _WaitTimeout  # private, but `wait` must raise it
 from psycopg.rows import Row, tuple_row
 
 from regsvc.postgres.connecting import open_first
-from regsvc.postgres.session import HURRIED, Limits, begin_session
+from regsvc.postgres.session import HURRIED, Limits, begin_session, begin_transaction
 from regsvc.postgres.waiting import Lock, drive, drive_connecting
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class Connection(psycopg.AsyncConnection[Row]):
         if self.pgconn.transaction_status != IDLE:
             raise psycopg.ProgrammingError("transactions do not nest")
         try:
-            await self.command(b"BEGIN")
+            await begin_transaction(self)
             yield
             await self._commit()
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,19 @@ def spawn(run: Callable[[], Awaitable[None]]) -> None:
             log.exception("bug in the database pool")
 
     trio.lowlevel.spawn_system_task(guarded, name="database pool")
+
+
+@dataclass(frozen=True)
+class PoolStatistics:
+    """A snapshot of a pool: connections now (`size` at most), and counters since its creation."""
+
+    size: int
+    idle: int
+    in_use: int
+    waiting: int
+    opened: int
+    dropped: int
+    timeouts: int
 
 
 class Opener:

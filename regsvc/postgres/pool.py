@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import outcome
@@ -20,8 +19,10 @@ import trio
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.postgres.connection import Connection, StatementInterruptedError
 from regsvc.postgres.failures import judge
-from regsvc.postgres.opening import Opener, spawn
+from regsvc.postgres.opening import Opener, PoolStatistics, spawn
 from regsvc.postgres.waiting import is_readable
+from regsvc.tracing.pool_times import PoolTimes
+from regsvc.tracing.spans import Stopwatch, get_span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,19 +32,6 @@ log = structlog.get_logger()
 _LOOK_SECONDS = 0.1  # between two checks of the deadlines, and so the precision of `wait` and `limit`
 _CROWDED_SECONDS = 1.0  # without new connections after the server has refused one
 _CLOSED = "The connections to the database are closed."
-
-
-@dataclass(frozen=True)
-class PoolStatistics:
-    """A snapshot of a pool: connections now (`size` at most), and counters since its creation."""
-
-    size: int
-    idle: int
-    in_use: int
-    waiting: int
-    opened: int
-    dropped: int
-    timeouts: int
 
 
 class Pool:
@@ -79,6 +67,7 @@ class Pool:
         keep: int = 0,
         life: float = math.inf,
     ) -> None:
+        self._times = PoolTimes(application_name.removeprefix("regsvc "))
         self._size = size
         self._wait = wait
         self._limit = limit
@@ -120,13 +109,20 @@ class Pool:
             DatabaseUnavailableError: no connection became free in time; the server is unreachable, refuses connections
                 or writes (a failover, a full disk), fails, or exceeds `limit`. psycopg's other errors pass.
         """
+        watch = Stopwatch()
         connection = self._take_idle() or await self._take()
+        waited = watch.lap()
         generation = self._generation
         self._lent[connection] = trio.current_time() + (self._limit if limit is None else limit)
         self._watch()
-        connection.commits = alone
+        traced = alone and get_span() is not None  # only a transaction can tell its rows of the span
+        connection.commits = alone and not traced
         try:
-            yield connection
+            if traced:
+                async with connection.transaction():
+                    yield connection
+            else:
+                yield connection
         except psycopg.Error as error:
             verdict = judge(error, connection)
             if verdict is None:
@@ -141,6 +137,7 @@ class Pool:
                 self._drop_older(generation)
             raise verdict.error from error
         finally:
+            self._times.note(waited, watch.lap())
             del self._lent[connection]
             if generation == self._generation and connection.is_reusable:
                 self._pass_on(connection)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
 
+from regsvc.tracing.spans import get_span
+
 if TYPE_CHECKING:
     from psycopg.abc import ConnDict, ConnParam
 
@@ -110,3 +112,11 @@ async def _lift_statement_timeout(connection: Connection[Any]) -> None:
         except errors.QueryCanceled:
             continue
         return
+
+
+async def begin_transaction(connection: Connection[Any]) -> None:
+    """Begin a transaction. In a traced request the rows that it adds know its span (migration 0044)."""
+    await connection.command(b"BEGIN")
+    span = get_span()
+    if span is not None:
+        await connection.command(b"SET LOCAL regsvc.trace = '%b'" % span.context.stored.hex().encode())

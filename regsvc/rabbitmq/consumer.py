@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from aiormq.abc import DeliveredMessage
 
+    from regsvc.tracing.trace_context import TraceContext
+
 _PART_SECONDS = 0.5
 
 
@@ -47,9 +49,10 @@ class Unsettled:
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Unsettled):
-    """The id of one mail, from our own queue."""
+    """The id of one mail, from our own queue, and the span that published it, if that was recorded."""
 
     mail_id: UUID
+    published: TraceContext | None = None
 
 
 U = TypeVar("U", bound=Unsettled)
@@ -196,4 +199,5 @@ class Consumer(Subscription[Delivery]):
             await self.channel.basic_reject(tag, requeue=False, wait=False)
             self._on_malformed(str(error))
             return None
-        return Delivery(bool(delivered.redelivered), tag, self, mail_id)
+        published = message.read_trace(delivered.header.properties)
+        return Delivery(bool(delivered.redelivered), tag, self, mail_id, published)

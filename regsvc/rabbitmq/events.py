@@ -31,12 +31,14 @@ class EventMessage:
         type: of the event: its routing key.
         body: of the message.
         content_type: of the body.
+        traceparent: header of what is traced.
     """
 
     id: UUID
     type: str
     body: bytes
     content_type: str
+    traceparent: str | None = None
 
 
 @asynccontextmanager
@@ -108,6 +110,7 @@ class EventPublisher(Publisher):
             message_type=event.type,
             message_id=str(event.id),
             delivery_mode=2,
+            headers=None if event.traceparent is None else {"traceparent": event.traceparent},
         )
         return (
             Basic.Publish(exchange=self._exchange, routing_key=event.type, mandatory=True),

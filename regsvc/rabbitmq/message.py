@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from regsvc.errors import MalformedMessageError
+from regsvc.tracing.spans import is_on
+from regsvc.tracing.trace_context import TraceContext, parse_traceparent
 
 if TYPE_CHECKING:
     from pamqp.commands import Basic
@@ -54,8 +56,18 @@ def decode(body: bytes, properties: Basic.Properties) -> UUID:
 def traceparent(mail_id: UUID) -> str:
     """Return a `traceparent` (W3C Trace Context, level 1) for publishing a mail's id once.
 
-    The trace id is the mail's id, so that all attempts of a mail are one trace. The parent id is random, and the flags
-    are "not sampled", since nothing here records spans.
+    The mail was asked for by a request that was not traced. The trace id is the mail's id, so that all attempts of a
+    mail are one trace. The parent id is random, and the flags are "not sampled".
     """
     parent = secrets.randbits(64) or 1  # all zeros is invalid
     return f"00-{mail_id.hex}-{parent:016x}-00"
+
+
+def read_trace(properties: Basic.Properties) -> TraceContext | None:
+    """Return the span that published a message; None if it was not recorded, or the header is not ours."""
+    if not is_on():
+        return None
+    headers = properties.headers
+    text = headers.get("traceparent") if isinstance(headers, dict) else None
+    found = parse_traceparent(text) if isinstance(text, str) else None
+    return found[0] if found is not None and found[1] else None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 256  # unconfirmed ids at a time
 _LOOK_SECONDS = 0.25  # aiormq has no event for Connection.Blocked
+_UNTRACED: Mapping[UUID, str] = {}
 
 
 class PublishFailure(StrEnum):
@@ -80,6 +81,7 @@ class Publisher(Link):
         self._turn = trio.Lock()
         self._unblocked = trio.Event()
         self._unblocked.set()
+        self._traceparents: Mapping[UUID, str] = _UNTRACED
 
     @property
     def blocked(self) -> bool:
@@ -121,16 +123,23 @@ class Publisher(Link):
         super().end(why)
         self._unblocked.set()
 
-    async def publish(self, mail_ids: Iterable[UUID]) -> PublishResult:
+    async def publish(
+        self, mail_ids: Iterable[UUID], traceparents: Mapping[UUID, str] = _UNTRACED
+    ) -> PublishResult:
         """Publish ids, persistent and mandatory, in batches, and wait for the broker's confirms (Trio flavour).
 
         Concurrent calls take turns. A repeated id is published once, because aiormq matches returned messages by it.
+
+        Args:
+            mail_ids: the ids.
+            traceparents: headers of those that are traced.
 
         Raises:
             BrokerUnavailableError: the connection had ended before; if it ends midway, the result has those so far.
         """
         async with self._turn:
             self.check_open()
+            self._traceparents = traceparents
             mails = list(dict.fromkeys(mail_ids))
             confirmed: list[UUID] = []
             failed: dict[UUID, PublishFailure] = {}
@@ -207,7 +216,7 @@ class Publisher(Link):
 
     def write_frames(self, mail_id: UUID) -> tuple[FrameType, ...]:
         """Return the frames of one message."""
-        return _frames(mail_id)
+        return _frames(mail_id, self._traceparents.get(mail_id) or message.traceparent(mail_id))
 
     def note_returned(self) -> None:
         """End this publisher: a message was returned, so its queue is gone."""
@@ -226,7 +235,7 @@ class Publisher(Link):
         return PublishFailure.NACKED if isinstance(error, DeliveryError) else PublishFailure.UNANSWERED
 
 
-def _frames(mail_id: UUID) -> tuple[FrameType, ...]:
+def _frames(mail_id: UUID, traceparent: str) -> tuple[FrameType, ...]:
     """Return the frames of one message."""
     body = message.encode(mail_id)
     properties = Basic.Properties(
@@ -234,7 +243,7 @@ def _frames(mail_id: UUID) -> tuple[FrameType, ...]:
         message_type=message.TYPE,
         message_id=str(mail_id),
         delivery_mode=2,
-        headers={"traceparent": message.traceparent(mail_id)},
+        headers={"traceparent": traceparent},
     )
     return (
         Basic.Publish(routing_key=queues.MAILS, mandatory=True),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import trio
 
 from regsvc.errors import OverloadedError
+from regsvc.metrics import HASHING_WAIT
 from regsvc.security.cores import (
     hashing_threads,
     hurry_own_turns,
@@ -23,6 +24,7 @@ from regsvc.security.cores import (
     usable_cores,
 )
 from regsvc.security.fair_queue import FairQueue
+from regsvc.tracing.spans import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -63,15 +65,18 @@ class _Job(Generic[T]):
     def __init__(self, function: Callable[[], T], owner: Hashable | None) -> None:
         self.finished = trio.Event()
         self.owner = owner
+        self.asked = self.begun = self.ended = time.perf_counter()
         self._function = function
         self._result: T
         self._error: BaseException | None = None
 
     def do(self) -> None:
+        self.begun = time.perf_counter()
         try:
             self._result = self._function()
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller, and the thread must live on
             self._error = error
+        self.ended = time.perf_counter()
 
     def refuse(self, error: Exception) -> None:
         self._error = error
@@ -144,6 +149,7 @@ class Lane:
         finally:
             if not job.finished.is_set():
                 self._leave(job)
+        _note_times(job)
         return job.result()
 
     def statistics(self) -> LaneStatistics:
@@ -252,3 +258,13 @@ class Lane:
                 self._closed = True
                 self._line.clear()
                 self._news.notify_all()
+
+
+def _note_times(job: _Job[Any]) -> None:
+    if job.ended == job.asked:
+        return  # it was refused
+    waited, worked = job.begun - job.asked, job.ended - job.begun
+    HASHING_WAIT.observe(waited)
+    told = time.perf_counter() - job.ended
+    record("wait for a hashing thread", waited, seconds_ago=worked + told)
+    record("password hash", worked, seconds_ago=told)

@@ -214,6 +214,7 @@ async def publish(pool: Pool) -> None:
             await jobs.add_job(conn, each, an_id("r", 3))
     async with pool.connection(limit=60) as conn:
         taken = await publishing.take_for_publishing(conn, 10)
+        await publishing.find_traces(conn, taken)
         await publishing.note_published(conn, taken)
         await watches.watch_mails(conn, [an_id("r", 3)])
         await precedence.claim_best(conn, 1)

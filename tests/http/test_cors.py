@@ -52,6 +52,8 @@ async def test_a_listed_page_may_send_what_the_api_takes(service: Service) -> No
         "idempotency-key",
         "if-match",
         "regsvc-handle",
+        "traceparent",
+        "tracestate",
     }
     assert 0 < int(before.headers["Access-Control-Max-Age"]) <= 7200
     assert "Origin" in before.headers["Vary"]

@@ -41,7 +41,7 @@ def list_expressions() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "expression"), list(list_expressions()))
 def test_every_metric_exists_with_its_labels(name: str, expression: str) -> None:
-    found = re.findall(r"(regsvc_\w+?)(?:_bucket)?(?:\{([^}]*)\})?(?=[\s\[)>=]|$)", expression)
+    found = re.findall(r"(regsvc_\w+?)(?:_bucket|_count)?(?:\{([^}]*)\})?(?=[\s\[)>=]|$)", expression)
     assert found or expression.startswith("up"), name
     for metric, filters in found:
         assert metric in KNOWN, metric

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DEPENDENCIES: list[str] = PROJECT["project"]["dependencies"]
 EMBEDDED: list[str] = PROJECT["project"]["optional-dependencies"]["embedded"]
+OTEL: list[str] = PROJECT["project"]["optional-dependencies"]["otel"]
 TEST: list[str] = PROJECT["dependency-groups"]["test"]
 BUILD: list[str] = PROJECT["dependency-groups"]["build"]
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
@@ -23,7 +24,7 @@ HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 DECLARED = {
     "serve": DEPENDENCIES,
     "base": [*DEPENDENCIES, *EMBEDDED],
-    "test": [*DEPENDENCIES, *EMBEDDED, *TEST],
+    "test": [*DEPENDENCIES, *EMBEDDED, *OTEL, *TEST],
     "build": BUILD,
 }
 

@@ -21,6 +21,8 @@ from regsvc.mail.reports.report import Event, Kind, Reason, Report
 from regsvc.mail.reports.standing import Fate, Standing, judge_reports
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
+from regsvc.tracing.spans import link
+from regsvc.tracing.trace_context import read_stored
 
 MOST = 50  # reports kept per mail: its recipient could send any number
 SERVICE = By("service")
@@ -47,6 +49,7 @@ class _Mail:
     report: Fate | None
     report_kind: Kind | None
     report_reason: Reason | None
+    trace: bytes | None
 
 
 async def apply_report(conn: Connection, secrets: Secrets, senders: Senders, report: Report) -> Outcome:
@@ -65,6 +68,7 @@ async def apply_report(conn: Connection, secrets: Secrets, senders: Senders, rep
     mail = None if mail_id is None else await _lock_mail(conn, mail_id)
     if mail is None:
         return "unknown"
+    link(read_stored(mail.trace))
     known = await _add(conn, mail.id, report)
     if known is None:
         return "repeated"
@@ -117,7 +121,7 @@ _MAIL = f"""
     SELECT m.id, m.user_id, coalesce(m.email, r.email) AS email,
            coalesce(m.email_key, CASE WHEN m.created_at >= r.address_since
                                       THEN r.email_key END) AS email_key,
-           m.report, m.report_kind, m.report_reason
+           m.report, m.report_kind, m.report_reason, m.trace_context AS trace
       FROM mails m LEFT JOIN registrations r ON r.id = {ATTEMPT}"""  # noqa: S608 - a constant
 
 

@@ -38,6 +38,7 @@ class Delivery:
         subject: the registration or user.
         n: place in the order.
         event: the row of the event.
+        trace: the span of the request that it tells of, as stored; None if that was not traced.
     """
 
     id: UUID
@@ -47,12 +48,14 @@ class Delivery:
     subject: UUID
     n: int
     event: dict[str, Any]
+    trace: bytes | None = None
 
 
 DELIVERIES: Final = JobTable(
     "event_deliveries",
     Delivery,
-    "id, lease, attempts, sink_id, subject, n, (SELECT to_jsonb(e) FROM events e WHERE e.id = event_id) AS event",
+    "id, lease, attempts, sink_id, subject, n, (SELECT to_jsonb(e) FROM events e WHERE e.id = event_id) AS event,"
+    " trace_context AS trace",
     "event_due",
 )
 """The deliveries, as `regsvc.jobs` needs to know them."""

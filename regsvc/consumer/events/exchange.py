@@ -6,6 +6,7 @@ declared again by the next one. What queues of consumers lost with a broker is r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 import structlog
@@ -21,6 +22,8 @@ from regsvc.jobs.leases import release_jobs
 from regsvc.metrics import EVENTS
 from regsvc.postgres.pool import Pool
 from regsvc.rabbitmq import EventMessage, EventPublisher, PublishFailure, open_event_publisher
+from regsvc.tracing.spans import Span, begin_span
+from regsvc.tracing.trace_context import read_stored
 from regsvc.waiting import Alarm, wait_any
 
 log = structlog.get_logger()
@@ -82,8 +85,15 @@ async def run_event_exchange(
 async def _publish(pool: Pool, publisher: EventPublisher, claimed: list[Delivery], source: str) -> bool:
     """Publish claimed events, record each, and return whether all went."""
     jobs = {UUID(job.event["id"]): job for job in claimed}
+    spans = _begin_spans(jobs)
     messages = [
-        EventMessage(id_, job.event["type"], write_event(job.event, source), CONTENT_TYPE)
+        EventMessage(
+            id_,
+            job.event["type"],
+            write_event(job.event, source),
+            CONTENT_TYPE,
+            spans[id_].context.header if id_ in spans else None,
+        )
         for id_, job in jobs.items()
     ]
     unsent = list(jobs.values())
@@ -96,6 +106,10 @@ async def _publish(pool: Pool, publisher: EventPublisher, claimed: list[Delivery
             async with pool.transaction() as conn:
                 await book_delivered(conn, taken)
     finally:
+        for id_, span in spans.items():
+            if jobs[id_] in unsent:
+                span.fail()
+            span.end()
         if unsent:
             with trio.CancelScope(shield=True):
                 await _release(pool, unsent)
@@ -105,6 +119,21 @@ async def _publish(pool: Pool, publisher: EventPublisher, claimed: list[Delivery
     if unsent:
         log.warning("events not published", count=len(unsent))
     return not unsent
+
+
+def _begin_spans(jobs: Mapping[UUID, Delivery]) -> dict[UUID, Span]:
+    """Begin a span for each event of a traced request."""
+    spans = {
+        id_: begin_span(
+            "publish event",
+            "producer",
+            links=(read_stored(job.trace),),
+            attributes={"messaging.system": "rabbitmq", "regsvc.event.type": job.event["type"]},
+        )
+        for id_, job in jobs.items()
+        if job.trace is not None
+    }
+    return {id_: span for id_, span in spans.items() if span is not None}
 
 
 async def _release(pool: Pool, jobs: list[Delivery]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
@@ -42,6 +42,8 @@ from regsvc.metrics import EVENTS
 from regsvc.postgres.pool import Pool
 from regsvc.security.seals import UnsealError
 from regsvc.security.tokens import Secrets
+from regsvc.tracing.spans import begin_span, entered
+from regsvc.tracing.trace_context import read_stored
 from regsvc.waiting import Alarm, wait_any
 from regsvc.webhooks.networks import Network
 from regsvc.webhooks.request import Reply, UnreachableError, post
@@ -154,17 +156,37 @@ async def _deliver(
             async with pool.connection() as conn:
                 email = await find_email(conn, delivery.event)
         body = write_event(delivery.event, sender.source, email=email)
-        try:
-            reply = await sender.send(receiver, delivery.event["id"], body)
-            status, reason = reply.status, "" if reply.taken else f"status {reply.status}"
-        except UnreachableError as error:
-            status, reason = None, str(error)
+        status, reason = await _call(sender, receiver, delivery, body)
         await _book(pool, receiver, delivery, status, reason)
     except DatabaseUnavailableError as error:
         log.warning("delivery not recorded", delivery=str(delivery.id), why=str(error))
     finally:
         under_way[receiver.id] -= 1
         woken.sound()
+
+
+async def _call(
+    sender: WebhookSender, receiver: Receiver, delivery: Delivery, body: bytes
+) -> tuple[int | None, str]:
+    """Call a webhook; return the status of its answer, if there is one, and what is wrong, if anything."""
+    span = begin_span(
+        "call webhook",
+        "client",
+        links=(read_stored(delivery.trace),),
+        attributes={"regsvc.event.type": delivery.event["type"], "regsvc.event.attempt": delivery.attempts},
+    )
+    status, reason = None, ""
+    with nullcontext() if span is None else entered(span):
+        try:
+            reply = await sender.send(receiver, delivery.event["id"], body)
+            status, reason = reply.status, "" if reply.taken else f"status {reply.status}"
+        except UnreachableError as error:
+            reason = str(error)
+        if span is not None:
+            span.note({} if status is None else {"http.response.status_code": status})
+            if reason:
+                span.fail()
+    return status, reason
 
 
 async def _book(pool: Pool, receiver: Receiver, delivery: Delivery, status: int | None, reason: str) -> None:

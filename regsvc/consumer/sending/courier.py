@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from functools import partial
 
 import structlog
 import trio
@@ -23,10 +24,12 @@ from regsvc.consumer.sending.line import Line
 from regsvc.consumer.sending.outcomes import Booking, book
 from regsvc.consumer.sending.release import release, shed
 from regsvc.consumer.sending.sharing import share_routes
+from regsvc.consumer.sending.traced import trace_sending
 from regsvc.dns.resolver import Resolver
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.jobs.keeping import keep_leases
 from regsvc.logs import mask_email
+from regsvc.mail.envelope import Envelope
 from regsvc.mail.mailbox import UnusableAddressError
 from regsvc.mail.outcome import Aborted, Bounced, Outcome
 from regsvc.mail.queue import retry_policy
@@ -205,10 +208,7 @@ class Courier:
         try:
             envelope = self._writer.write(held.letter, job.dated)
             begun = trio.current_time()
-            if isinstance(transport, Router):
-                outcome = await transport.send(envelope, before_dot=held.is_held, way=_way_of(job))
-            else:
-                outcome = await transport.send(envelope, before_dot=held.is_held)
+            outcome = await trace_sending(held, partial(_send_by, transport, envelope, held))
             self._usual += (trio.current_time() - begun - self._usual) / 8
         except UnusableAddressError as error:
             outcome = Bounced("recipient_invalid", "mail", str(error))
@@ -282,6 +282,12 @@ class Courier:
             log.warning("mails in line wait for their leases to run out")
         while self.in_hand:
             await self.in_hand.wait_change()
+
+
+async def _send_by(transport: Transport, envelope: Envelope, held: InHand) -> Outcome:
+    if isinstance(transport, Router):
+        return await transport.send(envelope, before_dot=held.is_held, way=_way_of(held.job))
+    return await transport.send(envelope, before_dot=held.is_held)
 
 
 def _way_of(job: Job) -> Way:

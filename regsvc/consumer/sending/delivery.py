@@ -6,7 +6,7 @@ whether anything is sent while the mail server refuses us.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -33,12 +33,14 @@ from regsvc.mail.queue.verdict import CHECKED, Breaker, Evidence
 from regsvc.metrics import MAILS
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
+from regsvc.tracing.trace_context import TraceContext
 from regsvc.waiting import lease_time, wait_any
 
 log = structlog.get_logger()
 
 Claim = Callable[[Connection, Breaker], Awaitable[Sequence[Job]]]
 
+_UNPUBLISHED: Mapping[UUID, TraceContext | None] = {}
 LATER = timedelta(seconds=2)  # until rows held by another transaction are looked at again
 
 
@@ -92,7 +94,13 @@ async def _check(courier: Courier) -> Outcome | None:
     return found[0] if found else None
 
 
-async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Taken | None:
+async def take(
+    courier: Courier,
+    claim: Claim,
+    *,
+    probing: bool = False,
+    published: Mapping[UUID, TraceContext | None] = _UNPUBLISHED,
+) -> Taken | None:
     """Claim jobs, show their registrations as being sent, and put them in line.
 
     While the breaker is open they are held instead, and no attempt is counted.
@@ -101,6 +109,7 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
         courier: sends the messages.
         claim: claims at most as many as fit, in the given transaction.
         probing: claim even while the breaker is open.
+        published: the spans that published the ids of these jobs.
 
     Returns:
         The result, or None if the courier takes nothing now and nothing was claimed. Messages no longer
@@ -149,6 +158,7 @@ async def take(courier: Courier, claim: Claim, *, probing: bool = False) -> Take
                     probing=probing,
                     testing=job.id in tests.testing and job.id not in turns,
                     find_key=courier.exchangers.key,
+                    published=published.get(job.id),
                 )
                 for job in claimed
                 if job.id in letters

@@ -16,6 +16,7 @@ from regsvc.mail.outcome import Outcome
 from regsvc.mail.queue.families import family_key
 from regsvc.mail.queue.jobs import Job
 from regsvc.mail.queue.verdict import Evidence
+from regsvc.tracing.trace_context import TraceContext
 from regsvc.waiting import lease_time
 
 OnBooked = Callable[[Collection[UUID]], None]
@@ -34,6 +35,8 @@ class InHand:
         outcome: result of the transport, once known.
         testing: whether it tests a family of receivers that throttled.
         find_key: returns the key of a domain's family.
+        published: the span that published its id, if that was recorded.
+        trace_id: of the trace of the last attempt; None if it is not traced.
     """
 
     job: Job
@@ -44,6 +47,8 @@ class InHand:
     outcome: Outcome | None = None
     testing: bool = False
     find_key: Callable[[str], str] = family_key
+    published: TraceContext | None = None
+    trace_id: str | None = None
 
     @property
     def family(self) -> str:

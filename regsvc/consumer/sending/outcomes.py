@@ -180,6 +180,7 @@ def _report(held: InHand, booking: Booking) -> None:
     """Log the outcome of a message."""
     letter = held.letter
     fields = {"mail": str(held.job.id), "recipient": mask_email(letter.email), "attempt": held.job.attempts}
+    fields |= {} if held.trace_id is None else {"trace_id": held.trace_id}
     match booking:
         case Sent(job=job, reply=reply, route=route):
             MAILS.labels("sent").inc()

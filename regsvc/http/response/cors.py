@@ -14,7 +14,7 @@ from regsvc.http.current import get_connection
 _SHARED = ("/api/", "/.well-known/", "/openapi.json")
 _HEADERS = (
     "Accept-Language, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, "
-    "Regsvc-Handle, Regsvc-Solution"
+    "Regsvc-Handle, Regsvc-Solution, Traceparent, Tracestate"
 )
 _EXPOSED = (
     "ETag, Location, RateLimit, RateLimit-Policy, Regsvc-Handle, Retry-After, WWW-Authenticate, X-Request-Id"

@@ -28,6 +28,7 @@ class RequestLine:
         request_id: of this request alone.
         client: network of the client, too coarse to name a household.
         close_code: of the websocket (RFC 6455 section 7.4).
+        trace_id: of its trace, if it is traced.
     """
 
     kind: Literal["http", "websocket"]
@@ -38,6 +39,7 @@ class RequestLine:
     request_id: str
     client: str
     close_code: int | None = None
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ def request_line(
         request_id=state["request_id"],
         client=state.get("client_prefix") or client_prefix(scope["client"][0] if scope["client"] else ""),
         close_code=close_code,
+        trace_id=state.get("trace_id"),
     )
 
 

@@ -10,10 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from regsvc.mail.mailbox import UnusableAddressError, read_mailbox
-from regsvc.mail.outcome import Aborted, Accepted, Bounced, Delayed, Outcome, Reason, Stage
+from regsvc.mail.outcome import (
+    CONNECTION_REASONS,
+    Aborted,
+    Accepted,
+    Bounced,
+    Delayed,
+    Outcome,
+    Reason,
+    Stage,
+)
 from regsvc.mail.providers.answers import Answer, judge_answer
 from regsvc.mail.providers.requests import ApiRequest, build_request
 from regsvc.mail.smtp.connection import Deadlines
+from regsvc.metrics import SMTP_STAGE
+from regsvc.tracing.spans import Stopwatch, record
 
 if TYPE_CHECKING:
     import httpcore2
@@ -108,7 +119,10 @@ class ProviderTransport:
             return Bounced("smtputf8_not_supported", "rcpt")
         request = build_request(self._provider, envelope)
         async with self._slots:
-            return await self._request(request, _Progress(before_dot, on_connected))
+            watch = Stopwatch()
+            outcome = await self._request(request, _Progress(before_dot, on_connected))
+        _note_request(watch.lap(), outcome)
+        return outcome
 
     async def check(self, sender: str | None = None) -> Outcome:
         """Connect, without a request: an API has none that shows whether it would take a mail."""
@@ -181,6 +195,17 @@ class ProviderTransport:
             protocol = isinstance(error, httpcore2.ProtocolError)
             return progress.fail("protocol_error" if protocol else "disconnected", str(error))
         return judge_answer(self._provider.name, answer)
+
+
+def _note_request(seconds: float, outcome: Outcome) -> None:
+    """Note a request, from connecting to its answer."""
+    if isinstance(outcome, Aborted):
+        return
+    kind = {Accepted: "ok", Delayed: "transient"}.get(type(outcome), "permanent")
+    if isinstance(outcome, Delayed) and outcome.reason in CONNECTION_REASONS:
+        kind = "lost"
+    SMTP_STAGE.labels("request", kind).observe(seconds)
+    record("mail provider request", seconds, kind="client", failed=kind != "ok")
 
 
 async def _read(response: httpcore2.Response) -> bytes | None:

@@ -62,6 +62,7 @@ class Job:
         route: the way it was sent by when its acceptance remained unknown, if that ever happened.
         unknown_for: time since that first happened.
         dated: time that its header Date shows, the same in every attempt.
+        trace: the span of the request for it, as stored; None if that was not traced.
     """
 
     id: UUID
@@ -73,6 +74,7 @@ class Job:
     route: str | None = None
     unknown_for: timedelta | None = None
     dated: datetime | None = None
+    trace: bytes | None = None
 
     @property
     def given_up(self) -> bool:
@@ -85,7 +87,7 @@ MAIL_JOBS: Final = JobTable(
     Job,
     "id, registration_id, lease, attempts, now() - greatest(created_at, replayed_at) AS age, follows,"
     " CASE WHEN ambiguous_at IS NOT NULL THEN route END AS route, now() - ambiguous_at AS unknown_for,"
-    " greatest(created_at, replayed_at) AS dated",
+    " greatest(created_at, replayed_at) AS dated, trace_context AS trace",
     DUE_CHANNEL,
     claimed="waits = NULL, published_at = NULL",
 )

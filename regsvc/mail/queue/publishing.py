@@ -65,6 +65,15 @@ async def take_for_publishing(conn: Connection, limit: int, *, best: bool = Fals
         return await cursor.fetchall()
 
 
+async def find_traces(conn: Connection, mail_ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    """Return the spans of the requests for these messages, as stored, of those that were traced."""
+    cursor = await conn.execute(
+        "SELECT id, trace_context FROM mails WHERE id = ANY(%(ids)s) AND trace_context IS NOT NULL",
+        {"ids": list(mail_ids)},
+    )
+    return dict(await cursor.fetchall())
+
+
 async def note_published(conn: Connection, mail_ids: Sequence[UUID]) -> None:
     """Record that the broker has these messages; unclaimed, they are due again after 5 minutes.
 

@@ -13,6 +13,8 @@ import trio
 
 from regsvc.mail.outcome import Delayed, Failure, Reason, Refused, Stage
 from regsvc.mail.smtp.dialogue import GarbledReplyError, Reply, ReplyReader, judge
+from regsvc.mail.smtp.stages import note_reply, note_stage, noting
+from regsvc.tracing.spans import Stopwatch
 
 _QUIT_SECONDS: Final = 2.0
 _RECEIVE: Final = 4096  # octets
@@ -71,10 +73,16 @@ class Wire:
         self._deadlines = deadlines
         self._reach_by = begun + deadlines.connect
         self._reader = ReplyReader()
+        self._watch = Stopwatch()  # since the last command or reply
 
     @classmethod
     async def connect(cls, host: str, port: int, deadlines: Deadlines) -> Self:
         """Connect to the host's address that answers first (RFC 8305)."""
+        with noting("connect"):
+            return await cls._connect(host, port, deadlines)
+
+    @classmethod
+    async def _connect(cls, host: str, port: int, deadlines: Deadlines) -> Self:
         begun = trio.current_time()
         with trio.move_on_after(deadlines.of("connect")):
             try:
@@ -103,6 +111,11 @@ class Wire:
             host: name that the server's certificate must have.
             tls: context with the trusted certificates.
         """
+        with noting("tls"):
+            await self._encrypt(host, tls)
+        self._watch.restart()
+
+    async def _encrypt(self, host: str, tls: ssl.SSLContext) -> None:
         if self.pending:  # received in clear, it would be taken for encrypted data (CVE-2011-0411)
             raise SessionFailedError(Refused("starttls_injection", "starttls"))
         self._socket = None
@@ -131,6 +144,7 @@ class Wire:
         """Write octets. A server that has already answered them is out of step, and no longer trusted."""
         if self.pending:
             raise SessionFailedError(Delayed("protocol_error", stage, "the server spoke out of turn"))
+        self._watch.restart()
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._socket is not None:
             try:
@@ -167,6 +181,16 @@ class Wire:
 
     async def reply(self, stage: Stage) -> Reply:
         """Return the next reply, positive or not."""
+        reply = None
+        try:
+            reply = await self._read_reply(stage)
+        finally:
+            if reply is None:
+                note_stage(stage, self._watch.lap(), lost=True)
+        note_reply(stage, self._watch.lap(), reply)
+        return reply
+
+    async def _read_reply(self, stage: Stage) -> Reply:
         try:
             reply = self._reader.next_reply()
             if reply is not None:  # pipelined replies usually arrive together

@@ -71,9 +71,9 @@ REALITIES := $(addprefix tests/realities/,broker_cluster.py broker_4.py proxies.
 realities: $(VENV)/.test
 	$(BIN)/pytest -s -p no:cacheprovider $(REALITIES)
 
-# From the released version to this one and back, while people sign up.
+# From the released version to this one and back, while people sign up; and back to it with all that it does not know.
 upgrade: $(VENV)/.test
-	$(BIN)/pytest -s -p no:cacheprovider tests/realities/upgrade.py
+	$(BIN)/pytest -s -p no:cacheprovider tests/realities/upgrade.py tests/realities/beside.py
 
 # What docs/operations.md shows of traces.
 trace: $(VENV)/.test

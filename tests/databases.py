@@ -12,7 +12,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -41,6 +41,12 @@ _numbers = itertools.count(1)
 def name_database(conninfo: str, name: str) -> str:
     """Change the database that an embedded server's URI names."""
     return conninfo.replace("/postgres?", f"/{name}?")
+
+
+def read_sql(conninfo: str, statement: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement."""
+    with psycopg.connect(conninfo) as conn:
+        return conn.execute(statement.encode()).fetchall()
 
 
 def run_sql(conninfo: str, *statements: str) -> None:

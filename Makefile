@@ -12,7 +12,7 @@ WHEEL := build/installed
 WORKERS ?= 4
 PARALLEL = -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test check realities faults upgrade figures trace growth fuzz bench image sbom tools lint format docs pins clean
+.PHONY: help run test check realities faults upgrade figures drill trace growth fuzz bench image sbom tools lint format docs pins clean
 
 help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
@@ -22,6 +22,7 @@ help:
 	@echo 'make figures long outages and many mails, for a quarter of an hour'
 	@echo 'make upgrade roll the released version over to this one and back under load'
 	@echo 'make realities what takes a cluster, other versions or a proxy, for some fifteen minutes'
+	@echo 'make drill   lose a database and restore it from a backup, for two minutes'
 	@echo 'make trace   sign one person up on real servers and print the trace, to the reply of the mail server'
 	@echo 'make growth  hold every statement against a small and a large database, for two minutes'
 	@echo 'make fuzz    make 100,000 connections to the server that say anything at all'
@@ -67,13 +68,17 @@ figures: $(VENV)/.test
 
 # What takes a cluster, a proxy, or versions that few have. REALITIES names files of tests/realities.
 REALITIES := $(addprefix tests/realities/,broker_cluster.py broker_4.py proxies.py full_disk.py wheels.py \
-	python_next.py verifiers.py postgres_versions.py failover.py)
+	python_next.py verifiers.py postgres_versions.py failover.py drill.py)
 realities: $(VENV)/.test
 	$(BIN)/pytest -s -p no:cacheprovider $(REALITIES)
 
 # From the released version to this one and back, while people sign up; and back to it with all that it does not know.
 upgrade: $(VENV)/.test
 	$(BIN)/pytest -s -p no:cacheprovider tests/realities/upgrade.py tests/realities/beside.py
+
+# What docs/backup.md shows: a database is lost and restored.
+drill: $(VENV)/.test
+	$(BIN)/python -m tests.drill
 
 # What docs/operations.md shows of traces.
 trace: $(VENV)/.test

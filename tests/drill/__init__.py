@@ -1,0 +1,1 @@
+"""The loss of the database, rehearsed: `make drill`."""

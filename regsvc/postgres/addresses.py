@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
 import trio
@@ -18,6 +18,11 @@ from regsvc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from psycopg.abc import ConnDict, ConnParam
+    from psycopg.pq.abc import PGconn
+
+Address: TypeAlias = tuple[str, str]
+"""The IP address or socket directory of a server, and its port."""
+_PORT = 5432  # libpq's own
 
 
 async def find_attempts(conninfo: str, **overrides: ConnParam) -> list[ConnDict]:
@@ -58,6 +63,28 @@ async def find_attempts(conninfo: str, **overrides: ConnParam) -> list[ConnDict]
         standby = [attempt | {"target_session_attrs": "standby"} for attempt in attempts]
         attempts = standby + [attempt | {"target_session_attrs": "any"} for attempt in attempts]
     return attempts
+
+
+def put_first(attempts: list[ConnDict], address: Address | None) -> list[ConnDict]:
+    """Return attempts with those at an address first, where any server will do that takes writes.
+
+    After a fail-over the host before in the conninfo may be silent, and each connection would wait for it.
+    """
+    wanted = {get_param(attempt, "target_session_attrs") for attempt in attempts}
+    spread = any(get_param(attempt, "load_balance_hosts") == "random" for attempt in attempts)
+    if address is None or spread or not wanted <= {"read-write", "primary"}:
+        return attempts
+    return sorted(attempts, key=lambda attempt: _address_of(attempt) != address)
+
+
+def _address_of(attempt: ConnDict) -> Address:
+    place = get_param(attempt, "hostaddr") or get_param(attempt, "host") or ""
+    return str(place), str(get_param(attempt, "port") or _PORT)
+
+
+def find_address(pgconn: PGconn) -> Address:
+    """Return the address of the server at the other end of a connection."""
+    return (pgconn.hostaddr or pgconn.host).decode(), pgconn.port.decode()
 
 
 async def _resolve(attempt: ConnDict) -> list[ConnDict]:

@@ -9,7 +9,7 @@ import trio
 from psycopg import errors
 from psycopg.conninfo import make_conninfo, timeout_from_conninfo
 
-from regsvc.postgres.addresses import find_attempts
+from regsvc.postgres.addresses import find_attempts, put_first
 from regsvc.postgres.session import complete
 from regsvc.postgres.waiting import drive_connecting
 
@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 
     from psycopg.abc import ConnParam, PQGenConn
 
+    from regsvc.postgres.addresses import Address
+
 C = TypeVar("C")
 
 
 async def open_first(
-    connect: Callable[[str], PQGenConn[C]], conninfo: str, *, seconds: float, **parameters: ConnParam
+    connect: Callable[[str], PQGenConn[C]],
+    conninfo: str,
+    *,
+    seconds: float,
+    prefer: Address | None = None,
+    **parameters: ConnParam,
 ) -> C:
     """Connect to the first server of `conninfo` that accepts us.
 
@@ -31,6 +38,7 @@ async def open_first(
         conninfo: a libpq URI or key/value string, also with several hosts or a Unix socket.
         seconds: total time. Each address gets an equal share of what is left, so that one that never answers does not
             use up the time of the next; a `connect_timeout` of the conninfo caps the share.
+        prefer: address that is tried first, if it is one of several that are asked for the one that takes writes.
         parameters: override those of `conninfo`.
 
     Raises:
@@ -40,7 +48,7 @@ async def open_first(
     failures: list[psycopg.Error] = []
     deadline = trio.current_time() + seconds
     with trio.move_on_at(deadline):
-        attempts = await find_attempts(conninfo, **parameters)
+        attempts = put_first(await find_attempts(conninfo, **parameters), prefer)
         for index, attempt in enumerate(attempts):
             share = max(0.0, deadline - trio.current_time()) / (len(attempts) - index)
             try:

@@ -82,25 +82,25 @@ class Connection(psycopg.AsyncConnection[Row]):
         prepare_threshold: int | None = 5,
         row_factory: AsyncRowFactory[Row] | None = None,
         limits: Limits = HURRIED,
+        prefer: tuple[str, str] | None = None,
         **kwargs: ConnParam,
     ) -> Self:
         """Connect to the first server of `conninfo` that answers.
 
         Args:
             conninfo: a libpq URI or key/value string, also with several hosts or a Unix socket.
-            timeout: total seconds. Each address gets an equal share of what is left, so that one that never answers
-                does not use up the time of the next; a `connect_timeout` of the conninfo caps the share.
-            prepare_threshold: executions after which a statement is prepared; None: never, as PgBouncer before 1.21
-                requires in transaction mode.
+            timeout: total seconds, shared out among the addresses as `open_first` says.
+            prepare_threshold: executions after which a statement is prepared; None: never, as PgBouncer may require.
             row_factory: makes the rows of cursors that have no factory of their own.
             limits: time limits that the server enforces on this session.
+            prefer: address that is tried first: see `open_first`.
             kwargs: parameters that override those of `conninfo`.
 
         Raises:
             psycopg.OperationalError: no server answered in time, or all refused us.
             ConfigurationError: the conninfo is invalid.
         """
-        connection = await open_first(cls._connect_gen, conninfo, seconds=timeout, **kwargs)
+        connection = await open_first(cls._connect_gen, conninfo, seconds=timeout, prefer=prefer, **kwargs)
         connection.prepare_threshold = prepare_threshold
         connection.row_factory = row_factory or connection.row_factory
         connected = False

@@ -13,10 +13,13 @@ import structlog
 import trio
 
 from regsvc.errors import ConfigurationError
+from regsvc.postgres.addresses import find_address
 from regsvc.postgres.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from regsvc.postgres.addresses import Address
 
 log = structlog.get_logger()
 
@@ -82,6 +85,7 @@ class Opener:
         self._on_opened = on_opened
         self._on_failed = on_failed
         self._scopes: set[trio.CancelScope] = set()
+        self._address: Address | None = None  # of the server that accepted a connection last
         self._last_failure = -math.inf
         self.opened = 0
 
@@ -124,6 +128,7 @@ class Opener:
                     timeout=self._seconds,
                     prepare_threshold=None,
                     application_name=self._application_name,
+                    prefer=self._address,
                 )
         except (psycopg.Error, ConfigurationError) as error:
             failure = error
@@ -134,6 +139,7 @@ class Opener:
             self._on_failed(failure)
         else:
             self.opened += 1
+            self._address = find_address(connection.pgconn)
             # Not before: `stop_preparing` may have come meanwhile.
             connection.prepare_threshold = PREPARE_THRESHOLD if self._prepare else None
             connection.expires = trio.current_time() + self._life * random.uniform(0.8, 1)  # noqa: S311 - no secret

@@ -126,6 +126,29 @@ async def test_a_subject_waits_for_its_first_event_and_others_do_not(pool: Pool,
         assert server.requests[0].body == server.requests[2].body
 
 
+async def test_many_events_behind_one_that_waits_hold_up_no_other_subject(pool: Pool, database: str) -> None:
+    """They would else be looked at again and again, and nothing behind them."""
+    async with ProviderServer("resend", [(500, {}, b"")]).running() as server, sending(pool, database):
+        _, secret = await add_receiver(pool, hook(server))
+        ann = await add_user(pool)
+        await wait_states(pool, "delayed")
+        async with pool.transaction(limit=30) as conn:
+            await conn.execute(
+                "UPDATE event_deliveries SET due_at = now() + interval '1 hour' WHERE state = 'delayed'"
+            )
+            for number in range(600):
+                await conn.execute("UPDATE users SET name = %s WHERE id = %s", (f"Ann {number}", ann))
+        bea = await add_user(pool)
+        await wait_until(partial(_has_sent, server, 2))
+        assert verify(server.requests[1], secret)["subject"] == f"user/{bea}"
+        async with pool.connection() as conn:
+            await conn.execute("UPDATE event_deliveries SET due_at = now() WHERE state = 'delayed'")
+            await conn.execute("SELECT pg_notify('event_due', '')")
+        await wait_until(lambda: len(server.requests) >= 5)
+        told = [verify(request, secret) for request in server.requests[2:5]]
+        assert {each["subject"] for each in told} == {f"user/{ann}"}, "they go on behind it"
+
+
 async def test_after_ten_attempts_a_delivery_is_listed_and_repeated_while_its_subject_went_on(
     pool: Pool, database: str
 ) -> None:

@@ -385,6 +385,7 @@ async def tell_others(conn: Connection) -> None:
     )  # on a slow machine that is long ago
     await replay.add_test(conn, sink)
     delivered, failed, dead_one, *_ = await deliveries.claim_deliveries(conn, {sink: 5})
+    await deliveries.claim_deliveries(conn, {sink: 500})
     await deliveries.book_delivered(conn, [delivered], 200)
     await deliveries.book_failed(conn, failed, "timeout", None, timedelta(seconds=5))
     await deliveries.book_failed(conn, dead_one, "refused", 500, None)

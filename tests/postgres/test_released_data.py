@@ -9,8 +9,10 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import trio
 
 import regsvc.postgres
+from regsvc.postgres.connection import Connection
 from regsvc.postgres.migrate import migrate
 from tests.databases import name_database, run_sql
 from tests.services import run_test_service
@@ -31,14 +33,59 @@ def old(postgres_server: str) -> Iterator[str]:
     run_sql(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def test_data_of_the_released_version_outlives_the_migrations_and_its_mail_is_sent(
-    old: str, database: str, tmp_path: Path
-) -> None:
-    before = tmp_path / "before"
-    before.mkdir()
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    """The migrations of the released version."""
+    folder = tmp_path / "released"
+    folder.mkdir()
     for path in sorted(MIGRATIONS.glob("*.sql"))[:RELEASED]:
-        shutil.copy(path, before)
-    assert len(await migrate(old, before)) == RELEASED
+        shutil.copy(path, folder)
+    return folder
+
+
+async def test_the_migrations_since_hold_up_no_request_beside_a_long_reader(old: str, released: Path) -> None:
+    """A backup has read every table; each write that comes meanwhile is done within the time of a request."""
+    await migrate(old, released)
+    with psycopg.connect(old) as connection:
+        tables = [
+            name
+            for (name,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        ]
+    longest, done = 0.0, trio.Event()
+
+    async def write() -> None:
+        nonlocal longest
+        async with await Connection.connect(old) as writer:
+            while not done.is_set():
+                began = trio.current_time()
+                await writer.execute(
+                    "INSERT INTO users (id, email, email_key, name, password_hash)"
+                    " VALUES (gen_random_uuid(), 'a', gen_random_uuid(), 'Ann', '!')"
+                )
+                await writer.execute("UPDATE mails SET attempts = attempts")
+                longest = max(longest, trio.current_time() - began)
+                await trio.sleep(0.01)
+
+    with trio.fail_after(100):
+        async with await Connection.connect(old) as reader, trio.open_nursery() as nursery:
+            async with reader.transaction():
+                for table in tables:
+                    await reader.execute(f"SELECT FROM {table} LIMIT 1".encode())
+                nursery.start_soon(write)
+                with trio.move_on_after(3) as waiting:
+                    await migrate(old)
+                assert waiting.cancelled_caught, (
+                    "the reader is in the way of the first migration that changes a table"
+                )
+            await migrate(old)
+            done.set()
+    assert longest < 1.4  # seconds that a request has
+
+
+async def test_data_of_the_released_version_outlives_the_migrations_and_its_mail_is_sent(
+    old: str, database: str, released: Path, tmp_path: Path
+) -> None:
+    assert len(await migrate(old, released)) == RELEASED
     with psycopg.connect(old, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO users (id, email, email_key, name, password_hash)"

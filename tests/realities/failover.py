@@ -20,8 +20,8 @@ import trio
 
 from tests.faults.load import Load, SignUp
 from tests.programs import run_program, serve_environ
-from tests.realities.standby import Pair, open_pair
 from tests.smtp_servers import ScriptedServer
+from tests.standbys import Pair, open_pair
 
 pytestmark = pytest.mark.timeout(600)
 

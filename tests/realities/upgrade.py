@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 import trio
 
@@ -39,6 +40,7 @@ pytestmark = pytest.mark.timeout(900)
 CHECKOUT = Path(__file__).parents[2]
 RATE = float(os.environ.get("UPGRADE_RATE", "20"))  # sign-ups a second
 CALM = 8.0  # seconds of traffic between two changes
+READING = 6.0  # seconds for which a reader is in the way of the migrations
 _MOST_SHED = 20  # tries of a call that is shed
 PATIENCE = 90.0  # seconds for the last mail
 
@@ -265,6 +267,17 @@ def migrate(python: str, environ: dict[str, str]) -> None:
     assert run.returncode == 0, run.stderr
 
 
+async def migrate_beside_a_reader(environ: dict[str, str], database: str) -> None:
+    """Migrate while a transaction that has read the tables stays open for a while, as a backup's does."""
+    with psycopg.connect(database) as reader:
+        for table in ("users", "registrations", "mails", "sessions", "audit_events"):
+            reader.execute(f"SELECT FROM {table} LIMIT 1".encode())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, migrate, sys.executable, environ)
+            await trio.sleep(READING)
+            reader.rollback()
+
+
 async def test_nothing_fails_while_versions_follow_each_other(
     released: str, empty_database: str, amqp_url: str, tmp_path: Path
 ) -> None:
@@ -284,7 +297,7 @@ async def test_nothing_fails_while_versions_follow_each_other(
 
         nursery.start_soon(arrive)
         await trio.sleep(CALM)
-        await trio.to_thread.run_sync(migrate, sys.executable, environ)
+        await migrate_beside_a_reader(environ, empty_database)
         for python in (sys.executable, released):
             await trio.sleep(CALM)
             for seat in seats:

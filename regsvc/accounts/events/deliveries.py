@@ -122,7 +122,38 @@ async def claim_deliveries(conn: Connection, room: dict[UUID, int]) -> list[Deli
         room=list(room.values()),
         looked_at=_LOOKED_AT,
     )
+    if len(claimed) < sum(room.values()):
+        await _hold_back(conn, list(room))
     return sorted(claimed, key=lambda each: each.n)
+
+
+async def _hold_back(conn: Connection, sinks: Sequence[UUID]) -> None:
+    """Make what waits behind an attempt to come due no sooner than that, or it would stand before other subjects.
+
+    Only behind a repeated or delayed attempt: what became of it frees its followers.
+    """
+    await conn.execute(
+        """
+        UPDATE event_deliveries f SET due_at = held.until
+          FROM (SELECT d.id, head.due_at AS until
+                  FROM unnest(%(sinks)s::uuid[]) AS s (id)
+                 CROSS JOIN LATERAL (
+                    SELECT id, sink_id, subject, n FROM event_deliveries
+                     WHERE state IN ('queued', 'sending', 'delayed') AND sink_id = s.id AND due_at <= now()
+                       AND replayed_at IS NULL
+                     ORDER BY due_at LIMIT %(looked_at)s) AS due
+                 CROSS JOIN LATERAL (
+                    SELECT due_at, state, attempts FROM event_deliveries
+                     WHERE state IN ('queued', 'sending', 'delayed') AND sink_id = due.sink_id
+                       AND subject = due.subject AND n < due.n AND replayed_at IS NULL
+                     ORDER BY n LIMIT 1) AS head
+                  JOIN event_deliveries d ON d.id = due.id AND d.state = 'queued'
+                 WHERE head.due_at > now() AND (head.state = 'delayed' OR head.attempts > 1)
+                   FOR UPDATE OF d SKIP LOCKED) AS held
+         WHERE f.id = held.id
+        """,
+        {"sinks": list(sinks), "looked_at": _LOOKED_AT},
+    )
 
 
 async def book_delivered(

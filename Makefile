@@ -18,7 +18,7 @@ help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
 	@echo 'make test    check and test everything, the way CI does'
 	@echo 'make check   lint, types and the tests that need no server, within a minute'
-	@echo 'make faults  kill and cut everything for twenty minutes, and print what came of it'
+	@echo 'make faults  kill and cut everything for half an hour, and print what came of it'
 	@echo 'make figures long outages and many mails, for a quarter of an hour'
 	@echo 'make upgrade roll the released version over to this one and back under load'
 	@echo 'make realities what takes a cluster, other versions or a proxy, for some fifteen minutes'

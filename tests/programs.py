@@ -177,6 +177,7 @@ def _share_program(
             http_port=str(port),
             public_url=f"http://{host}:{port}",
             allowed_origins=ALLOWED_ORIGIN,
+            webhooks_allow="127.0.0.0/8",
             **settings,
         )
         output = folder / "program.log"

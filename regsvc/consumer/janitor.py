@@ -16,7 +16,7 @@ from regsvc.accounts.audit.record import purge_audit
 from regsvc.accounts.deliveries.suppression import purge_suppressions
 from regsvc.accounts.deliveries.tokens import purge_tokens
 from regsvc.accounts.events.replay import cancel_deliveries, purge_events
-from regsvc.accounts.events.sinks import end_unseen
+from regsvc.accounts.events.sinks import end_unseen, purge_sinks
 from regsvc.accounts.factors.guesses import purge_guesses
 from regsvc.accounts.factors.passkey_challenges import purge_challenges
 from regsvc.accounts.factors.pending_logins import purge_pending_logins
@@ -76,7 +76,8 @@ CHORES: tuple[tuple[str, Chore], ...] = (
     ("identity codes purged", purge_codes),
     ("audit events purged", purge_audit),
     ("events purged", purge_events),
-    ("deliveries of ended webhooks cancelled", cancel_deliveries),
+    ("deliveries of stopped webhooks cancelled", cancel_deliveries),
+    ("ended sinks of events purged", purge_sinks),
     ("exchanges without a process ended", end_unseen),
     ("signing keys purged", purge_keys),
 )

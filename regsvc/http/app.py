@@ -53,6 +53,7 @@ from regsvc.http.pages.api_reference import add_reference
 from regsvc.http.pages.console import invitations as console_invitations  # noqa: F401 - likewise
 from regsvc.http.pages.console import lists, mail_templates, overview  # noqa: F401 - likewise
 from regsvc.http.pages.console import suppressions as suppressions_page  # noqa: F401 - likewise
+from regsvc.http.pages.console import webhooks as console_webhooks  # noqa: F401 - likewise
 from regsvc.http.pages.factors import proof as proof_page  # noqa: F401 - likewise
 from regsvc.http.pages.factors import second_factor as second_factor_page  # noqa: F401 - likewise
 from regsvc.http.pages.factors import security  # noqa: F401 - likewise

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.events.sinks import add_webhook
+from regsvc.accounts.events.webhooks import add_webhook
 from regsvc.accounts.factors.recovery_codes import take_recovery_code
 from regsvc.accounts.factors.totp import take_totp
 from regsvc.flows import verification

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from regsvc.accounts.admin.shared_overview import SharedOverview
+from regsvc.accounts.admin.shared_overview import Look, SharedOverview
 from regsvc.accounts.admin.statistics import (
     BOUNDS,
     MOST_READ,
@@ -114,7 +114,7 @@ async def test_a_busy_day_is_estimated_from_a_part_of_it_and_what_is_rare_is_cou
 
 async def test_viewers_share_a_look(pool: Pool) -> None:
     shared = SharedOverview()
-    seen: list[Overview] = []
+    seen: list[Look] = []
 
     async def view() -> None:
         seen.append(await shared.get(pool))

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import trio
 
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.events.sinks import add_webhook
+from regsvc.accounts.events.webhooks import add_webhook
 from regsvc.consumer.events.webhooks import WebhookSender, run_webhooks
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import Secrets

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from regsvc.accounts.events.deliveries import delay_after, list_deliveries
 from regsvc.accounts.events.replay import cancel_deliveries, purge_events, replay_delivery, replay_since
-from regsvc.accounts.events.sinks import rotate_webhook
+from regsvc.accounts.events.webhooks import rotate_webhook
 from regsvc.postgres.pool import Pool
 from tests.events.happenings import (
     OPERATOR,
@@ -160,10 +160,12 @@ async def test_after_ten_attempts_a_delivery_is_listed_and_repeated_while_its_su
             for attempt in range(1, 10):
                 await wait_until(partial(_has_sent, server, attempt))
                 await wait_row(pool, "SELECT FROM event_deliveries WHERE state = 'delayed'")
+                pauses = "SELECT due_at - changed_at FROM event_deliveries WHERE state = 'delayed'"
+                assert await read_rows(pool, pauses) == [(delay_after(attempt),)]
                 await rewind(pool, "25 h")
             await wait_states(pool, "dead", "delivered")
             async with pool.connection() as conn:
-                (dead,) = await list_deliveries(conn, webhook_id, 10, dead=True)
+                (dead,) = (await list_deliveries(conn, webhook_id, dead=True, limit=10)).rows
                 assert (dead.attempts, dead.status, dead.reason) == (10, 503, "status 503")
                 await replay_delivery(conn, webhook_id, dead.id)
             await wait_states(pool, "delivered", "delivered")
@@ -193,7 +195,7 @@ async def test_a_redirect_is_no_answer_and_is_not_followed(pool: Pool, database:
             await add_user(pool)
             await wait_states(pool, "delayed")
             async with pool.connection() as conn:
-                (shown,) = await list_deliveries(conn, webhook_id, 10)
+                (shown,) = (await list_deliveries(conn, webhook_id, limit=10)).rows
             assert (shown.status, shown.reason) == (307, "status 307")
         assert inner.requests == []
 

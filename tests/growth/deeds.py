@@ -16,7 +16,7 @@ from regsvc.accounts.audit.record import By
 from regsvc.accounts.cursor import Position
 from regsvc.accounts.deliveries import families, radar, reports, showing, suppression, tokens, unsent
 from regsvc.accounts.deliveries.attribution import Senders
-from regsvc.accounts.events import deliveries, replay, sinks
+from regsvc.accounts.events import deliveries, replay, sinks, webhooks
 from regsvc.accounts.factors import guesses, recovery_codes
 from regsvc.accounts.identities import accounts, attempts, identity, login_codes
 from regsvc.accounts.invitations import acceptance, invitation
@@ -364,25 +364,33 @@ async def operate(conn: Connection) -> None:
 
 async def tell_others(conn: Connection) -> None:
     """Add and end webhooks, and deliver, fail and repeat their events."""
-    added, _ = await sinks.add_webhook(conn, SECRETS, "erp", "https://example.org/x", types=None, by=OPERATOR)
-    await sinks.rotate_webhook(conn, SECRETS, added, OPERATOR)
-    await sinks.list_webhooks(conn)
-    await sinks.get_webhook(conn, added)
+    added, _ = await webhooks.add_webhook(
+        conn, SECRETS, "erp", "https://example.org/x", types=None, by=OPERATOR
+    )
+    await webhooks.rotate_webhook(conn, SECRETS, added, OPERATOR)
+    await webhooks.list_webhooks(conn)
+    await webhooks.get_webhook(conn, added)
     await sinks.note_attempt(conn, added, succeeded=False)
     await sinks.note_exchange(conn, "regsvc.events")
     await sinks.find_exchange(conn, "regsvc.events")
     await notices.tell_admins(conn, "webhook_added", OPERATOR)
-    await sinks.end_webhook(conn, added, "removed", OPERATOR)
+    await webhooks.disable_webhook(conn, added, OPERATOR)
+    await webhooks.enable_webhook(conn, added, OPERATOR)
+    await webhooks.disable_failing(conn, added, OPERATOR)
+    await webhooks.end_webhook(conn, added, "removed", OPERATOR)
     sink = an_id("k", 1)
     await conn.execute("UPDATE event_sinks SET ended_at = NULL, ended_reason = NULL WHERE id = %s", [sink])
     for dead in (True, False):
-        await deliveries.list_deliveries(conn, sink, 50, dead=dead)
+        for after in (None, 5000):
+            await deliveries.list_deliveries(conn, sink, dead=dead, after=after, limit=50)
     await replay.replay_delivery(conn, sink, an_id("d", 7))
     newest = await (await conn.execute("SELECT max(at) FROM events")).fetchone()
     assert newest is not None
     await replay.replay_since(
         conn, sink, newest[0] - timedelta(minutes=1)
     )  # on a slow machine that is long ago
+    await replay.request_replay(conn, sink, newest[0] - timedelta(minutes=1))
+    await replay.continue_replay(conn)
     await replay.add_test(conn, sink)
     delivered, failed, dead_one, *_ = await deliveries.claim_deliveries(conn, {sink: 5})
     await deliveries.claim_deliveries(conn, {sink: 500})

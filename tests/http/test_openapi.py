@@ -55,6 +55,11 @@ ELSEWHERE = {
     "/admin/mails/{mail_id}/{deed}",
     "/admin/suppressions",
     "/admin/suppressions/{suppression_id}/lift",
+    "/admin/webhooks",
+    "/admin/webhooks/{webhook_id}",
+    "/admin/webhooks/{webhook_id}/rotate",
+    "/admin/webhooks/{webhook_id}/{deed}",
+    "/admin/webhooks/{webhook_id}/deliveries/{delivery_id}/replay",
     "/admin/templates",
     "/admin/templates/{kind}",
     "/admin/users",
@@ -451,8 +456,15 @@ async def manage_webhooks(service: Service, bearer: dict[str, str]) -> None:
                 if shown.json()["deliveries"][0]["state"] == "delayed":
                     break
         await service.post(f"{path}/{known}/deliveries/{delivery}/replay", {}, bearer)
+        await service.client.get(f"/api/v1{path}/{known}", headers=bearer)
+        for since in ("2026-01-31T12:00:00Z", "yesterday"):
+            await service.post(f"{path}/{known}/replay", {"since": since}, bearer)
         await service.post(f"{path}/{known}/rotate", {}, bearer)
+        for deed in ("enable", "disable", "disable", "test", "enable"):
+            await service.post(f"{path}/{known}/{deed}", {}, bearer)
         await service.client.delete(f"/api/v1{path}/{known}", headers=bearer)
+        for deed in ("enable", "disable", "test"):
+            await service.post(f"{path}/{known}/{deed}", {}, bearer)
         await service.post(f"{path}/{known}/deliveries/{delivery}/replay", {}, bearer)
 
 

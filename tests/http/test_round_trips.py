@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
+from tests.databases import run_sql
 from tests.postgres.wire import Wire, open_wire
 from tests.services import PASSWORD, Service, run_test_service
 
@@ -75,3 +77,30 @@ async def test_a_sign_up_takes_two_round_trips(watched: tuple[Service, Wire]) ->
     trips = wire.take(HTTP)
     assert len(trips) == 2, trips
     assert not any("BEGIN" in texts or "COMMIT" in texts for texts in trips)
+
+
+async def test_viewers_of_the_console_share_what_it_reads(
+    watched: tuple[Service, Wire], database: str
+) -> None:
+    """Each viewer costs what it takes to know them, whatever the overview reads."""
+    service, wire = watched
+    await service.confirm()
+    run_sql(database, "UPDATE users SET role = 'admin'")
+    form = {"email": "ann@example.com", "password": PASSWORD}
+    await service.client.post("/login", data=form, headers={"Sec-Fetch-Site": "same-origin"})
+    for _ in range(8):  # until its statements are prepared
+        await service.client.get("/account")
+        assert (await service.client.get("/admin")).status_code == 200
+    wire.take(HTTP)
+    await service.client.get("/admin/templates")
+    known = len(wire.take(HTTP))
+
+    async def view() -> None:
+        assert (await service.client.get("/admin")).status_code == 200
+
+    for viewers in (1, 20):
+        async with trio.open_nursery() as nursery:
+            for _ in range(viewers):
+                nursery.start_soon(view)
+        trips = len(wire.take(HTTP))
+        assert trips <= viewers * known + 20, (viewers, known, trips)

@@ -8,15 +8,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 import trio
 from standardwebhooks import Webhook
 
+from regsvc.flows.signup import hook
 from regsvc.flows.signup.hook import AT_ONCE
 from regsvc.postgres.pool import Pool
 from regsvc.webhooks.signature import mint_secret
 from tests.http.administrators import log_in_admin
-from tests.mail.providers import ProviderServer
+from tests.mail.providers import ProviderServer, stay_silent
 from tests.polling import wait_until
 from tests.services import PASSWORD, Service, run_test_service
 
@@ -82,7 +84,9 @@ async def test_what_the_hook_adds_goes_to_the_user_and_into_the_export(database:
         await service.prove(headers)
         exported = (await service.client.get("/api/v1/me/export", headers=headers)).json()
         assert exported["app_data"] == [{"app_data": {"plan": "free", "seats": 3}}]
-        assert "plan" not in headers["Authorization"]
+        claims = jwt.decode(headers["Authorization"].split()[1], options={"verify_signature": False})
+        assert claims["sub"]
+        assert "free" not in str(claims)
 
 
 async def test_an_invited_person_is_asked_about_too_and_administrators_see_what_is_added(
@@ -177,3 +181,48 @@ async def test_a_hook_that_does_not_answer_holds_nothing_up(database: str, tmp_p
         assert (await service.post("/register", BODY)).status_code == 503
         assert answers == []
         over.set()
+
+
+@pytest.mark.parametrize(("fail", "status"), [("open", 201), ("closed", 503)])
+async def test_a_hook_has_two_seconds(
+    database: str, tmp_path: Path, fail: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hook.SECONDS == 2
+    monkeypatch.setattr(hook, "SECONDS", 0.2)
+    async with (
+        ProviderServer("resend", [stay_silent]).running() as server,
+        hooked(database, tmp_path, server, fail) as service,
+    ):
+        answer = await service.post("/register", BODY)
+        assert answer.status_code == status
+        assert ("Retry-After" in answer.headers) == (status == 503)
+        assert len(server.requests) == 1
+
+
+async def test_a_closed_service_refuses_without_asking_a_hook_that_failed_five_times_and_asks_again_later(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hook, "_PAUSE", 1.0)
+    async with (
+        ProviderServer("resend", [(500, {}, b"")] * 5).running() as server,
+        hooked(database, tmp_path, server, "closed") as service,
+    ):
+        answers = [await service.post("/register", BODY) for _ in range(6)]
+        assert {answer.status_code for answer in answers} == {503}
+        assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
+        with trio.fail_after(20):
+            while (await service.post("/register", BODY)).status_code == 503:
+                pass
+        assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize(("size", "taken"), [(4096, True), (4097, False)])
+def test_app_data_has_at_most_four_kilobytes(size: int, *, taken: bool) -> None:
+    body = b'{"app_data": {"a": "' + b"x" * (size - len('{"a": ""}')) + b'"}}'
+    if taken:
+        refusal, app_data = hook.read_answer(body)
+        assert refusal is None
+        assert len(json.dumps(app_data)) == size
+    else:
+        with pytest.raises(hook._FailedError):
+            hook.read_answer(body)

@@ -6,9 +6,11 @@ async with ProviderServer("resend").running() as server:
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import h11
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0
 
-Misbehave: TypeAlias = Callable[[trio.SocketStream], Any]
+Misbehave: TypeAlias = Callable[[Any], Any]
 Reply: TypeAlias = "tuple[int, dict[str, str], bytes] | Misbehave"
 
 
@@ -45,11 +47,13 @@ class ProviderServer:
         name: whose protocol it speaks.
         replies: what it answers, one request after the other; then it accepts.
         lost: its answers are lost: it closes the connection instead.
+        tls: its certificate; without one it speaks in clear.
     """
 
     name: ProviderName
     replies: Sequence[Reply] = ()
     lost: bool = False
+    tls: ssl.SSLContext | None = None
     port: int = 0
     requests: list[SeenRequest] = field(default_factory=list)
     mails: list[SeenRequest] = field(default_factory=list)
@@ -66,14 +70,18 @@ class ProviderServer:
     async def running(self) -> AsyncIterator[Self]:
         """Serve within the block."""
         async with trio.open_nursery() as nursery:
-            listeners = await nursery.start(trio.serve_tcp, self._serve, self.port)
+            listeners = await trio.open_tcp_listeners(self.port)
             self.port = listeners[0].socket.getsockname()[1]
+            secured = (
+                listeners if self.tls is None else [trio.SSLListener(each, self.tls) for each in listeners]
+            )
+            await nursery.start(partial(trio.serve_listeners, self._serve, secured))
             try:
                 yield self
             finally:
                 nursery.cancel_scope.cancel()
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def _serve(self, stream: trio.abc.Stream) -> None:
         connection = h11.Connection(h11.SERVER)
         try:
             while await self._answer(stream, connection):
@@ -83,7 +91,7 @@ class ProviderServer:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _answer(self, stream: trio.SocketStream, connection: h11.Connection) -> bool:
+    async def _answer(self, stream: trio.abc.Stream, connection: h11.Connection) -> bool:
         head, body = None, b""
         while True:
             event = connection.next_event()

@@ -14,6 +14,7 @@ NAMED: dict[str, float] = {
     "tests/faults/events/test_event_kills.py": 45,
     "tests/acceptance/test_selftest.py": 110,
     "tests/http/test_console.py": 38,
+    "tests/http/test_console_webhooks.py": 20,
     "tests/acceptance/test_mail_commands.py": 33,
     "tests/http/test_crowds.py": 30,
     "tests/http/test_main_line.py": 30,

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
+from regsvc.accounts.cursor import Page, cut_page, rows_to_read
 from regsvc.jobs.claims import claim_selected
 from regsvc.jobs.leases import ids_of, update_leased
 from regsvc.jobs.table import JobTable
@@ -67,6 +68,7 @@ class Shown:
 
     Args:
         id: of the delivery.
+        n: place in the order of all events.
         event: id of the event, the same in every attempt.
         type: of the event.
         subject: the registration or user.
@@ -80,6 +82,7 @@ class Shown:
     """
 
     id: UUID
+    n: int
     event: UUID
     type: str
     subject: UUID
@@ -90,6 +93,11 @@ class Shown:
     at: datetime
     changed_at: datetime
     due_at: datetime | None
+
+    @property
+    def replayable(self) -> bool:
+        """Whether it may be repeated: it has ended, or waits for its next attempt."""
+        return self.state not in {"queued", "sending"}
 
 
 def delay_after(attempts: int) -> timedelta | None:
@@ -238,20 +246,32 @@ async def find_email(conn: Connection, event: dict[str, Any]) -> str | None:
         return await cursor.fetchone() or None
 
 
-async def list_deliveries(conn: Connection, sink_id: UUID, limit: int, *, dead: bool = False) -> list[Shown]:
-    """Return deliveries to a sink, the newest events first; with `dead`, those that were given up."""
+async def list_deliveries(
+    conn: Connection, sink_id: UUID, *, dead: bool = False, after: int | None = None, limit: int
+) -> Page[Shown]:
+    """Return a page of the deliveries to a sink, the newest events first.
+
+    Args:
+        conn: connection to read with.
+        sink_id: the sink.
+        dead: only those that were given up.
+        after: place in the order before the page; None for the newest.
+        limit: rows.
+    """
     async with conn.cursor(row_factory=class_row(Shown)) as cursor:
         await cursor.execute(
             f"""
-            SELECT d.id, d.event_id AS event, e.type, d.subject, d.state, d.attempts, d.status, d.reason, e.at,
+            SELECT d.id, d.n, d.event_id AS event, e.type, d.subject, d.state, d.attempts, d.status, d.reason, e.at,
                    d.changed_at, d.due_at
               FROM event_deliveries d JOIN events e ON e.id = d.event_id
              WHERE d.sink_id = %(sink)s {"AND d.state = 'dead'" if dead else ""}
+                   {"AND d.n < %(after)s" if after else ""}
              ORDER BY d.n DESC LIMIT %(limit)s
-            """,  # noqa: S608 - a constant
-            {"sink": sink_id, "limit": limit},
+            """,  # noqa: S608 - constants
+            {"sink": sink_id, "after": after, "limit": rows_to_read(limit)},
         )
-        return await cursor.fetchall()
+        found = await cursor.fetchall()
+    return cut_page(found, limit, lambda row: str(row.n))
 
 
 async def get_outcome(conn: Connection, delivery_id: UUID) -> tuple[State, int | None, str | None] | None:

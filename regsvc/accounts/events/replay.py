@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import scalar_row
 
 from regsvc.accounts.events.deliveries import DELIVERIES
+from regsvc.accounts.events.sinks import KEEP
 from regsvc.accounts.events.types import TEST_TYPE
 from regsvc.errors import RegsvcError
 from regsvc.postgres.connection import Connection
 
-KEEP = timedelta(days=30)
 BATCH = 1000
 _AGAIN = """
     state = 'queued', due_at = now(), attempts = 0, replayed_at = now(), changed_at = now()"""
@@ -89,6 +89,41 @@ async def replay_since(
     return repeated, (at, last) if picked == BATCH else None
 
 
+async def request_replay(conn: Connection, sink_id: UUID, since: datetime) -> None:
+    """Have what sends to a sink repeat the events since a time. A replay under way that begins earlier covers it."""
+    await conn.execute(
+        """
+        UPDATE event_sinks
+           SET replay_at = least(replay_at, wanted.since),
+               replay_after = CASE WHEN replay_at <= wanted.since THEN replay_after ELSE %(first)s END
+          FROM (SELECT greatest(%(since)s, now() - %(keep)s) AS since) AS wanted
+         WHERE id = %(id)s
+        """,
+        {"id": sink_id, "since": since, "first": UUID(int=0), "keep": KEEP},
+    )
+
+
+async def continue_replay(conn: Connection) -> None:
+    """Repeat one batch of a replay that was asked for, in the caller's transaction; do nothing if there is none."""
+    cursor = await conn.execute(
+        """
+        SELECT id, replay_at, replay_after FROM event_sinks
+         WHERE replay_at IS NOT NULL AND ended_at IS NULL AND disabled_at IS NULL
+         ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+        """
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return
+    sink_id, at, last = row
+    _, position = await replay_since(conn, sink_id, at, (at, last))
+    at, last = position or (None, None)
+    await conn.execute(
+        "UPDATE event_sinks SET replay_at = %(at)s, replay_after = %(last)s WHERE id = %(id)s",
+        {"at": at, "last": last, "id": sink_id},
+    )
+
+
 async def purge_events(conn: Connection, limit: int) -> int:
     """Delete events past retention with their deliveries, and return the count."""
     cursor = await conn.execute(
@@ -103,7 +138,7 @@ async def purge_events(conn: Connection, limit: int) -> int:
 
 
 async def cancel_deliveries(conn: Connection, limit: int) -> int:
-    """Cancel what is still due to webhooks that have ended, and return the count."""
+    """Cancel what is still due to webhooks that have ended or are disabled, and return the count."""
     cursor = await conn.execute(
         """
         UPDATE event_deliveries SET state = 'cancelled', due_at = NULL, lease = NULL, changed_at = now()
@@ -113,7 +148,7 @@ async def cancel_deliveries(conn: Connection, limit: int) -> int:
                             SELECT id FROM event_deliveries
                              WHERE sink_id = s.id AND state IN ('queued', 'sending', 'delayed')
                              ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS d
-                       WHERE s.kind = 'webhook' AND s.ended_at IS NOT NULL
+                       WHERE s.kind = 'webhook' AND (s.ended_at IS NOT NULL OR s.disabled_at IS NOT NULL)
                        LIMIT %(limit)s)
         """,
         {"limit": limit},

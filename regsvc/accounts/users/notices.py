@@ -33,6 +33,7 @@ SecurityChange: TypeAlias = Literal[
     "identity_removed",
     "webhook_added",
     "webhook_changed",
+    "webhook_stopped",
 ]
 """A change of factors or identities; the table `changes` in the texts of mails says it."""
 

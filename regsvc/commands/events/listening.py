@@ -9,7 +9,7 @@ from functools import partial
 
 import trio
 
-from regsvc.accounts.events import sinks
+from regsvc.accounts.events import webhooks as hooks
 from regsvc.commands.runner import by_operator, open_database
 from regsvc.config.settings import Settings
 from regsvc.parts import make_secrets
@@ -30,7 +30,7 @@ async def listen_events(chosen: Settings, port: int, show: Callable[[str], objec
     listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
     url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
     async with open_database(chosen) as conn, conn.transaction():
-        webhook_id, secret = await sinks.add_webhook(
+        webhook_id, secret = await hooks.add_webhook(
             conn, make_secrets(chosen), "listen", url, types=None, by=by_operator()
         )
     show(f"listening on {url}")
@@ -39,7 +39,7 @@ async def listen_events(chosen: Settings, port: int, show: Callable[[str], objec
     finally:
         with trio.CancelScope(shield=True):
             async with open_database(chosen) as conn, conn.transaction():
-                await sinks.end_webhook(conn, webhook_id, "removed", by_operator())
+                await hooks.end_webhook(conn, webhook_id, "removed", by_operator())
 
 
 async def _serve(secret: str, show: Callable[[str], object], stream: trio.SocketStream) -> None:

@@ -9,8 +9,8 @@ import click
 import structlog
 
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.events.replay import KEEP, replay_since
-from regsvc.accounts.events.sinks import find_exchange
+from regsvc.accounts.events.replay import replay_since
+from regsvc.accounts.events.sinks import KEEP, find_exchange
 from regsvc.commands.runner import ACTOR, by_operator, load_operation, open_database, run_command
 from regsvc.errors import ConfigurationError
 from regsvc.postgres.connection import Connection

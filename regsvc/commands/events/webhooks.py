@@ -1,7 +1,8 @@
-"""`regsvc webhooks`: add, list, test, replay, rotate and remove the webhooks that events are sent to."""
+"""`regsvc webhooks`: add, list, test, replay, rotate, disable and remove the webhooks that events are sent to."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -9,11 +10,12 @@ import click
 import structlog
 import trio
 
-from regsvc.accounts.events import sinks
+from regsvc.accounts.audit.record import By
+from regsvc.accounts.events import webhooks as hooks
 from regsvc.accounts.events.deliveries import get_outcome, list_deliveries
 from regsvc.accounts.events.replay import add_test, replay_delivery
-from regsvc.accounts.events.sinks import Webhook
 from regsvc.accounts.events.types import TYPES
+from regsvc.accounts.events.webhooks import Webhook
 from regsvc.commands.events.replay import Since, repeat
 from regsvc.commands.options import as_json
 from regsvc.commands.runner import (
@@ -28,6 +30,7 @@ from regsvc.commands.runner import (
     run_command,
 )
 from regsvc.parts import make_secrets
+from regsvc.postgres.connection import Connection
 from regsvc.schemas.rows import show_row
 
 log = structlog.get_logger()
@@ -70,7 +73,7 @@ def add(url: str, name: str, types: tuple[str, ...], *, machine: bool) -> None:
     async def run() -> None:
         chosen = load_operation()
         async with open_database(chosen) as conn, conn.transaction():
-            webhook_id, secret = await sinks.add_webhook(
+            webhook_id, secret = await hooks.add_webhook(
                 conn, make_secrets(chosen), name, url, types=types or None, by=by_operator()
             )
         log.info("webhook added", actor=ACTOR, webhook=str(webhook_id))
@@ -94,12 +97,12 @@ def list_(webhook_id: UUID | None, *, dead: bool, machine: bool) -> None:
     async def run() -> None:
         async with open_operation() as conn:
             if webhook_id is None:
-                found = await sinks.list_webhooks(conn)
+                found = await hooks.list_webhooks(conn)
                 rows = [show_row(each) for each in found]
                 lines = [_describe(each) for each in found]
             else:
-                await sinks.get_webhook(conn, webhook_id)
-                sent = await list_deliveries(conn, webhook_id, MOST, dead=dead)
+                await hooks.get_webhook(conn, webhook_id)
+                sent = (await list_deliveries(conn, webhook_id, dead=dead, limit=MOST)).rows
                 rows = [show_row(each) for each in sent]
                 lines = [
                     f"{each.id}  {each.type}  {each.state}  attempts {each.attempts}  {printable(each.reason)}".rstrip()
@@ -121,7 +124,7 @@ def test(webhook_id: UUID) -> None:
 
     async def run() -> None:
         async with open_operation() as conn:
-            await sinks.get_webhook(conn, webhook_id)
+            (await hooks.get_webhook(conn, webhook_id)).check_used()
             delivery_id = await add_test(conn, webhook_id)
             outcome = None
             with trio.move_on_after(_TEST_SECONDS):
@@ -147,7 +150,7 @@ def replay(webhook_id: UUID, delivery: UUID | None, since: datetime | None) -> N
 
     async def run() -> None:
         async with open_operation() as conn:
-            await sinks.get_webhook(conn, webhook_id)
+            (await hooks.get_webhook(conn, webhook_id)).check_used()
             if delivery is not None:
                 await replay_delivery(conn, webhook_id, delivery)
                 count = 1
@@ -167,7 +170,7 @@ def rotate(webhook_id: UUID) -> None:
     async def run() -> None:
         chosen = load_operation()
         async with open_database(chosen) as conn, conn.transaction():
-            secret = await sinks.rotate_webhook(conn, make_secrets(chosen), webhook_id, by_operator())
+            secret = await hooks.rotate_webhook(conn, make_secrets(chosen), webhook_id, by_operator())
         log.info("webhook rotated", actor=ACTOR, webhook=str(webhook_id))
         click.echo(secret)
 
@@ -176,13 +179,30 @@ def rotate(webhook_id: UUID) -> None:
 
 @webhooks.command()
 @which
+def disable(webhook_id: UUID) -> None:
+    """Send nothing to a webhook until it is enabled. What is due is cancelled."""
+    _change(webhook_id, hooks.disable_webhook, "webhook disabled")
+
+
+@webhooks.command()
+@which
+def enable(webhook_id: UUID) -> None:
+    """Send events to a disabled webhook again, from now on. Use `replay --since` for what it missed."""
+    _change(webhook_id, hooks.enable_webhook, "webhook enabled")
+
+
+@webhooks.command()
+@which
 def remove(webhook_id: UUID) -> None:
     """End a webhook. What was not delivered yet is cancelled."""
+    _change(webhook_id, hooks.remove_webhook, "webhook removed")
 
+
+def _change(webhook_id: UUID, change: Callable[[Connection, UUID, By], Awaitable[None]], event: str) -> None:
     async def run() -> None:
         async with open_database(load_operation()) as conn, conn.transaction():
-            await sinks.end_webhook(conn, webhook_id, "removed", by_operator())
-        log.info("webhook removed", actor=ACTOR, webhook=str(webhook_id))
+            await change(conn, webhook_id, by_operator())
+        log.info(event, actor=ACTOR, webhook=str(webhook_id))
 
     run_command(run)
 
@@ -210,7 +230,10 @@ def _describe(webhook: Webhook) -> str:
     state = "in use"
     if webhook.ended_at is not None:
         state = f"ended {shown['ended_at']} ({webhook.ended_reason})"
+    elif webhook.disabled_at is not None:
+        state = f"disabled {shown['disabled_at']} ({webhook.disabled_reason})"
     elif webhook.failing_since is not None:
         state = f"failing since {shown['failing_since']}"
     types = "all events" if webhook.types is None else " ".join(webhook.types)
-    return f"{webhook.id}  {printable(webhook.url)}  {printable(webhook.name)}  {types}  {state}"
+    open_ = f"waiting {webhook.waiting}  given up {webhook.given_up}"
+    return f"{webhook.id}  {printable(webhook.url)}  {printable(webhook.name)}  {types}  {state}  {open_}"

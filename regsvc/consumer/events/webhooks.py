@@ -27,14 +27,10 @@ from regsvc.accounts.events.deliveries import (
     delay_after,
     find_email,
 )
-from regsvc.accounts.events.sinks import (
-    Receiver,
-    WebhookNotFoundError,
-    end_webhook,
-    list_receivers,
-    note_attempt,
-)
+from regsvc.accounts.events.replay import continue_replay
+from regsvc.accounts.events.sinks import Receiver, list_receivers, note_attempt
 from regsvc.accounts.events.types import CONTENT_TYPE, write_event
+from regsvc.accounts.events.webhooks import WebhookNotFoundError, disable_failing, end_webhook
 from regsvc.errors import DatabaseUnavailableError
 from regsvc.jobs.due import listen_due
 from regsvc.jobs.leading import AlwaysLead, Lead
@@ -122,6 +118,9 @@ async def run_webhooks(
                 async with pool.connection() as conn:
                     receivers = {each.id: each for each in await list_receivers(conn)}
                     room = {id_: EACH - under_way[id_] for id_ in receivers if under_way[id_] < EACH}
+                    if any(each.replaying for each in receivers.values()):
+                        async with conn.transaction():
+                            await continue_replay(conn)
                     claimed = await claim_deliveries(conn, room) if room else []
                 for delivery in claimed:
                     under_way[delivery.sink_id] += 1
@@ -191,10 +190,10 @@ async def _call(
 
 async def _book(pool: Pool, receiver: Receiver, delivery: Delivery, status: int | None, reason: str) -> None:
     async with pool.transaction() as conn:
+        after = None if status == GONE else delay_after(delivery.attempts)
         if not reason:
             await book_delivered(conn, [delivery], status)
         else:
-            after = None if status == GONE else delay_after(delivery.attempts)
             await book_failed(conn, delivery, reason, status, after)
         if status == GONE:  # in the same transaction: what waited behind this event is not sent
             with suppress(WebhookNotFoundError):  # another attempt was told the same
@@ -202,6 +201,8 @@ async def _book(pool: Pool, receiver: Receiver, delivery: Delivery, status: int 
                 log.warning("webhook ended", webhook=str(receiver.id), reason="gone")
         else:
             await note_attempt(conn, receiver.id, succeeded=not reason)
+            if reason and after is None and await disable_failing(conn, receiver.id, _SERVICE):
+                log.warning("webhook disabled", webhook=str(receiver.id), reason="failing")
     EVENTS.labels("webhook", "failed" if reason else "delivered").inc()
     if reason:
         log.info(

@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from regsvc import errors
 from regsvc.accounts.admin import mail_actions, mail_search, user_actions
 from regsvc.accounts.deliveries import suppression
-from regsvc.accounts.events import replay, sinks
+from regsvc.accounts.events import replay, webhooks
 from regsvc.accounts.factors import methods, passkey_challenges, passkeys, pending_logins, totp, ways_in
 from regsvc.accounts.identities import identity, login_codes
 from regsvc.accounts.invitations import acceptance, invitation
@@ -123,9 +123,10 @@ STATUSES: dict[type[errors.RegsvcError], HTTPStatus] = {
     ChildNotFoundError: HTTPStatus.NOT_FOUND,
     mail_search.MailNotFoundError: HTTPStatus.NOT_FOUND,
     suppression.SuppressionNotFoundError: HTTPStatus.NOT_FOUND,
-    sinks.WebhookNotFoundError: HTTPStatus.NOT_FOUND,
+    webhooks.WebhookNotFoundError: HTTPStatus.NOT_FOUND,
     replay.DeliveryNotFoundError: HTTPStatus.NOT_FOUND,
-    sinks.TooManyWebhooksError: HTTPStatus.CONFLICT,
+    webhooks.TooManyWebhooksError: HTTPStatus.CONFLICT,
+    webhooks.WebhookNotInUseError: HTTPStatus.CONFLICT,
     confirmation.PasswordNeededError: HTTPStatus.CONFLICT,
     email_change.EmailChangeUnprovedError: HTTPStatus.CONFLICT,
     confirmation.AlreadyConfirmedError: HTTPStatus.CONFLICT,

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import structlog
-from quart import Response, request
+from quart import Response
 
-from regsvc.accounts.cursor import Position
 from regsvc.accounts.invitations import invitation
 from regsvc.accounts.invitations.invitation import InvitationNotFoundError
-from regsvc.errors import DatabaseUnavailableError, RegsvcError
+from regsvc.errors import RegsvcError
 from regsvc.flows.login.proof import require_proof
 from regsvc.flows.rate_limits import INVITE, throttle_actor
 from regsvc.flows.signup.invitations import InviteBody, invite
 from regsvc.http.context import get_context
+from regsvc.http.pages.console.lists import ROWS, link_more, read_filters
 from regsvc.http.pages.console.overview import get_operator, show_console
+from regsvc.http.pages.console.refusals import explain
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint
 from regsvc.http.request.body import read_id, read_values
 from regsvc.http.request.caller import get_caller
-from regsvc.http.response.problems import find_status
 from regsvc.mail.message.languages import list_locales
+from regsvc.schemas.fields import address_of
+from regsvc.schemas.signup.invitations import InvitationQuery
 
 log = structlog.get_logger()
 
 _PATH = "/admin/invitations"
-_ROWS = 25
 
 
 @blueprint.get(_PATH)
@@ -48,11 +49,9 @@ async def submit_invitation() -> Response:
         await throttle_actor(context, caller, operator.user_id, INVITE)
         async with context.pool.transaction() as conn:
             await invite(conn, context.settings, body, caller.locale, caller.as_admin(operator))
-    except DatabaseUnavailableError:
-        raise
     except RegsvcError as error:
-        status = find_status(error)
-        return await _show(int(status or 500), problem=str(error), email=form.get("email", "")[:320])
+        status, problem = explain(error)
+        return await _show(status, problem=problem, email=form.get("email", "")[:320])
     return lead_to(_PATH)
 
 
@@ -64,27 +63,27 @@ async def submit_revocation(invitation_id: str) -> Response:
     try:
         async with get_context().pool.transaction() as conn:
             await invitation.revoke_invitation(conn, wanted, get_caller().as_admin(operator))
-    except DatabaseUnavailableError:
-        raise
     except RegsvcError as error:
-        return await _show(int(find_status(error) or 500), problem=str(error))
+        status, problem = explain(error)
+        return await _show(status, problem=problem)
     log.info("invitation revoked", actor=str(operator.user_id), invitation=str(wanted))
     return lead_to(_PATH)
 
 
 async def _show(status: int = 200, *, problem: str = "", email: str = "") -> Response:
-    try:
-        after = Position.decode(request.args["cursor"])
-    except (KeyError, ValueError):
-        after = None
-    context = get_context()
+    context, query = get_context(), read_filters(InvitationQuery)
     async with context.pool.connection() as conn:
-        page = await invitation.list_invitations(conn, email_key=None, after=after, limit=_ROWS)
+        page = await invitation.list_invitations(
+            conn,
+            email_key=address_of(query.address).key if query.address else None,
+            after=query.cursor,
+            limit=ROWS,
+        )
     return await show_console(
         "console_invitations.html",
         status,
         invitations=page.rows,
-        more=f"{_PATH}?cursor={page.next_cursor}" if page.next_cursor else "",
+        more=link_more(page.next_cursor),
         problem=problem,
         email=email,
         locale=get_caller().locale,

@@ -15,14 +15,14 @@ from regsvc.accounts.admin import mail_actions, mail_search, user_actions, user_
 from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.record import ACTORS, By
 from regsvc.accounts.users.user import UserNotFoundError
-from regsvc.errors import DatabaseUnavailableError, RegsvcError
+from regsvc.errors import RegsvcError
 from regsvc.http.context import get_context
 from regsvc.http.pages.console.overview import get_operator, show_console
+from regsvc.http.pages.console.refusals import explain
 from regsvc.http.pages.forms import lead_to, read_form
 from regsvc.http.pages.page import blueprint
 from regsvc.http.request.body import read_id
 from regsvc.http.request.caller import get_caller
-from regsvc.http.response.problems import find_status
 from regsvc.postgres.connection import Connection
 from regsvc.schemas.audit_events import AuditQuery
 from regsvc.schemas.fields import address_of
@@ -87,11 +87,9 @@ async def submit_mail_deed(mail_id: str, deed: str) -> Response:
     try:
         async with get_context().pool.transaction() as conn:
             await act(conn, wanted, get_caller().as_admin(operator))
-    except DatabaseUnavailableError:
-        raise
     except RegsvcError as error:
-        status = find_status(error)
-        return await _show_mail(wanted, int(status or 500), problem=str(error))
+        status, problem = explain(error)
+        return await _show_mail(wanted, status, problem=problem)
     log.info(event, mail=str(wanted), actor=str(operator.user_id))
     return lead_to(f"/admin/mails/{wanted}")
 
@@ -113,11 +111,9 @@ async def submit_user_deed(user_id: str, deed: str) -> Response:
     try:
         async with get_context().pool.transaction() as conn:
             await _USER_DEEDS[deed](conn, wanted, get_caller().as_admin(operator))
-    except DatabaseUnavailableError:
-        raise
     except RegsvcError as error:
-        status = find_status(error)
-        return await _show_users(form, int(status or 500), problem=str(error))
+        status, problem = explain(error)
+        return await _show_users(form, status, problem=problem)
     log.info("user administered", deed=deed, user=str(wanted), actor=str(operator.user_id))
     return lead_to(f"{_USERS}?{urlencode(_keep(UserQuery, form))}")
 

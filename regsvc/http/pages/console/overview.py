@@ -14,7 +14,6 @@ from quart import Response, current_app, request
 
 from regsvc.accounts.admin import statistics
 from regsvc.accounts.admin.shared_overview import SharedOverview
-from regsvc.accounts.deliveries.radar import list_echoes
 from regsvc.errors import RegsvcError
 from regsvc.http.admin.supervisor import MYSELF, restart_child, show_supervisor
 from regsvc.http.context import get_context
@@ -28,10 +27,7 @@ from regsvc.http.request.admin_authentication import ADMIN
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.errors import ChildNotFoundError, ForbiddenError, ServingChildError
 from regsvc.mail.message.languages import FALLBACK
-from regsvc.mail.queue.breaker import get_breaker
-from regsvc.mail.queue.families import load_held
 from regsvc.mail.queue.remedies import find_remedy
-from regsvc.mail.queue.route_breakers import load_routes
 from regsvc.security.signing.access_token import AccessToken
 
 _SHARED = "REGSVC_OVERVIEW"
@@ -81,21 +77,19 @@ async def open_console() -> Response:
     """Show how the service does; a script reads it again every few seconds."""
     await get_operator()
     context = get_context()
-    async with context.pool.connection() as conn:
-        breaker, routes, held = await get_breaker(conn), await load_routes(conn), await load_held(conn)
-        echoes = await list_echoes(conn)
-    day = await _get_shared_overview().get(context.pool)
+    look = await _get_shared_overview().get(context.pool)
+    day, breaker = look.day, look.breaker
     return await show_console(
         "console.html",
         breaker=breaker,
         remedy=find_remedy(breaker.reason, breaker.reply) if breaker.open else None,
         routes=[
             (name, route, find_remedy(route.reason, route.reply))
-            for name, route in sorted(routes.items())
+            for name, route in sorted(look.routes.items())
             if route.open
         ],
-        throttling=sorted(held.items()),
-        echoes=echoes,
+        throttling=sorted(look.held.items()),
+        echoes=look.echoes,
         day=day,
         totals=day.totals,
         queue=day.queue,

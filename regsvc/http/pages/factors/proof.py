@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from quart import Response, request
 
 from regsvc.accounts.identities.identity import list_identities
@@ -30,15 +32,17 @@ TARGETS = {
     "password": "/account?open=password#password",
     "delete": "/account?open=delete#delete",
     "invitations": "/admin/invitations",
+    "webhooks": "/admin/webhooks",
 }
 _USUAL = "security"
+_WEBHOOK = re.compile(r"webhook-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
 
 def lead_to_proof(target: str) -> Response:
     """Redirect a browser to the proof that an act needs.
 
     Args:
-        target: where it leads then, a word of `TARGETS`.
+        target: where it leads then, a word of `TARGETS`, or `webhook-` and the id of one.
     """
     return lead_to(f"/account/proof?for={target}")
 
@@ -79,13 +83,14 @@ async def submit_proof() -> Response:
         return await tell_when(
             await _show(visitor, int(status), problem=problem, code="code" in given), error
         )
-    return lead_to(TARGETS[read_target()])
+    target = read_target()
+    return lead_to(TARGETS.get(target) or f"/admin/webhooks/{target.removeprefix('webhook-')}")
 
 
 def read_target() -> str:
     """Return where the proof that a request is about leads, a word of `TARGETS`."""
     word = request.args.get("for", "")
-    return word if word in TARGETS else _USUAL
+    return word if word in TARGETS or _WEBHOOK.fullmatch(word) else _USUAL
 
 
 async def _show(

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, StringConstraints
 
 from regsvc.accounts.audit.event_search import Event
 from regsvc.accounts.audit.record import ActorKind
-from regsvc.schemas.fields import PAGE, Body, Limit
+from regsvc.schemas.fields import PAGE, Body, Limit, NumberCursor
 from regsvc.schemas.rows import describe_page, describe_row
-
-_LARGEST = 2**63 - 1  # that a bigint can be
-
 
 _Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
 
@@ -28,7 +25,7 @@ class AuditQuery(Body):
     request_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
-    cursor: Annotated[int, Field(ge=1, le=_LARGEST)] | None = None
+    cursor: NumberCursor | None = None
     limit: Limit = PAGE
 
 

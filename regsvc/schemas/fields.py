@@ -60,6 +60,7 @@ def _check_with(check: Callable[[str], str]) -> AfterValidator:
 
 
 Cursor = Annotated[Position, BeforeValidator(Position.decode)]
+NumberCursor = Annotated[int, Field(ge=1, le=2**63 - 1)]  # what a bigint can be
 Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
 
 EmailText = Annotated[

@@ -11,12 +11,10 @@ from regsvc.accounts.events.deliveries import Shown
 from regsvc.accounts.events.types import TYPES
 from regsvc.accounts.events.webhooks import Webhook
 from regsvc.accounts.name import NameInvalidError, check_line
-from regsvc.schemas.fields import PAGE, Body, Limit
+from regsvc.schemas.fields import PAGE, Body, Limit, NumberCursor
 from regsvc.schemas.formats import Id
 from regsvc.schemas.rows import describe_page, describe_row
 from regsvc.schemas.typed_dict import TypedDict
-
-_LARGEST = 2**63 - 1  # that a bigint can be
 
 
 def _refuse(code: str, detail: str) -> PydanticCustomError:
@@ -79,7 +77,7 @@ class DeliveryQuery(Body):
     """Which deliveries to list."""
 
     state: Literal["dead"] | None = None
-    cursor: Annotated[int, Field(ge=1, le=_LARGEST)] | None = None
+    cursor: NumberCursor | None = None
     limit: Limit = PAGE
 
 

@@ -7,14 +7,12 @@ from quart import Blueprint, Response
 
 from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.event_search import Filters
-from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.http.context import get_context
-from regsvc.http.openapi.operation import Parameter, documented
+from regsvc.http.openapi.operation import Parameter, documented, paged
 from regsvc.http.request.body import read_query
 from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.json_response import answer
 from regsvc.schemas.audit_events import AuditQuery, EventPage
-from regsvc.schemas.fields import PAGE
 from regsvc.schemas.rows import show_page
 
 log = structlog.get_logger()
@@ -31,12 +29,7 @@ _FILTERS = [
     Parameter("request_id", "Of the request or command that did it.", where="query"),
     Parameter("since", "RFC 3339: not before this.", where="query"),
     Parameter("until", "RFC 3339: before this.", where="query"),
-    Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
-    Parameter(
-        "limit",
-        f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
-        where="query",
-    ),
+    *paged(),
 ]
 
 

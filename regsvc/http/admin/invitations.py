@@ -7,7 +7,6 @@ from uuid import UUID
 import structlog
 from quart import Blueprint, Response
 
-from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.invitations import invitation
 from regsvc.accounts.invitations.invitation import InvitationNotFoundError, InvitationOverError
 from regsvc.accounts.limits.rate_limit import RateLimitedError
@@ -17,12 +16,12 @@ from regsvc.flows.rate_limits import INVITE, throttle_actor
 from regsvc.flows.signup.invitations import InviteBody, invite
 from regsvc.flows.signup.policy import DomainNotAllowedError, SignupClosedError
 from regsvc.http.context import Context, get_context
-from regsvc.http.openapi.operation import Parameter, documented
+from regsvc.http.openapi.operation import Parameter, documented, paged
 from regsvc.http.request.body import read_body, read_id, read_query
 from regsvc.http.request.caller import get_caller
 from regsvc.http.request.operators import Operator, authenticate_operator
 from regsvc.http.response.json_response import answer, empty
-from regsvc.schemas.fields import PAGE, address_of
+from regsvc.schemas.fields import address_of
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.rows import show_page, show_row
 from regsvc.schemas.signup.invitations import InvitationPage, InvitationQuery, InvitationShown
@@ -32,8 +31,7 @@ blueprint = Blueprint("admin_invitations", __name__)
 
 _FILTERS = [
     Parameter("address", "Whole.", where="query"),
-    Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
-    Parameter("limit", f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.", where="query"),
+    *paged(),
 ]
 
 

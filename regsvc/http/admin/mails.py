@@ -7,14 +7,13 @@ from quart import Blueprint, Response
 
 from regsvc.accounts.admin import mail_actions, mail_search
 from regsvc.accounts.admin.mail_search import Filters
-from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.registrations.registration import RegistrationOverError
 from regsvc.http.context import get_context
-from regsvc.http.openapi.operation import Parameter, documented
+from regsvc.http.openapi.operation import Parameter, documented, paged
 from regsvc.http.request.body import read_id, read_query
 from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.json_response import answer
-from regsvc.schemas.fields import PAGE, address_of
+from regsvc.schemas.fields import address_of
 from regsvc.schemas.mails import MailPage, MailQuery, MailWithAttempts, Replayed, read_mail
 from regsvc.schemas.rows import show_page
 
@@ -28,12 +27,7 @@ _FILTERS = [
     ),
     Parameter("kind", "`signup`, `resend`, `foreign`, `notice`, `forgot` or `email_change`.", where="query"),
     Parameter("address", "Of the recipient, whole.", where="query"),
-    Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
-    Parameter(
-        "limit",
-        f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
-        where="query",
-    ),
+    *paged(),
 ]
 
 

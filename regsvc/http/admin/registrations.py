@@ -7,15 +7,14 @@ from quart import Blueprint, Response
 
 from regsvc.accounts.admin import registration_search
 from regsvc.accounts.admin.user_search import get_person
-from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.registrations.activation import AddressTakenError, activate_by_hand
 from regsvc.accounts.registrations.registration import RegistrationNotFoundError, RegistrationOverError
 from regsvc.http.context import get_context
-from regsvc.http.openapi.operation import Parameter, documented
+from regsvc.http.openapi.operation import Parameter, documented, paged
 from regsvc.http.request.body import read_id, read_query
 from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.json_response import answer
-from regsvc.schemas.fields import PAGE, address_of
+from regsvc.schemas.fields import address_of
 from regsvc.schemas.registrations import EntryShown, RegistrationPage, RegistrationQuery
 from regsvc.schemas.rows import show_page, show_row
 from regsvc.schemas.users import UserShown
@@ -27,12 +26,7 @@ blueprint = Blueprint("admin_registrations", __name__)
 _FILTERS = [
     Parameter("state", "As it is shown to the clients that wait.", where="query"),
     Parameter("address", "Whole.", where="query"),
-    Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
-    Parameter(
-        "limit",
-        f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
-        where="query",
-    ),
+    *paged(),
 ]
 
 

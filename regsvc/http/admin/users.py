@@ -11,16 +11,14 @@ from quart import Blueprint, Response
 from regsvc.accounts.admin import user_actions, user_search
 from regsvc.accounts.admin.user_search import Filters
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.sessions.session import list_sessions
 from regsvc.accounts.users.user import LastAdminError, UserNotFoundError
 from regsvc.http.context import get_context
-from regsvc.http.openapi.operation import Parameter, documented
+from regsvc.http.openapi.operation import Parameter, documented, paged
 from regsvc.http.request.body import read_id, read_query
 from regsvc.http.request.operators import authenticate_operator
 from regsvc.http.response.json_response import answer, empty
 from regsvc.postgres.connection import Connection
-from regsvc.schemas.fields import PAGE
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.rows import show_page, show_row
 from regsvc.schemas.sessions import SessionsShown, show_session
@@ -34,12 +32,7 @@ _FILTERS = [
     Parameter("search", "What the address or the name begins with.", where="query"),
     Parameter("role", "`user` or `admin`.", where="query"),
     Parameter("state", "`active` or `disabled`.", where="query"),
-    Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
-    Parameter(
-        "limit",
-        f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.",
-        where="query",
-    ),
+    *paged(),
 ]
 _ONE = [UserNotFoundError]
 _NOT_ANYONE = [user_actions.OwnAccountError, LastAdminError, *_ONE]

@@ -7,7 +7,6 @@ from uuid import UUID
 import structlog
 from quart import Blueprint, Response
 
-from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.events import webhooks
 from regsvc.accounts.events.deliveries import list_deliveries
 from regsvc.accounts.events.replay import DeliveryNotFoundError
@@ -15,12 +14,11 @@ from regsvc.accounts.events.webhooks import TooManyWebhooksError, WebhookNotFoun
 from regsvc.accounts.sessions.proof import ProofNeededError
 from regsvc.flows import webhooks as flow
 from regsvc.http.context import get_context
-from regsvc.http.openapi.operation import Parameter, documented
+from regsvc.http.openapi.operation import Parameter, documented, paged
 from regsvc.http.request.admin_authentication import authenticate_admin
 from regsvc.http.request.body import read_body, read_id, read_query
 from regsvc.http.request.caller import get_caller
 from regsvc.http.response.json_response import answer, empty
-from regsvc.schemas.fields import PAGE
 from regsvc.schemas.formats import Nothing
 from regsvc.schemas.rows import show_page, show_row
 from regsvc.schemas.webhooks import (
@@ -39,8 +37,7 @@ blueprint = Blueprint("admin_webhooks", __name__)
 
 _FILTERS = [
     Parameter("state", "`dead`: only those that were given up.", where="query"),
-    Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
-    Parameter("limit", f"How many, 1 to {MAX_PAGE}; {PAGE} if not given.", where="query"),
+    *paged(),
 ]
 _ONE = [ProofNeededError, WebhookNotFoundError]
 _USED = [*_ONE, WebhookNotInUseError]

@@ -9,9 +9,11 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel
 from quart_schema import document
 
+from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.accounts.service_tokens.service_token import Scope
 from regsvc.errors import DatabaseUnavailableError, RegsvcError, ValidationFailedError
 from regsvc.http.response.errors import ForbiddenError, InsufficientScopeError, UnsupportedMediaTypeError
+from regsvc.schemas.fields import PAGE
 from regsvc.security.challenge import ChallengeNeededError
 from regsvc.security.signing.access_token import AccessTokenInvalidError, SealError
 
@@ -41,6 +43,18 @@ class Parameter:
 
 SOLUTION_HEADER = "Regsvc-Solution"
 _SOLUTION = Parameter(SOLUTION_HEADER, "The solution of a challenge, as ALTCHA's clients write it.")
+
+
+def paged(usual: int = PAGE) -> list[Parameter]:
+    """Return the query's parameters of a list in pages.
+
+    Args:
+        usual: rows of a page by default.
+    """
+    return [
+        Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
+        Parameter("limit", f"How many, 1 to {MAX_PAGE}; {usual} if not given.", where="query"),
+    ]
 
 
 @dataclass(frozen=True)

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import structlog
-from pydantic import Field
 from quart import Blueprint, Response
 
 from regsvc.accounts.audit.activity import Activity, list_activity
-from regsvc.accounts.cursor import MAX_PAGE
 from regsvc.http.context import get_context
-from regsvc.http.openapi.operation import Parameter, documented
+from regsvc.http.openapi.operation import documented, paged
 from regsvc.http.request.authentication import authenticate
 from regsvc.http.request.body import read_query
 from regsvc.http.response.json_response import answer
-from regsvc.schemas.fields import Body
+from regsvc.schemas.fields import PAGE, Body, Limit, NumberCursor
 from regsvc.schemas.rows import describe_page, describe_row, show_page
 
 log = structlog.get_logger()
 blueprint = Blueprint("activity", __name__)
 
-_USUAL = 50
-_LARGEST = 2**63 - 1  # that a bigint can be
-
 
 class ActivityQuery(Body):
     """Which events to list."""
 
-    cursor: Annotated[int, Field(ge=1, le=_LARGEST)] | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = _USUAL
+    cursor: NumberCursor | None = None
+    limit: Limit = PAGE
 
 
 ActivityShown = describe_row(Activity, "ActivityShown")
 ActivityPage = describe_page("ActivityPage", "events", ActivityShown)
-_QUERY = [
-    Parameter("cursor", "The `next_cursor` of the page before.", where="query"),
-    Parameter("limit", f"How many, 1 to {MAX_PAGE}; {_USUAL} if not given.", where="query"),
-]
+_QUERY = paged()
 
 
 @blueprint.get("/me/activity")

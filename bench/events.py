@@ -5,7 +5,8 @@
 One regsvc in role `all` works in windows in turn: with the triggers of events switched off, with them and no sink, with
 one webhook that receives every event on this machine, and, with `--broker`, with an exchange in RabbitMQ, through which
 mails go, too. Each figure is the median over the rounds; the ratio is to the windows without triggers of the same
-round. The receiver is part of the bench and does not count.
+round. The receiver is part of the bench and does not count. Before that, what one change of a row costs its PostgreSQL
+session: registrations that are stored and shown as sent, thousands in one transaction.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from contenders import Contender
 
 EXCHANGE = "regsvc.events"
+CHANGES = 5000  # rows that are stored, and changed
+WARM = 1.0  # seconds before each window: after a switch, sessions plan their statements again
 TABLES = (
     "registrations",
     "users",
@@ -101,6 +104,30 @@ def choose(database: str, mode: str) -> None:
         )
 
 
+def cost_of_changes(database: str, modes: list[str], *, rounds: int) -> dict[str, float]:
+    """Return the microseconds of PostgreSQL for a change of a registration: the median of the rounds."""
+    found: dict[str, list[float]] = {mode: [] for mode in modes}
+    for number in range(rounds + 1):
+        for mode in random.sample(modes, len(modes)):
+            choose(database, mode)
+            with psycopg.connect(database) as conn:
+                before = sum(thread_seconds(conn.info.backend_pid).values())
+                conn.execute(
+                    "INSERT INTO registrations (id, email, email_key, name, locale, password_hash, origin, client)"
+                    " SELECT gen_random_uuid(), n || '@example.org', n || '@example.org', 'A', 'en', 'x', '', ''"
+                    "   FROM generate_series(1, %s) n",
+                    [CHANGES],
+                )
+                conn.execute(
+                    "UPDATE registrations SET state = 'sent', expires_at = now() WHERE created_at = now()"
+                )
+                spent = sum(thread_seconds(conn.info.backend_pid).values()) - before
+                conn.rollback()
+            if number:
+                found[mode].append(spent / (2 * CHANGES) * 1e6)
+    return {mode: median(spent) for mode, spent in found.items()}
+
+
 def measure(load: Load, make: Callable[[], bytes], pid: int, *, seconds: float, want: int) -> Row:
     """Return what a request cost in one window, with what went on after its answer."""
     before = named_seconds("postgres"), sum(thread_seconds(pid).values())
@@ -125,6 +152,8 @@ def take_rounds(
         for mode in random.sample(modes, len(modes)):
             choose(database, mode)
             for deed, (make, want) in deeds.items():
+                load.run(make, seconds=WARM, want=want)
+                time.sleep(SETTLE)
                 row = measure(load, make, opened.pid, seconds=seconds, want=want)
                 if number:
                     found[deed, mode].append(row)
@@ -155,9 +184,12 @@ async def main(cost: int, rounds: int, seconds: float, *, broker: bool) -> None:
             async with await Connection.connect(database) as conn, conn.transaction():
                 secrets = Secrets(SECRET.encode())
                 await add_webhook(conn, secrets, "bench", receiver, types=None, by=By("operator"))
+            changes = await trio.to_thread.run_sync(partial(cost_of_changes, database, modes, rounds=rounds))
             take = partial(take_rounds, rounds=rounds, seconds=seconds)
             found = await trio.to_thread.run_sync(take, database, opened, modes)
             stack.close()
+    for mode, spent in changes.items():
+        print(f"change   {mode:<14} PostgreSQL {spent:.1f} us")
     for (deed, mode), rows in found.items():
         shown = [median([row[column] for row in rows]) for column in (0, 1)]
         ratios = [

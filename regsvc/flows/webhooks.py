@@ -118,7 +118,7 @@ async def replay_one(
 async def replay_since(
     service: Service, caller: Caller, admin: AccessToken, webhook_id: UUID, since: datetime
 ) -> None:
-    """Have the events since a time sent again, by a worker and in batches. They keep their ids.
+    """Ask for the events since a time to be sent again, by a worker and in batches. They keep their ids.
 
     Raises:
         ProofNeededError: the administrator has not proved to be there.

@@ -90,7 +90,7 @@ async def replay_since(
 
 
 async def request_replay(conn: Connection, sink_id: UUID, since: datetime) -> None:
-    """Have what sends to a sink repeat the events since a time. A replay under way that begins earlier covers it."""
+    """Ask for a replay of the events since a time to a sink. One under way that begins earlier covers it."""
     await conn.execute(
         """
         UPDATE event_sinks

@@ -83,14 +83,19 @@ async def submit_proof() -> Response:
         return await tell_when(
             await _show(visitor, int(status), problem=problem, code="code" in given), error
         )
-    target = read_target()
-    return lead_to(TARGETS.get(target) or f"/admin/webhooks/{target.removeprefix('webhook-')}")
+    return lead_to(find_place(read_target()) or TARGETS[_USUAL])
+
+
+def find_place(target: str) -> str | None:
+    """Return the page that a proof leads to, by the word for it; None for another word."""
+    webhook = _WEBHOOK.fullmatch(target)
+    return f"/admin/webhooks/{webhook[1]}" if webhook else TARGETS.get(target)
 
 
 def read_target() -> str:
-    """Return where the proof that a request is about leads, a word of `TARGETS`."""
+    """Return where the proof that a request is about leads, as a word that `find_place` knows."""
     word = request.args.get("for", "")
-    return word if word in TARGETS or _WEBHOOK.fullmatch(word) else _USUAL
+    return word if find_place(word) else _USUAL
 
 
 async def _show(

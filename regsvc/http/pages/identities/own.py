@@ -14,7 +14,7 @@ from regsvc.flows.identities.own_identities import link, prove_by_identity, unli
 from regsvc.flows.login.proof import require_proof
 from regsvc.http.context import Context, get_context
 from regsvc.http.pages.browser_session import find_visitor, lead_to_login
-from regsvc.http.pages.factors.proof import TARGETS, lead_to_proof, read_target
+from regsvc.http.pages.factors.proof import find_place, lead_to_proof, read_target
 from regsvc.http.pages.factors.security import PATH, act_on
 from regsvc.http.pages.forms import lead_to
 from regsvc.http.pages.identities.flow_cookie import lead_away
@@ -73,6 +73,6 @@ async def finish_own(flow: FlowState, proven: ProvenIdentity) -> Response:
         raise FlowStateInvalidError
     if flow.purpose == "prove":
         await prove_by_identity(get_context(), get_caller(), visitor, proven)
-        return lead_to(TARGETS.get(flow.target, PATH))
+        return lead_to(find_place(flow.target) or PATH)
     await link(get_context(), get_caller(), visitor, proven)
     return lead_to(f"{PATH}?done=identities#identities")

@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 from regsvc import program
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.deliveries import suppression
-from regsvc.accounts.events.sinks import add_webhook, list_receivers, rotate_webhook
+from regsvc.accounts.events.sinks import list_receivers
+from regsvc.accounts.events.webhooks import add_webhook, rotate_webhook
 from regsvc.accounts.factors import totp
 from regsvc.checks.database import check_database
 from regsvc.checks.report import Report

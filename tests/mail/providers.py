@@ -10,7 +10,6 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import h11
@@ -72,10 +71,11 @@ class ProviderServer:
         async with trio.open_nursery() as nursery:
             listeners = await trio.open_tcp_listeners(self.port)
             self.port = listeners[0].socket.getsockname()[1]
-            secured = (
-                listeners if self.tls is None else [trio.SSLListener(each, self.tls) for each in listeners]
-            )
-            await nursery.start(partial(trio.serve_listeners, self._serve, secured))
+            if self.tls is None:
+                await nursery.start(trio.serve_listeners, self._serve, listeners)
+            else:
+                secured = [trio.SSLListener(each, self.tls) for each in listeners]
+                await nursery.start(trio.serve_listeners, self._serve, secured)
             try:
                 yield self
             finally:
@@ -96,7 +96,7 @@ class ProviderServer:
         while True:
             event = connection.next_event()
             if event is h11.NEED_DATA:
-                connection.receive_data(await stream.receive_some(65_536))
+                connection.receive_data(bytes(await stream.receive_some(65_536)))
             elif isinstance(event, h11.Request):
                 head = event
             elif isinstance(event, h11.Data):

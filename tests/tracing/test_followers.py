@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from regsvc.accounts.events.sinks import add_webhook
+from regsvc.accounts.events.webhooks import add_webhook
 from regsvc.postgres.pool import Pool
 from tests.events.happenings import OPERATOR, SECRETS
 from tests.http.reports import CREDENTIALS, postmark_bounce

@@ -15,7 +15,7 @@ from uuid import UUID
 import trio
 
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.events.sinks import add_webhook
+from regsvc.accounts.events.webhooks import add_webhook
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
 from tests.faults.events.books import EXCHANGE, Books, Entry

@@ -188,8 +188,12 @@ async def test_an_address_that_is_taken_ends_all_with_1(database: str, tmp_path:
 
 async def test_processes_share_a_unix_socket_and_several_addresses(database: str, tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
-    hosts = f"unix:{path},127.0.0.1,::1"
-    async with run_family(database, tmp_path, processes="2", http_host=hosts) as (program, shown):
+    hosts = f"unix:{path},127.0.0.1,[::1]"
+    # What Kubernetes sets for Services called `regsvc` and `regsvc-http` is ignored, with a line.
+    links = {"port": "tcp://10.96.0.12:8080", "http_service_host": "10.96.0.13"}
+    async with run_family(database, tmp_path, processes="2", http_host=hosts, **links) as (program, shown):
+        (ignored, *_) = program.events("variables of Kubernetes Services ignored")
+        assert ignored["names"] == ["REGSVC_HTTP_SERVICE_HOST", "REGSVC_PORT"]
         port = program.url.rpartition(":")[2]
         over_unix = httpx.AsyncHTTPTransport(uds=str(path))
         for url, transport in (
@@ -199,6 +203,8 @@ async def test_processes_share_a_unix_socket_and_several_addresses(database: str
         ):
             async with httpx.AsyncClient(base_url=url, transport=transport, timeout=10) as client:
                 assert (await client.get("/healthz")).status_code == 200
+                probe = await client.get("/readyz", headers={"Host": "10.244.1.7:8080"})
+                assert probe.status_code == 200, "a kubelet names the pod"
         os.kill(shown["processes"]["1"]["pid"], signal.SIGKILL)
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path)), timeout=30) as client:
             assert (await client.get("http://localhost/healthz")).status_code == 200

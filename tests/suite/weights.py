@@ -40,6 +40,7 @@ NAMED: dict[str, float] = {
     "tests/acceptance/test_dev.py": 14,
     "tests/http/test_good_input.py": 14,
     "tests/acceptance/test_faults_postgres.py": 13,
+    "tests/packaging/test_chart.py": 8,
     "tests/acceptance/test_children.py": 13,
     "tests/postgres/test_embedded.py": 12,
     "tests/http/test_throttling.py": 11,

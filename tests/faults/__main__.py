@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from tests.faults import figures, held, suite
+from tests.faults import figures, held, routes, suite
 from tests.faults.events.run import open_run, run_long, run_short
 from tests.faults.stage import open_stage
 from tests.faults.suite import SECTIONS, Suite
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 tell = partial(print, flush=True)
 
 EVENTS = "events"
-FIGURES = {"outage": figures.outage, "many": figures.many, "plan": figures.plan, "held": held.held}
+FIGURES = {
+    "outage": figures.outage,
+    "many": figures.many,
+    "plan": figures.plan,
+    "held": held.held,
+    "routes": routes.dying,
+    "keys": routes.keyed,
+}
 
 
 @contextmanager

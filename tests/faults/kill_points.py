@@ -130,6 +130,19 @@ KILL_POINTS = (
     ),
 )
 
+KEYED_POINTS = (
+    _point("kill -9 before a provider has the request", "worker", ("mail", _UP, b"Idempotency-Key")),
+    _point("kill -9 inside the request", "worker", ("mail", _UP, b"regsvc_mail")),
+    _point("kill -9 after a provider took the mail, before its answer", "worker", ("mail", _DOWN, b"kept-")),
+    _point(
+        "kill -9 after a provider's answer, before the commit",
+        "worker",
+        ("mail", _DOWN, b"kept-"),
+        ("postgres", _UP, b"COMMIT"),
+    ),
+)
+"""Moments of a route by a provider's API that knows mails by an idempotency key."""
+
 CUT_POINTS = (
     _point("PostgreSQL cut before a COMMIT arrives", "worker", ("postgres", _UP, b"COMMIT"), kills=False),
     _point("PostgreSQL cut after a COMMIT", "worker", ("postgres", _DOWN, b"COMMIT"), kills=False),

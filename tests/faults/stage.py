@@ -19,6 +19,7 @@ from tests.faults.ledger import Ledger
 from tests.faults.load import Load
 from tests.faults.mischief import Mischief
 from tests.faults.seats import Seat
+from tests.mail.providers import ProviderServer
 from tests.nodes import PrivateBroker
 from tests.postgres_servers import PostgresServer, open_postgres
 from tests.programs import serve_environ
@@ -153,6 +154,9 @@ async def open_stage(
     pace: float = 5.0,
     inbox: Inbox | None = None,
     settings: Mapping[str, str] | None = None,
+    routes: int = 1,
+    smtp_seconds: Mapping[str, float] = SMTP_SECONDS,
+    provider: ProviderServer | None = None,
 ) -> AsyncIterator[Stage]:
     """Run a stage as long as the block lasts; nobody signs up yet.
 
@@ -164,6 +168,9 @@ async def open_stage(
         pace: sign-ups a second.
         inbox: what keeps the books of deliveries.
         settings: of the processes, besides those of every stage.
+        routes: mail servers of each process, of which the first is `mail` among its wires and the next `mail 2`.
+        smtp_seconds: how long a mail server may take for each stage.
+        provider: what takes all mail instead of mail servers.
     """
     async with _bare_errors(), AsyncExitStack() as stack:
         node = PrivateBroker()
@@ -185,21 +192,28 @@ async def open_stage(
         for role, number in roles:
             name, port = f"{role} {number}", take_port()
             mails = SeatMails(inbox, name)
-            server = ScriptedServer(mischief, mails=mails)
-            await stack.enter_async_context(server.running())
-            servers.append(server)
-            wires = {
+            wires = {}
+            for route in range(1, routes + 1):
+                if provider is None:
+                    servers.append(ScriptedServer(mischief, mails=mails))
+                    await stack.enter_async_context(servers[-1].running())
+                upstream = servers[-1].port if provider is None else provider.port
+                wire = await stack.enter_async_context(open_proxy(("127.0.0.1", upstream)))
+                wires["mail" if route == 1 else f"mail {route}"] = wire
+            ways_out = [f"smtp://127.0.0.1:{wire.port}" for wire in wires.values()]
+            if provider is not None:
+                ways_out = [f"resend://canary-key@?base=http://127.0.0.1:{wires['mail'].port}"]
+            wires |= {
                 "postgres": await stack.enter_async_context(open_proxy(_socket(postgres.conninfo))),
                 "broker": await stack.enter_async_context(open_proxy(("127.0.0.1", node.port))),
-                "mail": await stack.enter_async_context(open_proxy(("127.0.0.1", server.port))),
             }
             environ = serve_environ(
                 _through(postgres.conninfo, wires["postgres"].port),
                 folder,
-                smtp_url=f"smtp://127.0.0.1:{wires['mail'].port}",
+                smtp_url=" ".join(ways_out),
                 http_port=str(port),
                 amqp_url=node.url().replace(str(node.port), str(wires["broker"].port)),
-                **{f"smtp_{stage}_seconds": str(seconds) for stage, seconds in SMTP_SECONDS.items()},
+                **{f"smtp_{stage}_seconds": str(seconds) for stage, seconds in smtp_seconds.items()},
                 **(settings or {}),
             )
             output = folder / f"{name.replace(' ', '-')}.log"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import random
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from regsvc.mail.outcome import Delayed
+from regsvc.mail.outcome import Accepted, Delayed, Failure
 from regsvc.mail.queue.bookings import Retry
 from regsvc.mail.queue.families import is_throttling
 from regsvc.mail.queue.jobs import Job
 from regsvc.mail.queue.retry_policy import next_step
+from tests.mail.simulation import START, PostOffice, simulated_clock
 
 JOB = Job(UUID(int=1), None, UUID(int=2), 1, timedelta(0))
 
@@ -23,6 +27,29 @@ def test_a_greylist_is_met_again_when_it_lets_us_pass(reply: str) -> None:
         step = next_step(JOB, Delayed("mailbox_busy", "rcpt", reply))
         assert isinstance(step, Retry)
         assert 305 <= step.after.total_seconds() <= 330
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_a_mail_that_is_greylisted_for_300_s_is_accepted_within_340(
+    autojump_clock: MockClock, seed: int
+) -> None:
+    """At its second attempt: a greylist that meets an earlier one may begin anew."""
+    office = PostOffice(simulated_clock, random.Random(seed))
+    met: list[datetime] = []
+
+    def serve(now: datetime) -> Accepted | Failure:
+        met.append(now)
+        if now - met[0] >= timedelta(seconds=300):
+            return Accepted("250 ok")
+        return Delayed("mailbox_busy", "rcpt", "450 4.2.0 Greylisted, please try again in 300 seconds")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(office.run_mailer, serve)
+        mail = office.add()
+        await trio.sleep(3600)
+        nursery.cancel_scope.cancel()
+    assert mail.sent_at - START <= timedelta(seconds=340)
+    assert len(mail.tries) == 2
 
 
 @pytest.mark.parametrize(

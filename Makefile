@@ -68,7 +68,7 @@ figures: $(VENV)/.test
 
 # What takes a cluster, a proxy, or versions that few have. REALITIES names files of tests/realities.
 REALITIES := $(addprefix tests/realities/,broker_cluster.py broker_4.py proxies.py full_disk.py wheels.py \
-	python_next.py verifiers.py webhook_verifiers.py postgres_versions.py failover.py drill.py postfix.py)
+	python_next.py verifiers.py webhook_verifiers.py postgres_versions.py failover.py drill.py postfix.py bounces.py)
 realities: $(VENV)/.test
 	$(BIN)/pytest -s -p no:cacheprovider $(REALITIES)
 

@@ -14,6 +14,7 @@ Fields: TypeAlias = Mapping[str, Any]
 HEADER = "x-regsvc-mail"
 TAG = "regsvc_mail"
 """Where mails carry our id: a header, and the metadata or tag that a provider hands back."""
+_FIRST_YEAR, _LAST_YEAR = 2000, 2999
 
 
 def load(raw: bytes | str) -> Any:
@@ -67,17 +68,29 @@ def get_texts(value: object) -> tuple[str, ...]:
 
 
 def read_time(value: object) -> datetime:
-    """Return an ISO 8601 text or seconds since 1970 as a time.
+    """Return an ISO 8601 text or seconds since 1970 as a time in UTC.
 
     Raises:
-        ReportUnreadableError: it is neither.
+        ReportUnreadableError: it is neither, or no time of a report.
     """
     try:
         if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC)
+            return check_time(datetime.fromtimestamp(value, UTC))
         if isinstance(value, str):
-            moment = datetime.fromisoformat(value.strip().replace(" +00", "+00:00"))
-            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return check_time(datetime.fromisoformat(value.strip().replace(" +00", "+00:00")))
     except (ValueError, OverflowError, OSError) as error:
         raise ReportUnreadableError from error
     raise ReportUnreadableError
+
+
+def check_time(moment: datetime) -> datetime:
+    """Return a time in UTC.
+
+    Raises:
+        ValueError: a mail of ours cannot have been reported then; a database may not know the year.
+        OverflowError: likewise.
+    """
+    moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise ValueError
+    return moment

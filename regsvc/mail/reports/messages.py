@@ -15,7 +15,7 @@ from email.message import Message
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 
-from regsvc.mail.reports.fields import HEADER
+from regsvc.mail.reports.fields import HEADER, check_time
 from regsvc.mail.reports.report import Clues, Event, Kind, Reason, Report, ReportUnreadableError
 from regsvc.mail.reports.status_codes import explain_status
 
@@ -33,7 +33,7 @@ def read_clues(raw: bytes) -> Clues:
     """Return what a message says about the mail that it may concern, from its headers and the returned ones.
 
     Raises:
-        ReportUnreadableError: it is too large.
+        ReportUnreadableError: it is too large, or too deep.
     """
     return _find_clues(_parse(raw))
 
@@ -46,7 +46,7 @@ def read_message(raw: bytes, *, now: datetime | None = None) -> list[Report]:
         now: time of a report that has none of its own.
 
     Raises:
-        ReportUnreadableError: it is too large.
+        ReportUnreadableError: it is too large, or too deep.
     """
     message = _parse(raw)
     clues, now = _find_clues(message), now or datetime.now(UTC)
@@ -63,7 +63,10 @@ def read_message(raw: bytes, *, now: datetime | None = None) -> list[Report]:
 def _parse(raw: bytes) -> Message:
     if len(raw) > MAX_BYTES:
         raise ReportUnreadableError("The message is larger than 256 KiB.")
-    return email.message_from_bytes(raw, policy=email.policy.compat32)
+    try:
+        return email.message_from_bytes(raw, policy=email.policy.compat32)
+    except RecursionError as error:  # the standard library's parser calls itself for a message in a message
+        raise ReportUnreadableError("The message has too many others in it.") from error
 
 
 def _walk(message: Message) -> Iterator[Message]:
@@ -191,7 +194,6 @@ def _read_text(message: Message) -> str:
 
 def _date(text: str) -> datetime | None:
     try:
-        moment = parsedate_to_datetime(text)
+        return check_time(parsedate_to_datetime(text))
     except (ValueError, TypeError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

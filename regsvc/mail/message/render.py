@@ -54,6 +54,7 @@ class Renderer:
         color: Of buttons, `#rrggbb`.
         logo: URL of an image that replaces the brand's name at the top.
         templates: Folder whose templates and language files override ours.
+        home: Address of the service, which the text names where that makes the number of links even.
 
     Raises:
         ValueError: Sender or brand is not allowed in a header, or a language file is invalid.
@@ -67,12 +68,14 @@ class Renderer:
         color: str = "#2457c5",
         logo: str | None = None,
         templates: Path | None = None,
+        home: str = "",
     ) -> None:
         folders = [_TEMPLATES] if templates is None else [templates, _TEMPLATES]
         address = header_address(sender.addr_spec)
         self._sender = Address(check_header(sender.display_name or brand), addr_spec=address)
         self._domain = address.rpartition("@")[2]
         self._brand = check_header(brand)
+        self._home = home
         self._languages = load_languages(reversed(folders))
         self._slotted = templates is None or not (
             any(templates.glob("*.txt")) or any(templates.glob("*.html"))
@@ -139,7 +142,9 @@ class Renderer:
                 encoding: Frame.build(sender=self._sender, subject=words["subject"], encoding=encoding)
                 for encoding in encodings
             }
-            self._editions[key] = _Edition(Body(text, html, context, slotted=self._slotted), frames)
+            self._editions[key] = _Edition(
+                Body(text, html, context, slotted=self._slotted, home=self._home), frames
+            )
         return self._editions[key]
 
 
@@ -169,6 +174,7 @@ def make_renderer(settings: Settings, *, sender: Address | None = None) -> Rende
         color=settings.brand_color,
         logo=settings.brand_logo,
         templates=settings.templates,
+        home=settings.public_url,
     )
 
 

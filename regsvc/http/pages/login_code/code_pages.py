@@ -1,7 +1,8 @@
 """Logging in with a browser and a code that is mailed.
 
 A cookie holds the handle, so that the code works in this browser alone; every form leads back to a page that can be
-read again, and that looks again by itself while the mail is on its way.
+read again. It moves by the component of all pages that wait; without scripts it looks again by itself while the mail is
+on its way.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _PATHS = {
     "again": _STATUS,
     "challenge": "login-code",
 }
-_LOOK_AGAIN = {"queued": 2, "sending": 2, "delayed": 30}  # seconds
+_LOOK_AGAIN = {"queued": 2, "sending": 2, "delayed": 30}  # seconds, without scripts
 _LIFE = 3600  # seconds of the cookie, as long as an attempt
 
 
@@ -138,7 +139,7 @@ async def _show(status: int = 200, *, problem: str = "") -> Response:
     words = _say_it_of_logins(get_words())
     over = attempt.state in FINAL
     mailbox = None if over else await find_mailbox(email)
-    page = await show_page(
+    return await show_page(
         "login_code_status.html",
         status,
         words=words,
@@ -152,12 +153,11 @@ async def _show(status: int = 200, *, problem: str = "") -> Response:
         sender=mailbox.sender if mailbox else "",
         nothing=explain_absence(words["waiting"], attempt, mailbox) if mailbox else "",
         reason=_say_reason(words, attempt.reason),
+        reasons=explain_reasons(words["reasons"]),
+        handle=mint_handle(get_context().secrets, known),
+        again=_LOOK_AGAIN.get(attempt.state),
         next_try=say_moment(attempt.next_try_at) if attempt.next_try_at else "",
     )
-    seconds = _LOOK_AGAIN.get(attempt.state)
-    if seconds is not None:
-        page.headers["Refresh"] = f"{seconds}; url={_STATUS}"
-    return page
 
 
 def _say_it_of_logins(words: Words) -> Words:

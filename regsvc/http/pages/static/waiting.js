@@ -1,11 +1,12 @@
 // The page that waits for a mail, whatever the mail is for: its state, moving by itself, and all that its reader can do
-// meanwhile. `waiting.html` has the elements. Every page that waits uses this module:
+// meanwhile. `waiting.html` has the elements; a page may lack some. Every page that waits uses this module:
 //
 //   const page = startWaiting({
 //     email,                 // where the mail goes
+//     state,                 // that the page shows already, made on the server. Left out: the first one
 //     follow(show, signal),  // calls show(state) with each state; resolves to "gone" if there is nothing to follow
 //     enter(digits),         // tries a code; resolves to an answer of `call`
-//     resend(),              // asks for the mail again; likewise
+//     resend(),              // asks for the mail again; likewise. Left out: its form is sent as it is
 //     correct(email),        // sends it to another address; likewise. Left out: no other address can be given
 //     confirmed(),           // the code or the link was right
 //     ended(), gone(), moved(email),
@@ -26,12 +27,13 @@ const LINK_LIFE = 24 * 3600_000; // milliseconds of a link, from the acceptance 
 const by = (id) => document.getElementById(id);
 
 export function startWaiting(what) {
-  const steps = [...by("steps").children];
+  const steps = [...(by("steps")?.children ?? [])];
   const code = by("code");
   let { email } = what;
   let follower;
   let counting;
-  let latest = { state: "queued" };
+  let latest = { state: what.state ?? "queued" };
+  let heard = !what.state; // until then the page says what the server wrote
   let mailbox = { webmail: null, usual: null };
   let tick;
 
@@ -47,6 +49,7 @@ export function startWaiting(what) {
 
   function show(told) {
     latest = told;
+    heard = true;
     const { state } = told;
     let text = fill(words.inbox[state === "sent" && told.delivered_at ? "delivered" : state], { email });
     if (state === "delayed" || state === "bounced") text += ` ${words.reasons[told.reason] ?? words.reasons[""]}`;
@@ -59,9 +62,11 @@ export function startWaiting(what) {
       step.lastElementChild.textContent = marks[place] && `: ${words.inbox[marks[place]]}`;
     });
     explainAbsence();
-    if (state === "bounced" && by("wrong")) {
-      by("wrong").open = true;
-      by("new-email").value ||= email; // most often one letter is wrong
+    const wrong = by("wrong");
+    if (state === "bounced" && wrong) {
+      wrong.open = true;
+      const typed = wrong.querySelector("input[type=email]");
+      if (typed) typed.value ||= email; // most often one letter is wrong
     }
     if (state === "confirmed") {
       stop();
@@ -73,6 +78,7 @@ export function startWaiting(what) {
   }
 
   function say(text, tone = "") {
+    if (!by("said")) return;
     by("said").textContent = text;
     by("said").dataset.tone = tone;
   }
@@ -80,6 +86,7 @@ export function startWaiting(what) {
   // -- "nothing came?", from the facts of this mail and the usual time of its receiver
 
   function explainAbsence() {
+    if (!heard) return;
     const domain = email.slice(email.lastIndexOf("@") + 1);
     const { state, delivered_at, expires_at } = latest;
     let text = "";
@@ -188,25 +195,27 @@ export function startWaiting(what) {
     follower?.abort();
     clearInterval(counting);
     clearTimeout(tick);
-    by("open").hidden = true;
+    if (by("open")) by("open").hidden = true;
     say("");
   }
 
-  by("code-form").addEventListener("submit", (event) => {
+  by("code-form")?.addEventListener("submit", (event) => {
     event.preventDefault();
     if (!code.readOnly) enterCode();
   });
-  code.addEventListener("input", ({ isComposing }) => {
+  code?.addEventListener("input", ({ isComposing }) => {
     by("code-fault").textContent = "";
     // Typed, pasted or filled in, six digits are the whole.
     if (!isComposing && !code.readOnly && readDigits().length === 6) enterCode();
   });
-  by("resend-form").addEventListener("submit", resend);
+  if (what.resend) by("resend-form").addEventListener("submit", resend);
   if (what.correct && by("address-form")) {
     by("address-form").addEventListener("submit", correct);
     adviseOn(by("new-email"));
   }
-  show(latest);
+  // What a page without scripts has to look again by.
+  for (const link of document.querySelectorAll("[data-again]")) link.hidden = true;
+  if (!what.state) show(latest);
   findMailbox();
   followAnew();
   return { countDown, stop };

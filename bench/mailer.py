@@ -1,6 +1,7 @@
 """Mails a second of one worker with claim, rendering and bookkeeping: from PostgreSQL alone and through RabbitMQ.
 
     python bench/mailer.py [--mails 6000] [--sessions 4] [--way database|broker|queue] [--behind 0] [--released]
+                           [--routes 1]
 
 So many sign-ups wait in a real PostgreSQL (every commit on disk); then one `regsvc serve --role worker` is started
 that sends to `bench/smtp_sink.py`. It takes the mails
@@ -11,12 +12,14 @@ that sends to `bench/smtp_sink.py`. It takes the mails
 
 The clock runs from the first mail that the sink has to the last; then the books are read: every mail sent once. With
 `--behind 100000` so many more mails are due and wait behind those that are measured. With `--released`, version 0.2.0
-sends as many before and after, and this version's figures are printed by its.
+sends as many before and after, and this version's figures are printed by its. With `--routes 3`, turns with so many
+routes to the same sink alternate with turns with one, and the figures of the many are printed by those of the one.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -42,6 +45,7 @@ from stand import (
 )
 
 BLOCKS = 10
+TURNS = 5  # with one route, and with several
 WAYS = ("database", "broker", "queue")
 
 
@@ -55,14 +59,15 @@ class Load:
     behind: int
 
 
-async def measure(load: Load, way: str, python: Path) -> tuple[float, float]:
+async def measure(load: Load, way: str, python: Path, *, routes: int = 1) -> tuple[float, float]:
     """Send so many mails one way, print what it took, and return mails a second and regsvc's microseconds a mail."""
     mails, behind = load.mails, load.behind
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(short_folder())
         database = await stack.enter_async_context(open_database(folder))
         sink = stack.enter_context(open_sink(mails // BLOCKS))
-        settings = serve_settings(database, sink.url, smtp_sessions=str(load.sessions), log_level=load.level)
+        urls = " ".join([sink.url, *[sink.url.replace("127.0.0.1", "localhost")] * (routes - 1)])
+        settings = serve_settings(database, urls, smtp_sessions=str(load.sessions), log_level=load.level)
         if way != "database":
             settings["amqp_url"] = await trio.to_thread.run_sync(stack.enter_context, open_broker())
         await add_due_mails(database, mails + behind)
@@ -119,12 +124,28 @@ async def compare(load: Load, way: str, released: Path) -> None:
     )
 
 
-async def main(load: Load, ways: list[str], *, beside_released: bool) -> None:
+async def compare_routes(load: Load, way: str, routes: int) -> None:
+    """Measure with one route and with several in turns, and print the figures of the several by those of the one."""
+    here = Path(sys.executable)
+    found = [
+        (await measure(load, way, here), await measure(load, way, here, routes=routes)) for _ in range(TURNS)
+    ]
+    rates, times = ([several[part] / one[part] for one, several in found] for part in (0, 1))
+    print(
+        f"{'':<9} {routes} routes by one, {TURNS} pairs of turns: {statistics.median(rates):.2f} of the mails a second"
+        f" ({min(rates):.2f} to {max(rates):.2f}), {statistics.median(times):.2f} of the processor time a mail"
+        f" ({min(times):.2f} to {max(times):.2f})"
+    )
+
+
+async def main(load: Load, ways: list[str], *, beside_released: bool, routes: int) -> None:
     """Measure one way after the other."""
     be_quiet()
     released = install_released() if beside_released else None
     for way in ways:
-        if released is None:
+        if routes > 1:
+            await compare_routes(load, way, routes)
+        elif released is None:
             await measure(load, way, Path(sys.executable))
         else:
             await compare(load, way, released[0])
@@ -143,7 +164,8 @@ if __name__ == "__main__":
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     parser.add_argument("--behind", type=int, default=0, help="mails that are due behind those measured")
     parser.add_argument("--released", action="store_true", help="compare with version 0.2.0")
+    parser.add_argument("--routes", type=int, default=1, help="compare so many routes with one")
     chosen = parser.parse_args()
     ways = [chosen.way] if chosen.way else list(WAYS)
     load = Load(chosen.mails, chosen.sessions, chosen.log_level, chosen.behind)
-    run(partial(main, load, ways, beside_released=chosen.released))
+    run(partial(main, load, ways, beside_released=chosen.released, routes=chosen.routes))

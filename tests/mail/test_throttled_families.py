@@ -29,7 +29,7 @@ HOURS = float(os.environ.get("REGSVC_TEST_HOURS", "1"))
 STEP = 20.0  # seconds of that clock between looks at what is due
 THROTTLE = "421 4.7.28 Gmail has detected an unusual rate of unsolicited mail"
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(3600)
 
 
 @dataclass

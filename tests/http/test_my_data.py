@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +16,7 @@ import trio
 from regsvc.flows.rate_limits import ACCOUNT, EXPORT
 from regsvc.flows.service import EXPORTS
 from regsvc.postgres.pool import Pool
+from tests.databases import run_sql
 from tests.services import PASSWORD, Service, run_test_service
 
 ME = "/api/v1/me"
@@ -340,3 +343,45 @@ async def test_no_more_than_a_few_exports_are_written_at_once(service: Service, 
         assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
         assert (await service.client.get(ME, headers=headers)).status_code == 200
         nursery.cancel_scope.cancel()
+
+
+async def test_an_export_is_streamed_and_holds_nothing_while_its_reader_is_slow(
+    database: str, tmp_path: Path
+) -> None:
+    """Of a user with 100,000 audit events: little memory, no connection, and no place to hash."""
+    one = {"REGSVC_DATABASE_POOL_HTTP": "1", "REGSVC_HASHING_THREADS": "1"}
+    async with run_test_service(database, tmp_path, one) as service:
+        await service.confirm()
+        headers = await service.log_in()
+        await service.prove(headers)
+        await trio.to_thread.run_sync(
+            run_sql,
+            database,
+            "INSERT INTO audit_events (at, event, actor, actor_id, user_id, details)"
+            " SELECT now() - n * interval '1 second', 'logged_in', 'user', u.id, u.id,"
+            "        jsonb_build_object('padding', repeat('x', CASE WHEN n <= 10000 THEN 1000 ELSE 0 END))"
+            "   FROM users u, generate_series(1, 100000) n",
+        )
+        host = service.url.removeprefix("http://")
+        lines = [f"GET {ME}/export HTTP/1.1", f"Host: {host}", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        tracemalloc.start()
+        try:
+            with trio.socket.socket() as reader:
+                reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                await reader.connect(("127.0.0.1", int(host.rpartition(":")[2])))
+                await reader.send("\r\n".join([*lines, "", ""]).encode())
+                begun = await reader.recv(1000)
+                assert begun.startswith(b"HTTP/1.1 200")
+                for _ in range(3):
+                    assert (await service.client.get(ME, headers=await service.log_in())).status_code == 200
+                total, tail = len(begun), begun
+                tracemalloc.reset_peak()
+                while octets := await reader.recv(1 << 16):
+                    total, tail = total + len(octets), (tail + octets)[-1000:]
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert b"]}" in tail, "it came whole"
+        assert total > 10_000_000
+        assert peak < total / 2, (peak, total)

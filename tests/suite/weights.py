@@ -27,7 +27,7 @@ NAMED: dict[str, float] = {
     "tests/acceptance/test_roles.py": 23,
     "tests/http/test_admin_users.py": 22,
     "tests/acceptance/test_key_commands.py": 22,
-    "tests/http/test_my_data.py": 21,
+    "tests/http/test_my_data.py": 27,
     "tests/http/test_signup_browser.py": 21,
     "tests/http/test_admin_mails.py": 20,
     "tests/acceptance/test_user_commands.py": 19,

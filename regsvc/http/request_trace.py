@@ -11,7 +11,7 @@ from quart import Response
 from quart.wrappers import Request
 
 from regsvc.http.request_log import PROBES
-from regsvc.tracing.spans import begin_request, entered, get_trace_id, is_on
+from regsvc.tracing.spans import Span, begin_request, entered, is_on
 
 _VARIABLE: Final = re.compile(r"<[^>]+>")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -30,28 +30,37 @@ async def trace_request(handle: Callable[[Request], Awaitable[Response]], reques
     span = begin_request(request.headers.getlist("Traceparent"))
     if span is None:
         return await handle(request)
+    request.scope.get("state", {})["trace_id"] = f"{span.context.trace_id:032x}"
+    status: int | None = None
     with entered(span):
-        state = request.scope.get("state", {})
-        state["trace_id"] = get_trace_id()
-        response = await handle(request)
-        method = request.method if request.method in _METHODS else "_OTHER"
-        attributes: dict[str, str | int] = {
-            "http.request.method": method,
-            "http.response.status_code": response.status_code,
-            "url.scheme": request.scheme,
-            "regsvc.request_id": str(state.get("request_id", "")),
-        }
-        rule = request.url_rule
-        if rule is not None:
-            attributes["http.route"] = route = _name_route(str(rule.rule))
-            span.name(f"{method} {route}")
-        else:
-            span.name("HTTP" if method == "_OTHER" else method)
-        if response.status_code >= _FAILED:
-            attributes["error.type"] = str(response.status_code)
-            span.fail()
-        span.note(attributes)
+        try:
+            response = await handle(request)
+            status = response.status_code
+        finally:
+            _describe(span, request, status)
     return response
+
+
+def _describe(span: Span, request: Request, status: int | None) -> None:
+    """Name a span and say what the request was; without a status its client has left."""
+    method = request.method if request.method in _METHODS else "_OTHER"
+    attributes: dict[str, str | int] = {
+        "http.request.method": method,
+        "url.scheme": request.scheme,
+        "regsvc.request_id": str(request.scope.get("state", {}).get("request_id", "")),
+    }
+    rule = request.url_rule
+    if rule is not None:
+        attributes["http.route"] = _name_route(str(rule.rule))
+        span.name(f"{method} {attributes['http.route']}")
+    else:
+        span.name("HTTP" if method == "_OTHER" else method)
+    if status is not None:
+        attributes["http.response.status_code"] = status
+    if status is None or status >= _FAILED:
+        attributes["error.type"] = "abandoned" if status is None else str(status)
+        span.fail()
+    span.note(attributes)
 
 
 @lru_cache(512)

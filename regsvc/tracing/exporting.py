@@ -32,6 +32,7 @@ from opentelemetry.trace import (
 )
 
 from regsvc import __version__
+from regsvc.errors import ConfigurationError
 from regsvc.metrics import SPANS
 from regsvc.tracing.sampling import Sampling
 from regsvc.tracing.spans import recording
@@ -142,7 +143,7 @@ class CountingExporter(SpanExporter):
         result = SpanExportResult.SUCCESS
         for start in range(0, len(spans), _AT_ONCE):
             part = spans[start : start + _AT_ONCE]
-            done = result is SpanExportResult.SUCCESS and self._inner.export(part) is SpanExportResult.SUCCESS
+            done = result is SpanExportResult.SUCCESS and self._send(part)
             result = SpanExportResult.SUCCESS if done else SpanExportResult.FAILURE
             SPANS.labels("exported" if done else "lost").inc(len(part))
         working = result is SpanExportResult.SUCCESS
@@ -153,6 +154,12 @@ class CountingExporter(SpanExporter):
             else:
                 log.warning("traces are not exported: the collector does not take them")
         return result
+
+    def _send(self, spans: Sequence[ReadableSpan]) -> bool:
+        try:
+            return self._inner.export(spans) is SpanExportResult.SUCCESS
+        except Exception:  # noqa: BLE001 - a certificate that cannot be read, say; the SDK's log is off
+            return False
 
     def shutdown(self) -> None:
         """Give up what is being sent."""
@@ -167,12 +174,18 @@ async def open_tracing(*, ratio: float, per_second: int, role: str) -> AsyncIter
         ratio: share of requests that are traced.
         per_second: traces a second at most.
         role: of the process.
+
+    Raises:
+        ConfigurationError: a standard variable has a value that the SDK does not take.
     """
-    # The SDK logs every attempt that fails, with the collector's URL.
+    try:
+        exporter = CountingExporter(OTLPSpanExporter())
+        provider = TracerProvider(sampler=ALWAYS_ON, resource=_describe(role), shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(f"an OTEL_ variable is invalid: {error}") from error
+    # From here on the SDK would log every attempt that fails, with the collector's URL.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-    exporter = CountingExporter(OTLPSpanExporter())
-    provider = TracerProvider(sampler=ALWAYS_ON, resource=_describe(role), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
     try:
         with recording(
             SdkRecorder(provider.get_tracer("regsvc", __version__)),

@@ -152,11 +152,20 @@ def begin_span(
     return _recorders[0][0].begin(name, kind, parent=parent, links=known, attributes=attributes)
 
 
-def link(context: TraceContext | None) -> None:
-    """Link the current span, if there is one, to what it follows from, if that was recorded."""
+def follow(name: str, context: TraceContext | None) -> None:
+    """Note that something follows from a recorded span: by a link of the current span, or by a span of its own.
+
+    Args:
+        name: of the span, if there is none.
+        context: what it follows from; None: nothing that was recorded.
+    """
     span = get_span()
-    if span is not None and context is not None:
+    if context is None:
+        return
+    if span is not None:
         span.link(context)
+    elif (alone := begin_span(name, "internal", links=(context,))) is not None:
+        alone.end()
 
 
 def record(

@@ -99,6 +99,18 @@ async def test_a_collector_that_is_away_costs_one_line_and_does_not_hold_up_the_
             with trio.fail_after(GRACE):
                 assert await program.process.wait() == 0
             program.check_log()
+            assert '"source"' not in program.log(), "a library logs by itself"
             assert len(program.events("traces are not exported: the collector does not take them")) <= 1
             answered = program.events("request answered")
             assert len({line["trace_id"] for line in answered if line["path"] == "/login"}) == 100
+
+
+async def test_a_standard_variable_that_cannot_be_is_a_configuration_error(
+    database: str, tmp_path: Path
+) -> None:
+    environ = serve_environ(database, tmp_path, traces="on") | {"OTEL_BSP_MAX_QUEUE_SIZE": "-1"}
+    async with run_program("serve", folder=tmp_path, environ=environ, ready=False) as program:
+        with trio.fail_after(GRACE):
+            assert await program.process.wait() == 78
+        assert "an OTEL_ variable is invalid" in program.log()
+        program.check_log()

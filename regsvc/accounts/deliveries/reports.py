@@ -21,7 +21,7 @@ from regsvc.mail.reports.report import Event, Kind, Reason, Report
 from regsvc.mail.reports.standing import Fate, Standing, judge_reports
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets
-from regsvc.tracing.spans import link
+from regsvc.tracing.spans import follow
 from regsvc.tracing.trace_context import read_stored
 
 MOST = 50  # reports kept per mail: its recipient could send any number
@@ -68,7 +68,7 @@ async def apply_report(conn: Connection, secrets: Secrets, senders: Senders, rep
     mail = None if mail_id is None else await _lock_mail(conn, mail_id)
     if mail is None:
         return "unknown"
-    link(read_stored(mail.trace))
+    follow("mail report", read_stored(mail.trace))
     known = await _add(conn, mail.id, report)
     if known is None:
         return "repeated"

@@ -11,7 +11,6 @@ import trio
 
 from regsvc.mail.mailbox import UnusableAddressError, read_mailbox
 from regsvc.mail.outcome import (
-    CONNECTION_REASONS,
     Aborted,
     Accepted,
     Bounced,
@@ -48,6 +47,7 @@ class _Progress:
     def __init__(self, before_dot: BeforeDot | None, on_connected: OnConnected | None) -> None:
         self.stage: Stage = "connect"
         self.sent = False
+        self.status: int | None = None
         self._before_dot = before_dot
         self._on_connected = on_connected
 
@@ -119,9 +119,9 @@ class ProviderTransport:
             return Bounced("smtputf8_not_supported", "rcpt")
         request = build_request(self._provider, envelope)
         async with self._slots:
-            watch = Stopwatch()
-            outcome = await self._request(request, _Progress(before_dot, on_connected))
-        _note_request(watch.lap(), outcome)
+            watch, progress = Stopwatch(), _Progress(before_dot, on_connected)
+            outcome = await self._request(request, progress)
+        _note_request(watch.lap(), outcome, progress.status)
         return outcome
 
     async def check(self, sender: str | None = None) -> Outcome:
@@ -184,6 +184,7 @@ class ProviderTransport:
                         name.decode("latin-1").lower(): value.decode("latin-1")
                         for name, value in response.headers
                     }
+                    progress.status = response.status
                     answer = Answer(response.status, names, body)
         except _WithdrawnError:
             return Aborted()
@@ -197,15 +198,16 @@ class ProviderTransport:
         return judge_answer(self._provider.name, answer)
 
 
-def _note_request(seconds: float, outcome: Outcome) -> None:
+def _note_request(seconds: float, outcome: Outcome, status: int | None) -> None:
     """Note a request, from connecting to its answer."""
     if isinstance(outcome, Aborted):
         return
     kind = {Accepted: "ok", Delayed: "transient"}.get(type(outcome), "permanent")
-    if isinstance(outcome, Delayed) and outcome.reason in CONNECTION_REASONS:
+    if isinstance(outcome, Delayed) and status is None:
         kind = "lost"
     SMTP_STAGE.labels("request", kind).observe(seconds)
-    record("mail provider request", seconds, kind="client", failed=kind != "ok")
+    attributes = {} if status is None else {"http.response.status_code": status}
+    record("mail provider request", seconds, kind="client", failed=kind != "ok", attributes=attributes)
 
 
 async def _read(response: httpcore2.Response) -> bytes | None:

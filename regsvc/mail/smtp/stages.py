@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from regsvc.mail.smtp.dialogue import Reply
 
 _CLASSES: Final = {2: "ok", 3: "ok", 4: "transient", 5: "permanent"}  # by first digit (RFC 5321, 4.2.1)
+_PARTING: Final = "quit"  # the mail is through by then, and no answer is waited for in earnest
 
 
 def note_reply(stage: Stage, seconds: float, reply: Reply) -> None:
@@ -25,6 +26,8 @@ def note_reply(stage: Stage, seconds: float, reply: Reply) -> None:
         seconds: since the command was sent, or since the reply before this one if several were sent together.
         reply: the reply.
     """
+    if stage == _PARTING:
+        return
     outcome = _CLASSES[reply.code // 100]
     SMTP_STAGE.labels(stage, outcome).observe(seconds)
     attributes: dict[str, str | int] = {"smtp.reply.code": reply.code}
@@ -35,6 +38,8 @@ def note_reply(stage: Stage, seconds: float, reply: Reply) -> None:
 
 def note_stage(stage: Stage, seconds: float, *, lost: bool) -> None:
     """Note a stage without a reply: it was completed, or the connection was lost or given up."""
+    if stage == _PARTING:
+        return
     SMTP_STAGE.labels(stage, "lost" if lost else "ok").observe(seconds)
     record(f"SMTP {stage}", seconds, kind="client", failed=lost)
 

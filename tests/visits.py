@@ -163,9 +163,18 @@ _WEIGH = """
 
 def find_barriers(page: Page) -> list[str]:
     """Return what would keep somebody from using a page, as axe-core finds it: serious and critical rules."""
+    return _run_axe(page, {"serious", "critical"})
+
+
+def find_flaws(page: Page) -> list[str]:
+    """Return what axe-core finds at all but trifles: the order of headings, landmarks and names, too."""
+    return _run_axe(page, {"moderate", "serious", "critical"})
+
+
+def _run_axe(page: Page, impacts: set[str]) -> list[str]:
     found = Axe().run(page).response["violations"]
     return [
         f"{rule['id']}: {[node['html'][:200] for node in rule['nodes']]}"
         for rule in found
-        if rule["impact"] in {"serious", "critical"}
+        if rule["impact"] in impacts
     ]

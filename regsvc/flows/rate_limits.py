@@ -39,6 +39,7 @@ SECOND_FACTOR = Limit("second-factor", 20, _MINUTE)
 REGISTER = Limit("register", 20, _MINUTE)
 REGISTER_DAY = Limit("register-day", 300, _DAY)
 CONFIRM = Limit("confirm", 30, 5 * _MINUTE)
+POLICY_REPORTS = Limit("policy-reports", 20, _MINUTE)
 SIGNUP_CHECK = Limit("signup-check", 120, _MINUTE)
 WIDE = 8  # clients' worth of each limit for a /48
 MAIL_REQUEST = Limit("mail-request", 30, 5 * _MINUTE)

@@ -62,6 +62,7 @@ from regsvc.http.pages.login_code import code_pages  # noqa: F401 - likewise
 from regsvc.http.pages.passkeys import login as passkey_login_page  # noqa: F401 - likewise
 from regsvc.http.pages.passkeys import own as own_passkeys  # noqa: F401 - likewise
 from regsvc.http.pages.passkeys import related_origins  # noqa: F401 - likewise
+from regsvc.http.pages.reports import violations  # noqa: F401 - likewise
 from regsvc.http.request.client import get_client_network, get_origin, limits_apply
 from regsvc.http.request.rate_limits import add_limit_headers
 from regsvc.http.request_id import HEADER, get_request_id

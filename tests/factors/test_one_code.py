@@ -36,6 +36,7 @@ from tests.services import Service as RunningService
 ROUNDS = int(os.environ.get("REGSVC_TEST_ROUNDS", "5"))
 HTTP_ROUNDS = min(ROUNDS, 20) if ROUNDS > 5 else 1
 AT_ONCE = 20
+SHED = {"database_unavailable", "overloaded"}  # 503, where the machine is too busy for a hundred at once
 HTTP_AT_ONCE = 100
 
 Given: TypeAlias = Callable[[Owner], dict[str, str]]
@@ -122,7 +123,8 @@ async def test_one_code_starts_one_session_over_http(
 
         outcomes = await all_at_once(HTTP_AT_ONCE, one)
         assert outcomes["in"] == 1, outcomes
-        assert set(outcomes) <= {"in", "second_factor_invalid", "mfa_token_invalid", "rate_limited"}
+        refused = {"second_factor_invalid", "mfa_token_invalid", "rate_limited"}
+        assert set(outcomes) <= {"in", *refused, *SHED}, outcomes
         assert await count_sessions(pool, owner.user_id) == 1
 
 

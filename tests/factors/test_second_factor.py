@@ -181,9 +181,20 @@ async def test_ten_wrong_factors_an_hour_hold_back_strangers_and_a_hundred_a_day
                 [DAILY - 1],
             )
             await conn.execute("UPDATE totp_authenticators SET last_step = 0")
+        assert not told(service)
         assert (await guess("192.0.2.7", code=owner.wrong_code()))[0] == 401
+        with trio.fail_after(20):
+            while not told(service):  # noqa: ASYNC110 - a folder has no event
+                await trio.sleep(0.02)
+        assert "/panic#t=" in told(service)[0]
         assert await guess("192.0.2.7", code=owner.code()) == (429, "rate_limited")
         assert (await guess("192.0.2.7", recovery_code=owner.recovery_codes[0]))[0] == 200
+        assert len(told(service)) == 1
+
+
+def told(service: Service) -> list[str]:
+    """Return the mails to the owner that say that codes have stopped."""
+    return [mail.text for mail in service.mails("ann@example.com") if "Too many wrong codes" in mail.text]
 
 
 async def test_the_first_step_is_forgiven_only_when_the_second_has_passed(

@@ -208,7 +208,8 @@ async def test_of_many_requests_with_one_code_one_logs_in(service: Service, pool
         async with trio.open_nursery() as nursery:
             for _ in range(requests):
                 nursery.start_soon(give)
-        assert statuses == {200: 1, 410: requests - 1}
+        assert statuses[200] == 1, statuses
+        assert set(statuses) <= {200, 410, 503}, statuses  # 503 where the machine is too busy
         assert await execute(pool, "SELECT count(*) FROM sessions") == [(number,)]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import trio
 
+from regsvc.http.pages.times import say_moment
 from regsvc.postgres.pool import Pool
 from tests.http.test_email_change import execute
 from tests.http.test_login_code import code_mail
@@ -36,6 +39,9 @@ async def test_a_browser_asks_for_a_code_waits_and_logs_in(service: Service, poo
     page = await read_status(service, until="We sent an email to ann@example.com")
     assert "Logged in" in page  # the last step
     assert "Address confirmed" not in page
+    ((accepted,),) = await execute(pool, "SELECT sent_at FROM mails WHERE kind = 'login'")
+    assert isinstance(accepted, datetime)
+    assert f"took it at {say_moment(accepted)}" in page
     again = await client.post("/login/code/resend", data={"": ""}, headers=OWN)
     assert again.status_code == 303
     mail = await code_mail(service, 2)

@@ -43,6 +43,7 @@ ELSEWHERE = {
     "/",
     "/.well-known/change-password",
     "/.well-known/webauthn",
+    "/policy-reports",
     "/{page}#t={token}",
     "/{page}%23t={token}",
     "/admin",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from uuid import UUID
 
@@ -64,6 +65,36 @@ async def test_a_call_is_open_to_its_scope_alone(
     assert opened.status_code in {200, 404}, opened.text
     assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
     assert refused.headers["WWW-Authenticate"] == f'Bearer error="insufficient_scope", scope="{scope}"'
+
+
+async def test_the_description_names_the_calls_of_each_scope_and_none_of_tokens_roles_or_keys(
+    service: Service,
+) -> None:
+    """A new call with a scope is in the table above, or a test of its own subject holds it."""
+    described = (await service.client.get("/openapi.json")).json()["paths"]
+    found = {
+        (method.upper(), path.removeprefix("/api/v1"), scope)
+        for path, methods in described.items()
+        for method, call in methods.items()
+        for scheme in call.get("security", [])
+        for scopes in scheme.values()
+        for scope in scopes
+    }
+    forbidden = re.compile(r"token|role|admin/keys|webhook|/me\b|session")
+    opened = {path for _, path, scope in found if scope != "tokens:introspect"}
+    assert {path for path in opened if forbidden.search(path)} <= {
+        "/admin/users/{user_id}/sessions",
+        "/admin/users/{user_id}/end-sessions",
+    }
+    assert {scope for _, _, scope in found} <= set(SCOPES)
+    listed = {(method, re.sub(r"/none/|/[0-9a-f-]{36}", "/*", path).rstrip("/")) for method, path, _ in CALLS}
+    elsewhere = {"invitations:read", "invitations:write", "tokens:introspect"}
+    missing = {
+        (method, scope, path)
+        for method, path, scope in found
+        if scope not in elsewhere and (method, re.sub(r"\{[^}]+\}", "*", path)) not in listed
+    }
+    assert not missing
 
 
 async def test_no_scope_opens_keys_or_what_belongs_to_a_user(service: Service, pool: Pool) -> None:

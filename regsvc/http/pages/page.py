@@ -30,6 +30,7 @@ from regsvc.mail.message.render import readable_on
 from regsvc.security.passkeys.relying_party import supports_passkeys
 
 blueprint = Blueprint("pages", __name__, static_folder="static", static_url_path="/static")
+REPORTS = "/policy-reports"  # where browsers say that something broke a page's policy
 _OWN = Path(__file__).with_name("templates")
 _TEMPLATES = "REGSVC_TEMPLATES"
 
@@ -251,5 +252,5 @@ def _policy(logo: str | None, *, submits: bool, frames: bool, images: bool) -> s
     framed = "frame-src 'self'; " if frames else ""
     return (
         f"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: {shown}; connect-src 'self'; "
-        f"{framed}form-action {forms}; base-uri 'none'; frame-ancestors 'none'"
+        f"{framed}form-action {forms}; base-uri 'none'; frame-ancestors 'none'; report-uri {REPORTS}"
     )

@@ -16,6 +16,7 @@ from regsvc.accounts.factors.pending_logins import SecondFactorRequiredError
 from regsvc.accounts.registrations.link_preview import get_recipient
 from regsvc.accounts.registrations.registration import (
     FINAL,
+    LOGIN_CODE_LIFE,
     RegistrationNotFoundError,
     RegistrationOverError,
 )
@@ -151,7 +152,7 @@ async def _show(status: int = 200, *, problem: str = "") -> Response:
         paths=_PATHS,
         mailbox=mailbox,
         sender=mailbox.sender if mailbox else "",
-        nothing=explain_absence(words["waiting"], attempt, mailbox) if mailbox else "",
+        nothing=explain_absence(words["waiting"], attempt, mailbox, life=LOGIN_CODE_LIFE) if mailbox else "",
         reason=_say_reason(words, attempt.reason),
         reasons=explain_reasons(words["reasons"]),
         handle=mint_handle(get_context().secrets, known),

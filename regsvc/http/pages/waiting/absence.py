@@ -23,20 +23,28 @@ class Waited(Protocol):
 
     @property
     def expires_at(self) -> datetime | None:
-        """Return the end of the link, a day after the acceptance."""
+        """Return the end of what the mail brings, which counts from the acceptance."""
 
     @property
     def delivered_at(self) -> datetime | None:
         """Return when the mailbox was reported to have the mail."""
 
 
-def explain_absence(texts: Texts, waited: Waited, mailbox: Mailbox, *, now: datetime | None = None) -> str:
+def explain_absence(
+    texts: Texts,
+    waited: Waited,
+    mailbox: Mailbox,
+    *,
+    life: timedelta = LINK_LIFE,
+    now: datetime | None = None,
+) -> str:
     """Return why nothing came yet, in the reader's words; empty where the state says it already.
 
     Args:
         texts: the table `waiting`.
         waited: the mail's facts, as the client is shown them.
         mailbox: of the reader.
+        life: of what the mail brings, from its acceptance on.
         now: of the answer.
     """
     domain = mailbox.domain
@@ -48,7 +56,7 @@ def explain_absence(texts: Texts, waited: Waited, mailbox: Mailbox, *, now: date
         return fill(texts["nothing_delivered"], domain=domain, time=say_moment(waited.delivered_at))
     if waited.expires_at is None:
         return ""
-    accepted = waited.expires_at - LINK_LIFE
+    accepted = waited.expires_at - life
     if mailbox.usual is None:
         return fill(texts["nothing_accepted"], domain=domain, time=say_moment(accepted))
     due = accepted + timedelta(seconds=mailbox.usual)

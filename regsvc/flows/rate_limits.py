@@ -14,15 +14,17 @@ import structlog
 import trio
 
 from regsvc.accounts.audit.record import record
-from regsvc.accounts.limits import login_attempts
+from regsvc.accounts.limits import login_opening
 from regsvc.accounts.limits.login_attempts import LoginTry, Place, withdraw_try
+from regsvc.accounts.limits.login_opening import OpenedLogin, open_login
 from regsvc.accounts.limits.rate_limit import Demand, Limit, RateLimitedError, demand, take_permits
+from regsvc.accounts.users.user import find_credentials
 from regsvc.errors import DatabaseUnavailableError, RegsvcError
 from regsvc.flows.caller import Caller
 from regsvc.flows.challenge import Purpose, is_needed, require_after, require_solution
 from regsvc.flows.service import Service
 from regsvc.metrics import RATE_LIMITED
-from regsvc.security.challenge import mint_challenge
+from regsvc.security.challenge import ChallengeNeededError, mint_challenge
 from regsvc.security.signing.access_token import AccessToken
 
 log = structlog.get_logger()
@@ -164,10 +166,7 @@ async def throttle_actor(
 async def _take(
     service: Service, caller: Caller, demands: Sequence[Demand], *, shown: int, purpose: Purpose | None
 ) -> None:
-    try:
-        service.refused.check(demands)
-        if purpose is not None:
-            await require_solution(service, caller, purpose, demands)
+    async with _admitting(service, caller, demands, shown=shown, purpose=purpose):
         if not demands:
             return
         async with service.pool.connection() as conn:
@@ -175,6 +174,18 @@ async def _take(
         caller.standings = standings[:shown]
         if purpose is not None:
             require_after(service, caller, purpose, standings)
+
+
+@asynccontextmanager
+async def _admitting(
+    service: Service, caller: Caller, demands: Sequence[Demand], *, shown: int, purpose: Purpose | None
+) -> AsyncIterator[None]:
+    """Ask for proof of work where it is due, before the block counts a call, and note a refusal."""
+    try:
+        service.refused.check(demands)
+        if purpose is not None:
+            await require_solution(service, caller, purpose, demands)
+        yield
     except RateLimitedError as error:
         caller.standings = error.standings[:shown]
         if len(error.standings) == len(demands):
@@ -190,7 +201,7 @@ async def login_attempt(
     address: str,
     *failures: type[RegsvcError],
     purpose: Purpose = "password",
-) -> AsyncIterator[LoginTry | None]:
+) -> AsyncIterator[OpenedLogin]:
     """Count a login attempt, and take it back when the block ends before the password was found right or wrong.
 
     A client that hung up, a database that failed or a full hashing line are no wrong guesses.
@@ -203,21 +214,21 @@ async def login_attempt(
         purpose: of the call: `password` where a user who is logged in gives the password once more.
 
     Yields:
-        The attempt, for the block to forgive when it succeeds; None where no limits apply.
+        The attempt, for the block to forgive when it succeeds, and the credentials of the account at the address.
 
     Raises:
         ChallengeNeededError: a solution is needed.
         RateLimitedError: the client is too fast, or guesses.
         DatabaseUnavailableError: the limits cannot be counted.
     """
-    tried = await begin_login(service, caller, address, purpose)
+    opened = await _open(service, caller, address, purpose)
     try:
-        yield tried
+        yield opened
     except failures:
         raise
     except BaseException:
-        if tried is not None:
-            await _withdraw(service, tried)
+        if opened.tried is not None:
+            await _withdraw(service, opened.tried)
         raise
 
 
@@ -234,38 +245,32 @@ async def _withdraw(service: Service, tried: LoginTry) -> None:
                 return
 
 
-async def begin_login(service: Service, caller: Caller, address: str, purpose: Purpose) -> LoginTry | None:
-    """Count a login attempt against the limits of its client, and against those that failed.
-
-    Args:
-        service: where limits are counted.
-        caller: whose attempt it is.
-        address: as typed; whether it has an account makes no difference.
-        purpose: of the call.
-
-    Returns:
-        The attempt, to be forgiven when it succeeds; None where no limits apply.
-
-    Raises:
-        ChallengeNeededError: a solution is needed.
-        RateLimitedError: the client is too fast, or guesses.
-        DatabaseUnavailableError: the limits cannot be counted.
-    """
-    await admit(service, caller, purpose, address)
-    if not caller.limited:
-        return None
-    place = Place(caller.network, caller.client, caller.origin)
-    counted: LoginTry | None = None
-    # Once it is counted it must be known, or it could not be taken back.
-    with trio.CancelScope(shield=True):
-        async with service.pool.connection() as conn:
+async def _open(service: Service, caller: Caller, address: str, purpose: Purpose) -> OpenedLogin:
+    """Count a login attempt against the limits of its client, and against those that failed; as `login_attempt`."""
+    limits = _list_limits(purpose, address)
+    demands = _list_demands(service, caller, limits) if caller.limited else []
+    async with _admitting(service, caller, demands, shown=len(limits), purpose=purpose):
+        if not caller.limited:
+            async with service.pool.connection() as conn:
+                return OpenedLogin(None, await find_credentials(conn, address))
+        place = Place(caller.network, caller.client, caller.origin)
+        # Once it is counted it must be known, or it could not be taken back.
+        with trio.CancelScope(shield=True):
+            async with service.pool.connection() as conn:
+                try:
+                    opened = await open_login(conn, service.secrets, demands, address, place)
+                except RateLimitedError as error:
+                    if error.limit == login_opening.LIMIT:
+                        await record(conn, "login_held_back", caller.as_anyone())
+                    raise
+            caller.standings = opened.standings[: len(limits)]
             try:
-                counted = await login_attempts.begin_try(conn, service.secrets, address, place)
-            except RateLimitedError as error:
-                note_refusal(service, caller, error)
-                await record(conn, "login_held_back", caller.as_anyone())
+                require_after(service, caller, purpose, opened.standings)
+            except ChallengeNeededError:
+                if opened.tried is not None:
+                    await _withdraw(service, opened.tried)
                 raise
-    return counted
+    return opened
 
 
 def note_refusal(service: Service, caller: Caller, error: RateLimitedError) -> None:

@@ -6,7 +6,10 @@ known this costs more than the query. Without prepared statements, as behind som
 
 from __future__ import annotations
 
+import json
+import re
 import struct
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,9 +18,10 @@ from uuid import UUID
 from psycopg import pq
 from psycopg.errors import error_from_result
 from psycopg.generators import execute as receive
+from psycopg.types.json import Jsonb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from regsvc.postgres.connection import Connection
 
@@ -25,6 +29,8 @@ Reader: TypeAlias = "Callable[[bytes], Any]"
 
 # Types' numbers in every PostgreSQL (pg_type.dat).
 BYTEA, BYTEA_ARRAY, INTEGER_ARRAY, UUID_TYPE, UUID_ARRAY = 17, 1001, 1007, 2950, 2951
+TEXT, TEXT_ARRAY, INTEGER, TIMESTAMP, INTERVAL, JSONB, BOOLEAN = 25, 1009, 23, 1184, 1186, 3802, 16
+_NAME = re.compile(r"%\((\w+)\)s")
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -36,6 +42,16 @@ def read_uuid(octets: bytes) -> UUID:
 def read_text(octets: bytes) -> str:
     """Return a `text`."""
     return octets.decode()
+
+
+def read_bytes(octets: bytes) -> bytes:
+    """Return a `bytea`; null is as good as empty."""
+    return octets
+
+
+def read_boolean(octets: bytes) -> bool:
+    """Return a `boolean`; null is as good as false."""
+    return octets == b"\x01"
 
 
 def read_integer(octets: bytes) -> int:
@@ -74,8 +90,32 @@ def write_byte_array(items: Iterable[bytes]) -> bytes:
     return f"{{{quoted}}}".encode()
 
 
+def write_text_array(items: Iterable[str]) -> bytes:
+    """Return a `text[]`."""
+    quoted = (item.replace("\\", "\\\\").replace('"', '\\"') for item in items)
+    return ("{" + ",".join(f'"{item}"' for item in quoted) + "}").encode()
+
+
+def _write_items(items: Sequence[Any]) -> bytes:
+    return write_byte_array(items) if items and isinstance(items[0], bytes) else write_text_array(items)
+
+
+_WRITERS: dict[type, Callable[[Any], bytes | None]] = {
+    type(None): lambda _: None,
+    str: str.encode,
+    bytes: write_bytes,
+    int: lambda value: b"%d" % value,
+    bool: lambda value: b"t" if value else b"f",
+    UUID: lambda value: str(value).encode(),
+    datetime: lambda value: value.isoformat().encode(),
+    timedelta: lambda value: b"%d microseconds" % (value // timedelta(microseconds=1)),
+    Jsonb: lambda value: json.dumps(value.obj).encode(),
+    list: _write_items,
+}
+
+
 class Query:
-    """A SELECT whose parameters are written $1, $2 and so on.
+    """A statement whose parameters are written $1, $2 and so on.
 
     Args:
         sql: the statement.
@@ -90,7 +130,7 @@ class Query:
         self._parameters = tuple(parameters)
         self._columns = tuple(columns)
 
-    async def execute(self, conn: Connection, *values: bytes) -> list[tuple[Any, ...]]:
+    async def execute(self, conn: Connection, *values: bytes | None) -> list[tuple[Any, ...]]:
         """Execute the query on a connection, with values in PostgreSQL's text notation, and return the rows.
 
         Raises:
@@ -122,6 +162,25 @@ class Query:
             await _receive(conn, pq.ExecStatus.COMMAND_OK)
             conn.executions[self._sql] = seen + 1
         return self._name
+
+
+class NamedQuery(Query):
+    """A query whose parameters are written `%(name)s`, so that it can be made of the same parts as other statements.
+
+    Args:
+        sql: the statement.
+        parameters: their types' numbers, by name; of more than there are, too.
+        columns: as for `Query`.
+    """
+
+    def __init__(self, sql: str, parameters: Mapping[str, int], columns: Sequence[Reader]) -> None:
+        self._names = tuple(dict.fromkeys(_NAME.findall(sql)))
+        numbered = _NAME.sub(lambda found: f"${self._names.index(found[1]) + 1}", sql)
+        super().__init__(numbered, [parameters[name] for name in self._names], columns)
+
+    def write(self, values: Mapping[str, object]) -> list[bytes | None]:
+        """Return values of Python's types as `execute` takes them. A list is of texts or octets."""
+        return [_WRITERS[type(value := values[name])](value) for name in self._names]
 
 
 async def _receive(conn: Connection, wanted: pq.ExecStatus) -> pq.abc.PGresult:

@@ -12,13 +12,13 @@ from regsvc.accounts.limits.login_attempts import (
     CLIENTS,
     LoginTry,
     Place,
-    begin_try,
     forget_address,
     forgive_tries,
     know_client,
     purge_login_tries,
     withdraw_try,
 )
+from regsvc.accounts.limits.login_opening import OpenedLogin, open_login
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import Secrets
@@ -29,11 +29,17 @@ HOME = "192.0.2.0/24"
 STRANGER = "203.0.113.0/24"
 
 
+def tried_of(opened: OpenedLogin) -> LoginTry:
+    assert opened.tried is not None
+    return opened.tried
+
+
 async def begin(
     pool: Pool, client: str = STRANGER, address: str = ANN, secrets: Secrets = SECRETS
 ) -> LoginTry:
     async with pool.connection() as conn:
-        return await begin_try(conn, secrets, address, Place(client, "Firefox", client))
+        place = Place(client, "Firefox", client)
+        return tried_of(await open_login(conn, secrets, [], address, place))
 
 
 async def succeed(pool: Pool, client: str) -> None:
@@ -203,7 +209,7 @@ async def test_of_an_address_whose_account_is_deleted_its_clients_are_forgotten(
 
 async def begin_at(pool: Pool, network: str, client: str = "Firefox") -> LoginTry:
     async with pool.connection() as conn:
-        return await begin_try(conn, SECRETS, ANN, Place(network, client, HOME))
+        return tried_of(await open_login(conn, SECRETS, [], ANN, Place(network, client, HOME)))
 
 
 async def fail_until_held_back(pool: Pool, network: str, client: str = "Firefox") -> None:

@@ -172,3 +172,10 @@ def test_the_memory_of_refusals_is_bounded_and_forgets_in_time() -> None:
         refused.check(demands)
 
     trio.run(remember, clock=MockClock(autojump_threshold=0))
+
+
+async def test_what_counts_requests_is_not_planned_at_each(pool: Pool) -> None:
+    """Planning took longer than counting. A function that is created anew loses the setting."""
+    async with pool.connection() as conn:
+        cursor = await conn.execute("SELECT proconfig FROM pg_proc WHERE proname = 'take_permits'")
+        assert await cursor.fetchall() == [(["plan_cache_mode=force_generic_plan"],)]

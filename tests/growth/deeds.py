@@ -22,6 +22,7 @@ from regsvc.accounts.identities import accounts, attempts, identity, login_codes
 from regsvc.accounts.invitations import acceptance, invitation
 from regsvc.accounts.invitations.letters import begin_sending_invitations
 from regsvc.accounts.limits import idempotency, login_attempts, mail_schedule, rate_limit
+from regsvc.accounts.limits.login_opening import open_login
 from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.accounts.limits.solutions import spend_solution
 from regsvc.accounts.mails import legacy
@@ -224,11 +225,13 @@ async def ask_for_codes(conn: Connection) -> None:
 async def limit_logins(conn: Connection) -> None:
     """Count wrong guesses from a place until it has to wait, and take one back."""
     place = login_attempts.Place("192.0.2.1", "Firefox", "192.0.2.0/24")
-    tried = await login_attempts.begin_try(conn, SECRETS, "person77@example.org", place)
-    await login_attempts.withdraw_try(conn, tried)
+    demands = [rate_limit.demand(SECRETS, rate_limit.Limit("login", 100, 60), "y")]
+    opened = await open_login(conn, SECRETS, demands, "person77@example.org", place)
+    assert opened.tried is not None
+    await login_attempts.withdraw_try(conn, opened.tried)
     with pytest.raises(RateLimitedError):
         while True:
-            await login_attempts.begin_try(conn, SECRETS, "person77@example.org", place)
+            await open_login(conn, SECRETS, demands, "person77@example.org", place)
     await idempotency.claim_once(conn, idempotency.Once(b"o" * 32, b"f" * 32), uuid4())
     await mail_schedule.find_early(conn, [b"x" * 32])
     await mail_schedule.find_leading(conn, [b"x" * 32])

@@ -177,6 +177,19 @@ async def test_whoever_was_known_before_the_password_was_changed_is_a_stranger_a
     assert (await log_in(service, OWNER, password=body["new_password"])).status_code == 200
 
 
+async def test_a_session_names_its_software_whichever_row_counted_the_attempt(service: Service) -> None:
+    await service.confirm()
+    for client in ("203.0.113.1", OWNER, OWNER):
+        tokens = (await log_in(service, client, password=PASSWORD)).json()
+        header = {"Authorization": f"Bearer {tokens['access_token']}"}
+        (now,) = [
+            each
+            for each in (await service.client.get("/api/v1/sessions", headers=header)).json()["sessions"]
+            if each["current"]
+        ]
+        assert now["client"] == "a Python program"
+
+
 async def failures(pool: Pool) -> int:
     async with pool.connection() as conn:
         return (await conn.execute("SELECT FROM login_failures")).rowcount
@@ -199,23 +212,26 @@ async def wait_no_failures(pool: Pool) -> None:
 
 async def test_a_client_that_hangs_up_before_it_is_told_has_not_guessed(service: Service, pool: Pool) -> None:
     await service.confirm()
-    async with locked(pool, "users"):
+    async with locked(pool, "audit_events"):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(log_in, service, "203.0.113.1", "ann@example.com", PASSWORD)
+            nursery.start_soon(log_in, service, "203.0.113.1", "ann@example.com", "another password")
             await wait_blocked(pool)
             assert await failures(pool) == 1
             nursery.cancel_scope.cancel()
         await wait_no_failures(pool)
 
 
-async def test_an_attempt_whose_database_fails_is_no_wrong_guess(service: Service, pool: Pool) -> None:
+@pytest.mark.parametrize("table", ["users", "sessions"])  # locked before the attempt is counted, and after
+async def test_an_attempt_whose_database_fails_is_no_wrong_guess(
+    service: Service, pool: Pool, table: str
+) -> None:
     await service.confirm()
     answers = []
 
     async def try_right() -> None:
         answers.append(await log_in(service, "203.0.113.1", password=PASSWORD))
 
-    async with locked(pool, "users"), trio.open_nursery() as nursery:
+    async with locked(pool, table), trio.open_nursery() as nursery:
         nursery.start_soon(try_right)
         await wait_blocked(pool)
         async with pool.connection() as conn:

@@ -1,16 +1,29 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 import trio
 from psycopg import errors
+from psycopg.types.json import Jsonb
 
 from regsvc.postgres.connection import Connection
 from regsvc.postgres.query import (
+    BOOLEAN,
+    BYTEA,
+    BYTEA_ARRAY,
+    INTEGER,
+    INTERVAL,
+    JSONB,
+    TEXT,
+    TEXT_ARRAY,
+    TIMESTAMP,
     UUID_ARRAY,
+    UUID_TYPE,
+    NamedQuery,
     Query,
+    read_boolean,
     read_integer,
     read_text,
     read_timestamp,
@@ -37,6 +50,41 @@ async def test_rows_come_in_pythons_types(database: str) -> None:
     async with await Connection.connect(database) as conn:
         assert await ECHO.execute(conn, write_array(ids)) == [row_of(id_) for id_ in ids]
         assert await ECHO.execute(conn, write_array([])) == []
+
+
+HARD = "comma, \"quote\", back\\slash, {brace}, 'apostrophe', ä, NULL"
+
+
+@pytest.mark.parametrize(
+    ("value", "number", "type_name"),
+    [
+        (HARD, TEXT, "text"),
+        (["", "NULL", HARD], TEXT_ARRAY, "text[]"),
+        ([], TEXT_ARRAY, "text[]"),
+        (b'\x00\\"\xff', BYTEA, "bytea"),
+        ([b"\x00\xff", b"", b"\\"], BYTEA_ARRAY, "bytea[]"),
+        (UUID(int=7), UUID_TYPE, "uuid"),
+        (-7, INTEGER, "integer"),
+        (True, BOOLEAN, "boolean"),
+        (False, BOOLEAN, "boolean"),
+        (datetime(2026, 2, 3, 4, 5, 6, 789012, UTC), TIMESTAMP, "timestamptz"),
+        (timedelta(days=-3, microseconds=5), INTERVAL, "interval"),
+        (Jsonb({"a": ['"', None, 1]}), JSONB, "jsonb"),
+        (None, TEXT, "text"),
+    ],
+)
+async def test_a_named_parameter_arrives_as_psycopg_writes_it(
+    database: str, value: object, number: int, type_name: str
+) -> None:
+    query = NamedQuery(
+        f"SELECT %(mine)s IS NOT DISTINCT FROM %(other)s::{type_name} AND %(mine)s IS NOT DISTINCT FROM %(mine)s",
+        {"mine": number, "other": TEXT, "unused": TEXT},
+        [read_boolean],
+    )
+    async with await Connection.connect(database) as conn:
+        cursor = await conn.execute(f"SELECT (%s::{type_name})::text".encode(), [value])
+        ((other,),) = await cursor.fetchall()
+        assert await query.execute(conn, *query.write({"mine": value, "other": other})) == [(True,)]
 
 
 async def test_it_is_prepared_when_it_is_frequent_and_takes_one_round_trip_then(database: str) -> None:

@@ -14,34 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from psycopg.rows import tuple_row
-
 from regsvc.accounts.audit.record import By
-from regsvc.accounts.limits.rate_limit import RateLimitedError
 from regsvc.postgres.connection import Connection
 from regsvc.security.tokens import Secrets, blinds
 
-FREE = 10  # consecutive failures without a wait
 KEEP_CLIENTS = timedelta(days=90)
 CLIENTS = 20  # of an address, each in two rows; the least recently used are forgotten
-LIMIT = "login-failures"
 
-_LABEL = "login-tries"
-_DAY = "interval '24 hours'"
-# 30 s after 10 failures, a minute after 11, an hour after 17 or more; none after a quiet day.
-_WAIT = f"""
-    CASE WHEN f.failures < {FREE} OR f.last_at <= now() - {_DAY} THEN interval '0'
-         ELSE least(interval '30 seconds' * 2 ^ least(f.failures - {FREE}, 7), interval '1 hour')
-    END
-"""
-# Which row counts an attempt: the client's if known, else its network's if known, else the one of all strangers.
-_COUNTED = """
-    SELECT coalesce((SELECT c.key FROM login_clients c
-                      WHERE c.key = ANY(%(clients)s) AND c.last_at > now() - %(keep)s LIMIT 1),
-                    (SELECT c.key FROM login_clients c
-                      WHERE c.key = ANY(%(networks)s) AND c.last_at > now() - %(keep)s LIMIT 1),
-                    %(address)s) AS key
-"""
+LABEL = "login-tries"
+DAY = "interval '24 hours'"
 
 
 @dataclass(frozen=True)
@@ -60,11 +41,11 @@ class Place:
 
     def client_keys(self, secrets: Secrets, address: str) -> list[bytes]:
         """Return the keys of this client for an address, the current one first."""
-        return blinds(secrets, _LABEL, "device", address, self.network, self.client)
+        return blinds(secrets, LABEL, "device", address, self.network, self.client)
 
     def network_keys(self, secrets: Secrets, address: str) -> list[bytes]:
         """Return the keys of the whole network for an address, the current one first."""
-        return blinds(secrets, _LABEL, "client", address, self.origin)
+        return blinds(secrets, LABEL, "client", address, self.origin)
 
 
 @dataclass(frozen=True)
@@ -96,54 +77,7 @@ class LoginTry:
 def uncounted_try(secrets: Secrets, address: str, place: Place, at: datetime) -> LoginTry:
     """Return an attempt that guesses no password, so that none was counted: forgiving it makes its client known."""
     client, network = place.client_keys(secrets, address)[0], place.network_keys(secrets, address)[0]
-    return LoginTry(client, at, None, blinds(secrets, _LABEL, "address", address)[0], client, network)
-
-
-async def begin_try(conn: Connection, secrets: Secrets, address: str, place: Place) -> LoginTry:
-    """Count a login attempt before the password is checked.
-
-    Args:
-        conn: not in a transaction: the attempt counts whatever follows.
-        secrets: derive the keys.
-        address: the address as typed.
-        place: origin of the attempt.
-
-    Raises:
-        RateLimitedError: too many attempts have failed; this one is not counted.
-    """
-    addresses = blinds(secrets, _LABEL, "address", address)
-    clients, networks = place.client_keys(secrets, address), place.network_keys(secrets, address)
-    values = {"address": addresses[0], "clients": clients, "networks": networks, "keep": KEEP_CLIENTS}
-    async with conn.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(
-            f"""
-            WITH counted AS ({_COUNTED})
-            INSERT INTO login_failures AS f (key, failures, last_at)
-            SELECT key, 1, now() FROM counted
-             -- Look first: even an update that changes nothing locks the row, which is a write.
-             WHERE NOT EXISTS (SELECT FROM login_failures f
-                                WHERE f.key = counted.key AND f.last_at + {_WAIT} > now())
-            ON CONFLICT (key) DO UPDATE
-               SET failures = CASE WHEN f.last_at <= now() - {_DAY} THEN 1 ELSE f.failures + 1 END,
-                   last_at = now()
-             WHERE {_WAIT} = interval '0' OR f.last_at + {_WAIT} <= now()
-            RETURNING key, last_at, (SELECT b.last_at FROM login_failures b JOIN counted USING (key))
-            """,  # noqa: S608 - constants of this module
-            values,
-        )
-        counted = await cursor.fetchone()
-        if counted is not None:
-            key, at, before = counted
-            return LoginTry(key, at, before, addresses[0], clients[0], networks[0])
-        await cursor.execute(
-            f"""
-            SELECT extract(epoch FROM f.last_at + {_WAIT} - now())::float8
-              FROM login_failures f JOIN ({_COUNTED}) AS counted USING (key)
-            """,  # noqa: S608 - constants of this module
-            values,
-        )
-        wait = await cursor.fetchone()
-        raise RateLimitedError(LIMIT, max(wait[0] if wait else 0.0, 1.0))
+    return LoginTry(client, at, None, blinds(secrets, LABEL, "address", address)[0], client, network)
 
 
 # Withdraws an attempt as part of another statement, if `{0}` has a row; the values are those of a `LoginTry`.
@@ -185,17 +119,20 @@ async def withdraw_try(conn: Connection, tried: LoginTry) -> None:
     await conn.execute(f"WITH {_WITHDRAWN.format(_ONE)} SELECT", vars(tried))
 
 
-def forgiven(tried: LoginTry, row: str) -> tuple[str, dict[str, object]]:
-    """Return what `forgive_tries` does as part of another statement: common table expressions, and their values.
+def forgiven(row: str, *, strange: bool) -> str:
+    """Return what `forgive_tries` does as part of another statement: common table expressions.
 
     Args:
-        tried: the attempt that succeeded.
         row: what must have a row, or nothing is done.
+        strange: whether all strangers' row counted the attempt.
     """
-    failures = _WITHDRAWN if tried.counted == tried.address else _FORGOTTEN
-    return f"{failures}, {_REMEMBERED}".format(row), vars(tried) | _clients(
-        tried.address, [tried.client, tried.network]
-    )
+    return f"{_WITHDRAWN if strange else _FORGOTTEN}, {_REMEMBERED}".format(row)
+
+
+def forgiven_values(tried: LoginTry) -> dict[str, object]:
+    """Return the values of `forgiven` for an attempt that succeeded."""
+    clients = _clients(tried.address, [tried.client, tried.network])
+    return {"counted": tried.counted, "at": tried.at, "before": tried.before, **clients}
 
 
 async def forgive_tries(conn: Connection, tried: LoginTry) -> None:
@@ -203,8 +140,8 @@ async def forgive_tries(conn: Connection, tried: LoginTry) -> None:
 
     Strangers' failures stay: an end of their waits would reveal that the owner has logged in.
     """
-    clauses, values = forgiven(tried, _ONE)
-    await conn.execute(f"WITH {clauses} SELECT", values)
+    clauses = forgiven(_ONE, strange=not tried.known)
+    await conn.execute(f"WITH {clauses} SELECT", forgiven_values(tried))
 
 
 async def know_client(conn: Connection, secrets: Secrets, address: str, by: By) -> None:
@@ -215,14 +152,14 @@ async def know_client(conn: Connection, secrets: Secrets, address: str, by: By) 
     if by.origin is not None:
         place = Place(by.network or by.origin, by.client or "", by.origin)
         keys = [place.client_keys(secrets, address)[0], place.network_keys(secrets, address)[0]]
-        await _remember(conn, blinds(secrets, _LABEL, "address", address)[0], keys)
+        await _remember(conn, blinds(secrets, LABEL, "address", address)[0], keys)
 
 
 async def is_known(conn: Connection, secrets: Secrets, address: str, origin: str) -> bool:
     """Return whether an address's owner logged in, or proved their presence otherwise, from a network."""
     cursor = await conn.execute(
         "SELECT FROM login_clients WHERE key = ANY(%(clients)s) AND last_at > now() - %(keep)s",
-        {"clients": blinds(secrets, _LABEL, "client", address, origin), "keep": KEEP_CLIENTS},
+        {"clients": blinds(secrets, LABEL, "client", address, origin), "keep": KEEP_CLIENTS},
     )
     return cursor.rowcount > 0
 
@@ -241,7 +178,7 @@ async def forget_address(conn: Connection, secrets: Secrets, address: str) -> No
     Call it when its account is deleted or its password replaced. Strangers' failures stay until they are a day old:
     an end of their waits would reveal the change.
     """
-    keys = {"keys": blinds(secrets, _LABEL, "address", address)}
+    keys = {"keys": blinds(secrets, LABEL, "address", address)}
     await conn.execute(
         """
         DELETE FROM login_failures
@@ -263,7 +200,7 @@ async def purge_login_tries(conn: Connection, limit: int) -> int:
             RETURNING key
         ), failures AS (
             DELETE FROM login_failures
-             WHERE key IN (SELECT key FROM login_failures WHERE last_at <= now() - {_DAY}
+             WHERE key IN (SELECT key FROM login_failures WHERE last_at <= now() - {DAY}
                             ORDER BY last_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
             RETURNING key
         )

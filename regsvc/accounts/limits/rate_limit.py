@@ -107,8 +107,17 @@ async def take_permits(conn: Connection, demands: Sequence[Demand]) -> list[Stan
         write_array([it.limit.quota for it in demands]),
         write_array([it.limit.seconds for it in demands]),
     )
-    asked = [(it.limit, seconds) for it, (seconds,) in zip(demands, used, strict=True)]
-    wait, limit = max((seconds - limit.seconds, limit.name) for limit, seconds in asked)
+    return find_standings(demands, [seconds for (seconds,) in used])
+
+
+def find_standings(demands: Sequence[Demand], used: Sequence[float]) -> list[Standing]:
+    """Return what is left of limits, given the seconds for which `take_permits` says that each is used up.
+
+    Raises:
+        RateLimitedError: a limit had no permit left; none was taken.
+    """
+    asked = [(it.limit, seconds) for it, seconds in zip(demands, used, strict=True)]
+    wait, limit = max(((seconds - limit.seconds, limit.name) for limit, seconds in asked), default=(0.0, ""))
     if wait > 0:
         before = [_standing(limit, seconds - limit.seconds / limit.quota) for limit, seconds in asked]
         raise RateLimitedError(limit, wait, before)

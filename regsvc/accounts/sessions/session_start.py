@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from regsvc.accounts.audit.record import RECORDED, By, event_values
-from regsvc.accounts.limits.login_attempts import LoginTry, forgiven
+from regsvc.accounts.limits.login_attempts import LoginTry, forgiven, forgiven_values
 from regsvc.accounts.sessions.login_places import PLACED, TOLD, place_values
 from regsvc.accounts.sessions.refresh_token import CredentialsChangedError, Grant
 from regsvc.accounts.sessions.session import IDLE_LIFE, LIFE
 from regsvc.postgres.connection import Connection
+from regsvc.postgres.query import (
+    BOOLEAN,
+    BYTEA,
+    BYTEA_ARRAY,
+    INTEGER,
+    INTERVAL,
+    JSONB,
+    TEXT,
+    TEXT_ARRAY,
+    TIMESTAMP,
+    UUID_TYPE,
+    NamedQuery,
+    read_integer,
+    read_text,
+)
 from regsvc.security.tokens import RefreshToken, Secrets, mint_refresh_token
 
 # Starts a session as part of another statement: `owner` has a row if the user may log in with this password hash, and
@@ -30,6 +47,33 @@ _STARTED = """
     )
 """
 _OWNER = "SELECT role, floor(extract(epoch FROM now()))::bigint FROM owner"
+_PARAMETERS = {
+    **dict.fromkeys(("id", "user_id", "actor_id", "event_user_id", "session_id", "notice_id"), UUID_TYPE),
+    **dict.fromkeys(("event", "actor", "request_id", "origin", "client", "password_hash"), TEXT),
+    **dict.fromkeys(("about", "due_channel"), TEXT),
+    **dict.fromkeys(("amr", "places"), TEXT_ARRAY),
+    **dict.fromkeys(("life", "keep_places"), INTERVAL),
+    **dict.fromkeys(("counted", "address"), BYTEA),
+    **dict.fromkeys(("at", "before"), TIMESTAMP),
+    "details": JSONB,
+    "follows": BOOLEAN,
+    "keys": BYTEA_ARRAY,
+    "others": INTEGER,
+}
+
+
+@cache
+def _log_in_query(counted_by: Literal["nobody", "stranger", "client"]) -> NamedQuery:
+    """Return the statement of `log_in`, by which row counted the attempt, if one did."""
+    forgive = "" if counted_by == "nobody" else f"{forgiven('owner', strange=counted_by == 'stranger')},"
+    return NamedQuery(
+        f"""
+        WITH {_STARTED}, recorded AS ({RECORDED.format("owner")}), {forgive} {PLACED}
+        {_OWNER} WHERE {TOLD}
+        """,
+        _PARAMETERS,
+        [read_text, read_integer],
+    )
 
 
 async def log_in(
@@ -58,26 +102,21 @@ async def log_in(
     """
     session_id = uuid4()
     user = replace(by, actor="user", actor_id=user_id, session_id=session_id)
-    clauses, values = forgiven(tried, "owner") if tried is not None else ("", {})
-    async with conn.cursor() as cursor:
-        await cursor.execute(
-            f"""
-            WITH {_STARTED}, recorded AS ({RECORDED.format("owner")}){clauses and ", "}{clauses}, {PLACED}
-            {_OWNER} WHERE {TOLD}
-            """,
-            event_values("logged_in", user)
-            | values
-            | place_values(by)
-            | {
-                "id": session_id,
-                "user_id": user_id,
-                "password_hash": password_hash,
-                "amr": list(amr),
-                "life": LIFE,
-                "follows": False,
-            },
-        )
-        return _first_grant(secrets, session_id, user_id, await cursor.fetchone(), amr)
+    if tried is None:
+        query, values = _log_in_query("nobody"), {}
+    else:
+        query, values = _log_in_query("client" if tried.known else "stranger"), forgiven_values(tried)
+    values |= event_values("logged_in", user) | place_values(by)
+    values |= {
+        "id": session_id,
+        "user_id": user_id,
+        "password_hash": password_hash,
+        "amr": list(amr),
+        "life": LIFE,
+        "follows": False,
+    }
+    owners = await query.execute(conn, *query.write(values))
+    return _first_grant(secrets, session_id, user_id, owners[0] if owners else None, amr)
 
 
 async def start_session(
@@ -127,7 +166,7 @@ async def start_session(
 
 
 def _first_grant(
-    secrets: Secrets, session_id: UUID, user_id: UUID, owner: tuple[str, int] | None, amr: Sequence[str]
+    secrets: Secrets, session_id: UUID, user_id: UUID, owner: tuple[Any, ...] | None, amr: Sequence[str]
 ) -> Grant:
     if owner is None:
         raise CredentialsChangedError

@@ -14,6 +14,7 @@ from regsvc.accounts.factors.pending_logins import SecondFactorRequiredError
 from regsvc.accounts.limits.login_attempts import LoginTry
 from regsvc.accounts.sessions.refresh_token import CredentialsChangedError, Grant
 from regsvc.accounts.users import user
+from regsvc.accounts.users.user import Credentials
 from regsvc.errors import InvalidCredentialsError, OverloadedError
 from regsvc.flows.caller import Caller
 from regsvc.flows.login.completion import complete_login
@@ -41,11 +42,21 @@ async def log_in(service: Service, caller: Caller, email: str, password: str) ->
         OverloadedError: too many passwords wait to be verified.
         SecondFactorRequiredError: the password is right, and the second factor is missing.
     """
-    key = find_key(email) or ""
+    key = find_key(email)
+    address = key or f"? {email!a}"  # a text that PostgreSQL can store, and that is no address
     # An attempt whose second factor is missing stays counted until that has come.
     failures = (InvalidCredentialsError, SecondFactorRequiredError)
-    async with login_attempt(service, caller, key or f"? {email}", *failures, purpose="login") as tried:
-        started = await _log_in(service, caller, key, password, tried)
+    async with login_attempt(service, caller, address, *failures, purpose="login") as opened:
+        try:
+            started = await _log_in(service, caller, opened.credentials, password, opened.tried)
+        except CredentialsChangedError:
+            # Most likely another login replaced an old hash at this moment: try once more.
+            async with service.pool.connection() as conn:
+                credentials = await user.find_credentials(conn, address)
+            try:
+                started = await _log_in(service, caller, credentials, password, opened.tried)
+            except CredentialsChangedError:
+                raise InvalidCredentialsError from None
     log.info("logged in", user=str(started.user_id), session=str(started.session_id))
     return started
 
@@ -53,14 +64,10 @@ async def log_in(service: Service, caller: Caller, email: str, password: str) ->
 async def _log_in(
     service: Service,
     caller: Caller,
-    email_key: str,
+    credentials: Credentials | None,
     password: str,
     tried: LoginTry | None,
-    *,
-    again: bool = True,
 ) -> Grant:
-    async with service.pool.connection() as conn:
-        credentials = await user.find_credentials(conn, email_key)
     verdict = await service.lane.verify(
         password,
         credentials.password_hash if credentials else None,
@@ -82,13 +89,7 @@ async def _log_in(
                 conn, credentials.user_id, old=credentials.password_hash, new=fresh
             )
         credentials = replace(credentials, password_hash=fresh)
-    try:
-        return await complete_login(service, caller, credentials, amr=["pwd"], tried=tried)
-    except CredentialsChangedError:
-        if not again:
-            raise InvalidCredentialsError from None
-        # Most likely another login replaced an old hash at this moment: try once more.
-        return await _log_in(service, caller, email_key, password, tried, again=False)
+    return await complete_login(service, caller, credentials, amr=["pwd"], tried=tried)
 
 
 async def _rehash(service: Service, caller: Caller, password: str) -> str | None:

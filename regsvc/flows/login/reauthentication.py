@@ -50,7 +50,7 @@ async def verify_password_of(
         credentials = await user.get_credentials(conn, user_id)
     if credentials is None:
         raise AccessTokenInvalidError
-    async with login_attempt(service, caller, credentials.email_key, WrongPasswordError) as tried:
+    async with login_attempt(service, caller, credentials.email_key, WrongPasswordError) as opened:
         verdict = await service.lane.verify(
             password, credentials.password_hash, owner=caller.line, known=True
         )
@@ -60,7 +60,7 @@ async def verify_password_of(
             async with service.pool.connection() as conn:
                 await record(conn, "password_refused", by, user_id=user_id)
             raise WrongPasswordError
-        if tried is not None:
+        if opened.tried is not None:
             async with service.pool.transaction() as conn:
-                await forgive_tries(conn, tried)
+                await forgive_tries(conn, opened.tried)
     return credentials

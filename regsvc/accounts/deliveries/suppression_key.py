@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from regsvc.postgres.connection import Connection
+from regsvc.postgres.query import TEXT, Query, read_bytes, read_text
 from regsvc.security.seals import UnsealError, seal, unseal
 from regsvc.security.tokens import Secrets
 
@@ -62,9 +63,9 @@ async def get_mac_key(conn: Connection, secrets: Secrets) -> bytes:
     return made
 
 
+_KEY = Query("SELECT sealed, sealed_with FROM mac_keys WHERE name = $1", [TEXT], [read_bytes, read_text])
+
+
 async def _find(conn: Connection) -> tuple[bytes, str] | None:
-    cursor = await conn.execute(
-        "SELECT sealed, sealed_with FROM mac_keys WHERE name = %(name)s", {"name": _NAME}
-    )
-    found = await cursor.fetchone()
-    return None if found is None else (bytes(found[0]), str(found[1]))
+    rows = await _KEY.execute(conn, _NAME.encode())
+    return (rows[0][0], rows[0][1]) if rows else None

@@ -16,11 +16,12 @@ holds it.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from datetime import timedelta
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import scalar_row
 from psycopg.types.json import Jsonb
 
 from regsvc.mail.outcome import Stage
@@ -29,6 +30,15 @@ from regsvc.mail.queue.jobs import DUE_CHANNEL, Job
 from regsvc.mail.queue.precedence import Precedence, claim_best
 from regsvc.mail.queue.verdict import AWAY, UNKNOWN, Breaker, Evidence, judge, refused_domains
 from regsvc.postgres.connection import Connection
+from regsvc.postgres.query import (
+    Query,
+    or_null,
+    read_boolean,
+    read_double,
+    read_integer,
+    read_text,
+    read_timestamp,
+)
 
 PROBE_EVERY = timedelta(seconds=10)
 SPREAD = timedelta(seconds=60)  # from a recovery until waiting messages are claimed at full speed
@@ -37,18 +47,33 @@ HOLD = timedelta(minutes=30)  # until a held message is claimed again, if the br
 _TRIES = 5  # attempts to write the row against concurrent processes
 
 
+_STATE = Query(
+    """
+    SELECT open, failures, reason, reply, opened_at, stage, alike::text, recovered, closed,
+           CASE WHEN releasing THEN extract(epoch FROM now() - recovered_at)::float8 END, version
+      FROM mail_breaker
+    """,
+    [],
+    [
+        read_boolean,
+        read_integer,
+        or_null(read_text),
+        or_null(read_text),
+        or_null(read_timestamp),
+        or_null(read_text),
+        json.loads,
+        read_integer,
+        read_integer,
+        or_null(read_double),
+        read_integer,
+    ],
+)
+
+
 async def get_breaker(conn: Connection) -> Breaker:
     """Return the state of the breaker."""
-    async with conn.cursor(row_factory=class_row(Breaker)) as cursor:
-        await cursor.execute(
-            """
-            SELECT open, failures, reason, reply, opened_at, stage, alike, recovered, closed, version,
-                   CASE WHEN releasing THEN extract(epoch FROM now() - recovered_at)::float8 END AS recovered_for
-              FROM mail_breaker
-            """
-        )
-        found = await cursor.fetchone()
-    return found or UNKNOWN
+    rows = await _STATE.execute(conn)
+    return Breaker(*rows[0]) if rows else UNKNOWN
 
 
 async def note_outcomes(conn: Connection, evidence: Sequence[Evidence]) -> bool | None:

@@ -15,6 +15,7 @@ from psycopg.rows import scalar_row
 from regsvc.mail.outcome import Delayed, Outcome
 from regsvc.mail.queue.verdict import EARLY
 from regsvc.postgres.connection import Connection
+from regsvc.postgres.query import Query, read_double, read_text
 
 Family: TypeAlias = Literal["google", "microsoft", "yahoo", "apple", "other"]
 
@@ -91,12 +92,16 @@ def is_greylisting(reply: str) -> bool:
     return bool(_GREYLISTS.search(reply)) and not _THROTTLES.search(reply)
 
 
+_HELD = Query(
+    "SELECT family, extract(epoch FROM held_until - now())::float8 FROM mail_families WHERE held_until > now()",
+    [],
+    [read_text, read_double],
+)
+
+
 async def load_held(conn: Connection) -> dict[str, float]:
     """Return the families that are held, each with the seconds left."""
-    cursor = await conn.execute(
-        "SELECT family, extract(epoch FROM held_until - now())::float8 FROM mail_families WHERE held_until > now()"
-    )
-    return {str(family): float(seconds) for family, seconds in await cursor.fetchall()}
+    return dict(await _HELD.execute(conn))
 
 
 async def hold_families(conn: Connection, families: Collection[str]) -> None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import trio
 from clock import Load, Measurement, measure, microseconds, ratio, thread_seconds
 from contenders import open_regsvc
-from keeper import descendants
 from me import ADDRESS, PASSWORD, add_users, ask, write
 from stand import (
     be_quiet,
@@ -29,6 +28,8 @@ from stand import (
     serve_settings,
     short_folder,
 )
+
+from tests.suite.leftovers import descendants
 
 if TYPE_CHECKING:
     from clock import Window

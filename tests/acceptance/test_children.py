@@ -19,7 +19,7 @@ from regsvc.program import report
 from regsvc.roles import make_children
 from regsvc.supervisor import Backoff, Child, ChildStatistics, Supervisor, SupervisorStatistics
 from tests.programs import serve_environ
-from tests.services import PASSWORD
+from tests.services import PASSWORD, PLAIN
 from tests.suite.ports import take_port
 from tests.traffic import Call, run_traffic
 
@@ -66,7 +66,7 @@ async def test_consumers_that_crash_a_hundred_times_cost_no_request(database: st
 
     async with (
         open_parts(chosen, stopping, statistics, print) as parts,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, verify=PLAIN) as client,
         trio.open_nursery() as nursery,
     ):
         real = {child.name: child for child in make_children(parts)}

@@ -32,7 +32,7 @@ async def test_no_request_is_answered_with_500_or_what_is_not_described(
 ) -> None:
     environ = serve_environ(database, tmp_path)
     async with (
-        run_program("serve", folder=tmp_path, environ=environ) as program,
+        run_program("serve", folder=tmp_path, environ=environ, cheap=True) as program,
         talk_to(program, tmp_path) as service,
     ):
         address = f"{uuid4()}@example.com"

@@ -10,7 +10,7 @@ import httpx
 
 from tests.faults.stage import Stage
 from tests.proxies import Way
-from tests.services import PASSWORD
+from tests.services import PASSWORD, PLAIN
 
 _numbers = count(1)
 _WAYS: Iterator[Way] = cycle((Way.UP, Way.DOWN))
@@ -30,7 +30,7 @@ async def _kill_around(stage: Stage, *, refreshing: bool) -> bool:
     await stage.load.pause()
     (api, *_) = stage.of("api")
     address = f"{stage.load.tag}.person{next(_numbers)}@example.com"
-    async with httpx.AsyncClient(base_url=f"{api.url}/api/v1", timeout=20) as client:
+    async with httpx.AsyncClient(base_url=f"{api.url}/api/v1", timeout=20, verify=PLAIN) as client:
 
         async def post(path: str, **body: str) -> httpx.Response:
             return await client.post(path, json=body)

@@ -71,14 +71,17 @@ def test_forms_that_ask_for_more_fit(
     here = visit(
         viewport=PHONE, extra_http_headers={"Accept-Language": language}, java_script_enabled=language != "en"
     )
+    page = here.context.new_page()
     for path in ("signup", "login"):
-        check(here.open(f"{strict_program.url}/{path}"))
+        page.goto(f"{strict_program.url}/{path}")
+        check(page)
 
 
 @pytest.mark.parametrize("language", list_locales(None))
 def test_every_page_fits(language: str, shared_program: SharedProgram, visit: Callable[..., Visit]) -> None:
     here = visit(viewport=PHONE, extra_http_headers={"Accept-Language": language})
+    page = here.context.new_page()
     for path in PAGES:
-        page = here.open(f"{shared_program.url}/{path}")
+        page.goto(f"{shared_program.url}/{path}")
         assert page.evaluate("document.documentElement.lang") == language
         check(page)

@@ -157,7 +157,7 @@ class PostOffice:
         if self.probe_at is None or self.probe_at > now:
             return []
         self.probe_at = now + breaker.PROBE_EVERY
-        waiting = [mail for mail in self.mails.values() if self._waits(mail)]
+        waiting = [mail for mail in self.mails.values() if self._waits(mail, now)]
         never = [mail for mail in waiting if not mail.refused]
         if self.state.open and refused_domains(self.state) and never:  # here no two mails share a domain
             newest = max(mail.changed_at for mail in never)
@@ -174,10 +174,10 @@ class PostOffice:
             return [mail for mail in due if mail.due_at == first]
         return _touched_first([mail for mail in waiting if mail.refused])
 
-    def _waits(self, mail: SimulatedMail) -> bool:
-        if mail.state != "delayed" or mail.waits is None or mail.due_at <= self.now():
+    def _waits(self, mail: SimulatedMail, now: datetime) -> bool:
+        if mail.state != "delayed" or mail.waits is None or mail.due_at <= now:
             return False
-        return self.state.open or (mail.due_at > self.now() + breaker.PROBE_EVERY and mail.reason in AWAY)
+        return self.state.open or (mail.due_at > now + breaker.PROBE_EVERY and mail.reason in AWAY)
 
     def note(self, evidence: Sequence[Evidence]) -> None:
         """As `breaker.note_outcomes`."""

@@ -39,6 +39,13 @@ def install(config: pytest.Config, package: str) -> None:
         )
 
 
+def is_offered(package: str) -> bool:
+    """Return whether Debian's list here, however old, has a package."""
+    if not shutil.which("apt-cache"):
+        return False
+    return subprocess.run(["apt-cache", "show", package], capture_output=True, check=False).returncode == 0
+
+
 def do_without(reason: str) -> NoReturn:
     """Skip the test that needs what is missing; with CI=true fail it."""
     if os.environ.get("CI") == "true":

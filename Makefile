@@ -8,16 +8,18 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 SOURCES := $(shell find regsvc -type f ! -name '*.pyc')
 # What the tests import and start is the built wheel, not the checkout.
 WHEEL := build/installed
+REPORT := build/tests.xml
 # Tests wait as much as they work: twice as many processes as the two cores that they are measured on.
 WORKERS ?= 4
 PARALLEL = -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test check realities faults upgrade figures drill trace growth fuzz bench image sbom tools lint format docs pins clean
+.PHONY: help run test check weights realities faults upgrade figures drill trace growth fuzz bench image sbom tools lint format docs pins clean
 
 help:
 	@echo 'make run     install into $(VENV) and start `regsvc dev`'
 	@echo 'make test    check and test everything, the way CI does'
 	@echo 'make check   lint, types and the tests that need no server, within a minute'
+	@echo 'make weights note how long the tests took in the last `make test`, for their order'
 	@echo 'make faults  kill and cut everything for half an hour, and print what came of it'
 	@echo 'make figures long outages and many mails, for a quarter of an hour'
 	@echo 'make upgrade roll the released version over to this one and back under load'
@@ -47,16 +49,21 @@ run: $(VENV)/.base
 
 # A test that fails beside others is run once more by itself: some measure what a busy machine cannot give. What failed
 # is shown both times, and the last lines name what passed alone only: a test that is often among them has a fault.
-INSTALLED := PYTHONPATH='$(CURDIR)/$(WHEEL)' PYTHONSAFEPATH=1 REGSVC_TEST_INSTALLED='$(CURDIR)/$(WHEEL)'
+# Modules are compiled once, also where the environment says otherwise: tests start hundreds of processes.
+INSTALLED := PYTHONDONTWRITEBYTECODE= PYTHONPATH='$(CURDIR)/$(WHEEL)' PYTHONSAFEPATH=1 REGSVC_TEST_INSTALLED='$(CURDIR)/$(WHEEL)'
 FAILED := $(BIN)/python -c 'import json; print(*json.load(open(".pytest_cache/v/cache/lastfailed")), sep="\n")'
 test: lint tools $(WHEEL)
-	@$(INSTALLED) $(BIN)/pytest $(PARALLEL) --durations=15; code=$$?; [ $$code -eq 1 ] || exit $$code; \
+	@$(INSTALLED) $(BIN)/pytest $(PARALLEL) --junit-xml=$(REPORT); code=$$?; [ $$code -eq 1 ] || exit $$code; \
 		failed=$$($(FAILED)); printf '\n=== FAILED BESIDE OTHERS; once more, and alone: ===\n%s\n' "$$failed"; \
 		$(INSTALLED) $(BIN)/pytest --last-failed --last-failed-no-failures none; code=$$?; \
 		printf '\n=== FAILED BESIDE OTHERS, whatever the second look says: ===\n%s\n' "$$failed"; exit $$code
 
 check: lint
-	$(BIN)/pytest $(PARALLEL) -q -m 'not server'
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(PARALLEL) -q -m 'not server'
+
+# What the order of the tests is made of, from the last whole run.
+weights: $(VENV)/.test
+	$(BIN)/python -m tests.suite.weights $(REPORT)
 
 # What docs/reliability.md shows; FAULTS="--help" lists what can be chosen.
 faults: $(VENV)/.test

@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.suite.leftovers",
     "tests.suite.order",
     "tests.suite.routes",
+    "tests.suite.budget",
     "tests.databases",
     "tests.brokers",
     "tests.browsers",

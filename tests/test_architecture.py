@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tokenize
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def room_of(name: str) -> str | None:
     return parts[1] if len(parts) > 1 else None
 
 
+@cache
 def imports_of(module: Path) -> set[str]:
     """Every module that a file imports, wherever in the file, the names of submodules included."""
     package = name_of(module) if module.name == "__init__.py" else name_of(module).rpartition(".")[0]
@@ -353,7 +355,7 @@ def test_importing_anything_starts_nothing() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
     assert run.stderr == ""
     assert run.stdout.strip() == "[] 1"

@@ -22,6 +22,9 @@ from tests.acceptance.test_streams import CLOSED
 from tests.polling import wait_until
 from tests.programs import Program, run_program, talk_to
 
+# It starts a PostgreSQL of its own.
+pytestmark = pytest.mark.server
+
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.suite.order import deal
-from tests.suite.weights import NAMED
+from tests.suite.weights import read_weights, sum_up
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,4 +31,11 @@ def test_the_longest_begin_every_share_and_a_file_stays_together() -> None:
 
 
 def test_weights_are_of_files_that_there_are() -> None:
-    assert [name for name in NAMED if not (ROOT / name).exists()] == []
+    assert [name for name in read_weights() if not (ROOT / name).exists()] == []
+
+
+def test_weights_are_summed_up_by_file_from_a_report_of_pytest() -> None:
+    cases = (("tests.a.test_b", 1.5), ("tests.a.test_b", 2.0), ("tests.test_c", 9.4), ("tests.test_d", 0.1))
+    listed = "".join(f'<testcase classname="{module}" name="x" time="{took}" />' for module, took in cases)
+    report = f"<testsuites><testsuite>{listed}</testsuite></testsuites>"
+    assert sum_up(report) == "9 tests/test_c.py\n4 tests/a/test_b.py\n"

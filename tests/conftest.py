@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.brokers",
     "tests.browsers",
     "tests.suite.preparation",
+    "tests.suite.commands",
     "tests.services",
     "tests.programs",
     "tests.visits",

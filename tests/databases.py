@@ -33,6 +33,8 @@ _SETTINGS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "200",
+    # Each clone and each drop is a checkpoint. What is said of it would turn up in the output that a test captures.
+    "log_checkpoints": "off",
     "max_wal_size": "128MB",  # of the RAM disk
 }
 _numbers = itertools.count(1)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime
-
-import trio
 
 from regsvc.accounts.deliveries import suppression
 from regsvc.mail.queue import families
@@ -15,9 +12,9 @@ from regsvc.security.feedback.return_paths import mint_return_path
 from regsvc.security.tokens import Secrets
 from tests.accounts.attempts import send, sign_up, state_of
 from tests.accounts.mails import execute
-from tests.programs import clean_environ
 from tests.reports import bounce
 from tests.services import SECRET
+from tests.suite.commands import run_command
 
 PATH = "bounce@b.example.org"
 SECRETS = Secrets(SECRET.encode())
@@ -32,15 +29,7 @@ async def regsvc(database: str, *arguments: str, stdin: bytes = b"", code: int =
         "REGSVC_MAIL_RETURN_PATH": PATH,
         "REGSVC_MAIL_URL": "smtp://mx1.example.org smtp://mx2.example.org",
     }
-    with trio.fail_after(60):
-        done = await trio.run_process(
-            [sys.executable, "-m", "regsvc", "mail", *arguments],
-            env=clean_environ(environ),
-            stdin=stdin,
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-        )
+    done = await run_command("mail", *arguments, stdin=stdin, environ=environ)
     assert done.returncode == code, done.stderr.decode()
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return done.stdout.decode()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
 
-import trio
-
 from regsvc.postgres.pool import Pool
 from tests.http.administrators import get, log_in_admin
-from tests.programs import clean_environ, run_program, serve_environ, talk_to
+from tests.programs import run_program, serve_environ, talk_to
 from tests.services import PASSWORD, SECRET, Service
+from tests.suite.commands import run_command
 
 Done = subprocess.CompletedProcess[bytes]
 
@@ -22,14 +20,7 @@ Done = subprocess.CompletedProcess[bytes]
 async def regsvc(database: str, *arguments: str, secret: str = SECRET, code: int = 0) -> Done:
     """Run a command to its end."""
     environ = {"REGSVC_DATABASE_URL": database, "REGSVC_SECRET_KEY": secret}
-    with trio.fail_after(60):
-        done = await trio.run_process(
-            [sys.executable, "-m", "regsvc", "keys", *arguments],
-            env=clean_environ(environ),
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-        )
+    done = await run_command("keys", *arguments, environ=environ)
     assert done.returncode == code, done.stderr.decode()
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return done

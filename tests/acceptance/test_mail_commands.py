@@ -6,7 +6,6 @@ import email
 import email.policy
 import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-import trio
 from click.testing import CliRunner
 
 from regsvc.accounts.admin import mail_search
@@ -24,9 +22,9 @@ from regsvc.postgres.pool import Pool
 from regsvc.rabbitmq import open_dead_letters
 from tests.accounts.attempts import send, sign_up, state_of
 from tests.amqp import RawChannel, open_channel
-from tests.programs import clean_environ
 from tests.rabbitmq.conftest import DEAD, consume, publish_good, take
 from tests.services import SECRET, Service, run_test_service
+from tests.suite.commands import run_command
 
 Done = subprocess.CompletedProcess[bytes]
 
@@ -34,14 +32,7 @@ Done = subprocess.CompletedProcess[bytes]
 async def regsvc(*arguments: str, code: int = 0, **environ: str) -> Done:
     """Run a command to its end, with the least that an operator has to set."""
     named = {f"REGSVC_{name.upper()}": value for name, value in environ.items()}
-    with trio.fail_after(60):
-        done = await trio.run_process(
-            [sys.executable, "-m", "regsvc", "mail", *arguments],
-            env=clean_environ({"REGSVC_SECRET_KEY": SECRET, **named}),
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-        )
+    done = await run_command("mail", *arguments, environ={"REGSVC_SECRET_KEY": SECRET, **named})
     assert done.returncode == code, done.stderr.decode()
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return done

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import trio
 
 from regsvc.postgres.pool import Pool
-from tests.programs import clean_environ
 from tests.services import SECRET, run_test_service
+from tests.suite.commands import run_command
 
 Done = subprocess.CompletedProcess[bytes]
 
 
 async def tokens(database: str, *arguments: str, code: int = 0) -> Done:
     """Run a command to its end."""
-    with trio.fail_after(60):
-        done = await trio.run_process(
-            [sys.executable, "-m", "regsvc", "tokens", *arguments],
-            env=clean_environ({"REGSVC_DATABASE_URL": database, "REGSVC_SECRET_KEY": SECRET}),
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-        )
+    done = await run_command(
+        "tokens", *arguments, environ={"REGSVC_DATABASE_URL": database, "REGSVC_SECRET_KEY": SECRET}
+    )
     assert done.returncode == code, done.stderr.decode()
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return done

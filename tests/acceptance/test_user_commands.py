@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import bcrypt
 import pytest
-import trio
 from click.testing import CliRunner
 
 from regsvc.cli import main
@@ -21,8 +19,8 @@ from regsvc.postgres.schema import read_migrations
 from tests.accounts.attempts import sign_up
 from tests.accounts.users import add_user
 from tests.factors.people import own_app
-from tests.programs import clean_environ
 from tests.services import PASSWORD, SECRET, run_test_service
+from tests.suite.commands import run_command
 
 Done = subprocess.CompletedProcess[bytes]
 
@@ -32,15 +30,7 @@ HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 async def regsvc(database: str, *arguments: str, code: int = 0, stdin: bytes = b"") -> Done:
     """Run a command to its end."""
     environ = {"REGSVC_DATABASE_URL": database, "REGSVC_SECRET_KEY": SECRET, "REGSVC_BCRYPT_COST": "10"}
-    with trio.fail_after(60):
-        done = await trio.run_process(
-            [sys.executable, "-m", "regsvc", "users", *arguments],
-            env=clean_environ(environ),
-            stdin=stdin,
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-        )
+    done = await run_command("users", *arguments, stdin=stdin, environ=environ)
     assert done.returncode == code, done.stderr.decode()
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return done

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import pytest
-import trio
 
 from regsvc.accounts.audit.record import By
 from regsvc.accounts.events.webhooks import add_webhook
@@ -17,7 +15,7 @@ from regsvc.flows import verification
 from regsvc.postgres.pool import Pool
 from regsvc.security.tokens import Secrets
 from tests.factors.people import Owner, add_owner
-from tests.programs import clean_environ
+from tests.suite.commands import run_command
 
 FIRST, SECOND, THIRD = (f"the {number}th secret of these tests, random: 9f3Kq7x" for number in range(3))
 KEPT = {"authenticator secrets", "recovery keys", "webhook secrets"}
@@ -34,14 +32,7 @@ async def regsvc(
     environ = {"REGSVC_DATABASE_URL": database, "REGSVC_SECRET_KEY": current}
     if previous is not None:
         environ["REGSVC_SECRET_KEY_PREVIOUS"] = previous
-    with trio.fail_after(60):
-        done = await trio.run_process(
-            [sys.executable, "-m", "regsvc", *arguments, "--json"],
-            env=clean_environ(environ),
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-        )
+    done = await run_command(*arguments, "--json", environ=environ)
     assert done.returncode == code, done.stderr.decode()
     return json.loads(done.stdout)
 

@@ -20,6 +20,7 @@ from tests.mail.providers import ProviderServer
 from tests.polling import wait_until
 from tests.programs import clean_environ
 from tests.services import SECRET, run_test_service
+from tests.suite.commands import run_command
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -31,14 +32,9 @@ def environ(database: str, **more: str) -> dict[str, str]:
 
 async def regsvc(database: str, *arguments: str, code: int = 0) -> str:
     """Run a command to its end and return what it prints."""
-    with trio.fail_after(60):
-        done = await trio.run_process(
-            [sys.executable, "-m", "regsvc", *arguments],
-            env=environ(database),
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-        )
+    done = await run_command(
+        *arguments, environ={"REGSVC_DATABASE_URL": database, "REGSVC_SECRET_KEY": SECRET}
+    )
     assert done.returncode == code, done.stderr.decode()
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return str(done.stdout.decode())

@@ -163,31 +163,20 @@ _WEIGH = """
 
 # Frames are not looked into, since axe-core is in none of them; the browser complains of its calling out to them.
 _AXE = {"resultTypes": ["violations"], "iframes": False}
-_COLOURS = ["color-contrast", "link-in-text-block"]  # rules of axe-core that look at colours
 
 
-def find_barriers(page: Page, *, dark: bool = False) -> list[str]:
-    """Return what would keep somebody from using a page, as axe-core finds it: serious and critical rules.
-
-    Args:
-        page: as it is now.
-        dark: look at its colours a second time, as they are for people whose screen is dark. Nothing else changes.
-    """
-    return _run_axe(page, {"serious", "critical"}, dark=dark)
+def find_barriers(page: Page) -> list[str]:
+    """Return what would keep somebody from using a page, as axe-core finds it: serious and critical rules."""
+    return _run_axe(page, {"serious", "critical"})
 
 
 def find_flaws(page: Page) -> list[str]:
     """Return what axe-core finds at all but trifles: the order of headings, landmarks and names, too."""
-    return _run_axe(page, {"moderate", "serious", "critical"}, dark=False)
+    return _run_axe(page, {"moderate", "serious", "critical"})
 
 
-def _run_axe(page: Page, impacts: set[str], *, dark: bool) -> list[str]:
+def _run_axe(page: Page, impacts: set[str]) -> list[str]:
     found = Axe().run(page, options=_AXE).response["violations"]
-    if dark:
-        page.emulate_media(color_scheme="dark", reduced_motion="reduce")  # no colour on its way
-        assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-        found += page.evaluate("(options) => axe.run(options)", {**_AXE, "runOnly": _COLOURS})["violations"]
-        page.emulate_media(color_scheme="light", reduced_motion="no-preference")
     return [
         f"{rule['id']}: {[node['html'][:200] for node in rule['nodes']]}"
         for rule in found

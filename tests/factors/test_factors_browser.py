@@ -87,12 +87,13 @@ def test_recovery_codes_are_copied(person: Person, visit: Callable[..., Visit]) 
     assert page.evaluate("navigator.clipboard.readText()").split() == codes
 
 
-def test_nothing_bars_anybody(person: Person, visit: Callable[..., Visit]) -> None:
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_nothing_bars_anybody(color_scheme: str, person: Person, visit: Callable[..., Visit]) -> None:
     person.join()
-    here = visit(viewport=PHONE)
+    here = visit(color_scheme=color_scheme, viewport=PHONE)
 
     def look(page: Page) -> None:
-        assert find_barriers(page, dark=True) == []
+        assert find_barriers(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
     page = log_in(here, person)
@@ -113,7 +114,7 @@ def test_nothing_bars_anybody(person: Person, visit: Callable[..., Visit]) -> No
     look(page)
     page.goto(f"{person.program.url}/account/security")
     look(page)
-    page = log_in(visit(viewport=PHONE), person)
+    page = log_in(visit(color_scheme=color_scheme, viewport=PHONE), person)
     page.get_by_text("Use a recovery code").click()
     look(page)
 

@@ -169,18 +169,19 @@ def test_a_broken_link_says_so(path: str, person: Person, visit: Callable[..., V
     expect(page.get_by_role("link", name="Log in")).to_be_visible()
 
 
-def test_nothing_bars_anybody(person: Person, visit: Callable[..., Visit]) -> None:
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_nothing_bars_anybody(color_scheme: str, person: Person, visit: Callable[..., Visit]) -> None:
     person.join()
-    here = visit(viewport=PHONE)
+    here = visit(color_scheme=color_scheme, viewport=PHONE)
     for path in ("login", "forgot", "reset#t=abc", "email-change#t=abc", "email-undo#t=abc", "panic#t=abc"):
         page = here.open(f"{person.program.url}/{path}")
-        assert find_barriers(page, dark=True) == []
+        assert find_barriers(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     page = log_in(here, person, "wrong")
-    assert find_barriers(page, dark=True) == []
+    assert find_barriers(page) == []
     page = log_in(here, person)
     assert 10_000 < weigh(page) <= 60_000
     for summary in page.locator("summary").all():
         summary.click()
-    assert find_barriers(page, dark=True) == []
+    assert find_barriers(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

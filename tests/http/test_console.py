@@ -26,7 +26,7 @@ from regsvc.security.tokens import Secrets
 from tests.databases import run_sql
 from tests.http.consoles import log_in, set_role
 from tests.programs import SharedProgram
-from tests.services import PASSWORD, PLAIN
+from tests.services import PASSWORD
 from tests.visits import PHONE, Person, Visit, find_barriers, weigh
 
 # The first test of a fresh machine may have to install the browser.
@@ -65,14 +65,14 @@ def admin(person: Person) -> Person:
 @contextmanager
 def enter(person: Person) -> Iterator[httpx.Client]:
     """Give a client that is logged in."""
-    with httpx.Client(base_url=person.program.url, timeout=60, verify=PLAIN) as client:
+    with httpx.Client(base_url=person.program.url, timeout=60) as client:
         client.post("/login", data={"email": person.address, "password": PASSWORD}, headers=OWN)
         yield client
 
 
 @pytest.mark.parametrize("path", ROOMS)
 def test_nobody_but_an_administrator_gets_in(path: str, person: Person) -> None:
-    assert httpx.get(f"{person.program.url}{path}", verify=PLAIN).headers["Location"] == "/login"
+    assert httpx.get(f"{person.program.url}{path}").headers["Location"] == "/login"
     person.join()
     with enter(person) as client:
         assert client.get(path).status_code == HTTPStatus.FORBIDDEN
@@ -302,21 +302,23 @@ def test_a_list_after_a_refused_action_keeps_its_filters_and_goes_on(admin: Pers
     assert len(shown[0] | shown[1]) == 30
 
 
-def test_nothing_bars_anybody(admin: Person, visit: Callable[..., Visit]) -> None:
-    page = log_in(visit(viewport=PHONE), admin)
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_nothing_bars_anybody(color_scheme: str, admin: Person, visit: Callable[..., Visit]) -> None:
+    page = log_in(visit(color_scheme=color_scheme, viewport=PHONE), admin)
     for room in ROOMS:
         page.goto(f"{admin.program.url}{room}")
         assert 10_000 < weigh(page) <= 60_000
-        assert find_barriers(page, dark=True) == []
+        assert find_barriers(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-def test_a_refusal_bars_nobody(person: Person, visit: Callable[..., Visit]) -> None:
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_a_refusal_bars_nobody(color_scheme: str, person: Person, visit: Callable[..., Visit]) -> None:
     person.join()
-    page = log_in(visit(viewport=PHONE), person)
+    page = log_in(visit(color_scheme=color_scheme, viewport=PHONE), person)
     page.goto(f"{person.program.url}/admin")
     expect(page.get_by_text("Only administrators")).to_be_visible()
-    assert find_barriers(page, dark=True) == []
+    assert find_barriers(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
@@ -364,7 +366,4 @@ def test_every_kind_of_mail_is_shown_in_every_language(
             assert "sandbox" in answer.headers["Content-Security-Policy"]
         assert client.get("/admin/templates/nothing").status_code == HTTPStatus.NOT_FOUND
         assert client.get("/admin/templates?kind=x&language=../..").status_code == HTTPStatus.OK
-    assert (
-        httpx.get(f"{admin.program.url}/admin/templates/confirm", verify=PLAIN).headers["Location"]
-        == "/login"
-    )
+    assert httpx.get(f"{admin.program.url}/admin/templates/confirm").headers["Location"] == "/login"

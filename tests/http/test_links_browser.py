@@ -194,11 +194,14 @@ def test_a_page_fits_the_smallest_phone(
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["confirm", "not-me"])
-def test_nothing_bars_anybody(path: str, person: Person, visit: Callable[..., Visit]) -> None:
-    page = visit().open(link_of(person.sign_up(), path))
+def test_nothing_bars_anybody(
+    path: str, color_scheme: str, person: Person, visit: Callable[..., Visit]
+) -> None:
+    page = visit(color_scheme=color_scheme).open(link_of(person.sign_up(), path))
     expect(page.get_by_text("127.0.0.0/24")).to_be_visible()
-    assert find_barriers(page, dark=True) == []
+    assert find_barriers(page) == []
 
 
 def test_a_mail_shows_on_the_smallest_phone_and_loads_nothing(

@@ -150,11 +150,14 @@ def test_on_the_phone_the_link_asks_for_the_passkey(person: Person, visit: Calla
 
 
 @pytest.mark.parametrize("path", ["/login", "/signup"])
-def test_the_pages_are_for_everybody(path: str, person: Person, visit: Callable[..., Visit]) -> None:
-    page = visit(viewport=PHONE).open(f"{person.program.url}{path}")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_are_for_everybody(
+    path: str, scheme: str, person: Person, visit: Callable[..., Visit]
+) -> None:
+    page = visit(viewport=PHONE, color_scheme=scheme).open(f"{person.program.url}{path}")
     button = page.get_by_role("button", name=re.compile("with a passkey"))
     expect(button).to_be_visible()
-    assert find_barriers(page, dark=True) == []
+    assert find_barriers(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     for _ in range(12):
         page.keyboard.press("Tab")

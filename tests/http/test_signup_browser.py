@@ -303,33 +303,37 @@ def test_without_scripts_an_address_is_mended_too(person: Person, visit: Callabl
     expect(page.get_by_role("heading", name=INBOX)).to_be_visible()
 
 
-def test_nothing_bars_anybody(person: Person, visit: Callable[..., Visit]) -> None:
-    here = visit()
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_nothing_bars_anybody(color_scheme: str, person: Person, visit: Callable[..., Visit]) -> None:
+    here = visit(color_scheme=color_scheme)
     page = here.open(f"{person.program.url}/signup")
-    assert find_barriers(page, dark=True) == []
+    assert find_barriers(page) == []
     fill_in(page, Person(person.program, "ann@"), "short")
     page.get_by_label("Name").focus()
     expect(page.get_by_text("Very weak")).to_be_visible()
-    assert find_barriers(page, dark=True) == []
+    assert find_barriers(page) == []
     page = sign_up(here, person)
     page.get_by_text("Wrong address?").click()
-    assert find_barriers(page, dark=True) == []
+    assert find_barriers(page) == []
     move_to(person, "bounced", reason="'recipient_refused'")
     expect(page.locator("#lead")).to_contain_text("does not know this address")
-    assert find_barriers(page, dark=True) == []
+    assert find_barriers(page) == []
 
 
-def test_nothing_bars_anybody_without_scripts(person: Person, visit: Callable[..., Visit]) -> None:
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_nothing_bars_anybody_without_scripts(
+    color_scheme: str, person: Person, visit: Callable[..., Visit]
+) -> None:
     """What finds barriers is a script itself: it looks at the page that the others led to."""
     bare = visit(java_script_enabled=False)
     page = bare.open(f"{person.program.url}/signup")
     fill_in(page, person)
     page.get_by_role("button", name="Create account").click()
     expect(page.get_by_text(f"We sent an email to {person.address}")).to_be_visible()
-    here = visit(viewport=PHONE, storage_state=bare.context.storage_state())
+    here = visit(color_scheme=color_scheme, viewport=PHONE, storage_state=bare.context.storage_state())
     page = here.open(f"{person.program.url}/signup/status")
     expect(page.get_by_text(f"We sent an email to {person.address}")).to_be_visible()
-    assert find_barriers(page, dark=True) == []
+    assert find_barriers(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 

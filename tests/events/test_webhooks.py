@@ -11,7 +11,7 @@ import pytest
 import trio
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from regsvc.accounts.events.deliveries import delay_after, list_deliveries
+from regsvc.accounts.events.deliveries import claim_deliveries, delay_after, list_deliveries
 from regsvc.accounts.events.replay import cancel_deliveries, purge_events, replay_delivery, replay_since
 from regsvc.accounts.events.webhooks import rotate_webhook
 from regsvc.postgres.pool import Pool
@@ -264,6 +264,31 @@ async def test_events_are_kept_for_thirty_days(pool: Pool) -> None:
         )
         assert await purge_events(conn, 500) == 1
     assert await read_rows(pool, "SELECT count(*) FROM event_deliveries") == [(1,)]
+
+
+async def test_many_claims_at_once_take_each_event_once(pool: Pool) -> None:
+    """A claim that began before another one was committed sees the rows as they were, and must look again."""
+    webhook_id, _ = await add_receiver(pool, "https://example.org/hook")
+    async with pool.connection() as conn:
+        await conn.execute(
+            "INSERT INTO users (id, email, email_key, name, password_hash)"
+            " SELECT gen_random_uuid(), n || '@example.org', n || '@example.org', 'Ann', '!'"
+            " FROM generate_series(1, 600) n"
+        )
+    taken: list[UUID] = []
+
+    async def claim() -> None:
+        while len(taken) == len(set(taken)):
+            async with pool.connection(limit=30) as conn:
+                claimed = await claim_deliveries(conn, {webhook_id: 4})
+            if not claimed:
+                return
+            taken.extend(each.id for each in claimed)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(claim)
+    assert len(taken) == len(set(taken))
 
 
 async def test_two_processes_send_each_event_in_its_order(pool: Pool, database: str) -> None:

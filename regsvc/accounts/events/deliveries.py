@@ -118,7 +118,7 @@ async def claim_deliveries(conn: Connection, room: dict[UUID, int]) -> list[Deli
               FROM (SELECT id, sink_id, subject, n, due_at, replayed_at FROM {table}
                      WHERE {open} AND sink_id = s.id AND due_at <= now()
                      ORDER BY due_at LIMIT %(looked_at)s) AS due
-              JOIN {table} d ON d.id = due.id
+              JOIN {table} d ON d.id = due.id AND d.state IN ('queued', 'sending', 'delayed') AND d.due_at <= now()
              WHERE due.replayed_at IS NOT NULL
                 OR NOT EXISTS (SELECT FROM {table} e
                                 WHERE e.state IN ('queued', 'sending', 'delayed') AND e.sink_id = due.sink_id

@@ -66,8 +66,8 @@ async def test_suppressed_addresses_are_listed_without_the_address_and_lifted(
     database: str, pool: Pool
 ) -> None:
     """By the address or by the id of the entry; each lifting is audited."""
-    async with pool.transaction() as conn:
-        for name in ("ann", "bob"):
+    for name in ("ann", "bob"):  # one after the other: the list is by time
+        async with pool.transaction() as conn:
             await suppression.note_complaint(conn, SECRETS, f"{name}@gmail.com", at=datetime.now(UTC))
     (bob, ann) = json.loads(await regsvc(database, "suppressed", "list", "--json"))
     printed = await regsvc(database, "suppressed", "list")

@@ -97,6 +97,7 @@ async def test_reports_and_suppression_tell_nothing_of_accounts(database: str, t
     found = {each["call"]: each for each in json.loads(done.stdout)}
     assert set(found) == {
         "forgot",
+        "page: forgot",
         "report: delayed",
         "address bounced: sign-up",
         "address bounced: resend",

@@ -20,6 +20,7 @@ from regsvc.accounts.admin import (
 from regsvc.accounts.audit import event_search
 from regsvc.accounts.audit.record import ActorKind, By
 from regsvc.accounts.deliveries import radar
+from regsvc.accounts.users.user import find_credentials
 from regsvc.consumer import janitor
 from regsvc.jobs.claims import count_due, seconds_until_due
 from regsvc.mail.outcome import Delayed
@@ -191,6 +192,9 @@ async def look(pool: Pool) -> None:
             conn, state=None, email_key="person77@example.org", after=None, limit=50
         )
         await statistics.make_overview(conn)
+        await find_credentials(
+            conn, "person77@example.org"
+        )  # what a login looks up where there are no limits
 
 
 async def keep_house(pool: Pool) -> None:

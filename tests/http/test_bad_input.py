@@ -229,10 +229,6 @@ async def test_unknown_paths_and_methods_are_problems_too(service: Service) -> N
         check_problem(await service.client.get(path), 400, "bad_request")
 
 
-async def test_a_welcome_page_is_for_dev_alone(service: Service) -> None:
-    check_problem(await service.client.get("/"), 404, "not_found")
-
-
 async def close_code(url: str, *messages: str | bytes) -> int:
     """Send messages on a websocket and return the code that it is closed with."""
     async with open_socket(url) as socket:

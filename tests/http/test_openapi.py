@@ -67,6 +67,7 @@ ELSEWHERE = {
     "/admin/users/{user_id}/{deed}",
     "/account",
     "/account/address",
+    "/account/address/state",
     "/account/delete",
     "/account/export",
     "/account/security/identities/proof/{name}",

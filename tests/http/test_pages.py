@@ -118,8 +118,10 @@ async def test_nothing_but_the_pages_files_can_be_had(path: str, shared_service:
     assert answer.json()["code"] in {"not_found", "bad_request"}
 
 
-async def test_newcomers_are_shown_around_in_dev_alone(shared_service: Service) -> None:
-    assert (await shared_service.client.get("/")).status_code == HTTPStatus.NOT_FOUND
+async def test_the_services_address_leads_to_the_account(shared_service: Service) -> None:
+    """Mails name it. In `dev` it shows newcomers around instead."""
+    answer = await shared_service.client.get("/")
+    assert (answer.status_code, answer.headers["Location"]) == (HTTPStatus.SEE_OTHER, "/account")
 
 
 async def test_the_operators_name_colour_and_picture_are_on_the_pages(database: str, tmp_path: Path) -> None:

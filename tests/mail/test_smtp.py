@@ -248,6 +248,15 @@ async def test_a_refusal_in_the_middle_of_the_content_is_heard(envelope: Envelop
     assert (outcome.stage, outcome.reply) == ("data", "552 5.3.4 too much")
 
 
+async def test_a_refusal_right_behind_the_go_ahead_is_heard(envelope: Envelope) -> None:
+    """It arrives together with the 354, before anything of the mail was written."""
+    server = ScriptedServer({"DATA": Say(b"354 go\r\n552 5.3.4 too much\r\n")})
+    outcome = await send_once(server, replace(envelope, data=b"yyyyyyyy\r\n" * 1000))
+    assert not isinstance(outcome, Accepted | Aborted)
+    assert (outcome.stage, outcome.reply) == ("data", "552 5.3.4 too much")
+    assert server.mails == []
+
+
 async def test_a_second_reply_to_one_mail_does_not_answer_the_next(envelope: Envelope) -> None:
     """A server that is out of step is left."""
     server = ScriptedServer({"DOT": [Say(b"250 ok\r\n250 ok\r\n")]})

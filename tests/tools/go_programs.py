@@ -74,7 +74,9 @@ def go(*arguments: str, **environ: str) -> str:
         FileNotFoundError: there is none.
         CalledProcessError: it failed; its errors are shown.
     """
-    program = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")  # where Go's own archive puts it
+    program = shutil.which("go") or shutil.which(
+        "go", path="/usr/local/go/bin"
+    )  # where Go's own archive puts it
     if program is None:
         raise FileNotFoundError("no Go here")
     # Mod files of ours or of a workspace have no say in it.

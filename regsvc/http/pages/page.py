@@ -22,6 +22,7 @@ from regsvc.config.settings import Settings
 from regsvc.errors import RegsvcError
 from regsvc.http.context import get_context
 from regsvc.http.pages.error_texts import explain_error
+from regsvc.http.pages.forms import lead_to
 from regsvc.http.pages.identities.ways import list_ways
 from regsvc.http.pages.texts import Words, fill, get_words, load_words, put_words
 from regsvc.http.response.problems import answer_bug, answer_http, answer_known
@@ -192,8 +193,9 @@ def only_in_dev() -> None:
 
 @blueprint.get("/")
 async def welcome() -> Response:
-    """Show a newcomer around, in `dev` alone."""
-    only_in_dev()
+    """Lead to the account, which mails mean by the service's address; in `dev`, show a newcomer around."""
+    if not get_context().dev:
+        return lead_to("/account")
     return await show_page("welcome.html", public_url=get_context().settings.public_url)
 
 

@@ -54,7 +54,7 @@ class Renderer:
         color: Of buttons, `#rrggbb`.
         logo: URL of an image that replaces the brand's name at the top.
         templates: Folder whose templates and language files override ours.
-        home: Address of the service, which the text names where that makes the number of links even.
+        home: address of the service, which the text names where that makes the number of links even.
 
     Raises:
         ValueError: Sender or brand is not allowed in a header, or a language file is invalid.
@@ -174,7 +174,7 @@ def make_renderer(settings: Settings, *, sender: Address | None = None) -> Rende
         color=settings.brand_color,
         logo=settings.brand_logo,
         templates=settings.templates,
-        home=settings.public_url,
+        home=f"{settings.public_url}/",
     )
 
 

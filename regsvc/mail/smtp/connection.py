@@ -143,7 +143,7 @@ class Wire:
     async def write(self, stage: Stage, octets: bytes) -> None:
         """Write octets. A server that has already answered them is out of step, and no longer trusted."""
         if self.pending:
-            raise SessionFailedError(Delayed("protocol_error", stage, "the server spoke out of turn"))
+            raise _out_of_turn(stage)
         self._watch.restart()
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._socket is not None:
@@ -162,6 +162,12 @@ class Wire:
                 raise await self._hear(stage, _lost("disconnected", stage, error)) from error
             return
         raise await self._hear(stage, _lost("timeout", stage))
+
+    async def write_content(self, octets: bytes) -> None:
+        """Write a mail's content. A server that refused it right behind its go-ahead is believed, as while we write."""
+        if self.pending:
+            raise await self._hear("data", _out_of_turn("data"))
+        await self.write("data", octets)
 
     async def _hear(self, stage: Stage, lost: SessionFailedError) -> SessionFailedError:
         """Return the failure in the server's last reply, if it sent one, else `lost`.
@@ -235,6 +241,10 @@ class Wire:
     async def drop(self) -> None:
         """Close the connection at once."""
         await trio.aclose_forcefully(self._stream)
+
+
+def _out_of_turn(stage: Stage) -> SessionFailedError:
+    return SessionFailedError(Delayed("protocol_error", stage, "the server spoke out of turn"))
 
 
 def _lost(reason: Reason, stage: Stage, error: Exception | None = None) -> SessionFailedError:

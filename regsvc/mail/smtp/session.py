@@ -102,7 +102,7 @@ class SmtpSession:
                 return failure
             content, end = planned.content[:-_LAST_OCTETS], planned.content[-_LAST_OCTETS:]
             if content:
-                await self._wire.write("data", content)
+                await self._wire.write_content(content)
             if before_dot is not None and not before_dot():
                 return Aborted()
             await self._wire.write("dot", end + b".\r\n")

@@ -124,6 +124,10 @@ async def test_a_declined_login_and_a_strange_provider_are_told(
         accept = {"Accept": "text/html"}
         for path in ("/login/with/other", "/login/with/other/done?code=1&state=2", "/login/with/own/x"):
             assert (await service.client.get(path, headers=accept)).status_code == 404
+        gone_back = await service.client.get(
+            "/login/with/own/done"
+        )  # the page takes the answer out of its address
+        assert (gone_back.status_code, gone_back.headers["Location"]) == (303, "/login")
         posted = await service.client.post("/login/with/own/done", data={"code": "1", "state": "2"})
         assert posted.status_code == 405
         # An answer that says a thing twice says nothing.

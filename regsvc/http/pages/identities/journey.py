@@ -73,6 +73,8 @@ async def begin_login(name: str) -> Response:
 async def show_answer(name: str) -> Response:
     """Show the page that posts a provider's answer; this changes nothing."""
     query = request.query_string.decode("ascii", "replace")
+    if not query:  # a browser that goes back to the page: its script has taken the answer out of the address
+        return lead_to("/login")
     return await _show_return(name, _read_once(parse_qsl(query, keep_blank_values=True)))
 
 
